@@ -1,0 +1,32 @@
+# The commands of this project; .venv is made when it is first needed.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: demo test check
+
+demo: .venv/demo.stamp
+	$(BIN)/oodles demo
+
+test: .venv/test.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+check: .venv/check.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[test]'
+	touch $@
+
+.venv/check.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[check]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,80 @@
+"""Mixers and losses against other libraries, where they are installed: python benchmarks/mixers.py
+
+timm and torchvision need a torch build that they import with, so this usually runs in an environment of its own.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from timing import ratios, record, show
+
+from oodles import EnergyBounded, OutlierExposureLoss
+from oodles.methods.cutmix import cutmix_data
+from oodles.methods.mixup import mixup_data
+from oodles.targets import soft_targets
+
+Functions = dict[str, Callable[[], object]]
+
+
+def installed(name: str) -> ModuleType | None:
+    try:
+        return import_module(name)
+    except (ImportError, RuntimeError, OSError) as reason:
+        print(f"{name} is left out: {reason}")
+        return None
+
+
+def mixers(kind: str, x: torch.Tensor, y: torch.Tensor) -> Functions:
+    """Per-batch and per-row mixing, each with soft targets, as a training loop needs them."""
+    mix = mixup_data if kind == "mixup" else cutmix_data
+
+    def ours(per_sample: bool) -> object:
+        mixed, y_a, y_b, lam = mix(x, y, 1.0, per_sample=per_sample)
+        return mixed, soft_targets(y_a, y_b, lam, 10)
+
+    functions: Functions = {"oodles": lambda: ours(False), "oodles per sample": lambda: ours(True)}
+    if timm := installed("timm.data.mixup"):
+        alphas = {"mixup_alpha": 1.0, "cutmix_alpha": 0.0} if kind == "mixup" else {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
+        for mode in ("batch", "pair", "elem"):
+            peer = timm.Mixup(**alphas, mode=mode, num_classes=10, label_smoothing=0.0)
+            # timm writes into its argument; what that does to x costs nothing here
+            functions[f"timm {mode}"] = lambda peer=peer: peer(x, y.clone())
+    if vision := installed("torchvision.transforms.v2"):
+        peer = (vision.MixUp if kind == "mixup" else vision.CutMix)(alpha=1.0, num_classes=10)
+        functions["torchvision"] = lambda: peer(x, y)
+    if incerto := installed("incerto.ood.training"):
+        peer_cutmix = incerto.CutMix(alpha=1.0)
+        functions["incerto"] = lambda: incerto.mixup_data(x, y, 1.0) if kind == "mixup" else peer_cutmix(x, y)
+    return functions
+
+
+def losses() -> Functions:
+    """Forward and backward on 128 + 256 rows of 100 classes."""
+    logits_in = torch.randn(128, 100, requires_grad=True)
+    logits_out = torch.randn(256, 100, requires_grad=True)
+    y = torch.arange(128) % 100
+    oe, bounded = OutlierExposureLoss(), EnergyBounded()
+    functions: Functions = {
+        "oodles OE": lambda: oe(logits_in, y, logits_out).backward(),
+        "oodles energy": lambda: (torch.nn.functional.cross_entropy(logits_in, y) + bounded(logits_in, logits_out)).backward(),
+    }
+    if peers := installed("pytorch_ood.loss"):
+        labels = torch.cat([y, torch.full((256,), -1)])
+        peer_oe, peer_energy = peers.OutlierExposureLoss(), peers.EnergyRegularizedLoss()
+        functions["pytorch-ood OE"] = lambda: peer_oe(torch.cat([logits_in, logits_out]), labels).backward()
+        functions["pytorch-ood energy"] = lambda: peer_energy(torch.cat([logits_in, logits_out]), labels).backward()
+    return functions
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    tables = {}
+    for kind in ("mixup", "cutmix"):
+        x, y = torch.rand(256, 3, 32, 32), torch.arange(256) % 10
+        tables[kind] = ratios(mixers(kind, x, y), "oodles")
+        show(f"{kind}, 256 × 3 × 32 × 32, one thread", "oodles", tables[kind])
+    tables["losses"] = ratios(losses(), "oodles OE", repeats=20)
+    show("losses, forward and backward, 128 + 256 rows of 100 classes", "oodles OE", tables["losses"])
+    record("mixers", tables)

@@ -1,0 +1,242 @@
+"""What every method says about itself, read from its file without importing torch.
+
+The facts are literals in the class body (see :class:`oodles.contract.Method`); the command line, the tables and the
+documentation take them from here.
+"""
+
+import ast
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from inspect import cleandoc
+from pathlib import Path
+from textwrap import fill
+
+from oodles.methods import METHODS
+
+_HERE = Path(__file__).parent
+_SECTIONS = ("When to use", "Cost", "Caveat", "Args", "Raises", "Source", "Example")
+_HEADER = re.compile(rf"^({'|'.join(_SECTIONS)}):\s*(.*)$")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A hyper-parameter: its annotation as written, its default and what the docstring says about it."""
+
+    name: str
+    type: str
+    default: object
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts of one method; :class:`oodles.contract.Method` says what each of them means."""
+
+    name: str
+    class_name: str
+    summary: str
+    when_to_use: str
+    cost: str
+    caveat: str
+    source: str
+    paper: Mapping[str, str | int]
+    score: str
+    strength: str | None
+    needs: tuple[str, ...]
+    reads: tuple[str, ...]
+    adds: tuple[str, ...]
+    terms: tuple[str, ...]
+    replaces: tuple[str, ...]
+    separate: tuple[str, ...]
+    moments: tuple[str, ...]
+    suggests: bool
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def reference(self) -> str:
+        """Authors, venue and year in a few words."""
+        first, *others = str(self.paper["authors"]).split(", ")
+        return f"{first}{' et al.' if others else ''}, {self.paper['venue']} {self.paper['year']}"
+
+
+@cache
+def card(name: str) -> Card:
+    """The card of the method with this command-line name.
+
+    Raises:
+        ValueError: for a name that no method has; the sentence suggests the nearest one.
+    """
+    if name not in METHODS:
+        raise ValueError(f"There is no method {name!r}{suggestion(name, METHODS)}")
+    body = _class_body(_HERE / "methods" / f"{name.replace('-', '_')}.py", METHODS[name])
+    contract = _class_body(_HERE / "contract.py", "Method")
+    functions = _functions(body)
+    text = cleandoc(_docstring(body))
+    sections = _sections(text)
+    facts = {**_assignments(contract), **_assignments(body)}
+    return Card(
+        class_name=METHODS[name],
+        summary=" ".join(text.split("\n\n")[0].split()),
+        when_to_use=sections.get("When to use", ""),
+        cost=sections.get("Cost", ""),
+        caveat=sections.get("Caveat", ""),
+        source=sections.get("Source", ""),
+        moments=tuple(moment for moment in _moments(contract) if moment in functions),
+        suggests="suggest" in functions,
+        parameters=tuple(_parameters(functions.get("__init__"), _entries(sections.get("Args", "")))),
+        **facts,
+    )
+
+
+def cards() -> tuple[Card, ...]:
+    """The cards of all methods, in the order of :data:`oodles.methods.METHODS`."""
+    return tuple(card(name) for name in METHODS)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a mistyped word: the nearest known one, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {near[0]!r}?" if near else f": expected one of {', '.join(known)}."
+
+
+def overview() -> str:
+    """All methods, two lines each, for a terminal."""
+    lines = []
+    for one in cards():
+        needs = f"  needs {', '.join(one.needs)}" if one.needs else ""
+        lines += [f"{one.name:18}{one.reference}{needs}", _wrapped(one.summary)]
+    return "\n".join([*lines, "", "oodles methods NAME tells more; oodles train NAME trains with it."])
+
+
+def describe(one: Card) -> str:
+    """One method, for a terminal."""
+    paper = one.paper
+    facts = {
+        "when to use": one.when_to_use,
+        "cost": one.cost,
+        "caveat": one.caveat,
+        "source": one.source,
+        "needs": ", ".join(one.needs),
+        "terms": ", ".join(one.terms),
+        "moments": ", ".join(one.moments),
+        "score": one.score,
+        "off at": f"--{one.strength.replace('_', '-')} 0" if one.strength else "",
+        "class": f"oodles.{one.class_name}",
+        "paper": f"{paper['title']}. {paper['authors']}. {paper['venue']} {paper['year']}. {paper['link']}",
+        "code": str(paper["code"]),
+    }
+    return "\n".join(
+        [
+            one.name,
+            _wrapped(one.summary),
+            "",
+            *(
+                fill(
+                    value,
+                    100,
+                    initial_indent=f"  {key:13}",
+                    subsequent_indent=" " * 15,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+                for key, value in facts.items()
+                if value
+            ),
+            "",
+            *(_wrapped(f"{each.flag} {each.type} (default {each.default}): {each.help}") for each in one.parameters),
+        ]
+    ).rstrip()
+
+
+def markdown_table() -> str:
+    """All methods as the table of the README and of the documentation's index."""
+    rows = [
+        f"| `{one.name}` | {one.summary} | {', '.join(one.needs) or '–'} | [{one.reference}]({one.paper['link']}) |"
+        for one in cards()
+    ]
+    return "\n".join(["| method | difference from plain training | needs | paper |", "|---|---|---|---|", *rows])
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _class_body(path: Path, class_name: str) -> list[ast.stmt]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+
+
+def _docstring(body: list[ast.stmt]) -> str:
+    match body[0]:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            return text
+    return ""
+
+
+def _functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def _moments(contract: list[ast.stmt]) -> list[str]:
+    """The hooks of the contract: its plain methods, in the order in which they run."""
+    return [name for name, function in _functions(contract).items() if not function.decorator_list]
+
+
+def _assignments(body: list[ast.stmt]) -> dict[str, object]:
+    """The literals of a class body by name; ``Paper(…)`` becomes a dictionary of its fields."""
+    found: dict[str, object] = {}
+    for node in body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found[name] = _literal(value)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                found[name] = _literal(value)
+    return found
+
+
+def _literal(value: ast.expr) -> object:
+    if isinstance(value, ast.Call):
+        fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in value.keywords if keyword.arg}
+        return {"code": "", **fields}
+    return ast.literal_eval(value)
+
+
+def _parameters(init: ast.FunctionDef | None, helps: Mapping[str, str]) -> Iterator[Parameter]:
+    if init is None:
+        return
+    given = [*init.args.args[1:], *init.args.kwonlyargs]
+    defaults = [*init.args.defaults, *init.args.kw_defaults]
+    for argument, default in zip(given, defaults, strict=True):
+        if argument.annotation is not None and default is not None:
+            value = ast.literal_eval(default)
+            yield Parameter(argument.arg, ast.unparse(argument.annotation), value, helps.get(argument.arg, ""))
+
+
+def _sections(text: str) -> dict[str, str]:
+    """The parts of a docstring that begin with one of the known words; each ends at the next one or a blank line."""
+    found: dict[str, list[str]] = {}
+    name = None
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            name = header[1]
+            found[name] = [header[2]] if header[2] else []
+        elif name is not None and line.strip():
+            found[name].append(line)
+        else:
+            name = None
+    return {name: ("\n" if name == "Args" else " ").join(map(str.rstrip, lines)) for name, lines in found.items()}
+
+
+def _entries(arguments: str) -> dict[str, str]:
+    """``name: text`` entries of a docstring's ``Args``, continuation lines joined."""
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}

@@ -1,0 +1,89 @@
+"""Checks of what callers hand over; each failure is one sentence: expected, received, what to do.
+
+Checks of values read numbers, so they run on ordinary CPU tensors only: tracing and fake tensors skip them, and
+tensors on a GPU are read only where a caller asks for it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_number(name: str, value: float, *, low: float = -math.inf, above: float = -math.inf) -> None:
+    """Refuse a number that is not finite, below ``low``, or not above ``above``."""
+    bound = f" >= {low:g}" if low > -math.inf else f" > {above:g}" if above > -math.inf else ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number{bound}, got {value!r}.")
+    if not math.isfinite(value) or value < low or value <= above:
+        raise ValueError(f"{name} must be a finite number{bound}, got {value}.")
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    """Refuse whole numbers where floating-point values are expected."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a floating-point tensor, got {type(tensor).__name__}.")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {tensor.dtype}: convert it with {name}.float().")
+
+
+def check_same_length(**tensors: Tensor) -> None:
+    """Refuse tensors with different numbers of rows."""
+    (first, a), *others = tensors.items()
+    for name, b in others:
+        if len(a) != len(b):
+            raise ValueError(f"{first} and {name} must have as many rows, got {len(a)} and {len(b)}.")
+
+
+def check_same_classes(logits: Tensor, other: Tensor, name: str = "logits_in", other_name: str = "logits_out") -> None:
+    """Refuse logits of in-distribution and outlier rows with different numbers of classes."""
+    if logits.shape[1] != other.shape[1]:
+        raise ValueError(
+            f"{name} and {other_name} must have as many classes, got {logits.shape[1]} and {other.shape[1]}: "
+            "both must come from the same classifier."
+        )
+
+
+def check_logits(name: str, logits: Tensor) -> None:
+    """Refuse logits that are not floating point of shape (N, C) or (N, C, H, W)."""
+    check_floating(name, logits)
+    if logits.ndim < 2 or logits.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (N, C) or (N, C, H, W), got {tuple(logits.shape)}.")
+
+
+def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: bool = False) -> None:
+    """Refuse targets that are neither class ids in [0, C) nor probabilities over C classes.
+
+    ``ignore_index`` has no meaning for mixed targets: rows without a label have to be left out beforehand.
+    """
+    if targets.is_floating_point():
+        if targets.ndim < 2 or targets.shape[1] != num_classes:
+            raise ValueError(
+                f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
+            )
+    elif targets.dtype == torch.bool or targets.is_complex():
+        raise TypeError(f"{name} must be class ids or probabilities, got {targets.dtype}.")
+    if not _readable(targets, read_gpu) or targets.numel() == 0:
+        return
+    if targets.is_floating_point():
+        tolerance = 1e-4 if targets.dtype in (torch.float32, torch.float64) else 2e-2
+        sums = targets.detach().double().sum(1)
+        worst = sums.flatten()[(sums - 1).abs().argmax()]
+        if bool(targets.min() < 0) or not abs(float(worst) - 1) <= tolerance:
+            raise ValueError(
+                f"{name} given as probabilities must be non-negative and sum to one, "
+                f"got a minimum of {float(targets.min()):.4g} and a sum of {float(worst):.4g}."
+            )
+    else:
+        low, high = (int(bound) for bound in targets.aminmax())
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"{name} must be class ids from 0 to {num_classes - 1}, got {low if low < 0 else high}: "
+                "leave rows without a label out of the batch."
+            )
+
+
+def _readable(tensor: Tensor, read_gpu: bool) -> bool:
+    """Whether looking at values is allowed: an ordinary tensor, not traced, on the CPU (or a GPU on request)."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    return plain and (tensor.device.type == "cpu" or (read_gpu and tensor.device.type != "meta"))

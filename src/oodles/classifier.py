@@ -1,0 +1,187 @@
+"""A classifier is a backbone that gives features and a head that turns them into logits."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Inputs = Tensor | dict[str, Tensor]
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every submodule's own mode again, also after an exception.
+
+    Unlike ``module.eval(); …; module.train()`` this keeps a submodule that was already in eval mode, such as a
+    frozen batch norm, in eval mode.
+    """
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, training in modes:
+            submodule.training = training
+
+
+class Normalize(nn.Module):
+    """Subtracts a mean and divides by a standard deviation per channel: the first layer of a classifier.
+
+    Inputs travel in [0, 1], so that a trained classifier is complete by itself.
+
+    Args:
+        mean: one number per channel, in the inputs' units.
+        std: one positive number per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        if len(mean) != len(std) or not all(value > 0 for value in std):
+            raise ValueError(f"mean and std must be as many, std positive, got {tuple(mean)} and {tuple(std)}.")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
+
+    def forward(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return (inputs - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A network in two halves: ``head(backbone(inputs))`` are its logits.
+
+    Dictionaries of inputs (token ids and a mask, say) are handed to the backbone as keyword arguments.
+
+    Args:
+        backbone: gives features, (N, F) or (N, F, H, W), from inputs.
+        head: gives logits, (N, C) or (N, C, H, W), from features.
+        num_classes: C; by default the head's ``out_features`` or ``out_channels``.
+
+    Raises:
+        ValueError: where the number of classes is neither given nor known to the head.
+
+    Example:
+        >>> import torch
+        >>> classifier = Classifier(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> classifier(torch.zeros(2, 1, 4, 4)).shape, classifier.features(torch.zeros(2, 1, 4, 4)).shape
+        (torch.Size([2, 3]), torch.Size([2, 16]))
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, num_classes: int | None = None):
+        super().__init__()
+        if num_classes is None:
+            num_classes = getattr(head, "out_features", None) or getattr(head, "out_channels", None)
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(
+                f"num_classes must be a whole number of at least 1, got {num_classes!r}: "
+                f"say Classifier(backbone, head, num_classes=…), since {type(head).__name__} does not tell."
+            )
+        self.backbone = backbone
+        self.head = head
+        self.num_classes = num_classes
+        self._split_at: str | None = None
+
+    def features(self, inputs: Inputs) -> Tensor:
+        """What the head sees: (N, F) or (N, F, H, W)."""
+        features: Tensor = self.backbone(**inputs) if isinstance(inputs, dict) else self.backbone(inputs)
+        return features
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits, (N, C) or (N, C, H, W)."""
+        logits: Tensor = self.head(self.features(inputs))
+        return logits
+
+    @classmethod
+    def split(cls, model: nn.Module, head: str, *, example: Inputs, output: str | None = None) -> "Classifier":
+        """A classifier from any model, by naming its last layer; it takes the model over until :meth:`join`.
+
+        The named layer is moved out of the model and becomes the head. That the two halves together still give the
+        model's logits is checked on ``example``, in eval mode; a model that fails is handed back unchanged.
+
+        Args:
+            model: gives logits, or an object or dictionary with the logits under ``output``.
+            head: the dotted name of the last layer, as in ``model.get_submodule(head)``.
+            example: a small batch of inputs on the model's device.
+            output: the field that holds the logits, for models that return several things.
+
+        Raises:
+            ValueError: where no such layer exists, it runs more than once or not at all, or something after it
+                changes its result (a softmax, say).
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+            >>> Classifier.split(model, "1", example=torch.zeros(2, 1, 4, 4)).num_classes
+            3
+        """
+        try:
+            layer = model.get_submodule(head) if head else None
+        except AttributeError:
+            layer = None
+        if layer is None:
+            names = [name for name, _ in model.named_modules() if name]
+            raise ValueError(f"head must name a layer of the model, got {head!r}: its last ones are {names[-3:]}.")
+        backbone = _Field(model, output) if output else model
+        calls: list[None] = []
+        counter = layer.register_forward_hook(lambda *_: calls.append(None))
+        with frozen(model), torch.no_grad():
+            try:
+                expected = _run(backbone, example)
+                counter.remove()
+                model.set_submodule(head, nn.Identity())
+                features = _run(backbone, example)
+                comparable = len(calls) == 1 and isinstance(features, Tensor) and isinstance(expected, Tensor)
+                matches = comparable and _same(layer(features), expected)
+            except BaseException:
+                counter.remove()
+                model.set_submodule(head, layer)
+                raise
+        if not matches:
+            model.set_submodule(head, layer)
+            if len(calls) != 1:
+                raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {len(calls)} times.")
+            raise ValueError(
+                f"The layer {head!r} must be the last one, but its result differs from the model's logits: remove "
+                "what follows it (a softmax?), or name the field of the model's result that holds logits (output=…)."
+            )
+        classifier = cls(backbone, layer, num_classes=expected.shape[1])
+        classifier._split_at = head
+        return classifier
+
+    def join(self) -> nn.Module:
+        """Puts the head back and returns the model that :meth:`split` took over, now trained.
+
+        Raises:
+            ValueError: for a classifier that :meth:`split` did not make.
+        """
+        if self._split_at is None:
+            raise ValueError("Only a classifier made by Classifier.split can be joined; use it as it is.")
+        model = self.backbone.model if isinstance(self.backbone, _Field) else self.backbone
+        model.set_submodule(self._split_at, self.head)
+        return model
+
+
+class _Field(nn.Module):
+    """One field of what a model returns."""
+
+    def __init__(self, model: nn.Module, field: str):
+        super().__init__()
+        self.model = model
+        self.field = field
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> Tensor:
+        result = self.model(*args, **inputs)
+        value: Tensor = result[self.field] if isinstance(result, dict) else getattr(result, self.field)
+        return value
+
+
+def _run(backbone: nn.Module, inputs: Inputs) -> Tensor:
+    result: Tensor = backbone(**inputs) if isinstance(inputs, dict) else backbone(inputs)
+    return result
+
+
+def _same(logits: Tensor, expected: Tensor) -> bool:
+    return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=1e-4, atol=1e-5, equal_nan=True)

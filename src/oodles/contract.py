@@ -1,0 +1,374 @@
+"""The contract: a method is a difference from plain cross-entropy training, and a training step composes several."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import FunctionType
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor, nn
+from torch.distributed import _functional_collectives as collectives
+
+from oodles.checks import check_same_length, check_targets
+from oodles.classifier import Classifier, Inputs, frozen
+from oodles.precision import at_least_float32
+from oodles.randomness import generator_for
+from oodles.targets import cross_entropy
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    link: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one role: inputs, and targets as class ids (N,), probabilities (N, C), or none."""
+
+    inputs: Inputs
+    targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(_first(self.inputs))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Parts by role (``id`` always, ``outliers`` when there are some, what methods add) and random draws by name."""
+
+    parts: Mapping[str, Part]
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, role: str) -> Part:
+        return self.parts[role]
+
+    def __contains__(self, role: str) -> bool:
+        return role in self.parts
+
+    def with_part(self, role: str, part: Part) -> "Batch":
+        """A batch in which ``role`` is ``part``; this one stays as it was."""
+        return replace(self, parts={**self.parts, role: part})
+
+    def with_draws(self, **draws: Tensor) -> "Batch":
+        """A batch with further random numbers, drawn here for use after the forward."""
+        return replace(self, draws={**self.draws, **draws})
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Features and logits by role, in float32 at least."""
+
+    features: Mapping[str, Tensor]
+    logits: Mapping[str, Tensor]
+
+
+class Now:
+    """What a moment of training may know."""
+
+    def __init__(self, step: "TrainingStep", generator: Generator | None = None):
+        self._step = step
+        self._generator = generator
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier itself, never wrapped."""
+        return self._step.classifier
+
+    @property
+    def generator(self) -> Generator:
+        """A CPU generator that depends on (seed, step, rank) alone; there is none after the forward pass."""
+        if self._generator is None:
+            raise RuntimeError("Random numbers are drawn in change_batch; hand them on with batch.with_draws(…).")
+        return self._generator
+
+    @property
+    def step(self) -> int:
+        """How many steps came before this one."""
+        return self._step.steps
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 0."""
+        return self._step.epoch
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there will be."""
+        return self._step.epochs
+
+    def frozen(self) -> Any:
+        """A context in which the classifier is in eval mode and its statistics stay untouched."""
+        return frozen(self.classifier)
+
+
+Terms = Mapping[str, Tensor]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _eager(function: Function) -> Function:
+    """Kept out of compiled graphs."""
+    return cast(Function, torch.compiler.disable(function))
+
+
+class Method(nn.Module):
+    """A difference from plain cross-entropy training: override the moments that change, and nothing else.
+
+    The facts are literals in the class body; the command line, the tables and the documentation come from them.
+    """
+
+    name: ClassVar[str]
+    """The name on the command line and in recipes."""
+    paper: ClassVar[Paper]
+    score: ClassVar[str] = "msp"
+    """The outlier score that the paper uses."""
+    strength: ClassVar[str | None] = None
+    """The hyper-parameter that switches the method off at zero."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What must be there: ``outliers``, ``images``."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Roles whose outputs the loss looks at; a part that nobody reads is not forwarded."""
+    adds: ClassVar[tuple[str, ...]] = ()
+    """Roles that the method adds to a batch."""
+    terms: ClassVar[tuple[str, ...]] = ()
+    """Named terms that it adds to the loss."""
+    replaces: ClassVar[tuple[str, ...]] = ()
+    """What it puts something else in place of; two methods may not replace the same thing."""
+    separate: ClassVar[tuple[str, ...]] = ()
+    """Roles that get a forward pass of their own."""
+
+    @property
+    def active(self) -> bool:
+        """False where the strength is zero: then the run is plain training, bit for bit."""
+        return self.strength is None or getattr(self, self.strength) != 0
+
+    @classmethod
+    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+        """Hyper-parameters measured on a trained classifier, for methods whose defaults depend on its scale."""
+        return {}
+
+    def change_batch(self, batch: Batch, now: Now) -> Batch:
+        """Eager, before the forward pass: new inputs, targets, parts or draws."""
+        return batch
+
+    def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
+        """Traced, after the forward pass: new features or logits, of every part."""
+        return outputs
+
+    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        """Traced: add, replace or wrap named scalar terms."""
+        return terms
+
+
+class TrainingStep(nn.Module):
+    """One step of training: cross-entropy on the in-distribution part, changed by the methods in the given order.
+
+    Calling it gives the named scalar terms of the loss; the loss is their sum. It is one module, so
+    ``parameters()``, ``state_dict()``, ``DistributedDataParallel`` and ``torch.compile`` cover what methods own.
+
+    Args:
+        classifier: the network to train, see :class:`Classifier`.
+        methods: differences from plain training; none at all is plain cross-entropy.
+        seed: every random number of a step depends on (seed, step, rank) alone.
+
+    Raises:
+        TypeError: for a classifier or method of another type.
+        ValueError: for methods that cannot be combined.
+
+    Example:
+        >>> import torch
+        >>> from oodles import Classifier, Mixup, OutlierExposure
+        >>> classifier = Classifier(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> step = TrainingStep(classifier, Mixup(alpha=0.2), OutlierExposure(weight=0.5))
+        >>> x, y, o = torch.rand(8, 1, 4, 4), torch.arange(8) % 3, torch.rand(4, 1, 4, 4)
+        >>> list(step((x, y), outliers=o))
+        ['cross_entropy', 'outlier_exposure']
+    """
+
+    def __init__(self, classifier: Classifier, *methods: Method, seed: int = 0):
+        super().__init__()
+        if not isinstance(classifier, Classifier):
+            raise TypeError(
+                f"classifier must be a Classifier, got {type(classifier).__name__}: "
+                "make one with Classifier.split(model, 'name.of.last.layer', example=inputs)."
+            )
+        _check_composition(methods)
+        self.classifier = classifier
+        self.methods = nn.ModuleList(methods)
+        self.seed = seed
+        self.steps = 0
+        self.epoch, self.epochs = 0, 1
+        self._checked = False
+        self._losses: Callable[[TrainingStep, Batch], dict[str, Tensor]] = _losses
+
+    def forward(self, batch: Any, outliers: Any = None) -> dict[str, Tensor]:
+        """The named terms for one batch.
+
+        Args:
+            batch: ``(inputs, targets)`` or a :class:`Batch`; inputs are a tensor or a dictionary of tensors, targets
+                class ids (N,), probabilities (N, C), or both with further dimensions for dense prediction.
+            outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
+
+        Raises:
+            ValueError: for labels outside the classes, different lengths, or a part that a method needs and lacks.
+        """
+        return self.losses(self.prepare(batch, outliers))
+
+    @_eager
+    def prepare(self, batch: Any, outliers: Any = None) -> Batch:
+        """The eager half: checks, and what the methods change in the batch; random numbers are drawn here only."""
+        batch = self._as_batch(batch, outliers)
+        now = Now(self, generator_for(self.seed, self.steps, _rank()))
+        for method in self._active():
+            batch = method.change_batch(batch, now)
+        self.steps += 1
+        self._checked = True
+        return batch
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The traced half: one forward pass over the parts that are read, and the terms; no host sync, no draws."""
+        return self._losses(self, batch)
+
+    def compile(self, **options: Any) -> None:
+        """Compiles the traced half in one graph; ``options`` go to ``torch.compile``."""
+        # a copy, since torch limits how often one function is compiled, and steps differ
+        losses = FunctionType(_losses.__code__.replace(), globals(), "losses")
+        self._losses = torch.compile(losses, **{"fullgraph": True, **options})
+
+    def get_extra_state(self) -> Tensor:
+        """The step counter: with the seed all that resuming needs of the random numbers."""
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restores the step counter."""
+        self.steps = int(state)
+
+    def _active(self) -> list[Method]:
+        return [method for method in self.methods if isinstance(method, Method) and method.active]
+
+    def _as_batch(self, batch: Any, outliers: Any) -> Batch:
+        if isinstance(batch, Batch):
+            whole = batch
+        elif isinstance(batch, Sequence) and len(batch) == 2:
+            whole = Batch({"id": Part(*batch)})
+        else:
+            raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}.")
+        if "id" not in whole or whole["id"].targets is None:
+            raise ValueError("A batch must have a part 'id' with targets, got none.")
+        if outliers is not None:
+            whole = whole.with_part("outliers", _as_outliers(outliers))
+        for role, part in whole.parts.items():
+            if part.targets is not None:
+                check_same_length(inputs=_first(part.inputs), targets=part.targets)
+                num_classes = self.classifier.num_classes
+                check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not self._checked)
+        for method in self._active():
+            if "outliers" in method.needs and "outliers" not in whole:
+                raise ValueError(f"{method.name} needs outliers, got none: call step(batch, outliers=inputs).")
+        return whole
+
+
+def _losses(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
+    methods, now = step._active(), Now(step)
+    outputs = _forward(step.classifier, batch, methods)
+    with torch.autocast(outputs.logits["id"].device.type, enabled=False):
+        for method in methods:
+            outputs = method.change_outputs(outputs, batch, now)
+        targets = batch["id"].targets
+        terms: Terms = {} if targets is None else {"cross_entropy": cross_entropy(outputs.logits["id"], targets)}
+        for method in methods:
+            terms = method.change_loss(terms, outputs, batch, now)
+    return dict(terms)
+
+
+def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method]) -> Outputs:
+    """One forward pass for all parts of one shape, ``id`` first, so that batch norm sees them together."""
+    read = {"id", *(role for method in methods for role in method.reads)}
+    apart = {role for method in methods for role in method.separate}
+    groups: dict[Any, list[str]] = {}
+    for role in sorted(batch.parts, key=lambda role: role != "id"):
+        if role in read:
+            layout = [(key, value.shape[1:], value.dtype) for key, value in _items(batch[role].inputs)]
+            groups.setdefault((tuple(layout), role if role in apart else None), []).append(role)
+    features: dict[str, Tensor] = {}
+    logits: dict[str, Tensor] = {}
+    for roles in groups.values():
+        sizes = [len(batch[role]) for role in roles]
+        seen = classifier.features(_concatenated([batch[role].inputs for role in roles]))
+        given = classifier.head(seen)
+        features.update(zip(roles, torch.split(at_least_float32(seen), sizes), strict=True))
+        logits.update(zip(roles, torch.split(at_least_float32(given), sizes), strict=True))
+    return Outputs(features, logits)
+
+
+def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of ``values`` over all processes, differentiable in each, and how many values there are.
+
+    A non-linear function of a batch mean has to go through here: then several processes give the gradients of one.
+    The mean of no values is zero.
+    """
+    sum_here = values.sum()
+    total = torch.stack([sum_here, torch.full_like(sum_here, values.numel())])
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        total = collectives.all_reduce(total, "sum", list(range(dist.get_world_size())))
+    return total[0] / total[1].clamp(min=1), total[1]
+
+
+def _check_composition(methods: Sequence[Method]) -> None:
+    for method in methods:
+        if not isinstance(method, Method):
+            raise TypeError(f"methods must be instances of Method, got {_describe(method)}.")
+    for index, method in enumerate(methods):
+        for other in methods[:index]:
+            if type(method) is type(other):
+                raise ValueError(f"{method.name} is given twice: give it once.")
+            for what, mine, theirs in (
+                ("replace", method.replaces, other.replaces),
+                ("add the part", method.adds, other.adds),
+                ("add the term", method.terms, other.terms),
+            ):
+                if clash := sorted(set(mine) & set(theirs)):
+                    raise ValueError(f"{other.name} and {method.name} both {what} {clash[0]!r}: use one of them.")
+
+
+def _as_outliers(outliers: Any) -> Part:
+    if isinstance(outliers, Part):
+        return outliers
+    if isinstance(outliers, Sequence) and len(outliers) and isinstance(outliers[0], Tensor | dict):
+        outliers = outliers[0]
+    if not isinstance(outliers, Tensor | dict):
+        raise TypeError(f"outliers must be inputs or (inputs, labels), got {_describe(outliers)}.")
+    return Part(outliers)
+
+
+def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:
+    return [(key, inputs[key]) for key in sorted(inputs)] if isinstance(inputs, dict) else [("", inputs)]
+
+
+def _first(inputs: Inputs) -> Tensor:
+    return _items(inputs)[0][1]
+
+
+def _concatenated(inputs: Sequence[Inputs]) -> Inputs:
+    if len(inputs) == 1:
+        return inputs[0]
+    if isinstance(inputs[0], dict):
+        return {key: torch.cat([dict(_items(one))[key] for one in inputs]) for key in inputs[0]}
+    return torch.cat([one for one in inputs if isinstance(one, Tensor)])
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__

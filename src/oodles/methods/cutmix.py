@@ -1,0 +1,134 @@
+"""CutMix: paste a box of another image, and mix the labels by area."""
+
+import torch
+from jaxtyping import Float, Float64, Int64, Shaped
+from torch import Generator, Tensor
+
+from oodles.checks import check_floating, check_number, check_same_length
+from oodles.contract import Batch, Method, Now, Paper
+from oodles.methods.mixup import Mixed, MixingCollate, mixed_part
+from oodles.randomness import draw_beta, draw_permutation
+
+
+def cutmix_box(
+    lam: Float64[Tensor, " n"], centre: Float64[Tensor, "2 n"], height: int, width: int
+) -> Int64[Tensor, "4 n"]:
+    """The box of relative side √(1 − λ) around ``centre``, clipped to the image, its edges rounded to pixels.
+
+    Args:
+        lam: λ before clipping.
+        centre: vertical and horizontal position in [0, 1].
+        height: of the image, in pixels.
+        width: likewise.
+
+    Returns:
+        top, bottom, left, right; bottom and right are exclusive.
+
+    Source: Yun et al., ICCV 2019, equation 2. The authors' code floors the box's side and half-side instead, which
+    makes boxes on small images too small.
+    """
+    half = (1 - lam).clamp(min=0).sqrt() / 2
+    size = torch.tensor([[height], [width]], dtype=torch.float64)
+    low, high = ((edge.clamp(0, 1) * size).round().long() for edge in (centre - half, centre + half))
+    return torch.stack([low[0], high[0], low[1], high[1]])
+
+
+def cutmix_data(
+    x: Float[Tensor, "n channels *rest"],
+    y: Shaped[Tensor, " n *labels"],
+    alpha: float = 1.0,
+    *,
+    per_sample: bool = False,
+    generator: Generator | None = None,
+) -> Mixed:
+    """Pastes a box of ``x[permutation]`` into ``x``; λ is then exactly 1 − box area / image area.
+
+    Arguments, result and errors are those of :func:`mixup_data`, but ``x`` must be images (N, C, H, W).
+    """
+    check_number("alpha", alpha, low=0)
+    check_floating("x", x)
+    if x.ndim < 4:
+        raise ValueError(f"CutMix needs images of shape (N, C, H, W), got {tuple(x.shape)}: use Mixup for other inputs.")
+    check_same_length(x=x, y=y)
+    if not y.is_floating_point() and y.ndim > 1:
+        raise ValueError(f"CutMix needs one label per image, got targets of shape {tuple(y.shape)}.")
+    if alpha == 0 or len(x) == 0:
+        return x, y, y, torch.ones(len(x)) if per_sample else 1.0
+    height, width = x.shape[-2:]
+    permutation = draw_permutation(len(x), x.device, generator)
+    count = len(x) if per_sample else 1
+    lam = draw_beta(alpha, count, generator)
+    box = cutmix_box(lam, torch.rand(2, count, dtype=torch.float64, generator=generator), height, width)
+    if per_sample:
+        area = (box[1] - box[0]) * (box[3] - box[2])
+        exact = (1 - area / (height * width)).float().to(x.device, non_blocking=True)
+        inside = _inside(box.to(x.device, non_blocking=True), x)
+        return torch.where(inside, x.index_select(0, permutation), x), y, y[permutation], exact
+    top, bottom, left, right = box.flatten().tolist()
+    mixed = x.clone()
+    mixed[..., top:bottom, left:right] = x[..., top:bottom, left:right].index_select(0, permutation)
+    return mixed, y, y[permutation], 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _inside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:
+    """Which pixels lie in each row's box, in a shape that broadcasts over channels."""
+    rows, columns = (torch.arange(size, device=x.device) for size in x.shape[-2:])
+    top, bottom, left, right = (edge[:, None] for edge in box)
+    inside: Tensor = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
+    shape = (len(x), *[1] * (x.ndim - 3), *x.shape[-2:])
+    return inside.reshape(shape)
+
+
+class CutMix(Method):
+    """Trains on images into which a box of another image is pasted, with the labels mixed by area.
+
+    When to use: images in which objects fill the frame, no outliers at hand.
+    Cost: one copy of the inputs.
+    Caveat: on very small images a box can hide the object altogether.
+
+    Args:
+        alpha: α of λ ~ Beta(α, α); 0 switches off. The paper uses 1.
+        per_sample: one box per image; by default one per batch, as in the authors' code.
+
+    Raises:
+        ValueError: for an α that is negative, NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> mixed_x, y_a, y_b, lam = CutMix(alpha=1.0)(torch.rand(8, 3, 32, 32), torch.arange(8))
+        >>> 0 <= lam <= 1
+        True
+
+    Source: Yun et al., equations 1 and 2.
+    """
+
+    name = "cutmix"
+    paper = Paper(
+        title="CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
+        authors="Yun, Han, Oh, Chun, Choe, Yoo",
+        venue="ICCV",
+        year=2019,
+        link="https://arxiv.org/abs/1905.04899",
+        code="https://github.com/clovaai/CutMix-PyTorch",
+    )
+    strength = "alpha"
+    needs = ("images",)
+    reads = ("id",)
+    replaces = ("in-distribution inputs",)
+
+    def __init__(self, alpha: float = 1.0, *, per_sample: bool = False):
+        super().__init__()
+        check_number("alpha", alpha, low=0)
+        self.alpha = alpha
+        self.per_sample = per_sample
+
+    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+        """See :func:`cutmix_data`."""
+        return cutmix_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
+
+    def collate(self, num_classes: int) -> MixingCollate:
+        """A ``collate_fn`` that gives ``(mixed_x, soft targets)``."""
+        return MixingCollate(self, num_classes)
+
+    def change_batch(self, batch: Batch, now: Now) -> Batch:
+        return batch.with_part("id", mixed_part(self, batch["id"], now))

@@ -1,0 +1,118 @@
+"""Energy gap: keep the mean energies of in-distribution rows and outliers a margin apart."""
+
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
+from oodles.scores import energy
+from oodles.targets import cross_entropy
+
+
+def energy_gap(
+    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"], margin: float
+) -> Float[Tensor, ""]:
+    """relu(mean E(x) − mean E(o) + margin), with E = −logsumexp; zero where either population is empty.
+
+    The means go over all processes. The hinge is on means: every row of a population gets the same gradient, and none
+    once the means are a margin apart.
+    """
+    check_logits("logits_in", logits_in)
+    check_logits("logits_out", logits_out)
+    check_same_classes(logits_in, logits_out)
+    mean_in, rows_in = mean_over_processes(energy(logits_in))
+    mean_out, rows_out = mean_over_processes(energy(logits_out))
+    return (mean_in - mean_out + margin).relu() * (rows_in * rows_out > 0)
+
+
+class EnergyRegularizedLoss(nn.Module):
+    """Cross-entropy + λ × relu(mean E(x) − mean E(o) + margin): the mean-gap form of energy regularisation.
+
+    This is **not** the loss of Liu et al. (2020), which has two margins and a squared hinge for every row: use
+    :class:`EnergyBounded` for it. Here one hinge acts on the two means, so that a single extreme row can hide all
+    others, and the gradient stops once the means are apart.
+
+    Args:
+        lambda_energy: λ, the weight of the term, at least 0.
+        margin: by how much the outliers' mean energy has to exceed that of in-distribution rows.
+
+    Example:
+        >>> import torch
+        >>> criterion = EnergyRegularizedLoss(lambda_energy=0.1, margin=10.0)
+        >>> loss = criterion(torch.zeros(4, 10), torch.arange(4), torch.zeros(8, 10))
+        >>> round(float(loss), 4)  # log 10 + 0.1 × 10
+        3.3026
+    """
+
+    def __init__(self, lambda_energy: float = 0.1, margin: float = 10.0):
+        super().__init__()
+        check_number("lambda_energy", lambda_energy, low=0)
+        check_number("margin", margin)
+        self.lambda_energy = lambda_energy
+        self.margin = margin
+
+    def forward(
+        self,
+        logits_in: Float[Tensor, "n c *space"],
+        targets_in: Shaped[Tensor, " n *rest"],
+        logits_out: Float[Tensor, "m c *space"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The loss; without outliers it is plain cross-entropy, and the two batches may differ in size.
+
+        Raises:
+            TypeError: for logits that are not floating point.
+            ValueError: for labels outside the classes, or a number of classes that differs between the two.
+        """
+        loss = cross_entropy(logits_in, targets_in)
+        if logits_out is None:
+            return loss
+        gap = energy_gap(logits_in, logits_out, self.margin)
+        return loss + self.lambda_energy * gap if self.lambda_energy else loss
+
+
+class EnergyGap(Method):
+    """Adds weight × relu(mean E(x) − mean E(o) + margin), with E = −logsumexp of the logits.
+
+    When to use: where a single margin is wanted that does not depend on the scale of a classifier's energies.
+    Cost: the outliers' rows in the forward pass.
+    Caveat: a hinge on means ignores how the rows spread; EnergyBounded, the published loss, looks at each row.
+
+    Args:
+        weight: of the term; 0 switches off.
+        margin: by how much the outliers' mean energy has to exceed that of in-distribution rows.
+
+    Raises:
+        ValueError: for a negative weight, or a weight or margin that is not finite.
+
+    Source: a widespread simplification of Liu et al., equation 8, not their loss.
+    """
+
+    name = "energy-gap"
+    paper = Paper(
+        title="Energy-based Out-of-distribution Detection",
+        authors="Liu, Wang, Owens, Li",
+        venue="NeurIPS",
+        year=2020,
+        link="https://arxiv.org/abs/2010.03759",
+    )
+    score = "energy"
+    strength = "weight"
+    needs = ("outliers",)
+    reads = ("id", "outliers")
+    terms = ("energy_gap",)
+
+    def __init__(self, *, weight: float = 0.1, margin: float = 10.0):
+        super().__init__()
+        check_number("weight", weight, low=0)
+        check_number("margin", margin)
+        self.weight = weight
+        self.margin = margin
+
+    def forward(
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+    ) -> Float[Tensor, ""]:
+        """The term for in-distribution and outlier logits; the two may differ in size."""
+        return self.weight * energy_gap(logits_in, logits_out, self.margin)
+
+    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {**terms, "energy_gap": self(outputs.logits["id"], outputs.logits["outliers"])}

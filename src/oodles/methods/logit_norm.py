@@ -1,0 +1,65 @@
+"""LogitNorm: cross-entropy on logits of constant norm, so that training cannot make them ever larger."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from oodles.checks import check_logits, check_number
+from oodles.contract import Batch, Method, Now, Outputs, Paper
+from oodles.precision import at_least_float32
+from oodles.targets import cross_entropy
+
+
+def normalized(logits: Float[Tensor, "n c *space"], temperature: float) -> Float[Tensor, "n c *space"]:
+    """z / (‖z‖₂ + 1e-7) / τ, the norm over the classes; the small number is that of the authors' code."""
+    logits = at_least_float32(logits)
+    norm: Tensor = torch.linalg.vector_norm(logits, dim=1, keepdim=True)
+    return logits / (norm + 1e-7) / temperature
+
+
+class LogitNorm(Method):
+    """Divides the logits of every part by their norm and by τ in training; scores use the logits as they are.
+
+    When to use: no outliers at hand, a network with batch norm, training from scratch.
+    Cost: none.
+    Caveat: gradients are 1/τ times larger, so that without batch norm or at a high learning rate training collapses.
+    τ belongs to training; it is no temperature for testing.
+
+    Args:
+        temperature: τ, above 0. The paper uses 0.04 on CIFAR-10 and CIFAR-100.
+
+    Raises:
+        ValueError: for a temperature that is not a finite number above 0.
+
+    Source: Wei et al., equation 5.
+    """
+
+    name = "logit-norm"
+    paper = Paper(
+        title="Mitigating Neural Network Overconfidence with Logit Normalization",
+        authors="Wei, Xie, Cheng, Feng, An, Li",
+        venue="ICML",
+        year=2022,
+        link="https://arxiv.org/abs/2205.09310",
+        code="https://github.com/hongxin001/logitnorm_ood",
+    )
+    reads = ("id",)
+    replaces = ("logits",)
+
+    def __init__(self, *, temperature: float = 0.04):
+        super().__init__()
+        check_number("temperature", temperature, above=0)
+        self.temperature = temperature
+
+    def forward(
+        self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]
+    ) -> Float[Tensor, ""]:
+        """The mean cross-entropy of the normalised logits."""
+        check_logits("logits", logits)
+        return cross_entropy(normalized(logits, self.temperature), targets)
+
+    def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
+        logits = {role: normalized(given, self.temperature) for role, given in outputs.logits.items()}
+        return replace(outputs, logits=logits)

@@ -1,0 +1,48 @@
+"""Pairing an in-distribution loader with a loader of outliers."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def pair(loader: Iterable[Any], outlier_loader: Iterable[Any]) -> "Pairs":
+    """Batches of two loaders side by side: an epoch is the in-distribution loader, and the outliers never run out.
+
+    When the outlier loader ends it is started again, so a shuffling loader reshuffles; where one epoch stops, the next
+    goes on, so that all outliers are used however short an epoch is.
+
+    Args:
+        loader: gives in-distribution batches; its length is the length of an epoch.
+        outlier_loader: gives batches of outliers.
+
+    Raises:
+        ValueError: on iterating, where the outlier loader is empty.
+
+    Example:
+        >>> [batch for batch in pair([1, 2, 3], ["a", "b"])]
+        [(1, 'a'), (2, 'b'), (3, 'a')]
+    """
+    return Pairs(loader, outlier_loader)
+
+
+class Pairs:
+    """What :func:`pair` gives: iterate over it once per epoch."""
+
+    def __init__(self, loader: Iterable[Any], outlier_loader: Iterable[Any]):
+        self.loader = loader
+        self.outlier_loader = outlier_loader
+        self._outliers: Iterator[Any] = iter(())
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]  # as for any loader: only those with a length have one
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for batch in self.loader:
+            yield batch, self._next_outliers()
+
+    def _next_outliers(self) -> Any:
+        for outliers in self._outliers:
+            return outliers
+        self._outliers = iter(self.outlier_loader)
+        for outliers in self._outliers:
+            return outliers
+        raise ValueError("outlier_loader must give at least one batch, got none: is its data set empty?")

@@ -1,0 +1,32 @@
+"""Random numbers as a function of (seed, step, rank, …), and the draws that mixing needs."""
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Generator, Tensor
+
+
+def random_seed(*words: int) -> int:
+    """One 63-bit seed from several whole numbers such as (seed, step, rank); neighbours give unrelated seeds."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generator_for(*words: int) -> Generator:
+    """A CPU generator whose state depends on ``words`` alone, so resuming needs no saved random state."""
+    return Generator().manual_seed(random_seed(*words))
+
+
+def draw_beta(alpha: float, count: int, generator: Generator | None = None) -> Float64[Tensor, " n"]:
+    """``count`` draws of λ ~ Beta(α, α) on the CPU, for any finite α > 0.
+
+    Through logarithms of gamma draws, Gamma(α) = Gamma(α + 1) · U^(1/α), so that a small α does not underflow.
+    """
+    shape = torch.full((2, count), alpha + 1.0, dtype=torch.float64)
+    uniform = 1.0 - torch.rand(shape.shape, dtype=torch.float64, generator=generator)
+    log_gamma = torch._standard_gamma(shape, generator=generator).log() + uniform.log() / alpha
+    return torch.sigmoid(log_gamma[0] - log_gamma[1])
+
+
+def draw_permutation(rows: int, device: torch.device, generator: Generator | None = None) -> Int64[Tensor, " n"]:
+    """A permutation of ``rows``, drawn on the CPU so that every device gets the same one."""
+    return torch.randperm(rows, generator=generator).to(device, non_blocking=True)

@@ -1,0 +1,94 @@
+"""What several property checks share: steps on tiny networks, plain numbers out of terms, one sentence."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from oodles import Batch, Classifier, Method, Now, Outputs, Part, TrainingStep
+from oodles.targets import cross_entropy
+
+from .networks import tensors
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss."""
+    return torch.stack(list(terms.values())).sum()
+
+
+def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
+    """The parts that have to be forwarded: ``id`` first, then what is read."""
+    read = {role for method in methods for role in method.reads}
+    return ["id", *(role for role in batch.parts if role != "id" and role in read)]
+
+
+def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outputs:
+    """Features and logits of some parts, as leaves that record gradients."""
+    features, logits = {}, {}
+    with torch.no_grad():
+        for role in roles:
+            features[role] = classifier.features(batch[role].inputs)
+            logits[role] = classifier.head(features[role])
+    return Outputs(
+        {role: value.clone().requires_grad_() for role, value in features.items()},
+        {role: value.clone().requires_grad_() for role, value in logits.items()},
+    )
+
+
+def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+    """The terms for given outputs, by calling the methods' moments by hand."""
+    methods = [method for method in step.methods if isinstance(method, Method) and method.active]
+    for method in methods:
+        outputs = method.change_outputs(outputs, batch, Now(step))
+    targets = batch["id"].targets
+    assert targets is not None
+    terms: Mapping[str, Tensor] = {"cross_entropy": cross_entropy(outputs.logits["id"], targets)}
+    for method in methods:
+        terms = method.change_loss(terms, outputs, batch, Now(step))
+    return dict(terms)
+
+
+def gradients(loss: Tensor, outputs: Outputs) -> dict[str, Tensor]:
+    """Gradients of a loss in the logits and features of each part; zero where there is none."""
+    leaves = {f"logits of {role}": value for role, value in outputs.logits.items()}
+    leaves |= {f"features of {role}": value for role, value in outputs.features.items()}
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(leaf) if gradient is None else gradient
+        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
+    }
+
+
+def repeated(part: Part, times: int) -> Part:
+    """The rows of a part several times over."""
+
+    def tile(value: Tensor) -> Tensor:
+        return torch.cat([value] * times)
+
+    inputs = part.inputs
+    return Part(
+        {key: tile(value) for key, value in inputs.items()} if isinstance(inputs, dict) else tile(inputs),
+        None if part.targets is None else tile(part.targets),
+    )
+
+
+def equal_parts(a: Batch, b: Batch) -> bool:
+    """Whether two batches hold the same numbers, bit for bit."""
+
+    def flat(batch: Batch) -> list[tuple[str, Tensor]]:
+        found = [(f"draw {name}", value) for name, value in batch.draws.items()]
+        for role, part in batch.parts.items():
+            found += [(role, value) for value in tensors(part.inputs)]
+            found += [(f"{role} targets", part.targets)] if part.targets is not None else []
+        return found
+
+    first, second = flat(a), flat(b)
+    return [name for name, _ in first] == [name for name, _ in second] and all(
+        torch.equal(x, y) for (_, x), (_, y) in zip(first, second, strict=True)
+    )
+
+
+def is_one_sentence(message: str) -> bool:
+    """One line that begins, ends, and does not go on."""
+    return re.fullmatch(r"\S[^\n]*[^.]\.", message) is not None and re.search(r"[.!?] [A-Z]", message) is None

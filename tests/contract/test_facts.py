@@ -1,0 +1,121 @@
+"""Property 14: facts that a method declares are what it is observed to do."""
+
+import re
+
+import pytest
+import torch
+
+from oodles import Outputs, Paper, Part, TrainingStep
+from oodles.methods import METHODS
+from oodles.scores import SCORES
+
+from .networks import batch, classifier, inputs
+from .rows import KINDS_OF_ROWS, ROWS, Row
+from .steps import gradients, is_one_sentence, leaf_outputs, terms_of
+
+INPUTS, LOGITS = "in-distribution inputs", "logits"
+
+
+def check_facts(row: Row, kind: str) -> None:
+    """Parts added, outputs read, terms added, things replaced: as declared."""
+    method = row.make()
+    net = classifier(kind, dtype=torch.float64)
+    step = TrainingStep(net, method)
+    given = batch(kind, dtype=torch.float64).with_part("unread", Part(inputs(kind, 4, seed=3, dtype=torch.float64)))
+    prepared = step.prepare(given)
+    assert set(prepared.parts) - set(given.parts) == set(row.cls.adds), "adds"
+    assert (prepared["id"].inputs is not given["id"].inputs) == (INPUTS in row.cls.replaces), "replaces inputs"
+    for role in ("outliers", "unread"):
+        assert prepared[role].inputs is given[role].inputs, f"{role} replaced"
+
+    outputs = leaf_outputs(net, prepared, list(prepared.parts))
+    changed = method.change_outputs(outputs, prepared, step_now(step))
+    assert (changed.logits["id"] is not outputs.logits["id"]) == (LOGITS in row.cls.replaces), "replaces logits"
+    if LOGITS in row.cls.replaces:
+        for role in prepared.parts:
+            assert not torch.equal(changed.logits[role], outputs.logits[role]), f"logits of {role} left as they were"
+
+    terms = terms_of(step, prepared, outputs)
+    assert set(terms) - {"cross_entropy"} == set(row.cls.terms), "terms"
+    read = {"id"}
+    for value in terms.values():
+        assert value.ndim == 0, "a term is a scalar"
+        read |= {name.split(" of ")[1] for name, slope in gradients_of(value, outputs).items() if slope.any()}
+    assert read == {"id", *row.cls.reads}, "reads"
+    known = {"outliers"} | {"images"}
+    assert set(row.cls.needs) <= known
+    assert set(row.cls.separate) <= {*row.cls.reads}
+    assert ("outliers" in row.cls.needs) == ("outliers" in read), "needs"
+
+
+def step_now(step: TrainingStep):  # type: ignore[no-untyped-def]
+    from oodles import Now
+
+    return Now(step)
+
+
+def gradients_of(value: torch.Tensor, outputs: Outputs) -> dict[str, torch.Tensor]:
+    leaves = Outputs(outputs.features, outputs.logits)
+    return {name: gradient for name, gradient in _retained(value, leaves).items()}
+
+
+def _retained(value: torch.Tensor, outputs: Outputs) -> dict[str, torch.Tensor]:
+    return gradients(value + 0, outputs)
+
+
+def check_needs(row: Row, kind: str) -> None:
+    """Without outliers, a method that needs them says so by name; another one does not miss them."""
+    given = batch(kind)
+    pair = given["id"].inputs, given["id"].targets
+    step = TrainingStep(classifier(kind), row.make())
+    if "outliers" in row.cls.needs:
+        with pytest.raises(ValueError, match=f"{row.cls.name} needs outliers, got none") as refusal:
+            step(pair)
+        assert is_one_sentence(str(refusal.value))
+    else:
+        assert set(step(pair)) == {"cross_entropy", *row.cls.terms}
+    assert ("images" in row.cls.needs) == ("vectors" in row.refuses and "tokens" in row.refuses)
+
+
+def check_card(row: Row) -> None:
+    """The paper, the name and the score are there."""
+    cls = row.cls
+    paper = cls.paper
+    assert isinstance(paper, Paper)
+    for fact in ("title", "authors", "venue", "link"):
+        assert getattr(paper, fact).strip() == getattr(paper, fact) != "", fact
+    assert 1990 <= paper.year <= 2030
+    assert re.match(r"https://\S+$", paper.link)
+    assert paper.code == "" or re.match(r"https://\S+$", paper.code)
+    assert cls.score in SCORES, f"no score {cls.score!r}"
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", cls.name)
+    if cls.strength is not None:
+        assert cls.strength in row.defaults, "the strength is a hyper-parameter"
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_facts_are_observed(name: str, kind: str) -> None:
+    check_facts(ROWS[name], kind)
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_needs(name: str, kind: str) -> None:
+    check_needs(ROWS[name], kind)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_cards_are_complete(name: str) -> None:
+    check_card(ROWS[name])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_name_is_the_one_on_the_command_line_and_of_the_file(name: str) -> None:
+    cls = ROWS[name].cls
+    assert cls.name == name
+    assert cls.__name__ == METHODS[name]
+    assert cls.__module__ == f"oodles.methods.{name.replace('-', '_')}"
+
+
+def test_terms_and_names_are_not_used_twice() -> None:
+    terms = [term for row in ROWS.values() for term in row.cls.terms]
+    assert len(terms) == len(set(terms)) and "cross_entropy" not in terms

@@ -1,0 +1,77 @@
+"""Property 2: a term sees a part only through means over it."""
+
+import pytest
+import torch
+
+from oodles import EnergyBounded, OutlierExposure, Outputs, TrainingStep
+
+from .networks import batch, classifier
+from .rows import KINDS_OF_ROWS, ROWS, Row
+from .steps import gradients, leaf_outputs, repeated, roles_in_order, terms_of, total
+
+
+def check_means(row: Row, kind: str) -> None:
+    """Doubling the rows of one part after the forward changes no term, and no gradient of another part."""
+    method = row.make()
+    step = TrainingStep(classifier(kind, dtype=torch.float64), method)
+    prepared = step.prepare(batch(kind, dtype=torch.float64))
+    roles = roles_in_order(prepared, [method])
+    outputs = leaf_outputs(step.classifier, prepared, roles)
+    terms = terms_of(step, prepared, outputs)
+    before = gradients(total(terms), outputs)
+    for role in roles:
+        doubled = Outputs(
+            {**outputs.features, role: torch.cat([outputs.features[role]] * 2)},
+            {**outputs.logits, role: torch.cat([outputs.logits[role]] * 2)},
+        )
+        again = terms_of(step, prepared.with_part(role, repeated(prepared[role], 2)), doubled)
+        assert again.keys() == terms.keys()
+        for name, value in terms.items():
+            torch.testing.assert_close(again[name], value, rtol=1e-12, atol=1e-12, msg=f"{name} with {role} doubled")
+        after = gradients(total(again), outputs)
+        for name, value in before.items():
+            torch.testing.assert_close(after[name], value, rtol=1e-10, atol=1e-14, msg=f"{name} with {role} doubled")
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_doubling_a_part_changes_nothing(name: str, kind: str) -> None:
+    check_means(ROWS[name], kind)
+
+
+def check_empty_part(row: Row, kind: str, role: str) -> None:
+    """No rows contribute an exact zero that still has a graph; nothing becomes NaN."""
+    method = row.make()
+    step = TrainingStep(classifier(kind), method)
+    given = batch(kind)
+    none = repeated(given[role], 1)
+    inputs = {key: value[:0] for key, value in none.inputs.items()} if isinstance(none.inputs, dict) else none.inputs[:0]
+    targets = None if none.targets is None else none.targets[:0]
+    terms = step(given.with_part(role, type(none)(inputs, targets)))
+    for name, value in terms.items():
+        assert value.isfinite(), name
+        assert value.requires_grad, name
+    loss = total(terms)
+    loss.backward()
+    for name, parameter in step.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("role", ["id", "outliers"])
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_an_empty_part_gives_no_nan(name: str, kind: str, role: str) -> None:
+    check_empty_part(ROWS[name], kind, role)
+
+
+def test_no_outliers_are_an_exact_zero() -> None:
+    step = TrainingStep(classifier("vectors"), OutlierExposure())
+    plain = TrainingStep(classifier("vectors"))(batch("vectors"))
+    terms = step(batch("vectors"), outliers=torch.rand(0, 6))
+    assert terms["outlier_exposure"].item() == 0 and terms["outlier_exposure"].requires_grad
+    assert torch.equal(terms["cross_entropy"], plain["cross_entropy"])
+
+
+def test_no_rows_at_all_are_an_exact_zero() -> None:
+    step = TrainingStep(classifier("vectors"), EnergyBounded())
+    terms = step((torch.rand(0, 6), torch.zeros(0, dtype=torch.long)), outliers=torch.rand(0, 6))
+    assert [value.item() for value in terms.values()] == [0, 0]
+    total(terms).backward()

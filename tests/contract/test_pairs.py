@@ -1,0 +1,146 @@
+"""Property 11: every pair of methods trains a step, or is refused by name in one sentence."""
+
+import itertools
+
+import pytest
+import torch
+
+from oodles import CrossEntropy, EnergyGap, LogitNorm, Method, Mixup, OutlierExposure, RegMixup, TrainingStep
+from oodles.targets import cross_entropy
+
+from .networks import batch, classifier
+from .rows import ROWS, Row
+from .steps import is_one_sentence, total
+
+PAIRS = list(itertools.permutations(ROWS, 2))
+
+
+def clash(a: type[Method], b: type[Method]) -> bool:
+    return any(set(getattr(a, fact)) & set(getattr(b, fact)) for fact in ("replaces", "adds", "terms"))
+
+
+def check_pair(a: Row, b: Row, kind: str = "images") -> None:
+    """Trains a step in which both act, or is refused because of what both declare to change."""
+    methods = a.make(), b.make()
+    if clash(a.cls, b.cls):
+        with pytest.raises(ValueError) as refusal:
+            TrainingStep(classifier(kind), *methods)
+        message = str(refusal.value)
+        assert a.cls.name in message and b.cls.name in message and is_one_sentence(message)
+        return
+    step = TrainingStep(classifier(kind), *methods)
+    before = [parameter.detach().clone() for parameter in step.parameters()]
+    terms = step(batch(kind))
+    assert set(terms) == {"cross_entropy", *a.cls.terms, *b.cls.terms}
+    assert all(value.ndim == 0 and value.isfinite() for value in terms.values())
+    total(terms).backward()
+    torch.optim.SGD(step.parameters(), lr=0.1).step()
+    for old, (name, new) in zip(before, step.named_parameters(), strict=True):
+        assert new.isfinite().all(), name
+        assert not torch.equal(old, new), f"{name} was not trained"
+
+
+@pytest.mark.parametrize("a, b", PAIRS)
+def test_every_pair_trains_or_is_refused(a: str, b: str) -> None:
+    check_pair(ROWS[a], ROWS[b])
+
+
+def test_which_pairs_are_refused() -> None:
+    refused = {frozenset(pair) for pair in PAIRS if clash(ROWS[pair[0]].cls, ROWS[pair[1]].cls)}
+    assert refused == {frozenset({"mixup", "cutmix"})}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_method_given_twice_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is given twice") as refusal:
+        TrainingStep(classifier("images"), ROWS[name].make(), ROWS[name].make())
+    assert is_one_sentence(str(refusal.value))
+
+
+def test_all_methods_that_do_not_clash_train_together() -> None:
+    methods = [row.make() for name, row in ROWS.items() if name != "cutmix"]
+    terms = TrainingStep(classifier("images"), *methods)(batch("images"))
+    assert list(terms) == ["cross_entropy", "regmixup", "outlier_exposure", "energy_bounded", "energy_gap"]
+    total(terms).backward()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_logit_norm_normalises_every_part_and_not_only_id(order: tuple[int, int]) -> None:
+    methods = [RegMixup(alpha=2.0), LogitNorm()]
+    net = classifier("images")
+    step = TrainingStep(net, *(methods[index] for index in order))
+    prepared = step.prepare(batch("images"))
+    terms = step.losses(prepared)
+    for role, term in (("id", "cross_entropy"), ("mixed", "regmixup")):
+        logits = net(prepared[role].inputs)
+        normalised = logits / (logits.norm(dim=1, keepdim=True) + 1e-7) / 0.04
+        expected = cross_entropy(normalised, prepared[role].targets)
+        assert terms[term].item() == pytest.approx(expected.item(), rel=1e-4)
+        assert abs(terms[term].item() - cross_entropy(logits, prepared[role].targets).item()) > 0.1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_smoothing_reaches_the_mixed_rows_once(order: tuple[int, int]) -> None:
+    methods = [CrossEntropy(label_smoothing=0.2), RegMixup(alpha=2.0)]
+    step = TrainingStep(classifier("images"), *(methods[index] for index in order))
+    hard = TrainingStep(classifier("images"), RegMixup(alpha=2.0)).prepare(batch("images"))
+    prepared = step.prepare(batch("images"))
+    torch.testing.assert_close(prepared["mixed"].targets, 0.8 * hard["mixed"].targets + 0.05)
+    assert torch.equal(prepared["mixed"].inputs, hard["mixed"].inputs)
+
+
+def test_terms_of_a_composition_are_those_of_its_methods_alone() -> None:
+    given = batch("images")
+    together = TrainingStep(classifier("images"), OutlierExposure(), EnergyGap())(given)
+    for method in (OutlierExposure(), EnergyGap()):
+        alone = TrainingStep(classifier("images"), method)(given)
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ((torch.nn.Linear(6, 4),), "classifier must be a Classifier, got Linear: make one with Classifier.split"),
+        ((classifier("vectors"), "mixup"), "methods must be instances of Method, got str"),
+        ((classifier("vectors"), Mixup), "methods must be instances of Method, got"),
+        ((classifier("vectors"), [Mixup()]), "methods must be instances of Method, got list of 1"),
+    ],
+)
+def test_steps_of_the_wrong_things_are_refused(arguments: tuple[object, ...], sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence) as refusal:
+        TrainingStep(*arguments)  # type: ignore[arg-type]
+    assert is_one_sentence(str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        (torch.rand(6, 6), r"batch must be \(inputs, targets\) or a Batch, got Tensor"),
+        ((torch.rand(6, 6),), r"batch must be \(inputs, targets\) or a Batch, got tuple of 1"),
+        ((torch.rand(6, 6), None), "A batch must have a part 'id' with targets, got none"),
+        ((torch.rand(6, 6), torch.zeros(5, dtype=torch.long)), "inputs and targets must have as many rows, got 6 and 5"),
+        ((torch.rand(6, 6), torch.full((6,), 4)), "must be class ids from 0 to 3, got 4"),
+    ],
+)
+def test_wrong_batches_are_refused(given: object, sentence: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=sentence) as refusal:
+        TrainingStep(classifier("vectors"))(given)
+    assert is_one_sentence(str(refusal.value))
+
+
+@pytest.mark.parametrize("outliers", ["noise", 3.0, []])
+def test_wrong_outliers_are_refused(outliers: object) -> None:
+    with pytest.raises(TypeError, match="outliers must be inputs or") as refusal:
+        TrainingStep(classifier("vectors"), OutlierExposure())(
+            (torch.rand(6, 6), torch.zeros(6, dtype=torch.long)), outliers=outliers
+        )
+    assert is_one_sentence(str(refusal.value))
+
+
+def test_outliers_come_as_a_labelled_loader_gives_them() -> None:
+    x, y, o = torch.rand(6, 6), torch.zeros(6, dtype=torch.long), torch.rand(5, 6)
+    expected = TrainingStep(classifier("vectors"), OutlierExposure())((x, y), outliers=o)
+    for outliers in ((o, torch.full((5,), 99)), [o, torch.full((5,), -1)], [o]):
+        terms = TrainingStep(classifier("vectors"), OutlierExposure())([x, y], outliers=outliers)
+        assert torch.equal(total(terms), total(expected))

@@ -1,0 +1,98 @@
+"""Property 3: targets are distributions, class ids their one-hot case."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from oodles import Part, TrainingStep
+
+from .networks import CLASSES, batch, classifier, labels, probabilities
+from .rows import KINDS_OF_ROWS, ROWS, Row
+from .steps import is_one_sentence, total
+
+
+def _terms(row: Row, kind: str, targets: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    step = TrainingStep(classifier(kind, dtype=torch.float64), row.make())
+    given = batch(kind, dtype=torch.float64)
+    terms = step(given.with_part("id", Part(given["id"].inputs, targets)))
+    total(terms).backward()
+    return terms, [p.grad for p in step.parameters() if p.grad is not None]
+
+
+def check_distributions(row: Row, kind: str) -> None:
+    """One-hot rows give what class ids give, and mixed targets the mixture of the terms."""
+    ids = labels(kind, 6)
+    one_hot = F.one_hot(ids, CLASSES).movedim(-1, 1).double()
+    soft = probabilities(kind, 6)
+    from_ids, gradients_from_ids = _terms(row, kind, ids)
+    from_one_hot, gradients_from_one_hot = _terms(row, kind, one_hot)
+    # class ids become float32 probabilities where they are mixed: hence not 1e-12
+    for name, value in from_ids.items():
+        torch.testing.assert_close(from_one_hot[name], value, rtol=1e-6, atol=1e-7, msg=name)
+    for a, b in zip(gradients_from_ids, gradients_from_one_hot, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    from_soft, _ = _terms(row, kind, soft)
+    from_mixture, _ = _terms(row, kind, 0.3 * one_hot + 0.7 * soft)
+    for name, value in from_mixture.items():
+        expected = 0.3 * from_one_hot[name] + 0.7 * from_soft[name]
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def check_prepared_targets(row: Row, kind: str) -> None:
+    """Whatever targets a method makes are class ids or distributions, one per row."""
+    given = batch(kind)
+    for targets in (labels(kind, 6), probabilities(kind, 6).float()):
+        step = TrainingStep(classifier(kind), row.make())
+        prepared = step.prepare(given.with_part("id", Part(given["id"].inputs, targets)))
+        for role, part in prepared.parts.items():
+            if part.targets is None:
+                continue
+            assert len(part.targets) == len(part), role
+            if part.targets.is_floating_point():
+                assert part.targets.min() >= 0, role
+                torch.testing.assert_close(part.targets.sum(1), torch.ones_like(part.targets.sum(1)))
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_class_ids_are_one_hot_distributions(name: str, kind: str) -> None:
+    check_distributions(ROWS[name], kind)
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_prepared_targets_are_distributions(name: str, kind: str) -> None:
+    check_prepared_targets(ROWS[name], kind)
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_other_whole_numbers_are_class_ids_too(name: str, dtype: torch.dtype) -> None:
+    given = batch("images")
+    expected = TrainingStep(classifier("images"), ROWS[name].make())(given)
+    terms = TrainingStep(classifier("images"), ROWS[name].make())(
+        given.with_part("id", Part(given["id"].inputs, given["id"].targets.to(dtype)))
+    )
+    for term, value in expected.items():
+        torch.testing.assert_close(terms[term], value, rtol=1e-6, atol=1e-7)
+
+
+BAD_TARGETS = {
+    "ignored": (torch.tensor([0, 1, -100, 1, 2, 3]), "must be class ids from 0 to 3, got -100: leave rows"),
+    "too high": (torch.tensor([0, 1, 2, 3, 4, 0]), "must be class ids from 0 to 3, got 4"),
+    "too few": (torch.tensor([0, 1, 2, 3, 0]), "inputs and targets must have as many rows, got 6 and 5"),
+    "too few classes": (torch.full((6, 3), 1 / 3), r"must have shape \(N, 4\), got \(6, 3\)"),
+    "no distribution": (torch.full((6, 4), 0.5), "non-negative and sum to one, got a minimum of 0.5 and a sum of 2"),
+    "negative": (torch.tensor([[1.5, -0.5, 0.0, 0.0]] * 6), "non-negative and sum to one, got a minimum of -0.5"),
+    "not numbers": (torch.full((6, 4), float("nan")), "non-negative and sum to one"),
+    "truth values": (torch.ones(6, dtype=torch.bool), "must be class ids or probabilities, got torch.bool"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("case", BAD_TARGETS)
+def test_wrong_targets_are_refused_in_a_sentence(name: str, case: str) -> None:
+    targets, sentence = BAD_TARGETS[case]
+    step = TrainingStep(classifier("images"), ROWS[name].make())
+    given = batch("images")
+    with pytest.raises((ValueError, TypeError), match=sentence) as refusal:
+        step(given.with_part("id", Part(given["id"].inputs, targets)))
+    assert is_one_sentence(str(refusal.value))

@@ -1,0 +1,155 @@
+"""Property 9: no host sync and no Python loop in the traced half; it compiles into one graph."""
+
+import itertools
+import shutil
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from oodles import Batch, EnergyGap, LogitNorm, Mixup, OutlierExposure, Part, RegMixup, TrainingStep
+
+from .networks import batch, classifier, labels
+from .rows import KINDS_OF_ROWS, ROWS, Row
+from .steps import total
+
+
+def check_no_sync(row: Row, kind: str) -> None:
+    """Forward and backward run on tensors without values, so that nothing can have waited for a value."""
+    prepared = TrainingStep(classifier(kind), row.make()).prepare(batch(kind))
+    with FakeTensorMode() as mode:
+
+        def fake(value: Tensor | dict[str, Tensor] | None) -> Tensor | dict[str, Tensor] | None:
+            if isinstance(value, dict):
+                return {key: mode.from_tensor(one) for key, one in value.items()}
+            return None if value is None else mode.from_tensor(value)
+
+        parts = {role: Part(fake(part.inputs), fake(part.targets)) for role, part in prepared.parts.items()}
+        draws = {name: mode.from_tensor(value) for name, value in prepared.draws.items()}
+        step = TrainingStep(classifier(kind), row.make())
+        terms = step.losses(Batch(parts, draws))
+        total(terms).backward()
+        for name, parameter in step.named_parameters():
+            assert parameter.grad is not None and parameter.grad.shape == parameter.shape, name
+
+
+class Operations(TorchDispatchMode):
+    """Counts what reaches the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def check_no_loop(row: Row, kind: str) -> None:
+    """As many operations for twice the rows, and for more classes, in both halves of a step."""
+    counts = []
+    for rows, classes in ((6, 4), (12, 4), (24, 4), (6, 9)):
+        step = TrainingStep(classifier(kind, classes=classes), row.make())
+        given = batch(kind, rows=rows)
+        given = given.with_part("id", Part(given["id"].inputs, labels(kind, rows, classes=classes)))
+        with Operations() as operations:
+            total(step(given)).backward()
+        counts.append(operations.count)
+    assert len(set(counts)) == 1, f"operations for 6, 12, 24 rows and for 9 classes: {counts}"
+
+
+def check_compiles(row: Row, kind: str, backend: str) -> None:
+    """One graph, the same numbers, and no second compilation in the following steps."""
+    given = [batch(kind, seed=seed) for seed in range(3)]
+    eager = TrainingStep(classifier(kind), row.make())
+    compiled = TrainingStep(classifier(kind), row.make())
+    compiled.compile(backend=backend)
+    torch._dynamo.reset()
+    for index, one in enumerate(given):
+        with torch._dynamo.config.patch(error_on_recompile=index > 0):
+            terms = compiled(one)
+        expected = eager(one)
+        assert terms.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        total(terms).backward()
+        total(expected).backward()
+        for (name, a), b in zip(compiled.named_parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_forward_and_backward_without_values(name: str, kind: str) -> None:
+    check_no_sync(ROWS[name], kind)
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_no_loop_over_rows_or_classes(name: str, kind: str) -> None:
+    check_no_loop(ROWS[name], kind)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if "per_sample" in row.defaults])
+def test_mixers_do_not_loop(name: str, per_sample: bool) -> None:
+    check_no_loop(ROWS[name].with_settings(per_sample=per_sample), "images")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_one_graph(name: str) -> None:
+    check_compiles(ROWS[name], "images", "aot_eager")
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch's default compiler needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # inside torch's compiler
+@pytest.mark.parametrize("name", ["energy-bounded", "logit-norm"])
+def test_one_graph_with_the_default_compiler(name: str) -> None:
+    check_compiles(ROWS[name], "vectors", "inductor")
+
+
+def test_token_dictionaries_compile() -> None:
+    check_compiles(ROWS["outlier-exposure"], "tokens", "aot_eager")
+
+
+def test_a_composition_compiles_into_one_graph() -> None:
+    torch._dynamo.reset()
+    methods = RegMixup(), OutlierExposure(), EnergyGap(), LogitNorm()
+    eager, compiled = (TrainingStep(classifier("images"), *methods) for _ in range(2))
+    compiled.compile(backend="aot_eager")
+    expected, terms = eager(batch("images")), compiled(batch("images"))
+    assert list(terms) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_many_compiled_steps_live_in_one_process() -> None:
+    torch._dynamo.reset()
+    accepted = [(a, b) for a, b in itertools.combinations(ROWS, 2) if {a, b} != {"mixup", "cutmix"}]
+    assert len(accepted) > 2 * torch._dynamo.config.recompile_limit
+    for seed, names in enumerate(accepted):
+        eager, compiled = (
+            TrainingStep(classifier("images", seed=seed), *(ROWS[name].make() for name in names)) for _ in range(2)
+        )
+        compiled.compile(backend="eager")
+        torch.testing.assert_close(total(compiled(batch("images"))), total(eager(batch("images"))))
+
+
+def test_a_compiled_step_goes_through_epochs_and_validation() -> None:
+    torch._dynamo.reset()
+    step = TrainingStep(classifier("images", noisy=True).train(), Mixup(), OutlierExposure())
+    step.compile(backend="aot_eager")
+    step.epochs = 12
+    for epoch in range(12):
+        step.epoch = epoch
+        with torch._dynamo.config.patch(error_on_recompile=epoch > 0):
+            assert total(step(batch("images", seed=epoch))).isfinite()
+
+
+def test_compiling_from_outside_gives_the_same_terms() -> None:
+    torch._dynamo.reset()
+    given = batch("images")
+    expected = TrainingStep(classifier("images"), Mixup(), OutlierExposure())(given)
+    outside = torch.compile(TrainingStep(classifier("images"), Mixup(), OutlierExposure()), backend="aot_eager")
+    for name, value in outside(given).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
