@@ -13,6 +13,7 @@ from functools import cache
 from inspect import cleandoc
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 from oodles.methods import METHODS
 
@@ -79,7 +80,7 @@ def card(name: str) -> Card:
     body = _class_body(_HERE / "methods" / f"{name.replace('-', '_')}.py", METHODS[name])
     contract = _class_body(_HERE / "contract.py", "Method")
     functions = _functions(body)
-    text = cleandoc(_docstring(body))
+    text = cleandoc(_docstring(body)).replace("``", "`")
     sections = _sections(text)
     facts = {**_assignments(contract), **_assignments(body)}
     return Card(
@@ -191,9 +192,9 @@ def _moments(contract: list[ast.stmt]) -> list[str]:
     return [name for name, function in _functions(contract).items() if not function.decorator_list]
 
 
-def _assignments(body: list[ast.stmt]) -> dict[str, object]:
+def _assignments(body: list[ast.stmt]) -> dict[str, Any]:
     """The literals of a class body by name; ``Paper(…)`` becomes a dictionary of its fields."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for node in body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):

@@ -25,13 +25,15 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
     assert logits.dtype == dtype, "autocast is on in the forward pass"
     roles = roles_in_order(prepared, [method])
     sizes = [len(prepared[role]) for role in roles]
-    outputs = Outputs(
-        dict(zip(roles, features.detach().float().split(sizes), strict=True)),
-        dict(zip(roles, logits.detach().float().split(sizes), strict=True)),
-    )
-    for name, expected in terms_of(step, prepared, outputs).items():
-        assert terms[name].dtype == torch.float32, name
-        assert terms[name].item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-6), name
+    # the same values in float32, and in float64, which no autocast touches
+    for wide, accuracy in ((torch.float32, 1e-6), (torch.float64, 1e-5)):
+        outputs = Outputs(
+            dict(zip(roles, features.detach().to(wide).split(sizes), strict=True)),
+            dict(zip(roles, logits.detach().to(wide).split(sizes), strict=True)),
+        )
+        for name, expected in terms_of(step, prepared, outputs).items():
+            assert terms[name].dtype == torch.float32, name
+            assert terms[name].item() == pytest.approx(expected.item(), rel=accuracy, abs=1e-6), name
     total(terms).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.dtype == torch.float32, name

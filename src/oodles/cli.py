@@ -1,0 +1,299 @@
+"""The command line: every command parses its arguments and calls one public function.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 success, 1 a run or an input that
+did not work out, 2 a mistyped command. Imports stay inside the commands, so that help needs no torch.
+"""
+
+import functools
+import inspect
+import json as json_format
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction, arg
+
+import oodles
+from oodles.cards import card, cards, describe, overview, suggestion
+from oodles.methods import METHODS
+
+Chain = tuple[tuple[str, dict[str, Any]], ...]
+"""Methods with their settings, in the order of the command line."""
+
+Name = Annotated[str, arg(metavar="NAME")]
+Folder = Annotated[Path, arg(metavar="FOLDER")]
+File = Annotated[Path, arg(metavar="FILE")]
+Fraction = Annotated[float, arg(metavar="FRACTION")]
+Count = Annotated[int, arg(metavar="COUNT")]
+OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+OptionalNumber = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="(default: the recipe's)")]
+OptionalCount = Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="(default: the recipe's)")]
+Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavior_hint="")]
+
+
+def demo(
+    *, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: Annotated[int | None, arg(metavar="COUNT")] = None
+) -> None:
+    """Trains methods with several seeds on real images, compares them and writes a report; takes two minutes.
+
+    Finished runs are kept: the same command goes on where it was stopped.
+
+    Args:
+        to: folder for the runs and report.html.
+        seeds: how many seeds for each method.
+        jobs: processes side by side; as many as there are cores unless given.
+    """
+    from oodles.demo import demo as run_demo
+
+    run_demo(to, seeds=seeds, jobs=jobs)
+
+
+def methods(name: Annotated[str, Positional, arg(metavar="[NAME]")] = "", /, *, json: bool = False) -> None:
+    """Lists the methods, or describes one: what it changes, when to use it, its paper and its flags.
+
+    Args:
+        name: of one method.
+        json: print one JSON document.
+    """
+    chosen = (card(name),) if name else cards()
+    if json:
+        _print_json([asdict(one) for one in chosen])
+    else:
+        print(describe(*chosen) if name else overview())
+
+
+def train(
+    *,
+    chain: Annotated[Chain, Suppress] = (),
+    data: Name = "digits",
+    network: Name = "small-cnn",
+    head: OptionalName = None,
+    weights: OptionalPath = None,
+    recipe: OptionalPath = None,
+    epochs: OptionalCount = None,
+    batch_size: OptionalCount = None,
+    outlier_batch_size: OptionalCount = None,
+    learning_rate: OptionalNumber = None,
+    weight_decay: OptionalNumber = None,
+    optimizer: Literal["sgd", "adamw"] | None = None,
+    suggest: bool = False,
+    seed: Count = 0,
+    to: OptionalPath = None,
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+    accumulate: Count = 1,
+    workers: Count = 0,
+    compile: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    tracker: OptionalName = None,
+    json: bool = False,
+) -> None:
+    """Trains a classifier with one method or several, and keeps everything in a run folder.
+
+    oodles train mixup --alpha 0.2
+
+    oodles train mixup --alpha 0.2 + outlier-exposure --weight 0.5 --data digits --seed 3
+
+    oodles train --recipe recipe.toml
+
+    The same command goes on where it was stopped. `oodles methods` lists the methods, `oodles train NAME --help` shows
+    the flags of one.
+
+    Args:
+        data: an embedded suite, or a folder with train, test, outliers, near/NAME and far/NAME.
+        network: an embedded network, or package.module:function.
+        head: name of the last layer, for networks of your own; its last Linear unless given.
+        weights: initial weights, a file or the folder of another run.
+        recipe: methods and settings from a TOML file; flags change single settings.
+        epochs: passes over the training rows.
+        batch_size: in-distribution rows per step.
+        outlier_batch_size: outliers per step.
+        learning_rate: at the start.
+        weight_decay: of the optimizer.
+        optimizer: the recipe's unless given.
+        suggest: measure settings such as energy margins on the initial weights first.
+        seed: of every random number, and of the split of an embedded suite.
+        to: the run folder; runs/METHODS-DATA-SEED unless given.
+        mixed_precision: fp16 needs a GPU.
+        accumulate: batches per step of the optimizer.
+        workers: processes that load data; the result does not depend on them.
+        compile: compile the training step.
+        device: where to train.
+        tracker: also log to a tracker, such as tensorboard or wandb.
+        json: print one JSON document.
+    """
+
+
+def evaluate(
+    run: Annotated[Path, Positional, arg(metavar="RUN")],
+    /,
+    *,
+    score: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME", help_behavior_hint="(repeatable)")] = (),
+    ood: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=PATH", help_behavior_hint="(repeatable)")] = (),
+    json: bool = False,
+) -> None:
+    """Measures how well a trained classifier tells known from unknown, on its suite or on images of your own.
+
+    Args:
+        run: a run folder.
+        score: outlier scores; all unless given.
+        ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
+        json: print one JSON document.
+    """
+
+
+def compare(
+    runs: Runs,
+    /,
+    *,
+    score: OptionalName = None,
+    to: OptionalPath = None,
+    json: bool = False,
+) -> None:
+    """Compares runs: mean and deviation over seeds, with plain cross-entropy under the same score beside it.
+
+    Args:
+        runs: run folders.
+        score: one outlier score for all; each method's own unless given.
+        to: also write a report: .html, .md, .csv or .json.
+        json: print one JSON document.
+    """
+
+
+def score(
+    run: Annotated[Path, Positional, arg(metavar="RUN")],
+    inputs: Annotated[Path, Positional, arg(metavar="INPUTS")],
+    /,
+    *,
+    to: File = Path("scores.csv"),
+    score: OptionalName = None,
+    accept: Fraction = 0.95,
+    json: bool = False,
+) -> None:
+    """Classifies new inputs and says of each whether to accept it: class, score and verdict in a CSV file.
+
+    Args:
+        run: a run folder.
+        inputs: an image, a folder of images or an .npz file.
+        to: the CSV file.
+        score: outlier score; the method's own unless given.
+        accept: share of the validation data that the threshold accepts.
+        json: print one JSON document.
+    """
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "methods": methods,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "score": score,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives the exit code; a mistyped command raises ``SystemExit(2)``, help ``SystemExit(0)``."""
+    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0
+    if command == "--version":
+        print(f"oodles {oodles.__version__}")
+        return 0
+    if command not in COMMANDS:
+        _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
+    run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], f"oodles {command}", rest)
+    try:
+        return run() or 0
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if "OODLES_TRACEBACK" in os.environ:
+            raise
+        print(f"oodles: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("oodles: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) -> Callable[[], int | None]:
+    """The command with its arguments, not run yet: what it raises is no mistake of parsing."""
+
+    @functools.wraps(command)
+    def parsed(*given: Any, **flags: Any) -> Callable[[], int | None]:
+        return functools.partial(command, *given, **flags)
+
+    return tyro.cli(parsed, prog=program, args=arguments, config=(FlagCreatePairsOff,))
+
+
+def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
+    """Each segment between ``+`` is a method and its flags; what is left over are the flags of training."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    left_over: list[str] = []
+    for segment in _split(arguments, "+"):
+        name = segment[0] if segment and not segment[0].startswith("-") else None
+        if name is None and segment != arguments:
+            _refuse("A method must stand on either side of '+': oodles train mixup + outlier-exposure")
+        if name is not None and name not in METHODS:
+            _refuse(f"There is no method {name!r}{suggestion(name, METHODS)}")
+        _check_flags(name, segment)
+        if name is not None:
+            settings, segment = _parse_method(name, segment[1:])
+            chain.append((name, settings))
+        left_over += segment
+    return functools.partial(_parse(train, "oodles train", left_over), chain=tuple(chain))
+
+
+def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a method, which its class has checked, and the arguments that are not its own."""
+    from oodles.methods import method_class
+
+    one = card(name)
+    method, left_over = tyro.cli(
+        method_class(name),
+        prog=f"oodles train {name}",
+        description=f"{one.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
+        args=arguments,
+        return_unknown_args=True,
+        config=(FlagCreatePairsOff,),
+    )
+    return {parameter.name: getattr(method, parameter.name) for parameter in one.parameters}, left_over
+
+
+def _check_flags(method: str | None, arguments: Sequence[str]) -> None:
+    """Refuses a flag that neither the method nor training has, before anything slow is imported."""
+    own = [parameter.flag for parameter in card(method).parameters] if method else []
+    known = [*own, *(f"--{name.replace('_', '-')}" for name in inspect.signature(train).parameters), "--help"]
+    for argument in arguments:
+        flag = argument.split("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            _refuse(f"{method or 'train'} has no flag {flag}{suggestion(flag, known)}")
+
+
+def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
+    segments: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument == separator:
+            segments.append([])
+        else:
+            segments[-1].append(argument)
+    return segments
+
+
+def _help() -> str:
+    lines = ["usage: oodles COMMAND", "", str(oodles.__doc__).splitlines()[0], ""]
+    lines += [f"  {name:10}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "oodles COMMAND --help tells more; oodles --version tells the version."])
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"oodles: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _print_json(document: object) -> None:
+    print(json_format.dumps(document, indent=2, ensure_ascii=False))

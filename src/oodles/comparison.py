@@ -1,0 +1,336 @@
+"""Comparing runs: mean ± std over seeds, and plain cross-entropy under the same score beside every method.
+
+Differences are paired by seed, because a seed often draws the data too. Losers and diverged runs are shown; a
+difference is marked only where its 95 % interval leaves out zero.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodles.cards import card, suggestion
+from oodles.metrics import accuracy, ood_metrics
+from oodles.run_folder import Run, open_run
+
+PLAIN = "cross-entropy"
+SHARED_SCORES = ("msp", "energy", "knn")
+"""Where plain training cannot give a method's own score, both are shown under these."""
+
+
+class Metric(NamedTuple):
+    """How a metric is headed and explained."""
+
+    heading: str
+    meaning: str
+    higher_is_better: bool
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", "in-distribution test rows with the right class", True),
+    "auroc": Metric("AUROC", "chance that an unknown scores above a known", True),
+    "aupr_in": Metric("AUPR in", "average precision, in-distribution positive", True),
+    "aupr_out": Metric("AUPR out", "average precision, out-of-distribution positive", True),
+    "fpr95_id_positive": Metric("FPR95 ID-positive", "unknowns accepted where 95 % of knowns are accepted", False),
+    "fpr95_ood_positive": Metric("FPR95 OOD-positive", "knowns rejected where 95 % of unknowns are caught", False),
+}
+OOD_METRICS = tuple(METRICS)[1:]
+
+# Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, the last one errs on the careful side.
+_T = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
+)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One figure per seed."""
+
+    by_seed: Mapping[int, float]
+
+    @property
+    def n(self) -> int:
+        return len(self.by_seed)
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.by_seed.values()) / self.n
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation (n − 1); none for a single seed."""
+        if self.n < 2:
+            return None
+        mean = self.mean
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.by_seed.values()) / (self.n - 1))
+
+    @property
+    def half_interval(self) -> float | None:
+        """Half the width of Student's 95 % interval of the mean; none below three seeds, which say too little."""
+        if self.n < 3 or self.std is None:
+            return None
+        return _T[min(self.n - 1, len(_T)) - 1] * self.std / math.sqrt(self.n)
+
+    def __str__(self) -> str:
+        return _percent(self.mean, self.std)
+
+    def minus(self, other: "Seeds") -> "Seeds | None":
+        """The differences over the seeds that both have; none where there is no such seed."""
+        pairs = {seed: value - other.by_seed[seed] for seed, value in self.by_seed.items() if seed in other.by_seed}
+        return Seeds(pairs) if pairs else None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of one method on one set, and plain cross-entropy's beside it."""
+
+    label: str
+    score: str
+    ood_set: str | None
+    metric: str
+    value: Seeds
+    plain: Seeds | None
+    plain_score: str
+    difference: Seeds | None
+
+    @property
+    def sign(self) -> int:
+        """1 where larger differences are better, −1 where smaller ones are."""
+        return 1 if METRICS[self.metric].higher_is_better else -1
+
+    @property
+    def wins(self) -> int:
+        """On how many of the paired seeds the method is better; ties are no wins."""
+        if self.difference is None:
+            return 0
+        return sum(self.sign * value > 0 for value in self.difference.by_seed.values())
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` where the 95 % interval of the paired difference leaves out zero, else empty."""
+        half = None if self.difference is None else self.difference.half_interval
+        if self.difference is None or half is None or abs(self.difference.mean) <= half:
+            return ""
+        return "better" if self.sign * self.difference.mean > 0 else "worse"
+
+    @property
+    def against_plain(self) -> str:
+        """The paired difference in words: ``+1.3 ± 0.6 ▲ 5/5``; empty without one."""
+        if self.difference is None:
+            return ""
+        mark = {"better": "▲ ", "worse": "▼ ", "": ""}[self.verdict]
+        return f"{_percent(self.difference.mean, self.difference.std, '+')} {mark}{self.wins}/{self.difference.n}"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The runs of one recipe, one per seed."""
+
+    label: str
+    runs: tuple[Run, ...]
+    own_score: str
+    plain: "Group | None"
+    """The plain cross-entropy runs beside it; none for these themselves, and where there are none."""
+    versus: tuple[tuple[str, str], ...]
+    """Under which scores it is compared: its own, and plain cross-entropy's beside it."""
+    starts_trained: bool
+
+    @cached_property
+    def finished(self) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if run.status == "finished")
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds stand behind the figures, and how many diverged."""
+        diverged = len(self.runs) - len(self.finished)
+        note = f"diverged ({diverged} of {len(self.runs)} seeds)"
+        return f"{len(self.finished)}; {note}" if diverged and self.finished else note if diverged else f"{len(self.runs)}"
+
+    @property
+    def is_plain(self) -> bool:
+        return _is_plain(self.runs[0])
+
+    @cached_property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that every finished run has."""
+        if not self.finished:
+            return ()
+        return tuple(s for s in _scores(self.finished[0]) if all(s in _scores(run) for run in self.finished[1:]))
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str | None, str, str], Seeds]:
+        return {}
+
+    def measured(self, ood_set: str | None, score: str, metric: str) -> Seeds | None:
+        """A metric per seed (of finished runs that have it); measured once, then remembered."""
+        key = (ood_set, score, metric)
+        if key not in self._measured:
+            names = ("accuracy",) if ood_set is None else OOD_METRICS
+            by_seed = {run.seed: found for run in self.finished if (found := _measure(run, ood_set, score))}
+            self._measured.update({(ood_set, score, m): Seeds({s: v[m] for s, v in by_seed.items()}) for m in names})
+        seeds = self._measured[key]
+        return seeds if seeds.n else None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The groups that were trained and tested on one suite; cross-entropy first."""
+
+    suite: str
+    groups: tuple[Group, ...]
+    ood_sets: Mapping[str, str]
+    """Each out-of-distribution set, and a remark on it or nothing."""
+    remarks: tuple[str, ...]
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[str, str, tuple[Group, ...]], ...]:
+        """Score, cross-entropy's score beside it, and the groups compared under the two."""
+        pairs = dict.fromkeys(pair for group in self.groups for pair in group.versus)
+        found = []
+        for score, plain_score in pairs:
+            compared = [group for group in self.groups if (score, plain_score) in group.versus]
+            beside = {group.plain for group in compared}
+            found.append((score, plain_score, tuple(g for g in self.groups if g in compared or g in beside)))
+        return tuple(found)
+
+    def figure(self, group: Group, ood_set: str | None, metric: str, score: str, plain_score: str) -> Figure | None:
+        """One figure of a group; none where no run of it has the score on the set."""
+        value = group.measured(ood_set, score if not group.is_plain else plain_score, metric)
+        if value is None:
+            return None
+        plain = group.plain.measured(ood_set, plain_score, metric) if group.plain else None
+        difference = None if plain is None else value.minus(plain)
+        return Figure(group.label, score, ood_set, metric, value, plain, plain_score, difference)
+
+    def figures(self) -> list[Figure]:
+        """Every figure that the tables show, each method under its own score."""
+        cells = [(None, "accuracy"), *((s, metric) for s in self.ood_sets for metric in OOD_METRICS)]
+        return [
+            figure
+            for score, plain_score, groups in self.blocks
+            for group in groups
+            for ood_set, metric in cells
+            if (figure := self.figure(group, ood_set, metric, score, plain_score))
+        ]
+
+    @property
+    def chance(self) -> str:
+        """How many differences are marked, and how many would be by chance alone."""
+        shown = {(f.label, f.score if f.ood_set else "", f.ood_set, f.metric): f for f in self.figures()}
+        tested = [f for f in shown.values() if f.difference is not None and f.difference.half_interval is not None]
+        if not tested:
+            return "No difference is marked: that takes three or more seeds shared with plain cross-entropy."
+        marked = sum(bool(f.verdict) for f in tested)
+        return (
+            f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval (Student's t, "
+            f"paired by seed) leaves out 0. About {round(len(tested) / 20)} would be by chance alone."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs side by side, one table per suite; ``print`` shows it, ``write`` keeps it."""
+
+    tables: tuple[Table, ...]
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, *, width: int = 100, color: bool = False) -> str:
+        """Aligned tables for a terminal of ``width`` columns, with escape codes if ``color``."""
+        from oodles.comparison_text import text
+
+        return text(self, width=width, color=color)
+
+    def to_markdown(self) -> str:
+        """The same tables in Markdown."""
+        from oodles.comparison_text import markdown
+
+        return markdown(self)
+
+    def to_csv(self) -> str:
+        """One line per suite, method, score, set, metric and seed; every score that the runs hold."""
+        out = io.StringIO()
+        columns = "suite method seed status score compared ood_set metric value cross_entropy_score cross_entropy"
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([*columns.split(), "difference"])
+        for table in self.tables:
+            for group in table.groups:
+                for run in group.runs:
+                    if run.status != "finished":
+                        writer.writerow([table.suite, group.label, run.seed, run.status, *[""] * 8])
+                for figure, compared in _every_figure(table, group):
+                    plain = figure.plain.by_seed if figure.plain else {}
+                    difference = figure.difference.by_seed if figure.difference else {}
+                    what = [figure.score, "yes" if compared else "no", figure.ood_set or "test", figure.metric]
+                    for seed, value in figure.value.by_seed.items():
+                        beside = [figure.plain_score if seed in plain else "", plain.get(seed, "")]
+                        writer.writerow(
+                            [table.suite, group.label, seed, "finished", *what, value, *beside, difference.get(seed, "")]
+                        )
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """Everything, per seed and in summary, for every score that the runs hold."""
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What :meth:`to_json` writes."""
+        metrics = {name: metric._asdict() for name, metric in METRICS.items()}
+        return {"metrics": metrics, "suites": [_table_dict(table) for table in self.tables]}
+
+    def to_html(self) -> str:
+        """A report with pictures, in one file that needs no network."""
+        from oodles.report import html
+
+        return html(self)
+
+    def write(self, path: str | Path) -> Path:
+        """Writes .html, .md, .csv or .json, whichever ``path`` ends in.
+
+        Raises:
+            ValueError: for another ending.
+        """
+        path = Path(path)
+        forms = {".html": self.to_html, ".md": self.to_markdown, ".csv": self.to_csv, ".json": self.to_json}
+        if path.suffix not in forms:
+            raise ValueError(f"A comparison is written to .html, .md, .csv or .json, got {str(path)!r}.")
+        content = forms[path.suffix]()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="\n")
+        return path
+
+
+def compare(runs: Iterable[Run | str | Path], score: str | None = None) -> Comparison:
+    """Compares finished or diverged runs, by recipe and paired by seed.
+
+    Args:
+        runs: run folders, opened or not; runs of one recipe that differ in their seed become one row.
+        score: one score for all; by default every method is shown under the score that its paper uses.
+
+    Raises:
+        FileNotFoundError: for a folder that is no run.
+        ValueError: for no runs at all, a run that has not ended, two runs of one recipe and seed, or a score that the
+            runs do not have.
+    """
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    opened = [open_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    if not opened:
+        raise ValueError("compare needs at least one run folder, got none.")
+    for run in opened:
+        if run.status not in ("finished", "diverged"):
+            raise ValueError(f"{run.folder} has not ended: give the same command again, and it goes on where it was.")
+    by_suite: dict[str, list[Run]] = {}
+    for run in opened:
+        by_suite.setdefault(run.data, []).append(run)
+    return Comparison(tuple(_table(suite, members, score) for suite, members in by_suite.items()))

@@ -1,0 +1,212 @@
+"""Evaluation of a trained classifier: its accuracy, and how well outlier scores tell unknown sets from the known."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from oodles.checks import check_logits
+from oodles.classifier import Classifier, Inputs, frozen
+from oodles.metrics import accuracy, ood_metrics
+from oodles.precision import at_least_float32
+from oodles.scores import Score, score_named
+
+
+class Collected(NamedTuple):
+    """What a classifier says about the rows of a loader, on the CPU, in float32 at least."""
+
+    features: Tensor
+    """(N, F); (N, 0) for a model that is no :class:`~oodles.Classifier`."""
+    logits: Tensor
+    """(N, C) or (N, C, H, W)."""
+    labels: Tensor | None
+    """As the loader gives them, or None where a batch has none."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores per row and set, and what they are worth. The in-distribution set is called ``id``."""
+
+    accuracy: float | None
+    """The share of right predictions on the in-distribution set, or None without labels."""
+    metrics: dict[str, dict[str, dict[str, float]]]
+    """By out-of-distribution set, score and metric."""
+    scores: dict[str, dict[str, NDArray[Any]]]
+    """By set and score: one number per row (or pixel); higher is more out-of-distribution."""
+    predictions: dict[str, NDArray[np.int64]]
+    """By set: the predicted class ids."""
+    labels: NDArray[Any] | None
+    """The class ids of the in-distribution set."""
+
+    def __str__(self) -> str:
+        rows = [("set", "score", *(f"{metric} %" for metric in _COLUMNS))]
+        for name, by_score in self.metrics.items():
+            for score, values in by_score.items():
+                rows.append((name, score, *(f"{100 * values[metric]:.2f}" for metric in _COLUMNS)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = [
+            "  ".join(f"{cell:<{width}}" if column < 2 else f"{cell:>{width}}" for column, (cell, width) in cells)
+            for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
+        ]
+        of_id = "not known, for lack of labels" if self.accuracy is None else f"{100 * self.accuracy:.2f} %"
+        return "\n".join([f"accuracy {of_id} ({len(self.predictions['id'])} rows)", *(table if self.metrics else [])])
+
+
+_COLUMNS = ("auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive")
+
+
+def evaluate(
+    classifier: nn.Module,
+    id_loader: Iterable[Any],
+    ood_loaders: Mapping[str, Iterable[Any]],
+    scores: Sequence[str | Score] = ("msp",),
+    train_loader: Iterable[Any] | None = None,
+) -> Evaluation:
+    """Accuracy on the known set, and for every unknown set and score how well the two are told apart.
+
+    The classifier runs once over every set, in eval mode and without gradients; afterwards its modes and the global
+    random state are what they were.
+
+    Args:
+        classifier: a :class:`~oodles.Classifier`; for scores of logits any module that gives logits will do.
+        id_loader: in-distribution batches, see :func:`collect`.
+        ood_loaders: loaders of out-of-distribution batches by name of the set; their labels are not looked at.
+        scores: names from ``oodles.scores.SCORES`` or score objects, which stay as they are.
+        train_loader: training batches with labels, for scores that are fitted. Without it they have to be fitted.
+
+    Raises:
+        ValueError: for an unknown or repeated score, an empty loader, a score that lacks training rows or features,
+            and scores that are NaN.
+
+    Example:
+        >>> loader = [(torch.eye(3), torch.arange(3))]
+        >>> evaluation = evaluate(nn.Linear(3, 3), loader, {"ones": [torch.ones(4, 3)]}, ["msp", "energy"])
+        >>> sorted(evaluation.metrics["ones"])
+        ['energy', 'msp']
+    """
+    chosen = _chosen(scores, classifier, train_loader is not None)
+    if "id" in ood_loaders:
+        raise ValueError("ood_loaders must not hold a set called 'id', the name of the in-distribution one: rename it.")
+    if train_loader is not None and any(score.needs_fit for score in chosen):
+        rows = _collect(classifier, train_loader, "train_loader")
+        chosen = [copy(score).fit(*rows) if score.needs_fit else score for score in chosen]
+    values: dict[str, dict[str, NDArray[Any]]] = {}
+    predictions: dict[str, NDArray[np.int64]] = {}
+    labels = None
+    for name, loader in {"id": id_loader, **ood_loaders}.items():
+        features, logits, given = _collect(classifier, loader, f"The loader of {name!r}")
+        values[name] = {score.name: _values(score, features, logits, name) for score in chosen}
+        predictions[name] = logits.argmax(1).numpy()
+        if name == "id" and given is not None:
+            labels = given.numpy()
+    return Evaluation(
+        accuracy=None if labels is None else accuracy(predictions["id"], labels),
+        metrics={
+            name: {key: ood_metrics(values["id"][key], values[name][key]) for key in values["id"]}
+            for name in ood_loaders
+        },
+        scores=values,
+        predictions=predictions,
+        labels=labels,
+    )
+
+
+def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
+    """Features and logits of every row of a loader, once through the classifier, in eval mode, without gradients.
+
+    Batches are moved to the classifier's device, results to the CPU. Modes and the global random state stay as they
+    were.
+
+    Args:
+        classifier: a :class:`~oodles.Classifier`, or any module that gives logits: then without features.
+        loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that are handed on
+            as keyword arguments, with the labels under ``labels`` if there are any.
+
+    Raises:
+        TypeError: for batches of other kinds, and models that return no tensor of logits.
+        ValueError: for a loader that gives no rows.
+    """
+    return _collect(classifier, loader, "loader")
+
+
+def _collect(classifier: nn.Module, loader: Iterable[Any], what: str) -> Collected:
+    device = next((tensor.device for tensor in (*classifier.parameters(), *classifier.buffers())), torch.device("cpu"))
+    features: list[Tensor] = []
+    logits: list[Tensor] = []
+    labels: list[Tensor | None] = []
+    # A DataLoader draws a seed from the global generator each time it is iterated over.
+    with torch.random.fork_rng(devices=[]), frozen(classifier), torch.no_grad():
+        for batch in loader:
+            inputs, given = _inputs_and_labels(batch)
+            seen, said = _run(classifier, _moved(inputs, device))
+            features.append(at_least_float32(seen).cpu())
+            logits.append(at_least_float32(said).cpu())
+            labels.append(None if given is None else given.cpu())
+    if not sum(map(len, logits)):
+        raise ValueError(f"{what} must give at least one row, got none: is its data set empty?")
+    known = [given for given in labels if given is not None]
+    return Collected(
+        torch.cat(features), torch.cat(logits), torch.cat(known) if len(known) == len(labels) else None
+    )
+
+
+def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    if isinstance(classifier, Classifier):
+        features = classifier.features(inputs)
+        logits = classifier.head(features)
+    else:
+        logits = classifier(**inputs) if isinstance(inputs, dict) else classifier(inputs)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"The classifier must return a tensor of logits, got {type(logits).__name__}: "
+            "name the field that holds them with Classifier.split(model, …, output=…)."
+        )
+    check_logits("logits", logits)
+    return features if isinstance(classifier, Classifier) else logits.new_zeros(len(logits), 0), logits
+
+
+def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
+    inputs, labels = batch, None
+    if isinstance(batch, list | tuple) and batch:
+        inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(inputs, Mapping):
+        inputs = dict(inputs)
+        labels = inputs.pop("labels", labels)
+    if not isinstance(inputs, Tensor | dict):
+        raise TypeError(f"A batch must be inputs or (inputs, labels), got {type(batch).__name__} of {type(inputs).__name__}.")
+    return inputs, labels if isinstance(labels, Tensor) else None
+
+
+def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+    return {key: value.to(device) for key, value in inputs.items()} if isinstance(inputs, dict) else inputs.to(device)
+
+
+def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool) -> list[Score]:
+    names = [scores] if isinstance(scores, str) else scores
+    chosen = [score_named(score) if isinstance(score, str) else score for score in names]
+    for index, score in enumerate(chosen):
+        if score.name in [other.name for other in chosen[:index]]:
+            raise ValueError(f"scores must differ by name, got {score.name!r} twice: leave one out.")
+        if score.needs_fit and not isinstance(classifier, Classifier):
+            raise ValueError(
+                f"{score.name} needs features and {type(classifier).__name__} gives logits alone: "
+                "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."
+            )
+        if score.needs_fit and not score.fitted and not can_fit:
+            raise ValueError(f"{score.name} compares with training rows: give them as train_loader=….")
+    return chosen
+
+
+def _values(score: Score, features: Tensor, logits: Tensor, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = score(features, logits).flatten().numpy()
+    if missing := int(np.isnan(values).sum()):
+        raise ValueError(
+            f"{score.name} of the set {name!r} is NaN for {missing} of {len(values)} rows: "
+            "the classifier's logits or features are not finite, did training diverge?"
+        )
+    return values

@@ -1,0 +1,248 @@
+"""Outlier scores: the higher, the more out-of-distribution.
+
+Four are functions of the logits. Three compare features with those of training rows and are fitted first. Each has a
+:class:`Score` class, so that an evaluation treats all alike; ``SCORES`` holds these by name.
+"""
+
+from abc import ABC, abstractmethod
+from difflib import get_close_matches
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from oodles.checks import check_logits, check_number, check_same_length
+from oodles.precision import at_least_float32
+
+
+def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
+    """1 − the maximum softmax probability (Hendrycks and Gimpel, ICLR 2017), in [0, 1).
+
+    Computed as the sum of the other probabilities: 1 − p would round confident rows to zero.
+    """
+    _, weights = _below_the_top(logits)
+    others = weights.sum(1)
+    return others / (1 + others)
+
+
+def max_logit(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
+    """The negative maximum logit (Hendrycks et al., ICML 2022)."""
+    check_logits("logits", logits)
+    return -at_least_float32(logits).amax(1)
+
+
+def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Float[Tensor, "n *space"]:
+    """The energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
+    check_logits("logits", logits)
+    check_number("temperature", temperature, above=0)
+    return -temperature * (at_least_float32(logits) / temperature).logsumexp(1)
+
+
+def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
+    """The entropy of the softmax, in nats.
+
+    With d = z − max z it is log Σ exp(d) − Σ p·d; leaving the top class out of both sums, nothing cancels.
+    """
+    below, weights = _below_the_top(logits)
+    others = weights.sum(1)
+    return others.log1p() - (weights * below).sum(1) / (1 + others)
+
+
+def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """d = z − max z, and exp(d) with a zero in the top class's place."""
+    check_logits("logits", logits)
+    logits = at_least_float32(logits)
+    top, index = logits.max(1, keepdim=True)
+    below = (logits - top).clamp(min=torch.finfo(logits.dtype).min)  # a class at −inf: 0 · d has to be 0
+    return below, below.exp().scatter(1, index, 0.0)
+
+
+class Score(ABC):
+    """An outlier score of rows, from their features and logits.
+
+    A score that compares with training rows sets ``needs_fit`` and overrides :meth:`fit`.
+    """
+
+    name: str
+    """The key of its results."""
+    needs_fit: ClassVar[bool] = False
+    """Whether it has to see training rows first."""
+    fitted: bool = False
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        """Learns from training rows: features (N, F), logits (N, C) and class ids (N,); gives itself back."""
+        return self
+
+    @abstractmethod
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        """One number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
+
+    def _check(self, features: Tensor) -> None:
+        if not self.fitted:
+            raise ValueError(f"{self.name} compares with training rows but was given none: call fit(…) first.")
+        _check_features(features)
+
+
+class Msp(Score):
+    """:func:`msp`."""
+
+    name = "msp"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        return msp(logits)
+
+
+class MaxLogit(Score):
+    """:func:`max_logit`."""
+
+    name = "max-logit"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        return max_logit(logits)
+
+
+class Energy(Score):
+    """:func:`energy` at a temperature above 0."""
+
+    def __init__(self, temperature: float = 1.0):
+        check_number("temperature", temperature, above=0)
+        self.temperature = temperature
+        self.name = "energy" if temperature == 1 else f"energy(temperature={temperature:g})"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        return energy(logits, self.temperature)
+
+
+class Entropy(Score):
+    """:func:`entropy`."""
+
+    name = "entropy"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        return entropy(logits)
+
+
+class NearestNeighbours(Score):
+    """Distance to the k-th nearest training row, of features scaled to unit length (Sun et al., ICML 2022).
+
+    Args:
+        k: which neighbour; the farthest row where there are fewer than k.
+    """
+
+    needs_fit = True
+
+    def __init__(self, k: int = 50):
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
+        self.k = k
+        self.name = "knn" if k == 50 else f"knn(k={k})"
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        _check_training_features(features)
+        self._rows = F.normalize(features.double())  # float64: close neighbours would cancel in float32
+        self.fitted = True
+        return self
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check(features)
+        k, rows_at_once = min(self.k, len(self._rows)), max(1, 2**22 // len(self._rows))
+        chunks = torch.split(F.normalize(features.double()), rows_at_once)
+        return torch.cat([torch.cdist(chunk, self._rows).kthvalue(k).values for chunk in chunks])
+
+
+class Mahalanobis(Score):
+    """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
+
+    In float64. Directions in which training rows do not vary are left out, as a pseudo-inverse does.
+    Source: Lee et al., NeurIPS 2018, equations 1 and 2, on the last features.
+    """
+
+    name = "mahalanobis"
+    needs_fit = True
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        _check_training_features(features)
+        if labels is None or labels.ndim != 1 or labels.is_floating_point():
+            got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ValueError(f"{self.name} needs the class ids (N,) of training rows, got {got}.")
+        check_same_length(features=features, labels=labels)
+        rows = features.double()
+        classes, ids = torch.unique(labels.to(rows.device), return_inverse=True)
+        sums = rows.new_zeros(len(classes), rows.shape[1]).index_add(0, ids, rows)
+        means = sums / ids.bincount().unsqueeze(1)
+        self._whitening = _whitening(rows - means[ids])
+        self._means = means @ self._whitening
+        self.fitted = True
+        return self
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check(features)
+        return torch.cdist(features.double() @ self._whitening, self._means).square().amin(1)
+
+
+class RelativeMahalanobis(Score):
+    """The Mahalanobis distance less that to all training rows as a single class (Ren et al., 2021)."""
+
+    name = "relative-mahalanobis"
+    needs_fit = True
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        self._to_classes = Mahalanobis().fit(features, logits, labels)
+        one_class = torch.zeros(len(features), dtype=torch.int64)
+        self._to_all = Mahalanobis().fit(features, logits, one_class)
+        self.fitted = True
+        return self
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check(features)
+        return self._to_classes(features, logits) - self._to_all(features, logits)
+
+
+SCORES: dict[str, type[Score]] = {
+    "msp": Msp,
+    "max-logit": MaxLogit,
+    "energy": Energy,
+    "entropy": Entropy,
+    "knn": NearestNeighbours,
+    "mahalanobis": Mahalanobis,
+    "relative-mahalanobis": RelativeMahalanobis,
+}
+
+
+def score_named(name: str) -> Score:
+    """A new score with its default settings.
+
+    Raises:
+        ValueError: for a name that ``SCORES`` lacks.
+    """
+    if name not in SCORES:
+        near = get_close_matches(name, SCORES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "choose one of them."
+        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {name!r}: {hint}")
+    return SCORES[name]()
+
+
+def _whitening(centered: Float64[Tensor, "n f"]) -> Float64[Tensor, "f r"]:
+    """A matrix behind which the rows' covariance is the identity, and squared lengths are the distances."""
+    variances, directions = torch.linalg.eigh(centered.T @ centered / len(centered))
+    varies = variances > torch.finfo(torch.float32).eps * variances[-1]
+    whitening: Tensor = directions[:, varies] / variances[varies].sqrt()
+    return whitening
+
+
+def _check_features(features: Tensor) -> None:
+    if features.ndim != 2 or not features.shape[1]:
+        raise ValueError(
+            f"features must have shape (N, F), got {tuple(features.shape)}: "
+            "make the classifier with Classifier.split(model, …) at a last layer that reads vectors."
+        )
+
+
+def _check_training_features(features: Tensor) -> None:
+    _check_features(features)
+    if not len(features):
+        raise ValueError("features of training rows must have at least one row, got none.")
+    if not bool(features.isfinite().all()):
+        raise ValueError("features of training rows must be finite, got NaN or inf: did training diverge?")
