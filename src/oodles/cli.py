@@ -8,9 +8,10 @@ import functools
 import inspect
 import json as json_format
 import os
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -60,6 +61,8 @@ def methods(name: Annotated[str, Positional, arg(metavar="[NAME]")] = "", /, *, 
         name: of one method.
         json: print one JSON document.
     """
+    if name and name not in METHODS:
+        _refuse(f"There is no method {name!r}{suggestion(name, METHODS)}")
     chosen = (card(name),) if name else cards()
     if json:
         _print_json([asdict(one) for one in chosen])
@@ -91,7 +94,7 @@ def train(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     tracker: OptionalName = None,
     json: bool = False,
-) -> None:
+) -> int:
     """Trains a classifier with one method or several, and keeps everything in a run folder.
 
     oodles train mixup --alpha 0.2
@@ -126,6 +129,38 @@ def train(
         tracker: also log to a tracker, such as tensorboard or wandb.
         json: print one JSON document.
     """
+    if bool(chain) == (recipe is not None):
+        _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
+    from oodles.recipe import Recipe, read_recipe
+    from oodles.training import train as train_recipe
+
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "outlier_batch_size": outlier_batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "optimizer": optimizer,
+        "suggest": suggest or None,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    run = train_recipe(
+        replace(read_recipe(recipe) if recipe else Recipe(methods=chain), **given),
+        data,
+        network=network,
+        head=head,
+        seed=seed,
+        folder=to,
+        weights=weights,
+        mixed_precision=mixed_precision,
+        accumulate=accumulate,
+        workers=workers,
+        device=device,
+        compile=compile,
+        tracker=tracker,
+    )
+    _print_json(run.result) if json else print(run)
+    return 0 if run.status == "finished" else 1
 
 
 def evaluate(
@@ -144,6 +179,16 @@ def evaluate(
         ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
         json: print one JSON document.
     """
+    for pair in ood:
+        if "=" not in pair:
+            _refuse(f"--ood must be NAME=PATH, got {pair!r}.")
+    from oodles.run_evaluation import evaluate_run
+
+    evaluation = evaluate_run(run, scores=score or None, ood=dict(pair.split("=", 1) for pair in ood))
+    if json:
+        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
+    else:
+        print(evaluation)
 
 
 def compare(
@@ -162,6 +207,15 @@ def compare(
         to: also write a report: .html, .md, .csv or .json.
         json: print one JSON document.
     """
+    from oodles.comparison import compare as compare_runs
+
+    comparison = compare_runs(runs, score)
+    if to is not None:
+        comparison.write(to)
+    if json:
+        _print_json(comparison.as_dict())
+    else:
+        print(comparison.to_text(width=shutil.get_terminal_size((100, 24)).columns, color=sys.stdout.isatty()))
 
 
 def score(
@@ -184,9 +238,13 @@ def score(
         accept: share of the validation data that the threshold accepts.
         json: print one JSON document.
     """
+    from oodles.deployment import score_inputs
+
+    scored = score_inputs(run, inputs, score=score, accept=accept, to=to)
+    _print_json(scored) if json else print(scored)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
     "methods": methods,
     "train": train,
@@ -220,11 +278,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) -> Callable[[], int | None]:
+def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) -> Callable[..., int | None]:
     """The command with its arguments, not run yet: what it raises is no mistake of parsing."""
 
     @functools.wraps(command)
-    def parsed(*given: Any, **flags: Any) -> Callable[[], int | None]:
+    def parsed(*given: Any, **flags: Any) -> Callable[..., int | None]:
         return functools.partial(command, *given, **flags)
 
     return tyro.cli(parsed, prog=program, args=arguments, config=(FlagCreatePairsOff,))
@@ -267,7 +325,8 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
 def _check_flags(method: str | None, arguments: Sequence[str]) -> None:
     """Refuses a flag that neither the method nor training has, before anything slow is imported."""
     own = [parameter.flag for parameter in card(method).parameters] if method else []
-    known = [*own, *(f"--{name.replace('_', '-')}" for name in inspect.signature(train).parameters), "--help"]
+    training = [f"--{name.replace('_', '-')}" for name in inspect.signature(train).parameters if name != "chain"]
+    known = [*own, *training, "--help"]
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in known:

@@ -9,8 +9,9 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,11 +140,13 @@ class Group:
     label: str
     runs: tuple[Run, ...]
     own_score: str
-    plain: "Group | None"
+    plain: "Group | None" = None
     """The plain cross-entropy runs beside it; none for these themselves, and where there are none."""
-    versus: tuple[tuple[str, str], ...]
-    """Under which scores it is compared: its own, and plain cross-entropy's beside it."""
-    starts_trained: bool
+    _measured: dict[tuple[str | None, str], dict[int, dict[str, float]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_plain(self) -> bool:
+        return _is_plain(self.runs[0])
 
     @cached_property
     def finished(self) -> tuple[Run, ...]:
@@ -153,33 +156,43 @@ class Group:
     def seeds(self) -> str:
         """How many seeds stand behind the figures, and how many diverged."""
         diverged = len(self.runs) - len(self.finished)
-        note = f"diverged ({diverged} of {len(self.runs)} seeds)"
-        return f"{len(self.finished)}; {note}" if diverged and self.finished else note if diverged else f"{len(self.runs)}"
-
-    @property
-    def is_plain(self) -> bool:
-        return _is_plain(self.runs[0])
+        if not diverged:
+            return f"{len(self.runs)}"
+        return f"{len(self.finished)}, diverged ({diverged} of {len(self.runs)} seeds)"
 
     @cached_property
     def scores(self) -> tuple[str, ...]:
         """The scores that every finished run has."""
-        if not self.finished:
-            return ()
-        return tuple(s for s in _scores(self.finished[0]) if all(s in _scores(run) for run in self.finished[1:]))
+        first, *others = [_scores(run) for run in self.finished] or [()]
+        return tuple(score for score in first if all(score in other for other in others))
 
     @cached_property
-    def _measured(self) -> dict[tuple[str | None, str, str], Seeds]:
-        return {}
+    def versus(self) -> tuple[tuple[str, str], ...]:
+        """Under which scores it is compared: its own, and plain cross-entropy's beside it.
 
-    def measured(self, ood_set: str | None, score: str, metric: str) -> Seeds | None:
-        """A metric per seed (of finished runs that have it); measured once, then remembered."""
-        key = (ood_set, score, metric)
+        A score that plain training cannot give stands beside the one that is best for plain training on validation
+        data, and both are also compared under the scores that they share.
+        """
+        if self.plain is None or not self.finished or self.own_score in self.plain.scores:
+            return ((self.own_score, self.own_score),)
+        shared = [(s, s) for s in SHARED_SCORES if s in self.scores and s in self.plain.scores]
+        return (*shared, (self.own_score, self.plain.best_on_validation or self.own_score))
+
+    @property
+    def best_on_validation(self) -> str | None:
+        """The score that best tells validation rows from the auxiliary outliers; test sets have no say."""
+        found = {score: self.measured("outliers", score, "auroc", known="validation") for score in self.scores}
+        means = {score: seeds.mean for score, seeds in found.items() if seeds}
+        return max(means, key=lambda score: means[score]) if means else None
+
+    def measured(self, ood_set: str | None, score: str, metric: str, known: str = "test") -> Seeds | None:
+        """A metric per seed, of the finished runs that have it; measured once, then remembered."""
+        key = (ood_set, score)
         if key not in self._measured:
-            names = ("accuracy",) if ood_set is None else OOD_METRICS
-            by_seed = {run.seed: found for run in self.finished if (found := _measure(run, ood_set, score))}
-            self._measured.update({(ood_set, score, m): Seeds({s: v[m] for s, v in by_seed.items()}) for m in names})
-        seeds = self._measured[key]
-        return seeds if seeds.n else None
+            found = {run.seed: _measure(run, known, ood_set, score) for run in self.finished}
+            self._measured[key] = {seed: metrics for seed, metrics in found.items() if metrics}
+        by_seed = {seed: metrics[metric] for seed, metrics in self._measured[key].items()}
+        return Seeds(by_seed) if by_seed else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,13 +261,13 @@ class Comparison:
 
     def to_text(self, *, width: int = 100, color: bool = False) -> str:
         """Aligned tables for a terminal of ``width`` columns, with escape codes if ``color``."""
-        from oodles.comparison_text import text
+        from oodles.report import text
 
         return text(self, width=width, color=color)
 
     def to_markdown(self) -> str:
         """The same tables in Markdown."""
-        from oodles.comparison_text import markdown
+        from oodles.report import markdown
 
         return markdown(self)
 
@@ -334,3 +347,175 @@ def compare(runs: Iterable[Run | str | Path], score: str | None = None) -> Compa
     for run in opened:
         by_suite.setdefault(run.data, []).append(run)
     return Comparison(tuple(_table(suite, members, score) for suite, members in by_suite.items()))
+
+
+def _table(suite: str, runs: Sequence[Run], score: str | None) -> Table:
+    recipes: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: not _is_plain(run)):
+        recipes.setdefault(json.dumps([run.label, _settings(run)], sort_keys=True, default=str), []).append(run)
+    families = [sorted(family, key=lambda run: run.seed) for family in recipes.values()]
+    groups: list[Group] = []
+    for label, family in zip(_labels([family[0] for family in families]), families, strict=True):
+        for one, other in pairwise(family):
+            if one.seed == other.seed:
+                raise ValueError(f"{one.folder} and {other.folder} are the same recipe and seed: give one of them.")
+        plain = None if _is_plain(family[0]) else _beside(family, [group for group in groups if group.is_plain])
+        group = Group(label, tuple(family), score or own_score([name for name, _ in family[0].methods]), plain)
+        if score and group.finished and score not in group.scores:
+            raise ValueError(f"There is no score {score!r} in the runs of {label!r}{suggestion(score, group.scores)}")
+        groups.append(group)
+    names = dict.fromkeys(name for run in runs for name in run.ood_sets)
+    notes = {name: note for run in reversed(runs) for name, note in run.notes.items()}
+    ordered = sorted(names, key=lambda name: not name.startswith("near:"))
+    return Table(suite, tuple(groups), {n: notes.get(n.partition(":")[2], "") for n in ordered}, _remarks(groups))
+
+
+def own_score(methods: Sequence[str]) -> str:
+    """The score that the methods' papers use; of several, the last that asks for another than softmax decides."""
+    named = [card(name).score for name in methods]
+    return next((score for score in reversed(named) if score != "msp"), "msp")
+
+
+def _beside(family: Sequence[Run], plains: Sequence[Group]) -> Group | None:
+    """The plain runs of the same network whose training is most alike, then those with most seeds in common."""
+    settings, seeds = _settings(family[0]), {run.seed for run in family}
+    alike = [plain for plain in plains if _settings(plain.runs[0])["network"] == settings["network"]]
+    if not alike:
+        return None
+
+    def distance(plain: Group) -> tuple[int, int]:
+        other = _settings(plain.runs[0])
+        return sum(value != other[key] for key, value in settings.items()), -len(seeds & {r.seed for r in plain.runs})
+
+    return min(alike, key=distance)
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """The recipes' labels, with the settings that tell equal ones apart."""
+    labels = []
+    for run in runs:
+        twins = [_settings(other) for other in runs if other.label == run.label]
+        telling = [key for key in twins[0] if any(twin.get(key) != twins[0][key] for twin in twins)]
+        words = [f"{key} {_settings(run)[key]}" for key in telling]
+        labels.append(f"{run.label} ({', '.join(words)})" if words else run.label)
+    return labels
+
+
+def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
+    """What a reader must know about the rows of a table."""
+    remarks = []
+    if not any(group.is_plain for group in groups):
+        remarks.append("There are no plain cross-entropy runs, so nothing stands beside the methods: train cross-entropy.")
+    unlike: dict[str, list[str]] = {}
+    for group in groups:
+        finished = {run.seed for run in group.finished}
+        if group.plain:
+            if words := _unlike(_settings(group.runs[0]), _settings(group.plain.runs[0])):
+                unlike.setdefault(f"{words}, unlike the {group.plain.label} beside it", []).append(group.label)
+            paired = finished & {run.seed for run in group.plain.finished}
+            if len(paired) < len(finished):
+                remarks.append(f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy beside them.")
+        elif not group.is_plain and any(other.is_plain for other in groups):
+            remarks.append(f"{group.label}: no plain cross-entropy with this network.")
+        for run in group.runs:
+            if run.status == "diverged":
+                remarks.append(f"{group.label}, seed {run.seed}, diverged: {run.reason or 'no reason was recorded.'}")
+    single = [group.label for group in groups if len(group.finished) == 1]
+    if single:
+        remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")
+    return (*(f"{', '.join(labels)}: {words}." for words, labels in unlike.items()), *remarks)
+
+
+def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    words = [
+        f"{key} {value} (not {plain[key]})"
+        for key, value in settings.items()
+        if key in plain and value != plain[key] and key not in ("methods", "initial weights")
+    ]
+    if settings["initial weights"] != plain["initial weights"]:
+        words.insert(0, f"starts from {settings['initial weights']} weights")
+    return ", ".join(words)
+
+
+def _measure(run: Run, known: str, ood_set: str | None, score: str) -> dict[str, float]:
+    """The metrics of one run, or nothing where it lacks the scores or they are no numbers."""
+    arrays = run.scores
+    if ood_set is None:
+        return {"accuracy": accuracy(arrays[f"{known}/predictions"], arrays[f"{known}/labels"])}
+    pair = [arrays.get(f"{name}/{score}") for name in (known, ood_set)]
+    if any(values is None or not values.size or np.isnan(values).any() for values in pair):
+        return {}
+    return ood_metrics(*pair)
+
+
+def _every_figure(table: Table, group: Group) -> list[tuple[Figure, bool]]:
+    """The figures of a group under every score that it has, and whether the tables show them."""
+    pairs = dict.fromkeys([*group.versus, *((score, score) for score in group.scores)])
+    found = [(table.figure(group, None, "accuracy", *group.versus[-1]), True)]
+    found += [
+        (table.figure(group, ood_set, metric, *pair), pair in group.versus)
+        for pair in pairs
+        for ood_set in table.ood_sets
+        for metric in OOD_METRICS
+    ]
+    return [(figure, shown) for figure, shown in found if figure]
+
+
+def set_name(ood_set: str) -> str:
+    """``near:letters`` as people read it: ``near-OOD letters``."""
+    kind, _, name = ood_set.partition(":")
+    return f"{kind}-OOD {name}" if name else ood_set
+
+
+def _percent(mean: float, std: float | None, sign: str = "") -> str:
+    deviation = "" if std is None else f" ± {100 * std:.1f}"
+    return f"{100 * mean:{sign}.1f}{deviation}"
+
+
+def _table_dict(table: Table) -> dict[str, Any]:
+    methods = []
+    for group in table.groups:
+        figures = [{**_figure_dict(figure), "compared": shown} for figure, shown in _every_figure(table, group)]
+        runs = [
+            {"seed": run.seed, "folder": str(run.folder), "status": run.status, "reason": run.reason} for run in group.runs
+        ]
+        beside = group.plain.label if group.plain else None
+        about = {"label": group.label, "own_score": group.own_score, "plain": beside, **_settings(group.runs[0])}
+        methods.append({**about, "runs": runs, "figures": figures})
+    sets = [{"name": name, "remark": remark} for name, remark in table.ood_sets.items()]
+    return {"suite": table.suite, "ood_sets": sets, "remarks": [*table.remarks, table.chance], "methods": methods}
+
+
+def _figure_dict(figure: Figure) -> dict[str, Any]:
+    plain = figure.plain and {"score": figure.plain_score, **_seeds_dict(figure.plain)}
+    difference = figure.difference and {
+        **_seeds_dict(figure.difference),
+        "half_interval": figure.difference.half_interval,
+        "wins": figure.wins,
+        "verdict": figure.verdict or "inside the noise",
+    }
+    where = {"score": figure.score, "ood_set": figure.ood_set, "metric": figure.metric}
+    return {**where, **_seeds_dict(figure.value), "plain": plain, "difference": difference}
+
+
+def _seeds_dict(seeds: Seeds) -> dict[str, Any]:
+    by_seed = {str(seed): value for seed, value in seeds.by_seed.items()}
+    return {"mean": seeds.mean, "std": seeds.std, "n": seeds.n, "by_seed": by_seed}
+
+
+def _scores(run: Run) -> tuple[str, ...]:
+    names = (key.partition("/")[2] for key in run.scores if key.startswith("test/"))
+    return tuple(name for name in names if name not in ("labels", "predictions"))
+
+
+def _is_plain(run: Run) -> bool:
+    """Whether the run is cross-entropy training and nothing else."""
+    return all(name == PLAIN and not settings.get("label_smoothing") for name, settings in run.methods)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Everything that was chosen but the seed: runs of equal settings are one row of a table."""
+    recipe = {key: run.recipe[key] for key in sorted(run.recipe) if key not in ("label", "methods", "weights")}
+    chosen = {key: run.arguments.get(key) for key in ("network", "head", "mixed_precision", "accumulate")}
+    weights = "fresh" if run.recipe.get("weights") is None else "trained"
+    return {"methods": [list(pair) for pair in run.methods], **recipe, **chosen, "initial weights": weights}

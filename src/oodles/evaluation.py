@@ -1,4 +1,4 @@
-"""Evaluation of a trained classifier: its accuracy, and how well outlier scores tell unknown sets from the known."""
+"""What a trained classifier is worth: its accuracy, and how well scores tell the unknown from the known."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from oodles.checks import check_logits
+from oodles.checks import check_logits, check_targets
 from oodles.classifier import Classifier, Inputs, frozen
-from oodles.metrics import accuracy, ood_metrics
+from oodles.metrics import METRICS, accuracy, ood_metrics
 from oodles.precision import at_least_float32
 from oodles.scores import Score, score_named
 
@@ -44,20 +44,19 @@ class Evaluation:
     """The class ids of the in-distribution set."""
 
     def __str__(self) -> str:
-        rows = [("set", "score", *(f"{metric} %" for metric in _COLUMNS))]
+        """The accuracy and a table of the metrics, in percent."""
+        known = "unknown, since the rows have no labels" if self.accuracy is None else f"{self.accuracy:.2%}"
+        rows: list[tuple[str, ...]] = [("set", "score", *METRICS)]
         for name, by_score in self.metrics.items():
             for score, values in by_score.items():
-                rows.append((name, score, *(f"{100 * values[metric]:.2f}" for metric in _COLUMNS)))
+                rows.append((name, score, *(f"{100 * values[metric]:.2f}" for metric in METRICS)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = [
-            "  ".join(f"{cell:<{width}}" if column < 2 else f"{cell:>{width}}" for column, (cell, width) in cells)
-            for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
-        ]
-        of_id = "not known, for lack of labels" if self.accuracy is None else f"{100 * self.accuracy:.2f} %"
-        return "\n".join([f"accuracy {of_id} ({len(self.predictions['id'])} rows)", *(table if self.metrics else [])])
-
-
-_COLUMNS = ("auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive")
+        lines = [f"accuracy {known}"]
+        for name, score, *numbers in rows if self.metrics else []:
+            cells = [name.ljust(widths[0]), score.ljust(widths[1])]
+            cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+            lines.append("  ".join(cells))
+        return "\n".join(lines)
 
 
 def evaluate(
@@ -69,19 +68,20 @@ def evaluate(
 ) -> Evaluation:
     """Accuracy on the known set, and for every unknown set and score how well the two are told apart.
 
-    The classifier runs once over every set, in eval mode and without gradients; afterwards its modes and the global
-    random state are what they were.
+    The classifier runs once over every set, in eval mode and without gradients; afterwards its modes and the
+    global random state are what they were.
 
     Args:
         classifier: a :class:`~oodles.Classifier`; for scores of logits any module that gives logits will do.
         id_loader: in-distribution batches, see :func:`collect`.
-        ood_loaders: loaders of out-of-distribution batches by name of the set; their labels are not looked at.
+        ood_loaders: loaders of out-of-distribution batches by name of the set; their labels do not matter.
         scores: names from ``oodles.scores.SCORES`` or score objects, which stay as they are.
-        train_loader: training batches with labels, for scores that are fitted. Without it they have to be fitted.
+        train_loader: training batches with labels, to fit the scores that compare with them.
 
     Raises:
-        ValueError: for an unknown or repeated score, an empty loader, a score that lacks training rows or features,
-            and scores that are NaN.
+        TypeError: for batches of other kinds, models that return no tensor, and labels that are no class ids.
+        ValueError: for unknown or repeated scores, empty loaders, labels outside the classes, scores that
+            lack training rows or features, and results that are NaN.
 
     Example:
         >>> loader = [(torch.eye(3), torch.arange(3))]
@@ -91,10 +91,10 @@ def evaluate(
     """
     chosen = _chosen(scores, classifier, train_loader is not None)
     if "id" in ood_loaders:
-        raise ValueError("ood_loaders must not hold a set called 'id', the name of the in-distribution one: rename it.")
+        raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
     if train_loader is not None and any(score.needs_fit for score in chosen):
-        rows = _collect(classifier, train_loader, "train_loader")
-        chosen = [copy(score).fit(*rows) if score.needs_fit else score for score in chosen]
+        train = _collect(classifier, train_loader, "train_loader")
+        chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
     values: dict[str, dict[str, NDArray[Any]]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
     labels = None
@@ -103,6 +103,7 @@ def evaluate(
         values[name] = {score.name: _values(score, features, logits, name) for score in chosen}
         predictions[name] = logits.argmax(1).numpy()
         if name == "id" and given is not None:
+            check_targets("labels of the in-distribution set", given, logits.shape[1])
             labels = given.numpy()
     return Evaluation(
         accuracy=None if labels is None else accuracy(predictions["id"], labels),
@@ -117,15 +118,15 @@ def evaluate(
 
 
 def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
-    """Features and logits of every row of a loader, once through the classifier, in eval mode, without gradients.
+    """Features, logits and labels of every row of a loader, in eval mode and without gradients.
 
-    Batches are moved to the classifier's device, results to the CPU. Modes and the global random state stay as they
-    were.
+    Batches are moved to the classifier's device, results to the CPU. Modes and the global random state stay
+    as they were.
 
     Args:
         classifier: a :class:`~oodles.Classifier`, or any module that gives logits: then without features.
-        loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that are handed on
-            as keyword arguments, with the labels under ``labels`` if there are any.
+        loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that
+            become keyword arguments (labels may be in it, under ``labels``).
 
     Raises:
         TypeError: for batches of other kinds, and models that return no tensor of logits.
@@ -135,7 +136,8 @@ def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
 
 
 def _collect(classifier: nn.Module, loader: Iterable[Any], what: str) -> Collected:
-    device = next((tensor.device for tensor in (*classifier.parameters(), *classifier.buffers())), torch.device("cpu"))
+    tensors = [*classifier.parameters(), *classifier.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
     features: list[Tensor] = []
     logits: list[Tensor] = []
     labels: list[Tensor | None] = []
@@ -150,9 +152,8 @@ def _collect(classifier: nn.Module, loader: Iterable[Any], what: str) -> Collect
     if not sum(map(len, logits)):
         raise ValueError(f"{what} must give at least one row, got none: is its data set empty?")
     known = [given for given in labels if given is not None]
-    return Collected(
-        torch.cat(features), torch.cat(logits), torch.cat(known) if len(known) == len(labels) else None
-    )
+    all_labels = torch.cat(known) if len(known) == len(labels) else None
+    return Collected(torch.cat(features), torch.cat(logits), all_labels)
 
 
 def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -178,12 +179,14 @@ def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
         inputs = dict(inputs)
         labels = inputs.pop("labels", labels)
     if not isinstance(inputs, Tensor | dict):
-        raise TypeError(f"A batch must be inputs or (inputs, labels), got {type(batch).__name__} of {type(inputs).__name__}.")
+        raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
     return inputs, labels if isinstance(labels, Tensor) else None
 
 
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:
-    return {key: value.to(device) for key, value in inputs.items()} if isinstance(inputs, dict) else inputs.to(device)
+    if isinstance(inputs, dict):
+        return {key: value.to(device) for key, value in inputs.items()}
+    return inputs.to(device)
 
 
 def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool) -> list[Score]:

@@ -1,4 +1,4 @@
-"""How well an outlier score separates two sets: exact with ties, in float64; higher is more out-of-distribution.
+"""How well an outlier score separates two sets: exact with ties, in float64; higher is more OOD.
 
 Two different numbers are called FPR95 in the literature; here each has a name of its own.
 """
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     Values = NDArray[Any] | Tensor
 
 
+METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive")
+
+
 class Counts(NamedTuple):
     """Rows whose score is at or below each distinct score, in ascending order, with a zero in front."""
 
@@ -22,7 +25,7 @@ class Counts(NamedTuple):
 
 
 def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
-    """What every metric here is a function of; ``1 - ood / ood[-1]`` over ``1 - id / id[-1]`` is the ROC curve.
+    """What every metric here is a function of; ``1 - ood / ood[-1]`` over ``1 - id / id[-1]`` is the ROC.
 
     Args:
         id_scores: scores of in-distribution rows, of any shape; infinities are ordered like numbers.
@@ -108,7 +111,7 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
         predictions = predictions.argmax(1)
     if predictions.shape != ids.shape or not ids.size:
         raise ValueError(
-            f"predictions and labels must have the same shape and at least one row, "
+            "predictions and labels must have the same shape and at least one row, "
             f"got {predictions.shape} and {ids.shape}."
         )
     return float(np.mean(predictions == ids))

@@ -1,7 +1,7 @@
 """Outlier scores: the higher, the more out-of-distribution.
 
-Four are functions of the logits. Three compare features with those of training rows and are fitted first. Each has a
-:class:`Score` class, so that an evaluation treats all alike; ``SCORES`` holds these by name.
+Four are functions of the logits; three compare features with those of training rows and are fitted first. Each has
+a :class:`Score` class, so that evaluations treat all alike; ``SCORES`` holds them by name.
 """
 
 from abc import ABC, abstractmethod
@@ -81,7 +81,7 @@ class Score(ABC):
 
     def _check(self, features: Tensor) -> None:
         if not self.fitted:
-            raise ValueError(f"{self.name} compares with training rows but was given none: call fit(…) first.")
+            raise ValueError(f"{self.name} compares with training rows but has seen none: call fit(…) first.")
         _check_features(features)
 
 

@@ -53,7 +53,7 @@ def gradients(loss: Tensor, outputs: Outputs) -> dict[str, Tensor]:
     """Gradients of a loss in the logits and features of each part; zero where there is none."""
     leaves = {f"logits of {role}": value for role, value in outputs.logits.items()}
     leaves |= {f"features of {role}": value for role, value in outputs.features.items()}
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(leaf) if gradient is None else gradient
         for (name, leaf), gradient in zip(leaves.items(), found, strict=True)

@@ -14,6 +14,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from oodles import Method, OutlierExposure, Part
 from oodles.methods import METHODS
@@ -488,6 +490,16 @@ class ForgetsItsState(Good):
         return super().term(outputs, batch, now) * batch.draws["seen"]
 
 
+REJECTIONS = (
+    AssertionError,
+    pytest.fail.Exception,  # a sentence that was expected and did not come
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    TorchDynamoException,
+    LookupError,  # a broken method that fails in company
+)
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_unbroken_method_passes(check: str) -> None:
     CHECKS[check](row(Good))
@@ -495,9 +507,8 @@ def test_the_unbroken_method_passes(check: str) -> None:
 
 @pytest.mark.parametrize("check, broken", BROKEN, ids=[f"{broken.cls.__name__}-{check}" for check, broken in BROKEN])
 def test_the_broken_method_is_rejected(check: str, broken: Row) -> None:
-    with pytest.raises(BaseException) as rejection:  # noqa: PT011 - an assertion, or torch's own refusal
+    with pytest.raises(REJECTIONS):
         CHECKS[check](broken)
-    assert not isinstance(rejection.value, (KeyboardInterrupt, SystemExit, NameError, ImportError))
 
 
 def test_every_check_rejects_something() -> None:

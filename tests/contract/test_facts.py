@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from oodles import Outputs, Paper, Part, TrainingStep
+from oodles import Now, Paper, Part, TrainingStep
 from oodles.methods import METHODS
 from oodles.scores import SCORES
 
@@ -29,7 +29,7 @@ def check_facts(row: Row, kind: str) -> None:
         assert prepared[role].inputs is given[role].inputs, f"{role} replaced"
 
     outputs = leaf_outputs(net, prepared, list(prepared.parts))
-    changed = method.change_outputs(outputs, prepared, step_now(step))
+    changed = method.change_outputs(outputs, prepared, Now(step))
     assert (changed.logits["id"] is not outputs.logits["id"]) == (LOGITS in row.cls.replaces), "replaces logits"
     if LOGITS in row.cls.replaces:
         for role in prepared.parts:
@@ -40,27 +40,11 @@ def check_facts(row: Row, kind: str) -> None:
     read = {"id"}
     for value in terms.values():
         assert value.ndim == 0, "a term is a scalar"
-        read |= {name.split(" of ")[1] for name, slope in gradients_of(value, outputs).items() if slope.any()}
+        read |= {name.split(" of ")[1] for name, slope in gradients(value, outputs).items() if slope.any()}
     assert read == {"id", *row.cls.reads}, "reads"
-    known = {"outliers"} | {"images"}
-    assert set(row.cls.needs) <= known
-    assert set(row.cls.separate) <= {*row.cls.reads}
+    assert set(row.cls.needs) <= {"outliers", "images"}
+    assert set(row.cls.separate) <= set(row.cls.reads)
     assert ("outliers" in row.cls.needs) == ("outliers" in read), "needs"
-
-
-def step_now(step: TrainingStep):  # type: ignore[no-untyped-def]
-    from oodles import Now
-
-    return Now(step)
-
-
-def gradients_of(value: torch.Tensor, outputs: Outputs) -> dict[str, torch.Tensor]:
-    leaves = Outputs(outputs.features, outputs.logits)
-    return {name: gradient for name, gradient in _retained(value, leaves).items()}
-
-
-def _retained(value: torch.Tensor, outputs: Outputs) -> dict[str, torch.Tensor]:
-    return gradients(value + 0, outputs)
 
 
 def check_needs(row: Row, kind: str) -> None:

@@ -31,7 +31,7 @@ def check_pair(a: Row, b: Row, kind: str = "images") -> None:
     step = TrainingStep(classifier(kind), *methods)
     before = [parameter.detach().clone() for parameter in step.parameters()]
     terms = step(batch(kind))
-    assert set(terms) == {"cross_entropy", *a.cls.terms, *b.cls.terms}
+    assert set(terms) == {"cross_entropy", *a.cls.terms, *b.cls.terms}, "the terms of both"
     assert all(value.ndim == 0 and value.isfinite() for value in terms.values())
     total(terms).backward()
     torch.optim.SGD(step.parameters(), lr=0.1).step()

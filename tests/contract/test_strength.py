@@ -37,7 +37,7 @@ def check_strength_zero(row: Row, kind: str) -> None:
         return
     assert not row.no_strength
     off = row.off()
-    assert not off.active and row.make().active
+    assert not off.active and row.make().active, "active, unless its strength is zero"
     given = batch(kind)
     prepared = TrainingStep(classifier(kind), off).prepare(given)
     assert prepared.parts.keys() == given.parts.keys() and not prepared.draws, "off, yet it adds something"

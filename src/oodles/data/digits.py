@@ -1,6 +1,5 @@
 """The embedded suite: handwritten digits, from packages that are installed anyway; nothing is downloaded."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from matplotlib import get_data_path
 from numpy.random import Generator
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits, load_sample_image
 
-from oodles.data.image_set import Augment, ImageSet
+from oodles.data.image_set import PLAIN, Augment, ImageSet
 from oodles.data.suite import Suite
 
 Images = Float32[np.ndarray, "n 1 8 8"]
@@ -26,7 +24,7 @@ FONTS = (
     *(f"STIX{kind}" for kind in ("General", "GeneralBol", "GeneralItalic", "GeneralBolIta")),
     *("cmr10", "cmb10", "cmss10", "cmtt10"),
 )
-LETTERS = "ACEFHKLMNPRUVWXYadefhkmnr"  # none that reads as a digit at this size, none twice
+LETTERS = "ACEFHKLMNPRUVWXYdfhkmnr"  # none that reads as a digit at this size, none twice
 
 
 def digits(seed: int) -> Suite:
@@ -66,7 +64,7 @@ def digits(seed: int) -> Suite:
     )
 
 
-def _unknown(images: Images, augment: Augment = Augment(), seed: int = 0) -> ImageSet:
+def _unknown(images: Images, augment: Augment = PLAIN, seed: int = 0) -> ImageSet:
     return ImageSet(images, np.full(len(images), -1), augment, seed)
 
 
@@ -82,26 +80,39 @@ def _shuffled(images: Images, random: Generator) -> Images:
     return random.permuted(chosen.reshape(PATCHES, -1), axis=1).reshape(chosen.shape)
 
 
-@lru_cache(maxsize=1)
-def _windows(name: str) -> list[NDArray[np.float32]]: ...
-
-
 def _patches(name: str, random: Generator) -> Images:
-    """Grey 8 × 8 windows of one of scikit-learn's photographs, each reduced by 1, 2, 4 or 8."""
+    tiles = _tiles(name)
+    return tiles[random.choice(len(tiles), PATCHES, replace=False)]
+
+
+@lru_cache(maxsize=2)
+def _tiles(name: str) -> Images:
+    """All 8 × 8 tiles of a photograph that show something: grey in the digits' 17 levels, sides divided by 1, 2, 4."""
     photograph = Image.fromarray(load_sample_image(name)).convert("L")
-    windows = []
-    for factor in random.choice((1, 2, 4, 8), PATCHES): ...
+    found = []
+    for factor in (1, 2, 4):
+        levels = np.rint(np.asarray(photograph.reduce(factor), dtype=np.float32) / 255 * 16) / 16
+        height, width = (side // 8 for side in levels.shape)
+        tiles = levels[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2).reshape(-1, 1, 8, 8)
+        found.append(tiles[np.ptp(tiles, axis=(1, 2, 3)) >= 0.25])
+    return np.concatenate(found)
 
 
 @lru_cache(maxsize=1)
 def _letters() -> Images:
-    folder = Path(get_data_path()) / "fonts" / "ttf"
-    drawn = []
-    for name in FONTS:
-        font = ImageFont.truetype(folder / f"{name}.ttf", size=96)
-        drawn += [_reduced(font, letter) for letter in LETTERS]
-    return np.stack(drawn)[:, None]
+    """Printed letters in the fonts that matplotlib holds."""
+    folder = Path(get_data_path(), "fonts", "ttf")
+    fonts = [ImageFont.truetype(folder / f"{name}.ttf", size=64) for name in FONTS]
+    return np.stack([_as_handwritten(font, letter) for font in fonts for letter in LETTERS])[:, None]
 
 
 def _as_handwritten(font: ImageFont.FreeTypeFont, letter: str) -> Float32[np.ndarray, "8 8"]:
-    """A letter in the digits' frame: scaled to 32 × 32 …"""
+    left, top, right, bottom = font.getbbox(letter)
+    ink = Image.new("L", (round(right - left), round(bottom - top)))
+    ImageDraw.Draw(ink).text((-left, -top), letter, font=font, fill=255)
+    width = min(32, round(32 * ink.width / ink.height))
+    bitmap = np.zeros((32, 32), dtype=np.float32)
+    start = (32 - width) // 2
+    bitmap[:, start : start + width] = np.asarray(ink.resize((width, 32))) > 127
+    blocks: Float32[np.ndarray, "8 8"] = bitmap.reshape(8, 4, 8, 4).mean(axis=(1, 3))
+    return blocks

@@ -42,6 +42,10 @@ class Augment:
             raise ValueError(f"shift must be a whole number of pixels of at least 0, got {self.shift!r}.")
 
 
+PLAIN = Augment()
+"""No changes."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet(Dataset[Any]):
     """A data set of images; an item is (float32 image in [0, 1], class id).
@@ -62,7 +66,7 @@ class ImageSet(Dataset[Any]):
 
     images: NDArray[Any]
     labels: NDArray[np.int64]
-    augment: Augment = Augment()
+    augment: Augment = PLAIN
     seed: int = 0
     names: tuple[str, ...] = ()
 
@@ -84,7 +88,7 @@ class ImageSet(Dataset[Any]):
         pairs = [index if isinstance(index, tuple) else (-1, index) for index in indices]
         epochs, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         images = self.images[rows]
-        if self.augment != Augment():
+        if self.augment != PLAIN:
             for epoch in np.unique(epochs[epochs >= 0]):
                 chosen = epochs == epoch
                 table = _changes(self.augment, self.seed, int(epoch), len(self))

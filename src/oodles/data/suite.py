@@ -67,5 +67,5 @@ class Suite:
 
     def augmented(self, augment: Augment) -> "Suite":
         """The same suite with other random changes of training rows and outliers."""
-        outliers = self.outliers and replace(self.outliers, augment=augment)
+        outliers = None if self.outliers is None else replace(self.outliers, augment=augment)
         return replace(self, train=replace(self.train, augment=augment), outliers=outliers)

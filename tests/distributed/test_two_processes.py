@@ -1,0 +1,170 @@
+"""Properties 7 and 10: two processes equal one, and each draws numbers of its own. One spawn serves all tests."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import Tensor
+
+from oodles import Batch, EnergyGap, Part, TrainingStep
+from oodles.scores import energy
+
+from ..contract.networks import batch, classifier
+from ..contract.rows import KINDS_OF_ROWS, ROWS, Row
+from ..contract.steps import equal_parts
+from .worker import MEANS, Case, Traced, outcome, shard, work
+
+WORLD = 2
+
+
+class LocalHinge(EnergyGap):
+    """Broken on purpose: the hinge of each process looks at its own means."""
+
+    name = "local-hinge"
+
+    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+        gap = energy(outputs.logits["id"]).mean() - energy(outputs.logits["outliers"]).mean()
+        return {**terms, "energy_gap": self.weight * (gap + self.margin).relu()}
+
+
+class LocalBuffer(EnergyGap):
+    """Broken on purpose: a buffer that each process fills with its own mean."""
+
+    name = "local-buffer"
+
+    def __init__(self, *, weight: float = 0.1, margin: float = 10.0):
+        super().__init__(weight=weight, margin=margin)
+        self.register_buffer("average", torch.zeros((), dtype=torch.float64))
+
+    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self.average.copy_(outputs.logits["id"].detach().mean())
+        return super().change_loss(terms, outputs, batch, now)
+
+
+def prepared(row: Row, kind: str) -> Case:
+    net = classifier(kind, dtype=torch.float64)
+    return Case(row, net, TrainingStep(net, row.make(), seed=7).prepare(batch(kind, dtype=torch.float64)))
+
+
+def with_a_hinge_on_one_process(name: str) -> Case:
+    """Rows sorted by energy and margins between the two processes' rows, so that one hinge alone is active."""
+    net = classifier("vectors", dtype=torch.float64)
+    given = batch("vectors", dtype=torch.float64)
+    with torch.no_grad():
+        x, o = given["id"].inputs, 30 * given["outliers"].inputs  # which raises their energies
+        x, o = x[energy(net(x)).argsort(descending=True)], o[energy(net(o)).argsort()]
+        e_in, e_out = energy(net(x)), energy(net(o))
+    rows = Batch({"id": Part(x, given["id"].targets), "outliers": Part(o)})
+    if name == "energy-bounded":
+        margins = {"margin_in": float(e_in[2:4].mean()), "margin_out": float(e_out[4:6].mean())}
+    else:
+        (first_in, last_in), (first_out, last_out) = e_in.tensor_split(2), e_out.tensor_split(2)
+        gaps = first_in.mean() - first_out.mean(), last_in.mean() - last_out.mean()
+        margins = {"margin": float(abs(gaps[0] - gaps[1]) / 4 - (gaps[0] + gaps[1]) / 2)}
+    return Case(ROWS[name].with_settings(**margins), net, rows)
+
+
+def _broken(cls: type[EnergyGap]) -> Case:
+    case = with_a_hinge_on_one_process("energy-gap")
+    return replace(case, row=replace(case.row, cls=cls))
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    hinges = {f"{name}/vectors/hinge": with_a_hinge_on_one_process(name) for name in ("energy-bounded", "energy-gap")}
+    broken = {"broken/local hinge/": _broken(LocalHinge), "broken/local buffer/": _broken(LocalBuffer)}
+    return {f"{name}/{kind}": prepared(ROWS[name], kind) for name, kind in KINDS_OF_ROWS} | hinges | broken
+
+
+@pytest.fixture(scope="module")
+def results(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("processes")
+    torch.save(cases, folder / "cases.pt")
+    torch.multiprocessing.spawn(work, args=(WORLD, str(folder)), nprocs=WORLD)
+    return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(WORLD)]
+
+
+def check_two_equal_one(case: Case, outcomes: list[dict[str, Tensor]]) -> None:
+    """Gradients and buffers of both processes, and the mean of their terms, are those of one process."""
+    step = case.step()
+    expected = outcome(step, Traced(step), case.prepared)
+    assert all(found.keys() == expected.keys() for found in outcomes)
+    for name, value in expected.items():
+        if name.startswith("term"):
+            mean = torch.stack([found[name] for found in outcomes]).mean(0)
+            torch.testing.assert_close(mean, value, rtol=1e-6, atol=1e-9, msg=name)
+        else:
+            for found in outcomes:
+                torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
+def test_two_processes_equal_one(name: str, kind: str, cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
+    case = f"{name}/{kind}"
+    check_two_equal_one(cases[case], [result["outcomes"][case] for result in results])
+
+
+@pytest.mark.parametrize("name", ["energy-bounded", "energy-gap"])
+def test_a_hinge_that_is_active_on_one_process_only(
+    name: str, cases: dict[str, Case], results: list[dict[str, Any]]
+) -> None:
+    case = cases[f"{name}/vectors/hinge"]
+    method = case.row.make()
+    local = []
+    for rank in range(WORLD):
+        rows = shard(case.prepared, rank, WORLD)
+        local.append(float(method(case.net(rows["id"].inputs), case.net(rows["outliers"].inputs)).detach()))
+    assert sorted(value > 0 for value in local) == [False, True], "one process alone has an active hinge"
+    check_two_equal_one(case, [result["outcomes"][f"{name}/vectors/hinge"] for result in results])
+
+
+def test_a_hinge_on_local_means_is_rejected(cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
+    case = "broken/local hinge/"
+    with pytest.raises(AssertionError, match="energy_gap"):
+        check_two_equal_one(cases[case], [result["outcomes"][case] for result in results])
+
+
+def test_a_buffer_kept_local_is_rejected(cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
+    case = "broken/local buffer/"
+    with pytest.raises(AssertionError, match="average"):
+        check_two_equal_one(cases[case], [result["outcomes"][case] for result in results])
+
+
+def test_compiled_as_well(cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
+    check_two_equal_one(cases["energy-gap/vectors"], [result["compiled"] for result in results])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_process_draws_its_own_numbers(name: str, results: list[dict[str, Any]]) -> None:
+    kind = ROWS[name].kinds[0]
+    step = TrainingStep(classifier(kind), ROWS[name].make(), seed=7)
+    alone = [step.prepare(batch(kind)) for _ in range(2)]
+    first, second = (result["batches"][name] for result in results)
+    for index in range(2):
+        assert equal_parts(first[index], alone[index]), "the first process draws what a single one would"
+        assert equal_parts(first[index], second[index]) != ROWS[name].random
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_whole_steps_in_ddp_keep_the_weights_in_step(name: str, results: list[dict[str, Any]]) -> None:
+    first, second = (result["whole steps"][name] for result in results)
+    start = classifier(ROWS[name].kinds[0]).state_dict()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+        assert not torch.equal(value, start[key]), f"{key} was not trained"
+
+
+@pytest.mark.parametrize("index", range(len(MEANS)))
+def test_the_mean_over_processes(index: int, results: list[dict[str, Any]]) -> None:
+    values = [*MEANS[index][0], *MEANS[index][1]]
+    expected = sum(values) / len(values) if values else 0.0
+    for rank, result in enumerate(results):
+        mean, count, gradient = result["means"][index]
+        assert mean == pytest.approx(expected)
+        assert count == len(values)
+        # each process differentiates its own copy of the square; their sum is what DDP averages
+        slope = WORLD * 2 * expected / max(len(values), 1)
+        assert gradient == pytest.approx([slope] * len(MEANS[index][rank]))

@@ -1,0 +1,123 @@
+"""What each of two processes does; see test_two_processes.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from oodles import Batch, Classifier, Part, TrainingStep, mean_over_processes
+
+from ..contract.networks import batch, classifier
+from ..contract.rows import Row
+from ..contract.steps import total
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method, a classifier in float64 and the prepared rows of both processes."""
+
+    row: Row
+    net: Classifier
+    prepared: Batch
+
+    def step(self) -> TrainingStep:
+        torch.manual_seed(0)
+        return TrainingStep(self.net, self.row.make())
+
+
+class Traced(nn.Module):
+    """The traced half alone, for rows that are prepared already."""
+
+    def __init__(self, step: TrainingStep):
+        super().__init__()
+        self.step = step
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.step.losses(batch)
+
+
+def shard(batch: Batch, rank: int, world: int) -> Batch:
+    """The consecutive rows of one process: different ones in each."""
+
+    def own(value: Tensor) -> Tensor:
+        return value.tensor_split(world)[rank]
+
+    parts = {}
+    for role, part in batch.parts.items():
+        inputs = part.inputs
+        mine = {key: own(value) for key, value in inputs.items()} if isinstance(inputs, dict) else own(inputs)
+        parts[role] = Part(mine, None if part.targets is None else own(part.targets))
+    return Batch(parts, dict(batch.draws))
+
+
+def outcome(step: TrainingStep, module: nn.Module, given: Batch) -> dict[str, Tensor]:
+    """The mean of each term, and the gradients and buffers after one step."""
+    step.zero_grad()
+    terms = module(given)
+    total(terms).backward()
+    found = {f"term {name}": value.detach() for name, value in terms.items()}
+    found |= {f"gradient {name}": p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
+    return found | {f"buffer {name}": value.clone() for name, value in step.named_buffers()}
+
+
+def work(rank: int, world: int, folder: str) -> None:
+    """Runs every case on this process's rows and leaves the results in ``folder``."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    try:
+        cases: dict[str, Case] = torch.load(Path(folder, "cases.pt"), weights_only=False)
+        results: dict[str, Any] = {
+            "outcomes": {name: _outcome(case, rank, world) for name, case in cases.items()},
+            "batches": {},
+            "whole steps": {},
+            "means": [_mean(values, rank) for values in MEANS],
+        }
+        rows = {name.split("/")[0]: case.row for name, case in cases.items() if name.count("/") == 1}
+        for name, row in rows.items():
+            kind = row.kinds[0]
+            step = TrainingStep(classifier(kind), row.make(), seed=7)
+            results["batches"][name] = [step.prepare(batch(kind)) for _ in range(2)]
+            results["whole steps"][name] = _whole_step(row, kind, rank)
+        results["compiled"] = _compiled(cases["energy-gap/vectors"], rank, world)
+        torch.save(results, Path(folder, f"{rank}.pt"))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+MEANS = [([1.0, 2.0, 3.0], [10.0]), ([1.0, 2.0], []), ([], [])]
+"""Values on the first and on the second process."""
+
+
+def _mean(values: tuple[list[float], list[float]], rank: int) -> tuple[float, float, list[float]]:
+    mine = torch.tensor(values[rank], dtype=torch.float64, requires_grad=True)
+    mean, count = mean_over_processes(mine)
+    (mean**2).backward()
+    assert mine.grad is not None
+    return mean.item(), count.item(), mine.grad.tolist()
+
+
+def _outcome(case: Case, rank: int, world: int) -> dict[str, Tensor]:
+    step = case.step()
+    return outcome(step, DistributedDataParallel(Traced(step)), shard(case.prepared, rank, world))
+
+
+def _compiled(case: Case, rank: int, world: int) -> dict[str, Tensor]:
+    step = case.step()
+    step.compile(backend="aot_eager")
+    return outcome(step, DistributedDataParallel(Traced(step)), shard(case.prepared, rank, world))
+
+
+def _whole_step(row: Row, kind: str, rank: int) -> dict[str, Tensor]:
+    """Two steps of training with everything inside DDP, each process with data of its own."""
+    wrapped = DistributedDataParallel(TrainingStep(classifier(kind), row.make()))
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+    for seed in range(2):
+        optimizer.zero_grad()
+        total(wrapped(batch(kind, seed=10 * seed + rank))).backward()
+        optimizer.step()
+    return {name: value.detach().clone() for name, value in wrapped.module.classifier.state_dict().items()}

@@ -1,0 +1,116 @@
+"""The cards, read from source, against the classes, imported."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from typing import get_type_hints
+
+import pytest
+
+from oodles import Method, cards
+from oodles.methods import METHODS, method_class
+
+ALL = [pytest.param(cards.card(name), method_class(name), id=name) for name in METHODS]
+
+
+def hooks(cls: type) -> dict[str, object]:
+    """The moments of training, by name."""
+    return {name: value for name, value in vars(cls).items() if name.startswith("change_")}
+
+
+@pytest.mark.parametrize(("card", "cls"), ALL)
+def test_facts_are_those_of_the_class(card: cards.Card, cls: type[Method]) -> None:
+    facts = [name for name in Method.__annotations__ if name not in ("name", "paper")]
+    assert "strength" in facts and "separate" in facts
+    assert {name: getattr(card, name) for name in facts} == {name: getattr(cls, name) for name in facts}
+    assert (card.name, card.class_name) == (cls.name, cls.__name__)
+    assert card.paper == dataclasses.asdict(cls.paper)
+    assert card.suggests == ("suggest" in vars(cls))
+
+
+@pytest.mark.parametrize(("card", "cls"), ALL)
+def test_moments_are_the_hooks_that_the_class_overrides(card: cards.Card, cls: type[Method]) -> None:
+    expected = [name for name, hook in hooks(Method).items() if getattr(cls, name) is not hook]
+    assert list(card.moments) == expected and expected
+
+
+@pytest.mark.parametrize(("card", "cls"), ALL)
+def test_parameters_are_the_signature(card: cards.Card, cls: type[Method]) -> None:
+    signature = inspect.signature(cls).parameters
+    assert [each.name for each in card.parameters] == list(signature)
+    hints = get_type_hints(cls.__init__)
+    built = cls()
+    for each in card.parameters:
+        assert each.type == hints[each.name].__name__
+        assert each.default == signature[each.name].default == getattr(built, each.name)
+        assert type(each.default) is type(signature[each.name].default)
+
+
+@pytest.mark.parametrize(("card", "cls"), ALL)
+def test_docstring_follows_the_template(card: cards.Card, cls: type[Method]) -> None:
+    assert card.summary == " ".join(str(inspect.getdoc(cls)).split("\n\n")[0].split())
+    for text in (card.summary, card.when_to_use, card.cost, card.caveat, card.source):
+        assert text.endswith("."), "a whole sentence"
+    assert all(each.help.endswith(".") for each in card.parameters), "every hyper-parameter is explained"
+    assert all(str(card.paper[field]) for field in ("title", "authors", "venue", "link"))
+    assert str(card.paper["link"]).startswith("https://")
+
+
+def test_every_method_has_a_card_in_order() -> None:
+    assert [card.name for card in cards.cards()] == list(METHODS)
+
+
+def test_card_is_read_as_written() -> None:
+    card = cards.card("energy-bounded")
+    assert card.reference == "Liu et al., NeurIPS 2020"
+    assert card.needs == ("outliers",) and card.moments == ("change_loss",) and card.suggests
+    assert card.parameters[1].flag == "--margin-in" and card.parameters[1].default == -25.0
+    assert card.parameters[1].help == "m_in, the energy below which in-distribution rows are left alone."
+    assert card.cost == "the outliers' rows in the forward pass."
+    assert card.source.startswith("Liu et al., equation 8.") and card.source.endswith("learning rate of 0.001.")
+
+
+def test_a_reference_by_one_author_is_not_et_al() -> None:
+    card = cards.card("mixup")
+    assert card.reference == "Zhang et al., ICLR 2018"
+    assert dataclasses.replace(card, paper={**card.paper, "authors": "Zhang"}).reference == "Zhang, ICLR 2018"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("mixpu", "There is no method 'mixpu': did you mean 'mixup'?"),
+        ("zzz", "There is no method 'zzz': expected one of cross-entropy, mixup, cutmix"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_a_suggestion(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as error:
+        cards.card(name)
+    assert str(error.value).startswith(sentence)
+
+
+def test_texts_say_what_the_cards_say() -> None:
+    overview, table = cards.overview(), cards.markdown_table()
+    for card in cards.cards():
+        assert f"{card.name} " in overview and card.reference in overview
+        assert f"| `{card.name}` | {card.summary} |" in table
+    text = cards.describe(cards.card("mixup"))
+    assert "off at       --alpha 0" in text and "--per-sample bool (default False)" in text
+    assert "https://arxiv.org/abs/1710.09412" in text and "class        oodles.Mixup" in text
+
+
+def test_table_rows_have_as_many_cells_as_the_header() -> None:
+    assert {row.count("|") for row in cards.markdown_table().splitlines()} == {5}
+
+
+def test_cards_need_no_torch() -> None:
+    program = "import sys; from oodles.cards import cards; assert len(cards()) > 7; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
+
+
+def test_sections_and_entries_join_continued_lines() -> None:
+    text = "One line.\n\nCost: much\nmore.\n\nArgs:\n    alpha: first\n        and on.\n    beta_gamma: second.\n\nAfter: not a part."
+    sections = cards._sections(text)
+    assert sections["Cost"] == "much more." and set(sections) == {"Cost", "Args"}
+    assert cards._entries(sections["Args"]) == {"alpha": "first and on.", "beta_gamma": "second."}

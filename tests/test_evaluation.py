@@ -1,0 +1,237 @@
+"""Evaluation: the numbers are those of the pieces, and nothing of the caller's is changed."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from oodles.classifier import Classifier
+from oodles.evaluation import Collected, Evaluation, collect, evaluate
+from oodles.metrics import ood_metrics
+from oodles.scores import SCORES, Energy, NearestNeighbours, energy, msp, score_named
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_classifier() -> Classifier:
+    """Dropout and batch norm make eval mode visible; the batch norm is frozen, as in fine-tuning."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
+        classifier = Classifier(backbone, nn.Linear(8, 3))
+    backbone[1].eval()
+    return classifier
+
+
+CLASSIFIER = make_classifier()
+KNOWN, LABELS = normal(31, 5), torch.arange(31) % 3
+UNKNOWN, TRAIN, TRAIN_LABELS = normal(17, 5, seed=1) * 3, normal(60, 5, seed=2), torch.arange(60) % 3
+
+
+def batches(inputs: Tensor, labels: Tensor | None = None, size: int = 7) -> list:
+    rows = [inputs.split(size)] if labels is None else [inputs.split(size), labels.split(size)]
+    return [parts[0] if labels is None else list(parts) for parts in zip(*rows, strict=True)]
+
+
+def expected_outputs(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    classifier = copy.deepcopy(CLASSIFIER).eval()
+    with torch.no_grad():
+        return classifier.features(inputs), classifier(inputs)
+
+
+def evaluated(**changes) -> Evaluation:
+    settings = {"scores": ["msp"], "id_loader": batches(KNOWN, LABELS), "ood_loaders": {"far": batches(UNKNOWN)}}
+    return evaluate(**{"classifier": CLASSIFIER, **settings, **changes})
+
+
+def test_collected_rows_are_those_of_eval_mode() -> None:
+    collected = collect(CLASSIFIER, batches(KNOWN, LABELS))
+    features, logits = expected_outputs(KNOWN)
+    torch.testing.assert_close(collected, Collected(features, logits, LABELS))
+    assert not collected.logits.requires_grad
+
+
+def test_every_number_is_that_of_the_pieces() -> None:
+    scores = [*SCORES, Energy(temperature=2)]
+    evaluation = evaluated(scores=scores, train_loader=batches(TRAIN, TRAIN_LABELS))
+    sets = {"id": expected_outputs(KNOWN), "far": expected_outputs(UNKNOWN)}
+    train = expected_outputs(TRAIN)
+    for score in [*map(score_named, SCORES), Energy(temperature=2)]:
+        score.fit(*train, TRAIN_LABELS)
+        values = {name: score(*rows).double().numpy() for name, rows in sets.items()}
+        for name in sets:
+            np.testing.assert_allclose(evaluation.scores[name][score.name], values[name], rtol=1e-4, atol=1e-5)
+        expected = roc_auc_score([0] * 31 + [1] * 17, np.concatenate([values["id"], values["far"]]))
+        assert evaluation.metrics["far"][score.name]["auroc"] == pytest.approx(expected, abs=1e-6)
+        own = ood_metrics(*(evaluation.scores[name][score.name] for name in sets))
+        assert evaluation.metrics["far"][score.name] == own
+    assert len(evaluation.metrics["far"]) == len(scores)
+    for name, (_, logits) in sets.items():
+        np.testing.assert_array_equal(evaluation.predictions[name], logits.argmax(1))
+    assert evaluation.accuracy == pytest.approx(np.mean(sets["id"][1].argmax(1).numpy() == LABELS.numpy()))
+    np.testing.assert_array_equal(evaluation.labels, LABELS)
+
+
+def test_the_table() -> None:
+    loader = {"far": batches(UNKNOWN), "a longer name": batches(UNKNOWN + 1)}
+    evaluation = evaluated(ood_loaders=loader, scores=["msp", "max-logit"])
+    first, header, *rows = str(evaluation).splitlines()
+    assert first == f"accuracy {evaluation.accuracy:.2%}"
+    assert header.split() == ["set", "score", *ood_metrics(np.ones(1), np.ones(1))]
+    assert {len(row) for row in rows} == {len(header)}
+    expected = evaluation.metrics["a longer name"]["max-logit"]
+    assert rows[3].split() == [
+        "a",
+        "longer",
+        "name",
+        "max-logit",
+        *(f"{100 * value:.2f}" for value in expected.values()),
+    ]
+
+
+def test_without_labels_there_is_no_accuracy() -> None:
+    evaluation = evaluated(id_loader=batches(KNOWN), ood_loaders={})
+    assert (evaluation.accuracy, evaluation.labels, evaluation.metrics) == (None, None, {})
+    assert str(evaluation) == "accuracy unknown, since the rows have no labels"
+
+
+def test_labels_of_unknown_sets_do_not_matter() -> None:
+    strange = [(inputs, {"anything": "at all"}, 3) for inputs in batches(UNKNOWN)]
+    whole_numbers = batches(UNKNOWN, torch.full((17,), -1))
+    for loader in (strange, whole_numbers):
+        assert evaluated(ood_loaders={"far": loader}).metrics == evaluated().metrics
+
+
+class FromDictionary(nn.Module):
+    """Takes a dictionary's entries as keyword arguments, as language models do."""
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return (nn.functional.one_hot(tokens, 4) * mask.unsqueeze(2)).float().sum(1)
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_dictionaries_of_inputs(split: bool) -> None:
+    model = Classifier(FromDictionary(), nn.Identity(), num_classes=4) if split else FromDictionary()
+    inputs = {"tokens": torch.tensor([[0, 1, 1], [3, 3, 2]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+    labels = torch.tensor([1, 0])
+    expected = torch.tensor([[1.0, 2, 0, 0], [0, 0, 0, 2]])
+    for loader in ([inputs], [(inputs, labels)], [{**inputs, "labels": labels}]):
+        collected = collect(model, loader)
+        torch.testing.assert_close(collected.logits, expected)
+        assert (collected.labels is None) if loader[0] is inputs else torch.equal(collected.labels, labels)
+    assert set(inputs) == {"tokens", "mask"}
+
+
+@pytest.mark.parametrize("model", [nn.Linear(5, 3), nn.Sequential(nn.Flatten(), nn.Linear(5, 3))])
+def test_any_module_that_gives_logits(model: nn.Module) -> None:
+    evaluation = evaluated(classifier=model, scores=["energy"])
+    np.testing.assert_allclose(evaluation.scores["far"]["energy"], energy(model(UNKNOWN)).detach(), rtol=1e-5)
+    assert collect(model, batches(KNOWN)).features.shape == (31, 0)
+    with pytest.raises(ValueError, match=r"knn needs features.*Classifier\.split"):
+        evaluated(classifier=model, scores=["knn"], train_loader=batches(TRAIN, TRAIN_LABELS))
+
+
+def test_dense_predictions_are_scored_by_pixel() -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, labels = normal(4, 2, 3, 5), torch.arange(60).reshape(4, 3, 5) % 3
+    evaluation = evaluated(classifier=model, id_loader=batches(images, labels, 3), ood_loaders={"far": [images + 1]})
+    logits = model(images).detach()
+    np.testing.assert_allclose(evaluation.scores["id"]["msp"], msp(logits).flatten(), rtol=1e-5)
+    assert evaluation.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+
+
+def test_half_precision_logits_are_collected_in_float32() -> None:
+    model = nn.Linear(5, 3).bfloat16()
+    assert collect(model, [KNOWN.bfloat16()]).logits.dtype == torch.float32
+
+
+def test_nothing_of_the_callers_is_changed() -> None:
+    classifier = make_classifier().train()
+    classifier.backbone[1].eval()
+    modes = [module.training for module in classifier.modules()]
+    state, inputs = copy.deepcopy(classifier.state_dict()), KNOWN.clone()
+    score = NearestNeighbours(k=3)
+    loader = DataLoader(TensorDataset(inputs, LABELS), batch_size=7, shuffle=True)
+    random_state = torch.get_rng_state()
+    evaluate(classifier, loader, {"far": loader}, [score], train_loader=loader)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert [module.training for module in classifier.modules()] == modes
+    torch.testing.assert_close(classifier.state_dict(), state, rtol=0, atol=0)
+    assert torch.equal(inputs, KNOWN)
+    assert not score.fitted
+
+
+def test_modes_return_after_an_exception() -> None:
+    classifier = make_classifier().train()
+    with pytest.raises(RuntimeError):
+        collect(classifier, [normal(2, 6)])
+    assert all(module.training for module in classifier.modules())
+
+
+def test_a_score_fitted_beforehand_needs_no_training_rows() -> None:
+    score = NearestNeighbours(k=3).fit(*expected_outputs(TRAIN), TRAIN_LABELS)
+    fitted_here = evaluated(scores=[NearestNeighbours(k=3)], train_loader=batches(TRAIN, TRAIN_LABELS))
+    np.testing.assert_allclose(
+        evaluated(scores=[score]).scores["far"]["knn(k=3)"], fitted_here.scores["far"]["knn(k=3)"], atol=1e-6
+    )
+
+
+def test_training_rows_given_are_fitted_anew() -> None:
+    stale = NearestNeighbours(k=3).fit(torch.eye(8), torch.eye(8), None)
+    here = [
+        evaluated(scores=[score], train_loader=batches(TRAIN, TRAIN_LABELS)).scores["far"]["knn(k=3)"]
+        for score in (stale, NearestNeighbours(k=3))
+    ]
+    np.testing.assert_array_equal(*here)
+
+
+def test_each_set_is_read_once() -> None:
+    loaders = {"far": iter(batches(UNKNOWN)), "near": iter(batches(UNKNOWN))}
+    train = iter(batches(TRAIN, TRAIN_LABELS))
+    again = evaluated(ood_loaders=loaders, scores=["knn", "mahalanobis", "msp"], train_loader=train)
+    assert again.metrics["far"] == again.metrics["near"]
+
+
+def test_one_score_may_come_without_a_list() -> None:
+    assert evaluated(scores="energy").metrics == evaluated(scores=["energy"]).metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scores": ["enrgy"]}, "got 'enrgy': did you mean 'energy'"),
+        ({"scores": ["energy", Energy()]}, "must differ by name, got 'energy' twice"),
+        ({"scores": ["knn"]}, "knn compares with training rows: give them as train_loader"),
+        ({"scores": ["mahalanobis"], "train_loader": batches(TRAIN)}, "mahalanobis needs the class ids"),
+        ({"scores": ["knn"], "train_loader": []}, "train_loader must give at least one row"),
+        ({"ood_loaders": {"id": batches(UNKNOWN)}}, "must not name a set 'id'"),
+        ({"ood_loaders": {"far": []}}, "The loader of 'far' must give at least one row"),
+        ({"ood_loaders": {"far": [UNKNOWN[:0]]}}, "The loader of 'far' must give at least one row"),
+        ({"ood_loaders": {"far": [UNKNOWN * torch.nan]}}, "msp of the set 'far' is NaN for 17 of 17 rows"),
+        ({"id_loader": batches(KNOWN, LABELS + 1)}, "must be class ids from 0 to 2, got 3"),
+        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "same shape"),
+    ],
+)
+def test_mistakes_get_a_sentence(changes: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        evaluated(**changes)
+
+
+class Several(nn.Module):
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        return {"logits": inputs}
+
+
+def test_other_kinds_get_a_sentence() -> None:
+    with pytest.raises(TypeError, match=r"tensor of logits, got dict: .*output="):
+        collect(Several(), [KNOWN])
+    with pytest.raises(TypeError, match=r"batch must be tensors.*got str"):
+        collect(CLASSIFIER, ["rows"])
+    with pytest.raises(ValueError, match=r"logits must have shape \(N, C\)"):
+        collect(nn.Flatten(0), [KNOWN])
