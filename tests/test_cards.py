@@ -110,7 +110,7 @@ def test_cards_need_no_torch() -> None:
 
 
 def test_sections_and_entries_join_continued_lines() -> None:
-    text = "One line.\n\nCost: much\nmore.\n\nArgs:\n    alpha: first\n        and on.\n    beta_gamma: second.\n\nAfter: not a part."
+    text = "One line.\n\nCost: much\nmore.\n\nArgs:\n    alpha: first\n        and on.\n    beta_gamma: second.\n\nEnd."
     sections = cards._sections(text)
     assert sections["Cost"] == "much more." and set(sections) == {"Cost", "Args"}
     assert cards._entries(sections["Args"]) == {"alpha": "first and on.", "beta_gamma": "second."}

@@ -64,6 +64,13 @@ def test_energy_with_a_temperature(rows: list[list[float]], temperature: float) 
     assert scores.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
 
 
+def test_score_objects_are_the_functions() -> None:
+    logits = normal(4, 3)
+    for name, function in OF_LOGITS.items():
+        assert torch.equal(score_named(name).fit(logits, logits, None)(logits, logits), function(logits))
+    assert torch.equal(Energy(temperature=2)(logits, logits), energy(logits, 2))
+
+
 def test_the_gradient_of_the_energy_is_the_negative_softmax() -> None:
     logits = normal(3, 4).requires_grad_()
     energy(logits, 2.0).sum().backward()
@@ -135,8 +142,9 @@ def test_fewer_rows_than_k_give_the_farthest() -> None:
 
 
 def test_a_zero_row_has_no_direction_and_no_nan() -> None:
-    rows = torch.eye(3)
-    assert NearestNeighbours(k=1).fit(rows, rows, None)(torch.zeros(1, 3), rows).item() == pytest.approx(1)
+    rows, queries = torch.eye(4, 3), torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])  # the last row is zero
+    assert NearestNeighbours(k=1).fit(rows, rows, None)(queries, queries).tolist() == pytest.approx([0, 0])
+    assert NearestNeighbours(k=2).fit(rows, rows, None)(queries, queries).tolist() == pytest.approx([1, 1])
 
 
 def distances(rows: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor) -> np.ndarray:

@@ -28,7 +28,11 @@ def check_floating(name: str, tensor: Tensor) -> None:
 
 
 def check_same_length(**tensors: Tensor) -> None:
-    """Refuse tensors with different numbers of rows."""
+    """Refuse tensors with different numbers of rows, and what is no tensor."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0:
+            what = "a single number" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"{name} must be a tensor with a row for each sample, got {what}.")
     (first, a), *others = tensors.items()
     for name, b in others:
         if len(a) != len(b):

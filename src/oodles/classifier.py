@@ -1,5 +1,6 @@
 """A classifier is a backbone that gives features and a head that turns them into logits."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -41,7 +42,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        if len(mean) != len(std) or not all(value > 0 for value in std):
+        finite = all(math.isfinite(value) for value in (*mean, *std))
+        if len(mean) != len(std) or not finite or not all(value > 0 for value in std):
             raise ValueError(f"mean and std must be as many, std positive, got {tuple(mean)} and {tuple(std)}.")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
@@ -132,7 +134,7 @@ class Classifier(nn.Module):
                 expected = _run(backbone, example)
                 counter.remove()
                 model.set_submodule(head, nn.Identity())
-                features = _run(backbone, example)
+                features = _run_without(head, backbone, example)
                 comparable = len(calls) == 1 and isinstance(features, Tensor) and isinstance(expected, Tensor)
                 matches = comparable and _same(layer(features), expected)
             except BaseException:
@@ -174,13 +176,22 @@ class _Field(nn.Module):
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Tensor:
         result = self.model(*args, **inputs)
-        value: Tensor = result[self.field] if isinstance(result, dict) else getattr(result, self.field)
+        value = result.get(self.field) if isinstance(result, dict) else getattr(result, self.field, None)
+        if not isinstance(value, Tensor):
+            raise ValueError(f"output must name a field of what the model returns, got {self.field!r}.")
         return value
 
 
 def _run(backbone: nn.Module, inputs: Inputs) -> Tensor:
     result: Tensor = backbone(**inputs) if isinstance(inputs, dict) else backbone(inputs)
     return result
+
+
+def _run_without(head: str, backbone: nn.Module, inputs: Inputs) -> Tensor:
+    try:
+        return _run(backbone, inputs)
+    except Exception as error:
+        raise ValueError(f"The layer {head!r} must be the last one, but the model does not run without it.") from error
 
 
 def _same(logits: Tensor, expected: Tensor) -> bool:

@@ -21,6 +21,13 @@ from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction,
 import oodles
 from oodles.cards import card, cards, describe, overview, suggestion
 from oodles.methods import METHODS
+from oodles.recipe import Recipe
+
+
+def _setting(name: str, metavar: str) -> object:
+    """A flag that changes one setting of a recipe; its help shows the default."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {getattr(Recipe, name)}, or the recipe's)")
+
 
 Chain = tuple[tuple[str, dict[str, Any]], ...]
 """Methods with their settings, in the order of the command line."""
@@ -32,8 +39,6 @@ Fraction = Annotated[float, arg(metavar="FRACTION")]
 Count = Annotated[int, arg(metavar="COUNT")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
-OptionalNumber = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="(default: the recipe's)")]
-OptionalCount = Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="(default: the recipe's)")]
 Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavior_hint="")]
 
 
@@ -76,22 +81,17 @@ def train(
     data: Name = "digits",
     network: Name = "small-cnn",
     head: OptionalName = None,
-    weights: OptionalPath = None,
-    recipe: OptionalPath = None,
-    epochs: OptionalCount = None,
-    batch_size: OptionalCount = None,
-    outlier_batch_size: OptionalCount = None,
-    learning_rate: OptionalNumber = None,
-    weight_decay: OptionalNumber = None,
-    optimizer: Literal["sgd", "adamw"] | None = None,
+    recipe: OptionalName = None,
+    epochs:     batch_size:     outlier_batch_size:     optimizer: Annotated[Literal["sgd", "adamw"] | None, _setting("optimizer", "{sgd,adamw}")] = None,
+    learning_rate:     weight_decay:     schedule: Annotated[Literal["cosine", "constant"] | None, _setting("schedule", "{cosine,constant}")] = None,
+    seed:     weights: OptionalName = None,
     suggest: bool = False,
-    seed: Count = 0,
     to: OptionalPath = None,
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
     accumulate: Count = 1,
-    workers: Count = 0,
-    compile: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    compile: bool = False,
+    workers: Count = 0,
     tracker: OptionalName = None,
     json: bool = False,
 ) -> int:
@@ -109,58 +109,68 @@ def train(
     Args:
         data: an embedded suite, or a folder with train, test, outliers, near/NAME and far/NAME.
         network: an embedded network, or package.module:function.
-        head: name of the last layer, for networks of your own; its last Linear unless given.
-        weights: initial weights, a file or the folder of another run.
-        recipe: methods and settings from a TOML file; flags change single settings.
+        head: name of the last layer, for a network of your own; its last Linear unless given.
+        recipe: methods and settings from a TOML file, or a bundled recipe; further flags change single settings.
         epochs: passes over the training rows.
-        batch_size: in-distribution rows per step.
-        outlier_batch_size: outliers per step.
+        batch_size: in-distribution rows per batch.
+        outlier_batch_size: outliers per batch.
+        optimizer: takes the steps.
         learning_rate: at the start.
-        weight_decay: of the optimizer.
-        optimizer: the recipe's unless given.
-        suggest: measure settings such as energy margins on the initial weights first.
+        weight_decay: of every parameter.
+        schedule: of the learning rate.
         seed: of every random number, and of the split of an embedded suite.
+        weights: what training starts from, a file, the folder of another run or a bundled recipe.
+        suggest: measure settings such as energy margins on these weights first.
         to: the run folder; runs/METHODS-DATA-SEED unless given.
         mixed_precision: fp16 needs a GPU.
         accumulate: batches per step of the optimizer.
-        workers: processes that load data; the result does not depend on them.
-        compile: compile the training step.
         device: where to train.
+        compile: compile the training step.
+        workers: processes that load data; the result does not depend on them.
         tracker: also log to a tracker, such as tensorboard or wandb.
         json: print one JSON document.
     """
     if bool(chain) == (recipe is not None):
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
-    from oodles.recipe import Recipe, read_recipe
     from oodles.training import train as train_recipe
 
-    changes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "outlier_batch_size": outlier_batch_size,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
-        "optimizer": optimizer,
+        "schedule": schedule,
+        "seed": seed,
+        "weights": weights,
         "suggest": suggest or None,
     }
-    given = {name: value for name, value in changes.items() if value is not None}
+    changes = {name: value for name, value in settings.items() if value is not None}
     run = train_recipe(
-        replace(read_recipe(recipe) if recipe else Recipe(methods=chain), **given),
+        replace(Recipe.load(recipe), **changes) if recipe else Recipe(methods=chain, **changes),
         data,
+        folder=to,
         network=network,
         head=head,
-        seed=seed,
-        folder=to,
-        weights=weights,
         mixed_precision=mixed_precision,
         accumulate=accumulate,
-        workers=workers,
         device=device,
         compile=compile,
+        workers=workers,
         tracker=tracker,
     )
-    _print_json(run.result) if json else print(run)
-    return 0 if run.status == "finished" else 1
+    if json:
+        _print_json({"folder": str(run.folder), **run.result})
+    elif run.status == "finished":
+        _print(
+            f"{run.label} on {run.data}, seed {run.seed}: test accuracy {run.result['test_accuracy']:.2%}, "
+            f"{run.result['seconds']:.0f} s\n{run.folder}\n\noodles evaluate {run.folder}"
+        )
+    if run.status == "diverged":
+        print(f"oodles: {run.reason}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def evaluate(
@@ -354,5 +364,11 @@ def _refuse(sentence: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def _print(result: object) -> None:
+    """Results come from the first process alone, under ``accelerate launch`` too."""
+    if os.environ.get("RANK", "0") == "0":
+        print(result)
+
+
 def _print_json(document: object) -> None:
-    print(json_format.dumps(document, indent=2, ensure_ascii=False))
+    _print(json_format.dumps(document, indent=2, ensure_ascii=False))

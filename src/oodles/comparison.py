@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oodles.cards import card, suggestion
 from oodles.metrics import accuracy, ood_metrics
@@ -237,6 +236,15 @@ class Table:
         ]
 
     @property
+    def sizes(self) -> str:
+        """How many rows the figures of one seed rest on; AUPR depends on it."""
+        run = next((run for group in self.groups for run in group.finished), None)
+        if run is None:
+            return "No run has finished."
+        found = {name: len(run.scores[f"{name}/predictions"]) for name in ("test", *run.ood_sets)}
+        return f"Rows (seed {run.seed}): {', '.join(f'{set_name(name)} {size}' for name, size in found.items())}."
+
+    @property
     def chance(self) -> str:
         """How many differences are marked, and how many would be by chance alone."""
         shown = {(f.label, f.score if f.ood_set else "", f.ood_set, f.metric): f for f in self.figures()}
@@ -245,8 +253,8 @@ class Table:
             return "No difference is marked: that takes three or more seeds shared with plain cross-entropy."
         marked = sum(bool(f.verdict) for f in tested)
         return (
-            f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval (Student's t, "
-            f"paired by seed) leaves out 0. About {round(len(tested) / 20)} would be by chance alone."
+            f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval "
+            f"(Student's t, paired by seed) leaves out 0. About {round(len(tested) / 20)} would be by chance alone."
         )
 
 
@@ -289,7 +297,16 @@ class Comparison:
                     for seed, value in figure.value.by_seed.items():
                         beside = [figure.plain_score if seed in plain else "", plain.get(seed, "")]
                         writer.writerow(
-                            [table.suite, group.label, seed, "finished", *what, value, *beside, difference.get(seed, "")]
+                            [
+                                table.suite,
+                                group.label,
+                                seed,
+                                "finished",
+                                *what,
+                                value,
+                                *beside,
+                                difference.get(seed, ""),
+                            ]
                         )
         return out.getvalue()
 
@@ -352,7 +369,8 @@ def compare(runs: Iterable[Run | str | Path], score: str | None = None) -> Compa
 def _table(suite: str, runs: Sequence[Run], score: str | None) -> Table:
     recipes: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: not _is_plain(run)):
-        recipes.setdefault(json.dumps([run.label, _settings(run)], sort_keys=True, default=str), []).append(run)
+        recipes.setdefault(json.dumps([run.label, run.settings], sort_keys=True, default=str), []).append(run)
+    _check_same_rows(runs)
     families = [sorted(family, key=lambda run: run.seed) for family in recipes.values()]
     groups: list[Group] = []
     for label, family in zip(_labels([family[0] for family in families]), families, strict=True):
@@ -370,6 +388,20 @@ def _table(suite: str, runs: Sequence[Run], score: str | None) -> Table:
     return Table(suite, tuple(groups), {n: notes.get(n.partition(":")[2], "") for n in ordered}, _remarks(groups))
 
 
+def _check_same_rows(runs: Sequence[Run]) -> None:
+    """Pairing by seed means nothing unless the runs of a seed were tested on the same rows."""
+    first: dict[int, Run] = {}
+    for run in (run for run in runs if run.status == "finished"):
+        other = first.setdefault(run.seed, run)
+        sets = [key for key in run.scores.keys() & other.scores.keys() if key.endswith("/predictions")]
+        same_sizes = all(len(run.scores[key]) == len(other.scores[key]) for key in sets)
+        if not same_sizes or not np.array_equal(run.scores["test/labels"], other.scores["test/labels"]):
+            raise ValueError(
+                f"{run.folder} and {other.folder} have the same data and seed but were tested on other rows: "
+                "the data has changed, so train one of them again."
+            )
+
+
 def own_score(methods: Sequence[str]) -> str:
     """The score that the methods' papers use; of several, the last that asks for another than softmax decides."""
     named = [card(name).score for name in methods]
@@ -378,14 +410,15 @@ def own_score(methods: Sequence[str]) -> str:
 
 def _beside(family: Sequence[Run], plains: Sequence[Group]) -> Group | None:
     """The plain runs of the same network whose training is most alike, then those with most seeds in common."""
-    settings, seeds = _settings(family[0]), {run.seed for run in family}
-    alike = [plain for plain in plains if _settings(plain.runs[0])["network"] == settings["network"]]
+    settings, seeds = family[0].settings, {run.seed for run in family}
+    alike = [plain for plain in plains if plain.runs[0].settings.get("network") == settings.get("network")]
     if not alike:
         return None
 
     def distance(plain: Group) -> tuple[int, int]:
-        other = _settings(plain.runs[0])
-        return sum(value != other[key] for key, value in settings.items()), -len(seeds & {r.seed for r in plain.runs})
+        other = plain.runs[0].settings
+        shared = seeds & {run.seed for run in plain.runs}
+        return sum(value != other.get(key) for key, value in settings.items()), -len(shared)
 
     return min(alike, key=distance)
 
@@ -394,32 +427,47 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """The recipes' labels, with the settings that tell equal ones apart."""
     labels = []
     for run in runs:
-        twins = [_settings(other) for other in runs if other.label == run.label]
-        telling = [key for key in twins[0] if any(twin.get(key) != twins[0][key] for twin in twins)]
-        words = [f"{key} {_settings(run)[key]}" for key in telling]
+        own, twins = _flat(run), [_flat(other) for other in runs if other.label == run.label]
+        telling = [key for key in own if any(twin.get(key) != own[key] for twin in twins)]
+        words = [f"{key} {own[key]}" for key in telling]
         labels.append(f"{run.label} ({', '.join(words)})" if words else run.label)
     return labels
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    """Settings by name, those of methods too."""
+    several = len(run.methods) > 1
+    methods = {
+        f"{name} {key}" if several else key: value for name, given in run.methods for key, value in given.items()
+    }
+    return {**methods, **{key: value for key, value in run.settings.items() if key != "methods"}}
 
 
 def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
     """What a reader must know about the rows of a table."""
     remarks = []
     if not any(group.is_plain for group in groups):
-        remarks.append("There are no plain cross-entropy runs, so nothing stands beside the methods: train cross-entropy.")
+        remarks.append(
+            "There are no plain cross-entropy runs, so nothing stands beside the methods: train cross-entropy."
+        )
     unlike: dict[str, list[str]] = {}
     for group in groups:
         finished = {run.seed for run in group.finished}
         if group.plain:
-            if words := _unlike(_settings(group.runs[0]), _settings(group.plain.runs[0])):
+            if words := _unlike(group.runs[0].settings, group.plain.runs[0].settings):
                 unlike.setdefault(f"{words}, unlike the {group.plain.label} beside it", []).append(group.label)
             paired = finished & {run.seed for run in group.plain.finished}
             if len(paired) < len(finished):
-                remarks.append(f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy beside them.")
+                remarks.append(
+                    f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy beside them."
+                )
         elif not group.is_plain and any(other.is_plain for other in groups):
             remarks.append(f"{group.label}: no plain cross-entropy with this network.")
+        reasons: dict[str, list[str]] = {}
         for run in group.runs:
             if run.status == "diverged":
-                remarks.append(f"{group.label}, seed {run.seed}, diverged: {run.reason or 'no reason was recorded.'}")
+                reasons.setdefault(run.reason or "no reason was recorded.", []).append(str(run.seed))
+        remarks += [f"{group.label}, seed {', '.join(seeds)}, diverged: {reason}" for reason, seeds in reasons.items()]
     single = [group.label for group in groups if len(group.finished) == 1]
     if single:
         remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")
@@ -427,14 +475,17 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
 
 
 def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
-    words = [
-        f"{key} {value} (not {plain[key]})"
-        for key, value in settings.items()
-        if key in plain and value != plain[key] and key not in ("methods", "initial weights")
-    ]
-    if settings["initial weights"] != plain["initial weights"]:
-        words.insert(0, f"starts from {settings['initial weights']} weights")
-    return ", ".join(words)
+    """In which settings of training, methods apart, a row differs from plain cross-entropy."""
+    start = settings.get("initial weights")
+    words = [] if start == plain.get("initial weights") else [f"starts from {start} weights"]
+    return ", ".join(
+        words
+        + [
+            f"{key.replace('_', ' ')} {value} (not {plain[key]})"
+            for key, value in settings.items()
+            if key in plain and value != plain[key] and key not in ("methods", "suggest", "initial weights")
+        ]
+    )
 
 
 def _measure(run: Run, known: str, ood_set: str | None, score: str) -> dict[str, float]:
@@ -442,10 +493,10 @@ def _measure(run: Run, known: str, ood_set: str | None, score: str) -> dict[str,
     arrays = run.scores
     if ood_set is None:
         return {"accuracy": accuracy(arrays[f"{known}/predictions"], arrays[f"{known}/labels"])}
-    pair = [arrays.get(f"{name}/{score}") for name in (known, ood_set)]
-    if any(values is None or not values.size or np.isnan(values).any() for values in pair):
+    knowns, unknowns = arrays.get(f"{known}/{score}"), arrays.get(f"{ood_set}/{score}")
+    if knowns is None or unknowns is None or not knowns.size or not unknowns.size:
         return {}
-    return ood_metrics(*pair)
+    return {} if np.isnan(knowns).any() or np.isnan(unknowns).any() else ood_metrics(knowns, unknowns)
 
 
 def _every_figure(table: Table, group: Group) -> list[tuple[Figure, bool]]:
@@ -469,7 +520,7 @@ def set_name(ood_set: str) -> str:
 
 def _percent(mean: float, std: float | None, sign: str = "") -> str:
     deviation = "" if std is None else f" ± {100 * std:.1f}"
-    return f"{100 * mean:{sign}.1f}{deviation}"
+    return f"{100 * mean:{sign}.1f}{deviation}".replace("-", "−")
 
 
 def _table_dict(table: Table) -> dict[str, Any]:
@@ -477,10 +528,11 @@ def _table_dict(table: Table) -> dict[str, Any]:
     for group in table.groups:
         figures = [{**_figure_dict(figure), "compared": shown} for figure, shown in _every_figure(table, group)]
         runs = [
-            {"seed": run.seed, "folder": str(run.folder), "status": run.status, "reason": run.reason} for run in group.runs
+            {"seed": run.seed, "folder": str(run.folder), "status": run.status, "reason": run.reason}
+            for run in group.runs
         ]
         beside = group.plain.label if group.plain else None
-        about = {"label": group.label, "own_score": group.own_score, "plain": beside, **_settings(group.runs[0])}
+        about = {"label": group.label, "own_score": group.own_score, "plain": beside, **group.runs[0].settings}
         methods.append({**about, "runs": runs, "figures": figures})
     sets = [{"name": name, "remark": remark} for name, remark in table.ood_sets.items()]
     return {"suite": table.suite, "ood_sets": sets, "remarks": [*table.remarks, table.chance], "methods": methods}
@@ -511,11 +563,3 @@ def _scores(run: Run) -> tuple[str, ...]:
 def _is_plain(run: Run) -> bool:
     """Whether the run is cross-entropy training and nothing else."""
     return all(name == PLAIN and not settings.get("label_smoothing") for name, settings in run.methods)
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """Everything that was chosen but the seed: runs of equal settings are one row of a table."""
-    recipe = {key: run.recipe[key] for key in sorted(run.recipe) if key not in ("label", "methods", "weights")}
-    chosen = {key: run.arguments.get(key) for key in ("network", "head", "mixed_precision", "accumulate")}
-    weights = "fresh" if run.recipe.get("weights") is None else "trained"
-    return {"methods": [list(pair) for pair in run.methods], **recipe, **chosen, "initial weights": weights}

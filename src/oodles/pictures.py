@@ -1,7 +1,7 @@
 """The pictures of a report, as data URIs: score histograms, ROC, training curves, differences, misjudged inputs."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from textwrap import fill
@@ -20,10 +20,12 @@ from oodles.run_folder import Run
 if TYPE_CHECKING:
     from oodles.data import ImageSet, Suite
 
+HEIGHT = 2.9
+"""Inches; all pictures are 3.8 wide, which a telephone shows at about its natural size."""
 KNOWN = "#7a8794"
 # Okabe and Ito's colours, which also differ for colour-blind readers.
 COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -46,6 +48,7 @@ class Misjudged:
     taken_for: str
 
 
+@rc_context(STYLE)
 def differences(table: Table, ood_set: str) -> str:
     """AUROC minus plain cross-entropy's, a dot per seed, and the mean with its 95 % interval."""
     shown = [
@@ -62,7 +65,9 @@ def differences(table: Table, ood_set: str) -> str:
     for position, (figure, seeds) in enumerate(shown):
         color = {"better": COLORS[2], "worse": COLORS[0], "": KNOWN}[figure.verdict]
         values = [100 * value for value in seeds.by_seed.values()]
-        axes.plot(values, [position] * len(values), "o", color=color, alpha=0.4, markersize=4, markeredgewidth=0)
+        axes.plot(
+            values, [position + 0.24] * len(values), "o", color=color, alpha=0.55, markersize=3.5, markeredgewidth=0
+        )
         if half := seeds.half_interval:
             axes.plot([100 * (seeds.mean - half), 100 * (seeds.mean + half)], [position] * 2, color=color, linewidth=2)
         axes.plot([100 * seeds.mean], [position], "D", color=color, markersize=5)
@@ -71,10 +76,11 @@ def differences(table: Table, ood_set: str) -> str:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#e4e7eb", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_xlabel("AUROC points more than cross-entropy")
+    axes.set_xlabel("AUROC, points")
     return _svg(canvas)
 
 
+@rc_context(STYLE)
 def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
     """How the score spreads over known and unknown rows, and where 95 % of the validation rows are accepted."""
     values = {"test (known)": run.scores.get(f"test/{score}")}
@@ -91,7 +97,7 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
         edges = np.geomspace(low, max(high, low * 1.01), 31)
     else:
         edges = np.linspace(low, high if high > low else low + 1, 31)
-    canvas = _blank(2.5)
+    canvas = _blank(HEIGHT)
     axes = canvas.subplots()
     for index, (name, array) in enumerate(shown.items()):
         heights = np.histogram(np.clip(array, edges[0], edges[-1]), edges)[0] / array.size
@@ -102,18 +108,19 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
     validation = run.scores.get(f"validation/{score}")
     if validation is not None and _finite(validation).size:
         threshold = float(np.quantile(_finite(validation), 0.95, method="higher"))
-        axes.axvline(threshold, color="#1f2933", linewidth=1, linestyle="--", label="accepts 95 % of validation")
+        axes.axvline(threshold, color="#1f2933", linewidth=1, linestyle="--", label="95 % accepted")
     if logarithmic:
         axes.set_xscale("log")
-    axes.set_xlabel(f"{score} (right: more out-of-distribution)")
+    axes.set_xlabel(f"{score}, higher is more unknown")
     axes.set_ylabel("share of rows")
     _legend_above(axes)
     return _svg(canvas)
 
 
+@rc_context(STYLE)
 def roc(run: Run, score: str, plain: Run | None, plain_score: str, ood_sets: Sequence[str]) -> str:
     """Unknowns caught over knowns rejected, for each set; plain cross-entropy's dotted."""
-    canvas = _blank(2.9)
+    canvas = _blank(HEIGHT)
     axes = canvas.subplots()
     for index, name in enumerate(ood_sets):
         for of, used, style in ((run, score, "-"), (plain, plain_score, ":")):
@@ -136,12 +143,13 @@ def roc(run: Run, score: str, plain: Run | None, plain_score: str, ood_sets: Seq
     return _svg(canvas)
 
 
+@rc_context(STYLE)
 def curves(group: Group) -> str:
     """Every named term of the loss and the validation accuracy, epoch by epoch; a line per seed, the mean bold."""
     logs = [run.log for run in group.runs if run.log]
     if not logs:
         return ""
-    canvas = _blank(3.1)
+    canvas = _blank(HEIGHT)
     above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     terms = list(dict.fromkeys(term for log in logs for line in log for term in line["terms"]))
     drawn = [_seeds_and_mean(above, [_series(log, term) for log in logs], i, term) for i, term in enumerate(terms)]
@@ -173,7 +181,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
         if images is None or scores is None or predictions is None or len(images) != len(scores):
             continue
         first = np.argsort(scores, kind="stable")[:count]
-        found.append((name, [Misjudged(_png(images.images[i]), suite.classes[int(predictions[i])]) for i in first]))
+        found.append((name, [Misjudged(_png(images.images[i]), run.classes[int(predictions[i])]) for i in first]))
     return found
 
 
@@ -195,8 +203,7 @@ def _png(image: NDArray[Any]) -> str:
 
 def _svg(canvas: Canvas) -> str:
     out = BytesIO()
-    with rc_context(STYLE):
-        canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return f"data:image/svg+xml;base64,{b64encode(out.getvalue()).decode()}"
 
 
@@ -209,7 +216,8 @@ def _color(index: int) -> str:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    return values[np.isfinite(values)].astype(np.float64)
+    kept: NDArray[np.float64] = values[np.isfinite(values)].astype(np.float64)
+    return kept
 
 
 def _spans_decades(values: NDArray[np.float64]) -> bool:
@@ -221,7 +229,7 @@ def _spans_decades(values: NDArray[np.float64]) -> bool:
     return bool(high > 100 * low)
 
 
-def _series(log: Sequence[dict[str, Any]], term: str | None) -> NDArray[np.float64]:
+def _series(log: Sequence[Mapping[str, Any]], term: str | None) -> NDArray[np.float64]:
     """One value per epoch; missing ones are NaN."""
     found = [line["validation_accuracy"] if term is None else line["terms"].get(term) for line in log]
     return np.array([np.nan if value is None else float(value) for value in found])

@@ -53,7 +53,8 @@ def overview(table: Table) -> list[tuple[str | None, str]]:
 
 def heading(metric: str) -> str:
     """A metric's name, and which way is better."""
-    return f"{METRICS[metric].heading} {'↑' if METRICS[metric].higher_is_better else '↓'}"
+    name, arrow = METRICS[metric].heading, "↑" if METRICS[metric].higher_is_better else "↓"
+    return f"{name} {arrow}"
 
 
 def text(comparison: Comparison, *, width: int = 100, color: bool = False) -> str:
@@ -67,15 +68,27 @@ def text(comparison: Comparison, *, width: int = 100, color: bool = False) -> st
         first, *others = overview(table)
         for start in range(0, max(len(others), 1), 4):
             columns = [first, *others[start : start + 4]]
-            heads = ["accuracy ↑", *(f"{set_name(str(name))}\nAUROC ↑" for name, _ in columns[1:])]
+            heads = [_narrow("accuracy"), *(f"{_marked(table, name)}\n{_narrow('auroc')}" for name, _ in columns[1:])]
             console.print(_grid(table, f"{table.suite}: accuracy and AUROC", columns, heads))
         for name in table.ood_sets:
             columns = [(name, metric) for metric in OOD_METRICS if metric != "auroc"]
-            console.print(_grid(table, f"{table.suite}: {set_name(name)}", columns, [heading(m) for _, m in columns]))
+            console.print(
+                _grid(table, f"{table.suite}: {_marked(table, name)}", columns, [_narrow(m) for _, m in columns])
+            )
         for sentence in _sentences(table):
             console.print(Text(sentence))
         console.print()
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+
+
+def _narrow(metric: str) -> str:
+    """The heading on two lines where it is long."""
+    return heading(metric).replace(" ID", "\nID").replace(" OOD", "\nOOD")
+
+
+def _marked(table: Table, ood_set: str | None) -> str:
+    """The set's name, with a star where there is a remark on it below."""
+    return set_name(str(ood_set)) + ("*" if table.ood_sets[str(ood_set)] else "")
 
 
 def _grid(table: Table, title: str, columns: Columns, heads: Sequence[str]) -> Any:
@@ -140,8 +153,8 @@ def _escaped(words: str) -> str:
 def _sentences(table: Table) -> list[str]:
     """What stands below the tables: how to read them, what is remarkable, what chance would do."""
     meanings = "; ".join(f"{METRICS[m].heading}: {METRICS[m].meaning}" for m in OOD_METRICS)
-    notes = [f"{set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
-    return [HOW_TO_READ, table.chance, f"{meanings}.", *notes, *table.remarks]
+    notes = [f"* {set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
+    return [HOW_TO_READ, table.chance, f"{meanings}.", table.sizes, *notes, *table.remarks]
 
 
 def html(comparison: Comparison) -> str:
@@ -151,7 +164,7 @@ def html(comparison: Comparison) -> str:
     from oodles import __version__
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["set_name"], environment.filters["heading"] = set_name, heading
+    environment.filters |= {"set_name": set_name, "heading": lambda metric: heading(metric).replace(" ", "\xa0")}
     template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
     suites = [_suite(table) for table in comparison.tables]
     return template.render(suites=suites, metrics=METRICS, how_to_read=HOW_TO_READ, version=__version__)
@@ -173,17 +186,17 @@ def _suite(table: Table) -> dict[str, Any]:
     }
 
 
-def _verdict(table: Table, ood_set: str) -> str:
-    """One sentence on AUROC: who is better and who is worse than plain cross-entropy beyond the noise."""
+def _verdict(table: Table, ood_set: str) -> list[tuple[str, str]]:
+    """Who is better and who worse than plain cross-entropy in AUROC beyond the noise, and who is inside it."""
     figures = [figure for row in rows(table, [(ood_set, "auroc")]) for figure in row.figures if figure]
-    compared = [figure for figure in figures if figure.difference]
-    if not compared:
-        return "nothing to compare with"
-    parts = []
-    for verdict, words in (("better", "better"), ("worse", "worse"), ("", "inside the noise")):
-        named = dict.fromkeys(figure.label for figure in compared if figure.verdict == verdict)
-        parts.append(f"{words}: {', '.join(named) or 'none'}")
-    return "; ".join(parts)
+    named: dict[str, list[str]] = {"better": [], "worse": [], "inside the noise": []}
+    for figure in figures:
+        if figure.difference:
+            shared = sum(other.label == figure.label for other in figures) > 1
+            named[figure.verdict or "inside the noise"].append(
+                f"{figure.label} ({figure.score})" if shared else figure.label
+            )
+    return [(words, ", ".join(labels)) for words, labels in named.items() if labels]
 
 
 def _method(table: Table, group: Group) -> dict[str, Any]:

@@ -70,6 +70,12 @@ def cross_entropy(
     check_logits("logits", logits)
     check_same_length(logits=logits, targets=targets)
     check_targets("targets", targets, logits.shape[1])
+    shape = logits.shape if targets.is_floating_point() else (logits.shape[0], *logits.shape[2:])
+    if targets.shape != shape:
+        raise ValueError(
+            f"targets must have shape {tuple(shape)} for logits of shape {tuple(logits.shape)}, "
+            f"got {tuple(targets.shape)}."
+        )
     logits = at_least_float32(logits)
     if not logits.numel():
         return logits.sum()

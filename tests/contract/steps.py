@@ -91,4 +91,4 @@ def equal_parts(a: Batch, b: Batch) -> bool:
 
 def is_one_sentence(message: str) -> bool:
     """One line that begins, ends, and does not go on."""
-    return re.fullmatch(r"\S[^\n]*[^.]\.", message) is not None and re.search(r"[.!?] [A-Z]", message) is None
+    return re.fullmatch(r"\S[^\n]*[^.?][.?]", message) is not None and re.search(r"[.!?] [A-Z]", message) is None

@@ -44,7 +44,9 @@ def check_empty_part(row: Row, kind: str, role: str) -> None:
     step = TrainingStep(classifier(kind), method)
     given = batch(kind)
     none = repeated(given[role], 1)
-    inputs = {key: value[:0] for key, value in none.inputs.items()} if isinstance(none.inputs, dict) else none.inputs[:0]
+    inputs = (
+        {key: value[:0] for key, value in none.inputs.items()} if isinstance(none.inputs, dict) else none.inputs[:0]
+    )
     targets = None if none.targets is None else none.targets[:0]
     terms = step(given.with_part(role, type(none)(inputs, targets)))
     for name, value in terms.items():

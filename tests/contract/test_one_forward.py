@@ -45,7 +45,9 @@ def check_one_forward(row: Row, kind: str) -> None:
     for _ in range(2):
         calls.backbone.clear(), calls.head.clear()
         step.losses(prepared)
-        assert len(calls.backbone) == len(calls.head) == len(expected), "one forward pass, or one more per declared part"
+        assert len(calls.backbone) == len(calls.head) == len(expected), (
+            "one forward pass, or one more per declared part"
+        )
         for seen, rows in zip(calls.backbone, expected, strict=True):
             assert torch.equal(seen, rows), "the parts that are read, id first"
 

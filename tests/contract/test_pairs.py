@@ -119,7 +119,10 @@ def test_steps_of_the_wrong_things_are_refused(arguments: tuple[object, ...], se
         (torch.rand(6, 6), r"batch must be \(inputs, targets\) or a Batch, got Tensor"),
         ((torch.rand(6, 6),), r"batch must be \(inputs, targets\) or a Batch, got tuple of 1"),
         ((torch.rand(6, 6), None), "A batch must have a part 'id' with targets, got none"),
-        ((torch.rand(6, 6), torch.zeros(5, dtype=torch.long)), "inputs and targets must have as many rows, got 6 and 5"),
+        (
+            (torch.rand(6, 6), torch.zeros(5, dtype=torch.long)),
+            "inputs and targets must have as many rows, got 6 and 5",
+        ),
         ((torch.rand(6, 6), torch.full((6,), 4)), "must be class ids from 0 to 3, got 4"),
     ],
 )

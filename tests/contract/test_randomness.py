@@ -72,9 +72,7 @@ def test_mixers_draw_from_the_generator_they_are_given(cls: type, per_sample: bo
     mixer = cls(alpha=1.0, per_sample=per_sample)
     x, y = torch.rand(6, 2, 8, 8), torch.arange(6)
     state = torch.get_rng_state()
-    first, second, other = (
-        mixer(x, y, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
-    )
+    first, second, other = (mixer(x, y, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first[0], second[0]) and torch.equal(first[2], second[2])
     assert not torch.equal(first[0], other[0])

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from oodles import TrainingStep
 from oodles.methods import METHODS, method_class
 
 from .networks import batch, classifier
 from .rows import ROWS
 from .steps import is_one_sentence
-from oodles import TrainingStep
 
 
 def check_complete(methods: Mapping[str, str], rows: Mapping[str, object]) -> None:

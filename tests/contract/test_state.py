@@ -39,7 +39,9 @@ def check_state(row: Row, kind: str) -> None:
     fresh.load_state_dict(state)
     assert fresh.steps == copied.steps == 3
     expected = _train(step, kind, range(3, 6))
-    assert all(torch.equal(copied.state_dict()[name], value) for name, value in state.items()), "the copy shares tensors"
+    assert all(torch.equal(copied.state_dict()[name], value) for name, value in state.items()), (
+        "the copy shares tensors"
+    )
     assert _train(fresh, kind, range(3, 6)) == expected, "loaded"
     assert _train(copied, kind, range(3, 6)) == expected, "copied"
     for name, value in step.state_dict().items():

@@ -94,6 +94,7 @@ def test_other_sizes_are_cropped_to_the_aspect_ratio_and_averaged(tmp_path: Path
     wide[:, 8:, 16:32] = 200
     np.savez(tmp_path / "a.npz", images=wide / 255 if floating else wide)
     image = read_images(tmp_path / "a.npz", (1, 8, 8)).images[0, 0] * (255 if floating else 1)
+    image = image[:, 1:-1]  # the filter of the outer columns reaches across the crop
     assert np.allclose(image[:3], 0, atol=1) and np.allclose(image[5:], 200, atol=1)
 
 
@@ -284,7 +285,7 @@ def test_wrong_image_folders_are_refused(tmp_path: Path) -> None:
         load_suite(tmp_path)
     (tmp_path / "train" / "d" / "y.png").unlink()
     save_png(tmp_path / "train" / "y.png", pictures(1)[0])
-    with pytest.raises(ValueError, match="train must tell classes: .* one folder per class"):
+    with pytest.raises(ValueError, match=r"train must tell classes: .* one folder per class"):
         load_suite(tmp_path)
     (tmp_path / "train" / "y.png").unlink()
     np.savez(tmp_path / "train.npz", images=pictures())

@@ -9,12 +9,14 @@ from torch.utils.data import DataLoader
 
 from oodles.data import Augment, ImageSet, as_batch
 
+MOVED = Augment(shift=2, flip=True)
+
 
 def images(rows: int = 6, channels: int = 2, side: int = 4) -> np.ndarray:
     return np.random.default_rng(0).integers(1, 256, (rows, channels, side, side), dtype=np.uint8)
 
 
-def image_set(augment: Augment = Augment(shift=2, flip=True), seed: int = 3) -> ImageSet:
+def image_set(augment: Augment = MOVED, seed: int = 3) -> ImageSet:
     return ImageSet(images(), np.arange(6) % 3, augment, seed)
 
 

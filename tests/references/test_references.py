@@ -105,8 +105,14 @@ def test_half_precision_logits_give_the_exact_loss_of_their_values(dtype: torch.
     z_in, z_out, t = a.double().numpy(), b.double().numpy(), equations.one_hot(y.tolist(), 5)
     with torch.autocast("cpu", dtype=dtype):
         cases = [
-            (OutlierExposureLoss()(a, y, b), equations.cross_entropy(z_in, t) + 0.5 * equations.cross_entropy_to_uniform(z_out)),
-            (EnergyRegularizedLoss()(a, y, b), equations.cross_entropy(z_in, t) + 0.1 * equations.energy_gap(z_in, z_out, 10.0)),
+            (
+                OutlierExposureLoss()(a, y, b),
+                equations.cross_entropy(z_in, t) + 0.5 * equations.cross_entropy_to_uniform(z_out),
+            ),
+            (
+                EnergyRegularizedLoss()(a, y, b),
+                equations.cross_entropy(z_in, t) + 0.1 * equations.energy_gap(z_in, z_out, 10.0),
+            ),
             (EnergyBounded()(a, b), 0.1 * equations.energy_bounded(z_in, z_out, -25.0, -7.0)),
             (LogitNorm()(a, y), equations.logit_norm(z_in, t, 0.04)),
             (CrossEntropy(label_smoothing=0.1)(a, y), equations.cross_entropy(z_in, equations.smoothed(t, 0.1))),
@@ -205,7 +211,9 @@ def test_whole_steps() -> None:
     assert terms["regmixup"].item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("method", [Mixup(alpha=1.0), Mixup(alpha=1.0, per_sample=True), CutMix(), CutMix(per_sample=True)])
+@pytest.mark.parametrize(
+    "method", [Mixup(alpha=1.0), Mixup(alpha=1.0, per_sample=True), CutMix(), CutMix(per_sample=True)]
+)
 def test_mixing_in_a_step_is_the_mixture_of_two_losses(method: Mixup | CutMix) -> None:
     """Soft targets and λ·CE(y_a) + (1 − λ)·CE(y_b) are the same loss."""
     net = classifier("images", dtype=torch.float64)

@@ -76,7 +76,7 @@ def _handwritten() -> tuple[Images, Int64[np.ndarray, " n"]]:
 
 
 def _shuffled(images: Images, random: Generator) -> Images:
-    chosen = images[random.choice(len(images), PATCHES, replace=False)]
+    chosen = images[random.integers(len(images), size=PATCHES)]
     return random.permuted(chosen.reshape(PATCHES, -1), axis=1).reshape(chosen.shape)
 
 

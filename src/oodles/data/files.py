@@ -1,7 +1,6 @@
 """A user's own images: ``.npz`` arrays and folders of image files. Nothing is unpickled; all fits into memory."""
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -144,11 +143,13 @@ def _read_file(path: Path) -> Pixels:
 
 def _read_arrays(path: Path) -> _Found:
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive, or one that was cut off")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("images", "labels", "classes") if name in archive}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no zip archive, or one that was cut off")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in ("images", "labels", "classes") if name in archive}
+    except Exception as error:  # damaged archives fail in many ways
         raise ValueError(f"{path} cannot be read as .npz arrays: {error}.") from error
     if "images" not in arrays:
         raise ValueError(f"{path} must hold an array called images, but has none.")

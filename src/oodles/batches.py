@@ -1,0 +1,65 @@
+"""The order of training data: the batch of a position is a function of (seed, position, process)."""
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int64
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from oodles.data import ImageSet, Suite
+from oodles.recipe import Recipe
+
+# The last word of seeds, so that different uses draw unrelated numbers.
+ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
+
+Rows = tuple[Tensor, Tensor]
+
+
+class Batches(Dataset[tuple[Rows, Rows | None]]):
+    """Every batch of a training run, in order: in-distribution rows, and outliers where they are wanted.
+
+    Any position can be asked for alone, so a run goes on in the middle of an epoch without replaying it, and it does
+    not matter how many processes load data. An epoch leaves out the rows that fill no whole step of the optimizer,
+    other ones in each epoch. Outliers do not know epochs: they go on, newly shuffled after each pass, so that all are
+    used however short an epoch is. Each of several processes gets its share of every batch.
+
+    Raises:
+        ValueError: where there are fewer rows than a step takes, or the processes cannot share a batch evenly.
+    """
+
+    def __init__(self, suite: Suite, recipe: Recipe, *, outliers: bool, accumulate: int, process: int, processes: int):
+        rows, needed = len(suite.train), recipe.batch_size * accumulate
+        if rows < needed:
+            raise ValueError(f"A step takes {needed} training rows, and there are {rows}: lower the batch size.")
+        for name in ("batch_size", "outlier_batch_size"):
+            if getattr(recipe, name) % processes:
+                raise ValueError(f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}.")
+        self.train = suite.train
+        self.outliers = suite.outliers if outliers else None
+        self.recipe = recipe
+        self.share = slice(process, None, processes)
+        self.per_epoch = rows // needed * accumulate
+
+    def __len__(self) -> int:
+        return self.per_epoch * self.recipe.epochs
+
+    def __getitem__(self, position: int) -> tuple[Rows, Rows | None]:
+        epoch, place = divmod(position, self.per_epoch)
+        size = self.recipe.batch_size
+        known = self._rows(self.train, epoch * len(self.train) + place * size, size, ID_ORDER)
+        if self.outliers is None:
+            return known, None
+        size = self.recipe.outlier_batch_size
+        return known, self._rows(self.outliers, position * size, size, OUTLIER_ORDER)
+
+    def _rows(self, images: ImageSet, start: int, size: int, use: int) -> Rows:
+        """This process's share of ``size`` rows, counted from the first row of the first pass."""
+        places = [divmod(place, len(images)) for place in range(start, start + size)][self.share]
+        seed, rows = self.recipe.seed, len(images)
+        return images.__getitems__([(epoch, int(_order(seed, epoch, use, rows)[place])) for epoch, place in places])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, use: int, rows: int) -> Int64[np.ndarray, " n"]:
+    return np.random.default_rng((seed, epoch, use)).permutation(rows)

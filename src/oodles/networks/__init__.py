@@ -1,0 +1,104 @@
+"""Networks by name, or from a function of one's own, as classifiers."""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from oodles.classifier import Classifier, Normalize
+
+__all__ = ["NETWORKS", "build_network"]
+
+NETWORKS = {"small-cnn": "oodles.networks.small_cnn:small_cnn"}
+"""Name -> function of ``num_classes`` and ``input_shape``."""
+
+
+def build_network(
+    network: str,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    head: str | None = None,
+) -> Classifier:
+    """A classifier with new weights, drawn by torch's own seed.
+
+    Args:
+        network: a name in ``NETWORKS``, or ``package.module:function`` (the current folder counts): a function that is
+            called with ``num_classes=`` and ``input_shape=`` and gives a module, or a ready :class:`Classifier`.
+        num_classes: how many logits there must be.
+        input_shape: (C, H, W) of the images, which travel in [0, 1].
+        mean: per channel; a module sees images normalised by it. A ready classifier sees them as they are.
+        std: per channel, likewise.
+        head: dotted name of the module's last layer; by default its last ``nn.Linear``.
+
+    Raises:
+        ValueError: for a network that is not found, cannot be called so, or is no classifier of these classes.
+    """
+    function = _function(network)
+    try:
+        inspect.signature(function).bind(num_classes=num_classes, input_shape=input_shape)
+    except TypeError as error:
+        raise ValueError(f"{network} must accept num_classes= and input_shape=, but: {error}.") from None
+    built = function(num_classes=num_classes, input_shape=input_shape)
+    if isinstance(built, Classifier):
+        if head is not None:
+            raise ValueError(f"{network} gives a Classifier, which has a head already: leave out head={head!r}.")
+        classifier = built
+    elif isinstance(built, nn.Module):
+        classifier = _split(built, network, head, Normalize(mean, std), input_shape)
+    else:
+        raise ValueError(f"{network} must give an nn.Module or a Classifier, got {type(built).__name__}.")
+    if classifier.num_classes != num_classes:
+        raise ValueError(f"{network} must give {num_classes} logits, one per class, got {classifier.num_classes}.")
+    return classifier
+
+
+def _split(
+    model: nn.Module, network: str, head: str | None, normalize: Normalize, input_shape: tuple[int, int, int]
+) -> Classifier:
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    last = head if head is not None else linear[-1] if linear else None
+    if not last:
+        raise ValueError(f"{network} has no nn.Linear to take for its last layer: name that layer with head=….")
+    whole = nn.Sequential()
+    whole.add_module("normalize", normalize)
+    whole.add_module("network", model)
+    example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    try:
+        return Classifier.split(whole, f"network.{last}", example=example)
+    except ValueError as error:
+        hint = "" if head is not None else " Name another layer with head=… if this is not the last one."
+        raise ValueError(f"{network} cannot be split: {error}{hint}") from error
+
+
+def _function(network: str) -> Callable[..., Any]:
+    place = NETWORKS.get(network, network)
+    module_name, colon, name = place.partition(":")
+    if not (module_name and colon and name):
+        close = get_close_matches(network, NETWORKS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "for example my_networks:resnet."
+        raise ValueError(
+            f"network must be one of {', '.join(NETWORKS)} or package.module:function, got {network!r}: {hint}"
+        )
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"network {network!r} cannot be imported: {error}.") from error
+    finally:
+        sys.path.remove(here)
+    function = getattr(module, name, None)
+    if not callable(function):
+        close = get_close_matches(name, [known for known in dir(module) if not known.startswith("_")], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "check the spelling."
+        raise ValueError(f"{module_name} must hold a function {name!r}, but does not: {hint}")
+    return function  # type: ignore[no-any-return]  # checked to be callable

@@ -1,0 +1,165 @@
+"""A recipe: the methods and the schedule they are trained with, in TOML or as a value."""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from oodles.cards import card, suggestion
+
+Methods = tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how: everything that a paper's settings say about training.
+
+    Args:
+        methods: names of methods with their settings, in the order in which they act; none is plain cross-entropy.
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: at the start.
+        momentum: of SGD.
+        nesterov: Nesterov's form of it.
+        weight_decay: of every parameter.
+        schedule: ``cosine`` falls from the learning rate to zero over the whole training; ``constant`` stays.
+        epochs: passes over the in-distribution training rows.
+        batch_size: in-distribution rows per batch, over all processes together.
+        outlier_batch_size: outliers per batch, over all processes together.
+        seed: of every random number, and of the split of an embedded suite.
+        weights: what training starts from: a file of weights, the folder of another run, or the name of a recipe,
+            which is then trained first; random weights unless given.
+        suggest: measure the methods' data-dependent settings, such as energy margins, on these weights first.
+
+    Raises:
+        ValueError: for unknown methods or settings, and for values that make no sense.
+        TypeError: for values of another type.
+    """
+
+    methods: Methods = ()
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    epochs: int = 30
+    batch_size: int = 64
+    outlier_batch_size: int = 64
+    seed: int = 0
+    weights: str | None = field(default=None)
+    suggest: bool = False
+
+    def __post_init__(self) -> None:
+        methods = tuple((name, _settings(name, given)) for name, given in self.methods)
+        object.__setattr__(self, "methods", methods or (("cross-entropy", _settings("cross-entropy", {})),))
+        for each in fields(self):
+            if each.name != "methods":
+                object.__setattr__(self, each.name, _checked(each.name, each.type, getattr(self, each.name)))
+        if self.suggest and self.weights is None:
+            raise ValueError("suggest measures settings on trained weights, and there are none: say weights = ….")
+
+    @property
+    def label(self) -> str:
+        """The methods' names, as tables show them."""
+        return " + ".join(name for name, _ in self.methods)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "methods"}
+        return {**values, "methods": [{"name": name, **settings} for name, settings in self.methods]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """A recipe from plain values; what is left out keeps its default.
+
+        Raises:
+            ValueError: for a key that no recipe has.
+        """
+        known = [each.name for each in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"A recipe has no {key!r}{suggestion(key, known)}")
+        entries = values.get("methods", [])
+        if not isinstance(entries, list) or not all(isinstance(one, dict) and "name" in one for one in entries):
+            raise ValueError("The methods of a recipe must be [[methods]] tables, each with a name.")
+        methods = tuple((one["name"], {key: one[key] for key in one if key != "name"}) for one in entries)
+        return cls(**{**values, "methods": methods})
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Recipe":
+        """A recipe that comes with the package, by name, or one of your own, by the path of its TOML file.
+
+        Raises:
+            ValueError: for an unknown name, or a file that is no recipe.
+            FileNotFoundError: for a path where there is no file.
+        """
+        name, bundled = str(name_or_path), _bundled()
+        if name in bundled:
+            text = bundled[name]
+        elif name.endswith(".toml"):
+            if not Path(name).is_file():
+                raise FileNotFoundError(f"There is no recipe at {name}: give the path of a TOML file.")
+            text = Path(name).read_text(encoding="utf-8")
+        else:
+            raise ValueError(f"There is no recipe {name!r}{suggestion(name, bundled)}")
+        try:
+            return cls.from_dict(tomllib.loads(text))
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{name}: {error}") if type(error) in (ValueError, TypeError) else ValueError(
+                f"{name} is not TOML: {error}"
+            ) from error
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, complete."""
+        values = self.as_dict()
+        tables = [["", "[[methods]]", *_lines(method)] for method in values.pop("methods")]
+        return "\n".join([*_lines(values), *(line for table in tables for line in table), ""])
+
+
+def recipes() -> tuple[str, ...]:
+    """The names of the recipes that come with the package."""
+    return tuple(_bundled())
+
+
+def _bundled() -> dict[str, str]:
+    files = sorted(resources.files("oodles").joinpath("recipes").iterdir(), key=lambda file: file.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files if f.name.endswith(".toml")}
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """JSON spells strings, numbers and booleans as TOML does."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
+
+
+def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyper-parameters of a method: those given, the others at their defaults."""
+    defaults = {parameter.name: parameter.default for parameter in card(name).parameters}
+    for key in given:
+        if key not in defaults:
+            raise ValueError(f"{name} has no {key!r}{suggestion(key, defaults)}")
+    return {key: _as(type(default), given.get(key, default)) for key, default in defaults.items()}
+
+
+def _as(kind: type, value: Any) -> Any:
+    """Whole numbers become floats where floats are meant, so that 1 and 1.0 are the same setting."""
+    return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}.")
+        return value
+    value = _as(kind, value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
+        raise TypeError(f"{name} must be {expected}, got {value!r}.")
+    low = 0 if name in ("seed", "momentum", "weight_decay") else 1 if kind is int else math.ulp(0.0)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value < math.inf:
+        bound = "above 0" if low == math.ulp(0.0) else f"at least {low}"
+        raise ValueError(f"{name} must be finite and {bound}, got {value}.")
+    return value

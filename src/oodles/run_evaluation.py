@@ -1,0 +1,87 @@
+"""Testing a trained run: on all sets of its suite, and on further ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from oodles.classifier import Classifier
+from oodles.data import ImageSet, Suite, load_suite, read_images
+from oodles.evaluation import Evaluation, collect, evaluate
+from oodles.run_folder import Run, open_run
+from oodles.scores import SCORES, Score
+
+
+def evaluate_run(
+    run: Run | str | Path,
+    scores: Sequence[str | Score] | None = None,
+    ood: Mapping[str, str | Path] | None = None,
+    *,
+    suite: Suite | None = None,
+) -> Evaluation:
+    """How well a trained run tells the known from the unknown, on its suite's test sets and on further images.
+
+    Args:
+        run: a run, or its folder.
+        scores: names or score objects; all there are by default.
+        ood: further out-of-distribution images by name: a folder, an ``.npz`` file or an image, brought to the
+            suite's size as :func:`oodles.data.read_images` says.
+        suite: the data, where the run was trained on a suite of one's own making.
+
+    Raises:
+        FileNotFoundError: for a folder that is no run or has no trained weights, and for images that are not there.
+        ValueError: for unknown scores, unreadable images, and a name that a set of the suite already has.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    classifier = run.classifier()
+    suite = suite or load_suite(run.data, run.seed)
+    sets = ood_sets(suite)
+    for name, path in (ood or {}).items():
+        if name in sets or name == "id":
+            raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
+        sets[name] = read_images(path, suite.input_shape)
+    return evaluate(
+        classifier,
+        suite.test.loader(),
+        {name: images.loader() for name, images in sets.items()},
+        scores=_possible_scores(classifier, suite) if scores is None else scores,
+        train_loader=suite.train.loader(),
+    )
+
+
+def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]]:
+    """Every score and the predictions of every row that was not trained on, and of the outliers that were.
+
+    The keys are ``SET/SCORE``, ``SET/predictions`` and, of known classes, ``SET/labels``, for the sets ``validation``,
+    ``test``, ``outliers``, ``near:NAME`` and ``far:NAME``.
+    """
+    others = {"validation": suite.validation, **ood_sets(suite)}
+    if suite.outliers is not None:
+        others["outliers"] = suite.outliers
+    evaluation = evaluate(
+        classifier,
+        suite.test.loader(),
+        {name: images.loader() for name, images in others.items()},
+        scores=_possible_scores(classifier, suite),
+        train_loader=suite.train.loader(),
+    )
+    arrays: dict[str, NDArray[Any]] = {"test/labels": suite.test.labels, "validation/labels": suite.validation.labels}
+    for name, by_score in evaluation.scores.items():
+        key = "test" if name == "id" else name
+        arrays[f"{key}/predictions"] = evaluation.predictions[name]
+        arrays |= {f"{key}/{score}": values for score, values in by_score.items()}
+    return arrays
+
+
+def ood_sets(suite: Suite) -> dict[str, ImageSet]:
+    """The sets to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
+    near = {f"near:{name}": images for name, images in suite.near.items()}
+    return near | {f"far:{name}": images for name, images in suite.far.items()}
+
+
+def _possible_scores(classifier: Classifier, suite: Suite) -> list[str]:
+    """Those that compare features with training rows need features that are vectors."""
+    images, _ = suite.test.__getitems__([0])
+    vectors = collect(classifier, [images]).features.ndim == 2
+    return [name for name, score in SCORES.items() if vectors or not score.needs_fit]

@@ -1,0 +1,154 @@
+"""Networks by name or from a user's function, split into backbone and head."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from oodles.classifier import Classifier
+from oodles.networks import NETWORKS, build_network
+from oodles.networks.small_cnn import small_cnn
+
+
+def build(network: str = "small-cnn", head: str | None = None, num_classes: int = 5) -> Classifier:
+    return build_network(
+        network, num_classes=num_classes, input_shape=(3, 8, 8), mean=(0.2, 0.4, 0.6), std=(0.5, 1.0, 2.0), head=head
+    )
+
+
+def mine(name: str) -> str:
+    return f"{__name__}:{name}"
+
+
+def plain(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    channels, height, width = input_shape
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, 7), nn.ReLU(), nn.Linear(7, num_classes))
+
+
+def convolutional(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(input_shape[0], num_classes, 8), nn.Flatten())
+
+
+def softmaxed(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    return nn.Sequential(plain(num_classes, input_shape), nn.Softmax(1))
+
+
+def ready(num_classes: int, input_shape: tuple[int, int, int]) -> Classifier:
+    return Classifier(nn.Flatten(), nn.Linear(192, num_classes))
+
+
+def ten(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    return plain(10, input_shape)
+
+
+def nothing(num_classes: int, input_shape: tuple[int, int, int]) -> None:
+    return None
+
+
+def positional(classes: int) -> nn.Module:
+    return nn.Linear(1, classes)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (2, 28, 17), (1, 64, 9)])
+def test_small_cnn_takes_any_size_from_8_pixels(shape: tuple[int, int, int]) -> None:
+    network = small_cnn(4, shape, width=2)
+    assert network(torch.rand(3, *shape)).shape == (3, 4)
+    assert network.get_submodule("fc").in_features < 600
+
+
+def test_small_cnn_keeps_where_things_are() -> None:
+    network = small_cnn(2, (1, 8, 8), width=2).eval()
+    image = torch.zeros(2, 1, 8, 8)
+    image[0, :, 1, 1], image[1, :, 6, 6] = 1, 1
+    features = network.get_submodule("layers")(image)
+    assert (features[0] - features[1]).abs().max() > 1e-3
+    assert torch.allclose(features[0].reshape(4, -1).amax(1), features[1].reshape(4, -1).amax(1), atol=0.5)
+
+
+def test_small_cnn_refuses_smaller_images() -> None:
+    with pytest.raises(ValueError, match="at least 8 × 8 pixels, got 7 × 9"):
+        small_cnn(2, (1, 7, 9))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_gives_logits_and_learns_with_all_its_parameters(name: str) -> None:
+    classifier = build(name)
+    logits = classifier(torch.rand(4, 3, 8, 8))
+    assert logits.shape == (4, 5)
+    logits.square().sum().backward()
+    for parameter in classifier.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 1e-6
+
+
+def test_images_are_normalised_before_the_network() -> None:
+    torch.manual_seed(0)
+    classifier = build(mine("plain"))
+    torch.manual_seed(0)
+    alone = plain(5, (3, 8, 8))
+    images = torch.rand(4, 3, 8, 8)
+    mean, std = torch.tensor([0.2, 0.4, 0.6]).view(3, 1, 1), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+    assert torch.allclose(classifier(images), alone((images - mean) / std), atol=1e-6)
+
+
+def test_the_last_linear_layer_is_the_head_or_the_one_that_is_named() -> None:
+    torch.manual_seed(0)
+    classifier = build(mine("plain"))
+    assert isinstance(classifier.head, nn.Linear) and classifier.head.in_features == 7
+    torch.manual_seed(0)
+    named = build(mine("plain"), head="3")
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(classifier(images), named(images))
+
+
+def test_a_ready_classifier_is_used_as_it_is() -> None:
+    torch.manual_seed(0)
+    classifier = build(mine("ready"))
+    torch.manual_seed(0)
+    alone = ready(5, (3, 8, 8))
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(classifier(images), alone(images))
+
+
+def test_modules_in_the_current_folder_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_in_a_folder.py").write_text(
+        "from torch import nn\n"
+        "def linear(num_classes, input_shape):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    assert build("nets_in_a_folder:linear").num_classes == 5
+    assert sys.path == path
+
+
+def test_weights_follow_torchs_seed() -> None:
+    images: Tensor = torch.rand(2, 3, 8, 8)
+    logits = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        logits.append(build().eval()(images))
+    assert torch.equal(logits[0], logits[1]) and not torch.equal(logits[0], logits[2])
+
+
+MISTAKES = {
+    "misspelt": ("small-cn", None, r"network must be one of small-cnn or .*, got 'small-cn': did you mean 'small-cnn'"),
+    "unknown": ("resnet", None, "got 'resnet': for example my_networks:resnet"),
+    "half a path": ("torch:", None, "got 'torch:'"),
+    "no module": ("not_there:net", None, "network 'not_there:net' cannot be imported: No module named 'not_there'"),
+    "no function": (mine("plane"), None, "must hold a function 'plane', but does not: did you mean 'plain'"),
+    "arguments": (mine("positional"), None, "must accept num_classes= and input_shape=, but: missing"),
+    "result": (mine("nothing"), None, "must give an nn.Module or a Classifier, got NoneType"),
+    "logits": (mine("ten"), None, "must give 5 logits, one per class, got 10"),
+    "no linear": (mine("convolutional"), None, "has no nn.Linear to take for its last layer: name that layer"),
+    "softmax": (mine("softmaxed"), None, "cannot be split: The layer 'network.0.3' must be the last one, .* head=…"),
+    "head": (mine("plain"), "fc", "cannot be split: head must name a layer of the model"),
+    "head of a classifier": (mine("ready"), "1", "has a head already: leave out head='1'"),
+}
+
+
+@pytest.mark.parametrize(("network", "head", "sentence"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_told_in_a_sentence(network: str, head: str | None, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        build(network, head)

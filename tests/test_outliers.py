@@ -1,0 +1,119 @@
+"""Pairing loaders: an epoch is the in-distribution loader, and the outliers never run out."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from oodles import Classifier, OutlierExposure, TrainingStep, pair
+
+from .contract.steps import is_one_sentence, total
+
+
+@given(known=st.integers(0, 7), unknown=st.integers(1, 5), epochs=st.integers(1, 4))
+def test_every_epoch_is_the_in_distribution_loader(known: int, unknown: int, epochs: int) -> None:
+    pairs = pair(list(range(known)), list("abcde"[:unknown]))
+    assert len(pairs) == known
+    outliers = itertools.cycle("abcde"[:unknown])
+    for _ in range(epochs):
+        assert list(pairs) == [(index, next(outliers)) for index in range(known)]
+
+
+def test_longer_and_shorter_outlier_loaders() -> None:
+    assert list(pair([1, 2, 3], ["a", "b"])) == [(1, "a"), (2, "b"), (3, "a")]
+    pairs = pair([1, 2], ["a", "b", "c"])
+    assert [list(pairs), list(pairs)] == [[(1, "a"), (2, "b")], [(1, "c"), (2, "a")]]
+
+
+class Shuffled:
+    """A loader that gives another order each time."""
+
+    def __init__(self, size: int):
+        self.size, self.started = size, 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.started += 1
+        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.started))
+        return iter(order.tolist())
+
+
+def test_a_shuffling_outlier_loader_reshuffles_when_it_starts_again() -> None:
+    loader = Shuffled(20)
+    drawn = [outlier for _, outlier in pair(range(60), loader)]
+    passes = [drawn[start : start + 20] for start in range(0, 60, 20)]
+    assert loader.started == 3
+    assert all(sorted(one) == list(range(20)) for one in passes)
+    assert passes[0] != passes[1] != passes[2]
+
+
+def test_the_in_distribution_loader_starts_again_every_epoch() -> None:
+    loader = Shuffled(10)
+    pairs = pair(loader, ["o"])
+    first, second = ([known for known, _ in pairs] for _ in range(2))
+    assert loader.started == 2 and first != second and sorted(first) == sorted(second)
+
+
+def test_an_epoch_that_is_broken_off_loses_no_outliers() -> None:
+    pairs = pair([1, 2, 3], list("abcdef"))
+    for _, outlier in pairs:
+        assert outlier == "a"
+        break
+    assert [outlier for _, outlier in pairs] == ["b", "c", "d"]
+
+
+def test_outliers_are_asked_for_only_when_they_are_needed() -> None:
+    class Counted:
+        given = 0
+
+        def __iter__(self) -> Iterator[int]:
+            for index in range(100):
+                Counted.given += 1
+                yield index
+
+    list(pair(range(5), Counted()))
+    assert Counted.given == 5
+
+
+def test_falsy_and_empty_batches_are_batches() -> None:
+    assert list(pair([0, None], [None, 0])) == [(0, None), (None, 0)]
+
+
+def test_an_empty_outlier_loader_is_refused() -> None:
+    with pytest.raises(ValueError, match="outlier_loader must give at least one batch, got none") as refusal:
+        list(pair([1], []))
+    assert is_one_sentence(str(refusal.value))
+    assert list(pair([], [])) == [], "nothing was asked of it"
+
+
+def test_the_length_is_that_of_the_in_distribution_loader() -> None:
+    assert len(pair([1, 2, 3], ["a"])) == 3
+    with pytest.raises(TypeError, match="has no len"):
+        len(pair((index for index in range(3)), ["a"]))  # type: ignore[arg-type]
+
+
+def test_data_loaders_train_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    known = TensorDataset(torch.rand(10, 4), torch.arange(10) % 3)
+    unknown = TensorDataset(torch.rand(7, 4), torch.zeros(7))
+    loader = DataLoader(known, batch_size=4, shuffle=True, generator=generator)
+    outlier_loader = DataLoader(unknown, batch_size=3, shuffle=True, generator=generator)
+    step = TrainingStep(Classifier(nn.Identity(), nn.Linear(4, 3)), OutlierExposure())
+    optimizer = torch.optim.SGD(step.parameters(), lr=0.5)
+    sizes: list[tuple[int, int]] = []
+    seen: list[Tensor] = []
+    for _ in range(2):
+        for batch, outliers in pair(loader, outlier_loader):
+            terms = step(batch, outliers)
+            assert set(terms) == {"cross_entropy", "outlier_exposure"}
+            optimizer.zero_grad()
+            total(terms).backward()
+            optimizer.step()
+            sizes.append((len(batch[0]), len(outliers[0])))
+            seen.append(batch[0])
+    assert [size for size, _ in sizes] == [4, 4, 2] * 2, "never truncated"
+    assert len(torch.cat(seen).unique(dim=0)) == 10
