@@ -95,8 +95,9 @@ def test_the_table() -> None:
     ]
 
 
-def test_without_labels_there_is_no_accuracy() -> None:
-    evaluation = evaluated(id_loader=batches(KNOWN), ood_loaders={})
+@pytest.mark.parametrize("loader", [batches(KNOWN), [*batches(KNOWN, LABELS), KNOWN]])
+def test_without_all_labels_there_is_no_accuracy(loader: list) -> None:
+    evaluation = evaluated(id_loader=loader, ood_loaders={})
     assert (evaluation.accuracy, evaluation.labels, evaluation.metrics) == (None, None, {})
     assert str(evaluation) == "accuracy unknown, since the rows have no labels"
 
@@ -121,11 +122,12 @@ def test_dictionaries_of_inputs(split: bool) -> None:
     inputs = {"tokens": torch.tensor([[0, 1, 1], [3, 3, 2]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
     labels = torch.tensor([1, 0])
     expected = torch.tensor([[1.0, 2, 0, 0], [0, 0, 0, 2]])
-    for loader in ([inputs], [(inputs, labels)], [{**inputs, "labels": labels}]):
+    with_labels = {**inputs, "labels": labels}
+    for loader in ([inputs], [(inputs, labels)], [with_labels]):
         collected = collect(model, loader)
         torch.testing.assert_close(collected.logits, expected)
         assert (collected.labels is None) if loader[0] is inputs else torch.equal(collected.labels, labels)
-    assert set(inputs) == {"tokens", "mask"}
+    assert (set(inputs), set(with_labels)) == ({"tokens", "mask"}, {"tokens", "mask", "labels"})
 
 
 @pytest.mark.parametrize("model", [nn.Linear(5, 3), nn.Sequential(nn.Flatten(), nn.Linear(5, 3))])

@@ -34,10 +34,13 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
             raise ValueError(f"A step takes {needed} training rows, and there are {rows}: lower the batch size.")
         for name in ("batch_size", "outlier_batch_size"):
             if getattr(recipe, name) % processes:
-                raise ValueError(f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}.")
+                raise ValueError(
+                    f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
+                )
         self.train = suite.train
         self.outliers = suite.outliers if outliers else None
         self.recipe = recipe
+        self.accumulate = accumulate
         self.share = slice(process, None, processes)
         self.per_epoch = rows // needed * accumulate
 

@@ -82,9 +82,15 @@ def train(
     network: Name = "small-cnn",
     head: OptionalName = None,
     recipe: OptionalName = None,
-    epochs:     batch_size:     outlier_batch_size:     optimizer: Annotated[Literal["sgd", "adamw"] | None, _setting("optimizer", "{sgd,adamw}")] = None,
-    learning_rate:     weight_decay:     schedule: Annotated[Literal["cosine", "constant"] | None, _setting("schedule", "{cosine,constant}")] = None,
-    seed:     weights: OptionalName = None,
+    epochs: Annotated[int | None, _setting("epochs", "COUNT")] = None,
+    batch_size: Annotated[int | None, _setting("batch_size", "COUNT")] = None,
+    outlier_batch_size: Annotated[int | None, _setting("outlier_batch_size", "COUNT")] = None,
+    optimizer: Annotated[Literal["sgd", "adamw"] | None, _setting("optimizer", "{sgd,adamw}")] = None,
+    learning_rate: Annotated[float | None, _setting("learning_rate", "NUMBER")] = None,
+    weight_decay: Annotated[float | None, _setting("weight_decay", "NUMBER")] = None,
+    schedule: Annotated[Literal["cosine", "constant"] | None, _setting("schedule", "{cosine,constant}")] = None,
+    seed: Annotated[int | None, _setting("seed", "COUNT")] = None,
+    weights: OptionalName = None,
     suggest: bool = False,
     to: OptionalPath = None,
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
@@ -250,8 +256,15 @@ def score(
     """
     from oodles.deployment import score_inputs
 
-    scored = score_inputs(run, inputs, score=score, accept=accept, to=to)
-    _print_json(scored) if json else print(scored)
+    verdicts = score_inputs(run, inputs, score=score, accept=accept, to=to)
+    if json:
+        columns = (verdicts.names, verdicts.classes, verdicts.scores.tolist(), verdicts.accepted.tolist())
+        rows = [
+            dict(zip(("input", "class", "score", "accepted"), row, strict=True)) for row in zip(*columns, strict=True)
+        ]
+        _print_json({"score": verdicts.score, "threshold": verdicts.threshold, "inputs": rows})
+    else:
+        print(f"{verdicts}\n{to}")
 
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -277,7 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
     run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], f"oodles {command}", rest)
     try:
-        return run() or 0
+        code = run() or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # a reader such as head has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, TypeError, OSError, ImportError) as error:
         if "OODLES_TRACEBACK" in os.environ:
             raise
@@ -371,4 +389,4 @@ def _print(result: object) -> None:
 
 
 def _print_json(document: object) -> None:
-    _print(json_format.dumps(document, indent=2, ensure_ascii=False))
+    _print(json_format.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))

@@ -19,7 +19,7 @@ import numpy as np
 
 from oodles.cards import card, suggestion
 from oodles.metrics import accuracy, ood_metrics
-from oodles.run_folder import Run, open_run
+from oodles.run_folder import Run, open_run, write_text
 
 PLAIN = "cross-entropy"
 SHARED_SCORES = ("msp", "energy", "knn")
@@ -154,10 +154,11 @@ class Group:
     @property
     def seeds(self) -> str:
         """How many seeds stand behind the figures, and how many diverged."""
-        diverged = len(self.runs) - len(self.finished)
-        if not diverged:
-            return f"{len(self.runs)}"
-        return f"{len(self.finished)}, diverged ({diverged} of {len(self.runs)} seeds)"
+        finished, diverged = len(self.finished), len(self.runs) - len(self.finished)
+        words = [f"{finished}"] if finished else []
+        if diverged:
+            words.append(f"diverged ({diverged} of {len(self.runs)} seeds)")
+        return ", ".join(words)
 
     @cached_property
     def scores(self) -> tuple[str, ...]:
@@ -217,12 +218,13 @@ class Table:
 
     def figure(self, group: Group, ood_set: str | None, metric: str, score: str, plain_score: str) -> Figure | None:
         """One figure of a group; none where no run of it has the score on the set."""
-        value = group.measured(ood_set, score if not group.is_plain else plain_score, metric)
+        used = plain_score if group.is_plain else score
+        value = group.measured(ood_set, used, metric)
         if value is None:
             return None
         plain = group.plain.measured(ood_set, plain_score, metric) if group.plain else None
         difference = None if plain is None else value.minus(plain)
-        return Figure(group.label, score, ood_set, metric, value, plain, plain_score, difference)
+        return Figure(group.label, used, ood_set, metric, value, plain, plain_score, difference)
 
     def figures(self) -> list[Figure]:
         """Every figure that the tables show, each method under its own score."""
@@ -254,7 +256,8 @@ class Table:
         marked = sum(bool(f.verdict) for f in tested)
         return (
             f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval "
-            f"(Student's t, paired by seed) leaves out 0. About {round(len(tested) / 20)} would be by chance alone."
+            f"(Student's t, paired by seed) leaves out 0. "
+            f"If no method differed, chance would mark about {round(len(tested) / 20)}."
         )
 
 
@@ -336,8 +339,7 @@ class Comparison:
         if path.suffix not in forms:
             raise ValueError(f"A comparison is written to .html, .md, .csv or .json, got {str(path)!r}.")
         content = forms[path.suffix]()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8", newline="\n")
+        write_text(path, content)
         return path
 
 
@@ -467,7 +469,9 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
         for run in group.runs:
             if run.status == "diverged":
                 reasons.setdefault(run.reason or "no reason was recorded.", []).append(str(run.seed))
-        remarks += [f"{group.label}, seed {', '.join(seeds)}, diverged: {reason}" for reason, seeds in reasons.items()]
+        for reason, seeds in reasons.items():
+            which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+            remarks.append(f"{group.label}, {which}, diverged: {reason}")
     single = [group.label for group in groups if len(group.finished) == 1]
     if single:
         remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")

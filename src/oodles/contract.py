@@ -92,7 +92,7 @@ class Now:
     @property
     def step(self) -> int:
         """How many steps came before this one."""
-        return self._step.steps
+        return self._step.steps - (self._generator is None)  # once a batch is prepared, the counter has moved on
 
     @property
     def epoch(self) -> int:
@@ -180,7 +180,7 @@ class TrainingStep(nn.Module):
 
     Raises:
         TypeError: for a classifier or method of another type.
-        ValueError: for methods that cannot be combined.
+        ValueError: for methods that cannot be combined, or a seed below 0.
 
     Example:
         >>> import torch
@@ -199,6 +199,8 @@ class TrainingStep(nn.Module):
                 f"classifier must be a Classifier, got {type(classifier).__name__}: "
                 "make one with Classifier.split(model, 'name.of.last.layer', example=inputs)."
             )
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
         _check_composition(methods)
         self.classifier = classifier
         self.methods = nn.ModuleList(methods)

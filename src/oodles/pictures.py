@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 HEIGHT = 2.9
 """Inches; all pictures are 3.8 wide, which a telephone shows at about its natural size."""
 KNOWN = "#7a8794"
+INK = "#1f2933"
 # Okabe and Ito's colours, which also differ for colour-blind readers.
 COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE: dict[Any, Any] = {
@@ -108,7 +110,7 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
     validation = run.scores.get(f"validation/{score}")
     if validation is not None and _finite(validation).size:
         threshold = float(np.quantile(_finite(validation), 0.95, method="higher"))
-        axes.axvline(threshold, color="#1f2933", linewidth=1, linestyle="--", label="95 % accepted")
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
     if logarithmic:
         axes.set_xscale("log")
     axes.set_xlabel(f"{score}, higher is more unknown")
@@ -152,12 +154,14 @@ def curves(group: Group) -> str:
     canvas = _blank(HEIGHT)
     above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     terms = list(dict.fromkeys(term for log in logs for line in log for term in line["terms"]))
-    drawn = [_seeds_and_mean(above, [_series(log, term) for log in logs], i, term) for i, term in enumerate(terms)]
-    _seeds_and_mean(below, [_series(log, None) for log in logs], len(terms), "validation accuracy")
-    if _spans_decades(np.concatenate(drawn)) and all((values[np.isfinite(values)] > 0).all() for values in drawn):
+    drawn = [
+        _seeds_and_mean(above, [_series(log, term) for log in logs], _color(i), term) for i, term in enumerate(terms)
+    ]
+    _seeds_and_mean(below, [_series(log, None) for log in logs], INK)
+    if drawn and _spans_decades(np.concatenate(drawn)):
         above.set_yscale("log")
     above.set_ylabel("loss")
-    below.set_ylabel("accuracy")
+    below.set_ylabel("validation\naccuracy")
     below.set_xlabel("epoch")
     _legend_above(above)
     return _svg(canvas)
@@ -168,10 +172,8 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
 
     Nothing where the suite is not there any more, or is another one now.
     """
-    from oodles.data import load_suite
-
     try:
-        suite = load_suite(run.data, run.seed)
+        suite = _suite(run.data, run.seed)
     except (OSError, ValueError):
         return []
     found = []
@@ -183,6 +185,13 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
         first = np.argsort(scores, kind="stable")[:count]
         found.append((name, [Misjudged(_png(images.images[i]), run.classes[int(predictions[i])]) for i in first]))
     return found
+
+
+@lru_cache(maxsize=1)
+def _suite(data: str, seed: int) -> "Suite":
+    from oodles.data import load_suite
+
+    return load_suite(data, seed)
 
 
 def _images(suite: "Suite", ood_set: str) -> "ImageSet | None":
@@ -235,17 +244,19 @@ def _series(log: Sequence[Mapping[str, Any]], term: str | None) -> NDArray[np.fl
     return np.array([np.nan if value is None else float(value) for value in found])
 
 
-def _seeds_and_mean(axes: Axes, series: Sequence[NDArray[np.float64]], index: int, label: str) -> NDArray[np.float64]:
+def _seeds_and_mean(
+    axes: Axes, series: Sequence[NDArray[np.float64]], color: str, label: str = ""
+) -> NDArray[np.float64]:
     """A thin line per seed, a thick one for the mean of those that got that far; gives the values drawn."""
     length = max(len(values) for values in series)
     padded = np.array([np.pad(values, (0, length - len(values)), constant_values=np.nan) for values in series])
     padded[~np.isfinite(padded)] = np.nan
     epochs = np.arange(1, length + 1)
     for values in padded:
-        axes.plot(epochs, values, color=_color(index), linewidth=0.7, alpha=0.35)
+        axes.plot(epochs, values, color=color, linewidth=0.7, alpha=0.35)
     known = np.isfinite(padded)
     mean = np.divide(np.nansum(padded, 0), known.sum(0), where=known.any(0), out=np.full(length, np.nan))
-    axes.plot(epochs, mean, color=_color(index), linewidth=1.8, label=label)
+    axes.plot(epochs, mean, color=color, linewidth=1.8, label=label)
     return padded.ravel()
 
 

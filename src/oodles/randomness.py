@@ -23,7 +23,8 @@ def draw_beta(alpha: float, count: int, generator: Generator | None = None) -> F
     """
     shape = torch.full((2, count), alpha + 1.0, dtype=torch.float64)
     uniform = 1.0 - torch.rand(shape.shape, dtype=torch.float64, generator=generator)
-    log_gamma = torch._standard_gamma(shape, generator=generator).log() + uniform.log() / max(alpha, 1e-300)  # no infinity minus infinity
+    tiny = 1e-300  # below it, log U / α is infinite, and infinity − infinity no number
+    log_gamma = torch._standard_gamma(shape, generator=generator).log() + uniform.log() / max(alpha, tiny)
     return torch.sigmoid(log_gamma[0] - log_gamma[1])
 
 

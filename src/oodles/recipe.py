@@ -4,7 +4,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -50,7 +50,7 @@ class Recipe:
     batch_size: int = 64
     outlier_batch_size: int = 64
     seed: int = 0
-    weights: str | None = field(default=None)
+    weights: str | None = None
     suggest: bool = False
 
     def __post_init__(self) -> None:
@@ -108,10 +108,8 @@ class Recipe:
             raise ValueError(f"There is no recipe {name!r}{suggestion(name, bundled)}")
         try:
             return cls.from_dict(tomllib.loads(text))
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"{name}: {error}") if type(error) in (ValueError, TypeError) else ValueError(
-                f"{name} is not TOML: {error}"
-            ) from error
+        except (ValueError, TypeError) as error:  # a mistake in TOML itself is a ValueError too
+            raise ValueError(f"{name} is no recipe: {error}") from error
 
     def to_toml(self) -> str:
         """The recipe as TOML, complete."""

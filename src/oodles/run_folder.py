@@ -172,9 +172,14 @@ def open_run(folder: str | Path) -> Run:
     record = _read_json(folder / RUN)
     if not isinstance(record, dict) or "recipe" not in record:
         raise ValueError(f"{folder / RUN} does not describe a run: was it changed by hand?")
-    log = (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else []
     result = _read_json(folder / RESULT) if (folder / RESULT).is_file() else {}
-    return Run(folder, record, tuple(json.loads(line) for line in log), result)
+    return Run(folder, record, read_log(folder), result)
+
+
+def read_log(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    """The entries of ``log.jsonl``, or none."""
+    lines = (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else []
+    return tuple(json.loads(line) for line in lines)
 
 
 @contextmanager

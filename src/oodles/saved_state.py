@@ -66,7 +66,9 @@ def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -
         if not isinstance(value, Tensor):
             raise ValueError(f"Only tensors can be saved, got {type(value).__name__} for {name!r}: make it a buffer.")
     # copies, since tied weights would share memory
-    tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in values.items()}
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in values.items()
+    }
     with in_one_piece(path) as file:
         file.write(save(tensors, {"counters": json.dumps(counters)}))
 

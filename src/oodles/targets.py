@@ -38,6 +38,8 @@ def soft_targets(
     check_same_length(y_a=y_a, y_b=y_b)
     a, b = as_probabilities(y_a, num_classes, "y_a"), as_probabilities(y_b, num_classes, "y_b")
     if isinstance(lam, Tensor):
+        if lam.ndim:
+            check_same_length(y_a=y_a, lam=lam)
         lam = lam.to(a.device, a.dtype, non_blocking=True).reshape(-1, *[1] * (a.ndim - 1))
     return lam * a + (1 - lam) * b
 
@@ -52,9 +54,7 @@ def mean_over_rows(values: Float[Tensor, " n *rest"]) -> Float[Tensor, ""]:
     return values.mean() if values.numel() else values.sum()
 
 
-def cross_entropy(
-    logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]
-) -> Float[Tensor, ""]:
+def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
     """Mean cross-entropy of logits to targets, which are class ids or probabilities.
 
     Computed in float32 at least; zero with a graph where there are no rows.

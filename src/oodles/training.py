@@ -1,19 +1,12 @@
 """Training from a recipe into a run folder: on one device or several, and resumable at any step."""
 
 import math
-import os
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
-from hashlib import file_digest
-from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +18,6 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.data import DataLoader
 
 from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches, Rows
-from oodles.cards import card
 from oodles.classifier import Classifier
 from oodles.contract import TrainingStep
 from oodles.data import Suite, as_batch, load_suite
@@ -33,6 +25,18 @@ from oodles.evaluation import collect
 from oodles.methods import method_class
 from oodles.metrics import accuracy
 from oodles.networks import build_network
+from oodles.preparation import (
+    check_needs,
+    check_unchanged,
+    data_name,
+    earlier_run,
+    folder_name,
+    initial_weights,
+    needs_outliers,
+    record,
+    resolved,
+    suggested_settings,
+)
 from oodles.randomness import random_seed
 from oodles.recipe import Recipe, recipes
 from oodles.run_evaluation import score_arrays
@@ -47,12 +51,16 @@ from oodles.run_folder import (
     Run,
     locked,
     open_run,
+    read_log,
     write_arrays,
     write_json,
     write_lines,
     write_text,
 )
 from oodles.saved_state import load_state, load_weights, save_state, save_weights
+
+LOOK_EVERY = 20
+"""On a GPU, batches between two looks at the loss: reading a number waits for the device."""
 
 
 def train(
@@ -100,54 +108,274 @@ def train(
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
         FileNotFoundError: for a recipe or weights that are not there.
     """
-    recipe = _resolved(recipe, seed, weights)
-    data_name = data.name if isinstance(data, Suite) else _resolved_path(str(data))
-    folder = Path(folder) if folder else Path("runs", _folder_name(recipe, data_name))
-    chosen = {"data": data_name, "network": network, "head": head, "mixed_precision": mixed_precision}
-    chosen |= {"accumulate": accumulate, "device": device, "compile": compile}
+    recipe = resolved(recipe, seed, weights)
+    name = data_name(data)
+    folder = Path(folder) if folder else Path("runs", folder_name(recipe, name))
+    options: dict[str, Any] = {
+        "network": network,
+        "head": head,
+        "mixed_precision": mixed_precision,
+        "accumulate": accumulate,
+        "device": device,
+        "compile": compile,
+    }
+    arguments = {"data": name, **options}
+    running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
 
     with _accelerator(device, mixed_precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
-        with locked(folder) if main else nullcontext(), _own_randomness():
+        with _own_randomness(accelerator.device), locked(folder) if main else nullcontext():
             accelerator.wait_for_everyone()
-            earlier = _earlier(folder, recipe, chosen)
+            earlier = earlier_run(folder, recipe, arguments)
             trained = (folder / WEIGHTS).is_file()
-            accelerator.wait_for_everyone()
+            accelerator.wait_for_everyone()  # nobody writes before all have read
             if earlier is not None and earlier.result:
                 return earlier
 
             suite = data if isinstance(data, Suite) else load_suite(data, recipe.seed)
-            _check_needs(recipe, suite)
-            initial = None
-            if recipe.weights in recipes():
-                first = replace(Recipe.load(recipe.weights), seed=recipe.seed)
-                initial = train(
-                    first,
-                    data,
-                    folder=folder.parent / _folder_name(first, data_name),
-                    network=network,
-                    head=head,
-                    mixed_precision=mixed_precision,
-                    accumulate=accumulate,
-                    device=device,
-                    compile=compile,
-                    workers=workers,
-                    progress=progress,
-                    save_every=save_every,
-                )
-            elif recipe.weights is not None and (Path(recipe.weights) / RUN).is_file():
-                initial = open_run(recipe.weights)
-            classifier = _network(recipe, suite, initial, network, head).to(accelerator.device)
-            suggested = earlier.suggested if earlier else _suggested(recipe, classifier, suite)
-            methods = [method_class(name)(**settings, **{}) for name, settings in _with(recipe, suggested)]
-            step = TrainingStep(classifier, *methods, seed=recipe.seed)
+            check_needs(recipe, suite)
             batches = Batches(
                 suite,
                 recipe,
-                outliers=_wants_outliers(recipe),
+                outliers=needs_outliers(recipe),
                 accumulate=accumulate,
                 process=accelerator.process_index,
                 processes=accelerator.num_processes,
             )
-            ...
+
+            first = None
+            if recipe.weights in recipes():
+                start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
+                first = train(start, data, folder=folder.parent / folder_name(start, name), **options, **running)
+            initial = initial_weights(recipe, name, first)
+            torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
+            classifier = build_network(
+                network,
+                num_classes=len(suite.classes),
+                input_shape=suite.input_shape,
+                mean=suite.mean,
+                std=suite.std,
+                head=head,
+            )
+            if start_from := (folder / WEIGHTS if trained else initial["file"]):
+                load_weights(classifier, Path(start_from))
+            classifier.to(accelerator.device)
+            suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
+            methods = [method_class(key)(**{**given, **suggested.get(key, {})}) for key, given in recipe.methods]
+            step = TrainingStep(classifier, *methods, seed=recipe.seed)
+            if compile:
+                step.compile()
+
+            about = record(folder, recipe, arguments, suite, initial, suggested, accelerator)
+            if earlier is not None:
+                check_unchanged(earlier, about)
+            elif main:
+                write_text(folder / RECIPE, recipe.to_toml())
+                write_json(folder / RUN, about)
+            diverged = "" if trained else _fit(accelerator, step, batches, suite, folder, workers, progress, save_every)
+            if main:
+                if not trained and not diverged:
+                    save_weights(classifier, folder / WEIGHTS)
+                _finish(folder, classifier, suite, diverged)
+            accelerator.wait_for_everyone()
     return open_run(folder)
+
+
+def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
+    """The learning rate of one step of the optimizer, counted from 0: the first has the recipe's, none has zero."""
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return recipe.learning_rate * (1 + math.cos(math.pi * update / updates)) / 2
+
+
+def _fit(
+    accelerator: Accelerator,
+    step: TrainingStep,
+    batches: Batches,
+    suite: Suite,
+    folder: Path,
+    workers: int,
+    progress: bool,
+    save_every: float,
+) -> str:
+    """Trains to the end, from the saved state where there is one; gives the reason if it had to stop early."""
+    recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
+    step.epochs = recipe.epochs
+    optimizer = _optimizer(recipe, step)
+    model, stepper = accelerator.prepare(step, optimizer)
+    position, seconds, sums = 0, 0.0, {}
+    if (folder / STATE).is_file():
+        counters = load_state(folder / STATE, step, optimizer)
+        position, seconds, sums = counters["position"], counters["seconds"], counters["sums"]
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(counters["scaler"])
+    log = [entry for entry in read_log(folder) if entry["epoch"] < position // batches.per_epoch]
+    accelerator.wait_for_everyone()
+
+    def save() -> None:
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+        totals = {name: float(total) for name, total in sums.items()}
+        counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
+        save_state(folder / STATE, step, optimizer, counters)
+
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(position, len(batches)),
+        collate_fn=as_batch,
+        num_workers=workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    saved = time.monotonic()
+    began = saved - seconds
+    with _progress_bar(recipe, len(batches), shown=progress and main) as show:
+        for known, unknown in loader:
+            step.epoch = position // batches.per_epoch
+            rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(random_seed(recipe.seed, position, accelerator.process_index, FORWARD_PASS))
+            with accelerator.accumulate(model):
+                terms = model(_moved(known, accelerator.device), outliers=_moved(unknown, accelerator.device))
+                accelerator.backward(torch.stack(list(terms.values())).sum())
+                stepper.step()
+                stepper.zero_grad()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + accelerator.reduce(term.detach().double(), "mean")
+            position += 1
+
+            epoch_ends = position % batches.per_epoch == 0
+            if accelerator.device.type == "cuda" and position % LOOK_EVERY and not epoch_ends:
+                continue
+            count = position - step.epoch * batches.per_epoch
+            means = {name: float(total) / count for name, total in sums.items()}
+            if bad := [name for name, mean in means.items() if not math.isfinite(mean)]:
+                return f"the loss term {bad[0]!r} was not finite in epoch {step.epoch + 1}{_ADVICE}"
+            show(position, means)
+            if epoch_ends:
+                measured = _validation_accuracy(accelerator, step.classifier, suite)
+                if math.isnan(measured):
+                    return f"the logits of validation rows were not finite after epoch {step.epoch + 1}{_ADVICE}"
+                entry = {"epoch": step.epoch, "step": position // accumulate, "learning_rate": rate, **means}
+                log.append({**entry, "validation_accuracy": measured, "seconds": time.monotonic() - began})
+                sums = {}
+                if main:
+                    write_lines(folder / LOG, log)
+                accelerator.log(log[-1], step=position // accumulate)
+            if main and position % accumulate == 0 and time.monotonic() - saved >= save_every:
+                save()
+                saved = time.monotonic()
+    if main:
+        save()
+    return ""
+
+
+_ADVICE = ": lower the learning rate, or check the method's settings."
+
+
+def _optimizer(recipe: Recipe, step: TrainingStep) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(step.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        step.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _moved(rows: Rows | None, device: torch.device) -> Rows | None:
+    return None if rows is None else (rows[0].to(device, non_blocking=True), rows[1].to(device, non_blocking=True))
+
+
+def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite: Suite) -> float:
+    """NaN where logits are not finite. The first process measures, and all get to know."""
+    measured = 0.0
+    if accelerator.is_main_process:
+        logits = collect(classifier, suite.validation.loader()).logits
+        measured = accuracy(logits, suite.validation.labels) if bool(logits.isfinite().all()) else math.nan
+    return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
+
+
+def _finish(folder: Path, classifier: Classifier, suite: Suite, diverged: str) -> None:
+    """The last two files: the scores, and how the run ended."""
+    if diverged:
+        write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
+        return
+    arrays = score_arrays(classifier, suite)
+    write_arrays(folder / SCORES, arrays)
+    last = read_log(folder)[-1]
+    write_json(
+        folder / RESULT,
+        {
+            "status": "finished",
+            "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
+            "validation_accuracy": last["validation_accuracy"],
+            "seconds": last["seconds"],
+        },
+    )
+
+
+@contextmanager
+def _accelerator(
+    device: str, mixed_precision: str, accumulate: int, tracker: str | None, folder: Path
+) -> Iterator[Accelerator]:
+    """Accelerate keeps its state per process: a caller's own comes back afterwards."""
+    gpu = torch.cuda.is_available() and device != "cpu"
+    if device == "cuda" and not gpu:
+        raise ValueError("device must be one that torch can use, got 'cuda', and torch sees no GPU: say 'cpu'.")
+    if mixed_precision == "fp16" and not gpu:
+        raise ValueError("mixed_precision must be 'no' or 'bf16' on a CPU, got 'fp16', which needs a GPU.")
+    if tracker is not None and find_spec(tracker) is None:
+        raise ValueError(f"tracker must be installed, got {tracker!r}: try pip install 'oodles[{tracker}]'.")
+    shared = [state._shared_state for state in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in shared]
+    ours = not dist.is_initialized()
+    for state in shared:
+        state.clear()
+    try:
+        accelerator = Accelerator(
+            cpu=not gpu,
+            mixed_precision=mixed_precision,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(accumulate, sync_with_dataloader=False),
+            log_with=tracker,
+            project_dir=str(folder),
+        )
+        accelerator.init_trackers("oodles")
+        yield accelerator
+        for each in accelerator.trackers:
+            each.finish()
+    finally:
+        if ours and dist.is_initialized():
+            dist.destroy_process_group()
+        for state, content in zip(shared, before, strict=True):
+            state.clear()
+            state.update(content)
+
+
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """The caller's global random state stays as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def _progress_bar(recipe: Recipe, total: int, *, shown: bool) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """A function that shows the position and the mean of every term; on standard error, where that is a terminal."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda position, means: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[terms]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{recipe.label}, seed {recipe.seed}", total=total, terms="")
+
+        def show(position: int, means: Mapping[str, float]) -> None:
+            terms = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+            bar.update(task, completed=position, terms=f"epoch {1 + (position - 1) * recipe.epochs // total}  {terms}")
+
+        yield show

@@ -48,9 +48,10 @@ def check_float64(row: Row, kind: str) -> None:
         assert value != value.float().double(), f"{name} was rounded to float32 on the way"
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
-def test_terms_under_autocast(name: str, kind: str) -> None:
-    check_autocast(ROWS[name], kind)
+def test_terms_under_autocast(name: str, kind: str, dtype: torch.dtype) -> None:
+    check_autocast(ROWS[name], kind, dtype)
 
 
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)

@@ -1,5 +1,6 @@
 """Property 9: no host sync and no Python loop in the traced half; it compiles into one graph."""
 
+import copy
 import itertools
 import shutil
 
@@ -153,3 +154,28 @@ def test_compiling_from_outside_gives_the_same_terms() -> None:
     outside = torch.compile(TrainingStep(classifier("images"), Mixup(), OutlierExposure()), backend="aot_eager")
     for name, value in outside(given).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cutmix", "outlier-exposure", "energy-gap"])
+def test_a_last_batch_of_another_size_and_no_outliers_at_all(name: str) -> None:
+    torch._dynamo.reset()
+    eager, compiled = (TrainingStep(classifier("images"), ROWS[name].make()) for _ in range(2))
+    compiled.compile(backend="eager")
+    for rows, outliers in ((6, 10), (3, 5), (1, 10), (6, 0)):
+        given = batch("images", rows=rows).with_part("outliers", Part(torch.ones(outliers, 2, 8, 8)))
+        expected, terms = eager(given), compiled(given)
+        for term, value in expected.items():
+            torch.testing.assert_close(terms[term], value, rtol=1e-5, atol=1e-6, msg=term)
+
+
+def test_a_compiled_step_is_copied() -> None:
+    torch._dynamo.reset()
+    step = TrainingStep(classifier("vectors"), OutlierExposure())
+    step.compile(backend="eager")
+    step(batch("vectors"))
+    copied = copy.deepcopy(step)
+    with torch.no_grad():
+        step.classifier.head.bias.add_(torch.arange(4.0))
+    fresh = TrainingStep(classifier("vectors"), OutlierExposure())
+    torch.testing.assert_close(total(copied(batch("vectors"))), total(fresh(batch("vectors"))))
+    assert copied.steps == 2

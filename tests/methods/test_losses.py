@@ -1,4 +1,4 @@
-"""Outlier Exposure, the energy losses, LogitNorm and cross-entropy: limits, pure functions, other libraries' mistakes."""
+"""Outlier Exposure, the energy losses, LogitNorm, cross-entropy: limits, pure functions, mistakes of others."""
 
 import inspect
 import math

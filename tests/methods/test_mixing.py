@@ -407,3 +407,10 @@ def test_soft_targets_of_wrong_labels(y_a: Tensor, y_b: Tensor, sentence: str) -
     with pytest.raises(ValueError, match=sentence) as refusal:
         soft_targets(y_a, y_b, 0.5, 3)
     assert is_one_sentence(str(refusal.value))
+
+
+def test_a_lambda_for_each_row_needs_as_many_rows() -> None:
+    y = torch.tensor([0, 1, 2])
+    with pytest.raises(ValueError, match="y_a and lam must have as many rows, got 3 and 2") as refusal:
+        soft_targets(y, y, torch.rand(2), 3)
+    assert is_one_sentence(str(refusal.value))

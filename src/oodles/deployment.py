@@ -1,0 +1,106 @@
+"""Using a trained run on new inputs: class, outlier score, and whether to accept."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodles.checks import check_number
+from oodles.comparison import own_score
+from oodles.data import load_suite, read_images
+from oodles.evaluation import collect
+from oodles.run_folder import Run, open_run, write_text
+from oodles.scores import score_named
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a run says about new inputs, row by row."""
+
+    names: tuple[str, ...]
+    """File names, or row numbers."""
+    classes: tuple[str, ...]
+    """The predicted class of each; meaningless where it is not accepted."""
+    scores: NDArray[Any]
+    """Higher is more out-of-distribution."""
+    threshold: float
+    """Inputs that score at most this are accepted."""
+    score: str
+    """The outlier score's name."""
+
+    @property
+    def accepted(self) -> NDArray[np.bool_]:
+        """Whether the classifier should be trusted with each input."""
+        accepted: NDArray[np.bool_] = self.scores <= self.threshold
+        return accepted
+
+    def __str__(self) -> str:
+        return f"{int(self.accepted.sum())} of {len(self.names)} accepted: {self.score} of at most {self.threshold:.6g}"
+
+    def to_csv(self) -> str:
+        """One line per input: its name, class, score and ``accept`` or ``reject``."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["input", "class", "score", "verdict"])
+        for row in zip(self.names, self.classes, self.scores.tolist(), self.accepted.tolist(), strict=True):
+            writer.writerow([*row[:3], "accept" if row[3] else "reject"])
+        return out.getvalue()
+
+
+def score_inputs(
+    run: Run | str | Path,
+    inputs: str | Path,
+    *,
+    score: str | None = None,
+    accept: float = 0.95,
+    to: str | Path | None = "scores.csv",
+) -> Verdicts:
+    """Classifies new images and says which of them look unlike anything that the classifier knows.
+
+    The threshold is the smallest that accepts at least the share ``accept`` of the run's validation rows, so it is set
+    without knowing what unknown inputs look like.
+
+    Args:
+        run: a finished run, or its folder.
+        inputs: an image, a folder of images or an ``.npz`` file, brought to the size of the training images.
+        score: an outlier score; by default the one that the run's methods ask for. Scores that compare with training
+            rows need the training data at hand.
+        accept: in (0, 1].
+        to: a CSV file to write, or none.
+
+    Raises:
+        FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
+        ValueError: for an unknown score, unreadable images, or a share outside (0, 1].
+    """
+    check_number("accept", accept, above=0)
+    if accept > 1:
+        raise ValueError(f"accept must be at most 1, got {accept}: 0.95 accepts 95 % of the validation rows.")
+    run = run if isinstance(run, Run) else open_run(run)
+    name = score or own_score([method for method, _ in run.methods])
+    chosen = score_named(name)
+    known = run.scores.get(f"validation/{name}")
+    if known is None:
+        raise FileNotFoundError(
+            f"{run.folder} has no {name} scores of validation rows: {run.reason or 'finish it first.'}"
+        )
+    channels, height, width = run.record["suite"]["input_shape"]
+    images = read_images(inputs, (channels, height, width))
+    classifier = run.classifier()
+    if chosen.needs_fit:
+        chosen.fit(*collect(classifier, load_suite(run.data, run.seed).train.loader()))
+    features, logits, _ = collect(classifier, images.loader())
+    verdicts = Verdicts(
+        names=images.names or tuple(str(row) for row in range(len(images))),
+        classes=tuple(run.classes[index] for index in logits.argmax(1).tolist()),
+        scores=chosen(features, logits).numpy(),
+        threshold=float(np.sort(known)[math.ceil(accept * len(known)) - 1]),
+        score=name,
+    )
+    if to is not None:
+        write_text(Path(to), verdicts.to_csv())
+    return verdicts

@@ -1,0 +1,187 @@
+"""What is settled before training begins: names, initial weights, measured settings, and whether a folder is free."""
+
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import file_digest
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from oodles import __version__
+from oodles.cards import card
+from oodles.classifier import Classifier
+from oodles.data import SUITES, Suite
+from oodles.methods import method_class
+from oodles.recipe import Recipe, recipes
+from oodles.run_evaluation import ood_sets
+from oodles.run_folder import RECIPE, RUN, WEIGHTS, Run, open_run
+
+Measured = Mapping[str, Mapping[str, float]]
+
+
+def resolved(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
+    """The recipe with the seed and the initial weights that training begins with; paths become absolute."""
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    start = recipe.weights if weights is None else str(weights)
+    if start is not None and start not in recipes():
+        if not Path(start).exists():
+            raise FileNotFoundError(
+                f"There are no weights at {start}: give a .safetensors file, a run folder or a recipe."
+            )
+        start = str(Path(start).resolve())
+    return replace(recipe, weights=start, seed=recipe.seed if seed is None else seed)
+
+
+def data_name(data: str | Path | Suite) -> str:
+    """How a run remembers its data: the name of a suite, or an absolute path."""
+    if isinstance(data, Suite):
+        return data.name
+    return str(data) if data in SUITES else str(Path(data).resolve())
+
+
+def folder_name(recipe: Recipe, data: str) -> str:
+    """Where a run goes if nobody says otherwise."""
+    return f"{recipe.label.replace(' ', '')}-{Path(data).name}-{recipe.seed}"
+
+
+def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> Run | None:
+    """The run that was begun in a folder, or none.
+
+    Raises:
+        ValueError: where it was begun with other settings.
+    """
+    if not (folder / RUN).is_file():
+        return None
+    run = open_run(folder)
+    there = {**run.recipe.as_dict(), **run.arguments}
+    here = {**recipe.as_dict(), **arguments}
+    if different := [key for key in here if here[key] != there.get(key)]:
+        words = ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
+        raise ValueError(f"{folder} holds a run with other settings: {words}. Choose another folder.")
+    return run
+
+
+def check_needs(recipe: Recipe, suite: Suite) -> None:
+    """Refuses methods that want outliers where the data has none."""
+    for name, _ in recipe.methods:
+        if "outliers" in card(name).needs and not suite.outliers:
+            raise ValueError(f"{name} needs outliers, and the data {suite.name!r} has none: add an outliers set to it.")
+
+
+def needs_outliers(recipe: Recipe) -> bool:
+    """Whether any of the methods looks at outliers."""
+    return any("outliers" in card(name).needs for name, _ in recipe.methods)
+
+
+def initial_weights(recipe: Recipe, data: str, first: Run | None) -> dict[str, str]:
+    """Where training starts: a label, and the file with its fingerprint unless the weights are random.
+
+    Raises:
+        ValueError: for a run that gives no weights, or whose training data may be test data here.
+    """
+    if recipe.weights is None:
+        return {"label": "random", "file": "", "sha256": ""}
+    path = Path(recipe.weights)
+    run = first or (open_run(path) if path.is_dir() else None)
+    if run is not None:
+        if run.status == "diverged":
+            raise ValueError(f"{run.folder} cannot be started from, it diverged: {run.reason}")
+        if run.data == data and run.seed != recipe.seed:
+            raise ValueError(
+                f"{run.folder} has seed {run.seed}, so its training rows may be test rows under seed {recipe.seed}: "
+                "use the same seed for both."
+            )
+        path = run.folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no weights at {path}: has the run finished?")
+    with path.open("rb") as file:
+        return {
+            "label": run.label if run else path.name,
+            "file": str(path),
+            "sha256": file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, float]]:
+    """What the methods measure on the initial weights, training and validation rows, and outliers."""
+    if not recipe.suggest:
+        return {}
+    outliers: Any = suite.outliers.loader() if suite.outliers else []
+    return {
+        name: method_class(name).suggest(classifier, chain(suite.train.loader(), suite.validation.loader()), outliers)
+        for name, _ in recipe.methods
+        if card(name).suggests
+    }
+
+
+def record(
+    folder: Path,
+    recipe: Recipe,
+    arguments: Mapping[str, Any],
+    suite: Suite,
+    initial: Mapping[str, str],
+    suggested: Measured,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """The content of ``run.json``."""
+    device = accelerator.device
+    return {
+        "label": recipe.label,
+        "command": _command(folder, recipe, arguments),
+        "recipe": recipe.as_dict(),
+        "arguments": dict(arguments),
+        "initial": dict(initial),
+        "suggested": {name: dict(values) for name, values in suggested.items()},
+        "suite": _about(suite),
+        "environment": {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "processes": accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "oodles": __version__,
+            **{name: version(name) for name in ("torch", "numpy", "accelerate", "safetensors", "scikit-learn")},
+        },
+    }
+
+
+def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run whose data or initial weights have become others."""
+    if earlier.record["suite"] != now["suite"]:
+        raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
+    if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
+        raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
+
+
+def _about(suite: Suite) -> dict[str, Any]:
+    sets = {"train": suite.train, "validation": suite.validation, "test": suite.test}
+    sets |= {"outliers": suite.outliers} if suite.outliers else {}
+    sets |= ood_sets(suite)
+    return {
+        "name": suite.name,
+        "classes": list(suite.classes),
+        "input_shape": list(suite.input_shape),
+        "mean": list(suite.mean),
+        "std": list(suite.std),
+        "sizes": {name: len(images) for name, images in sets.items()},
+        "notes": dict(suite.notes),
+    }
+
+
+def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
+    """The command line that repeats a run; the recipe lies in its folder."""
+    words = ["oodles", "train", "--recipe", str(folder / RECIPE), "--to", str(folder), "--seed", str(recipe.seed)]
+    for key, value in arguments.items():
+        if value is True:
+            words.append(f"--{key}")
+        elif value is not None and value is not False:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join(words)

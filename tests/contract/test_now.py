@@ -1,0 +1,71 @@
+"""What a moment of training may know, and in which order the moments come."""
+
+import pytest
+
+from oodles import Batch, Method, Part, TrainingStep
+
+from .networks import batch, classifier
+
+
+class Notes(Method):
+    """Writes down what it is told at each moment."""
+
+    def __init__(self, name: str, notes: list[tuple[object, ...]]):
+        super().__init__()
+        self.name = name  # type: ignore[misc]  # two of them in one step
+        self.notes = notes
+
+    def change_batch(self, batch, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_batch", now.step, now.epoch, now.epochs, now.classifier))
+        return batch
+
+    def change_outputs(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_outputs", now.step, now.epoch, now.epochs, now.classifier))
+        return outputs
+
+    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_loss", now.step, now.epoch, now.epochs, now.classifier))
+        return terms
+
+
+class MoreNotes(Notes):
+    """Another one."""
+
+
+def test_every_moment_of_a_step_is_told_the_same() -> None:
+    notes: list[tuple[object, ...]] = []
+    net = classifier("vectors")
+    step = TrainingStep(net, Notes("a", notes), MoreNotes("b", notes))
+    step.epochs = 9
+    expected = []
+    for index, epoch in enumerate((0, 0, 1)):
+        step.epoch = epoch
+        step(batch("vectors"))
+        for moment in ("change_batch", "change_outputs", "change_loss"):
+            expected += [(name, moment, index, epoch, 9, net) for name in ("a", "b")]
+    assert notes == expected
+
+
+def test_parts_and_batches() -> None:
+    given = batch("tokens")
+    assert len(given["id"]) == 6 and len(given["outliers"]) == 10
+    assert "outliers" in given and "mixed" not in given
+    with pytest.raises(KeyError):
+        given["mixed"]
+    with pytest.raises(AttributeError):
+        given.parts = {}  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        given["id"].targets = None  # type: ignore[misc]
+
+
+def test_a_batch_needs_in_distribution_rows() -> None:
+    step = TrainingStep(classifier("vectors"))
+    for wrong in (Batch({"outliers": batch("vectors")["id"]}), Batch({"id": Part(batch("vectors")["id"].inputs)})):
+        with pytest.raises(ValueError, match="A batch must have a part 'id' with targets"):
+            step(wrong)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+def test_a_wrong_seed_is_refused_when_the_step_is_built(seed: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="seed must be a whole number of at least 0, got"):
+        TrainingStep(classifier("vectors"), seed=seed)  # type: ignore[arg-type]
