@@ -4,13 +4,21 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import oodles
 from oodles import cli
 from oodles.cards import cards
 from oodles.methods import METHODS
+from oodles.recipe import Recipe
+from oodles.run_folder import Run
+
+Calls = list[tuple[Recipe, str, dict[str, Any]]]
 
 
 def run(*arguments: str) -> int | None:
@@ -117,3 +125,253 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The calls of ``oodles.training.train``, which does nothing here."""
+    from oodles import training
+
+    calls: Calls = []
+
+    def train(recipe: Recipe, data: str, **options: Any) -> Run:
+        calls.append((recipe, data, options))
+        return Run(Path("somewhere"), {}, (), {"status": "diverged", "reason": "It was not trained."})
+
+    monkeypatch.setattr(training, "train", train)
+    return calls
+
+
+def test_methods_chain_with_plus(trained: Calls) -> None:
+    command = "train mixup --alpha .2 --seed 3 + outlier-exposure --weight=.25 --data there --epochs 7 + logit-norm"
+    run(*command.split())
+    ((recipe, data, options),) = trained
+    assert recipe == Recipe(
+        methods=(
+            ("mixup", {"alpha": 0.2, "per_sample": False}),
+            ("outlier-exposure", {"weight": 0.25}),
+            ("logit-norm", {"temperature": 0.04}),
+        ),
+        seed=3,
+        epochs=7,
+    )
+    assert data == "there" and options["folder"] is None
+
+
+def test_flags_stand_anywhere_in_a_segment(trained: Calls) -> None:
+    run(*["train", "energy-bounded", "--data", "d"], "--margin_in", "-9", "--seed", "1", "--power", "1")
+    ((recipe, data, _),) = trained
+    assert dict(recipe.methods[0][1]) == {"weight": 0.1, "margin_in": -9.0, "margin_out": -7.0, "power": 1}
+    assert (recipe.seed, data) == (1, "d")
+
+
+def test_flags_of_training_arrive(trained: Calls) -> None:
+    settings = {
+        "epochs": 1,
+        "batch_size": 2,
+        "outlier_batch_size": 3,
+        "optimizer": "adamw",
+        "learning_rate": 0.5,
+        "weight_decay": 0.25,
+        "schedule": "constant",
+        "seed": 4,
+        "weights": "w.safetensors",
+        "suggest": True,
+    }
+    options = {
+        "folder": Path("f"),
+        "network": "p:n",
+        "head": "fc",
+        "mixed_precision": "bf16",
+        "accumulate": 5,
+        "device": "cpu",
+        "compile": True,
+        "workers": 6,
+        "tracker": "wandb",
+    }
+    given = {**settings, **options, "to": options["folder"]}
+    flags = [inspect.signature(cli.train).parameters[name] for name in given if name != "folder"]
+    words = [
+        word
+        for flag in flags
+        for word in (f"--{flag.name.replace('_', '-')}", *([] if given[flag.name] is True else [str(given[flag.name])]))
+    ]
+    run("train", "mixup", *words)
+    ((recipe, data, arrived),) = trained
+    assert data == "digits" and arrived == options
+    assert {name: getattr(recipe, name) for name in settings} == settings
+    untested = set(inspect.signature(cli.train).parameters) - set(given) - {"chain", "data", "recipe", "json"}
+    assert not untested, "a new flag belongs into this test"
+
+
+def test_flags_change_single_settings_of_a_recipe(trained: Calls, tmp_path: Path) -> None:
+    recipe = Recipe(methods=(("mixup", {"alpha": 0.3}),), epochs=9, seed=5, learning_rate=0.07)
+    (tmp_path / "mine.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    run("train", "--recipe", str(tmp_path / "mine.toml"))
+    run("train", "--recipe", str(tmp_path / "mine.toml"), "--seed", "6", "--learning-rate", "0.5")
+    assert [call[0] for call in trained] == [recipe, replace(recipe, seed=6, learning_rate=0.5)]
+
+
+def test_a_diverged_run_exits_1_with_its_sentence(trained: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "mixup") == 1
+    assert capsys.readouterr() == ("", "oodles: It was not trained.\n")
+    assert run("train", "mixup", "--json") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "diverged" and err == "oodles: It was not trained.\n"
+
+
+@pytest.mark.parametrize(("error", "code"), [(ValueError, 1), (FileNotFoundError, 1), (KeyboardInterrupt, 130)])
+def test_errors_are_one_sentence(
+    error: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oodles import training
+
+    def train(*arguments: object, **options: object) -> None:
+        raise error("This went wrong.")
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.delenv("OODLES_TRACEBACK", raising=False)
+    assert run("train", "mixup") == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("oodles: ")
+    assert "This went wrong." in err or error is KeyboardInterrupt
+    if code == 1:
+        monkeypatch.setenv("OODLES_TRACEBACK", "1")
+        with pytest.raises(error, match=r"This went wrong\."):
+            run("train", "mixup")
+
+
+def test_a_mistake_of_the_program_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oodles import training
+
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        run("train", "mixup")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two short runs, trained by the command itself."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = []
+    for method in ("cross-entropy", "mixup"):
+        found.append(str(folder / method))
+        assert run("train", method, "--epochs", "1", "--device", "cpu", "--to", found[-1]) == 0
+    return found
+
+
+def test_train_prints_results_alone(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    again = ["train", "mixup", "--epochs", "1", "--device", "cpu", "--to", runs[1]]
+    assert run(*again) == 0
+    out, err = capsys.readouterr()
+    result = json.loads((Path(runs[1]) / "result.json").read_text(encoding="utf-8"))
+    assert err == "" and runs[1] in out
+    assert f"mixup on digits, seed 0: test accuracy {result['test_accuracy']:.2%}" in out
+    assert run(*again, "--json") == 0
+    out, err = capsys.readouterr()
+    assert err == "" and json.loads(out) == {"folder": runs[1], **result}
+
+
+def test_another_configuration_in_the_same_folder_is_refused(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "mixup", "--epochs", "2", "--device", "cpu", "--to", runs[1]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "epochs" in err and err.count("\n") == 1
+
+
+def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    cli._print_json({})
+    cli._print("result")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("RANK", "0")
+    cli._print("result")
+    assert capsys.readouterr().out == "result\n"
+
+
+def test_evaluate_measures_a_set_of_ones_own(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", images=rng.random((30, 8, 8)).astype(np.float32))
+    given = ["evaluate", runs[0], "--ood", f"noise={tmp_path / 'noise.npz'}", "--score", "msp", "--score", "energy"]
+    assert run(*given, "--json") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert err == "" and set(document["metrics"]["noise"]) == {"msp", "energy"}
+    assert "near:digits" in document["metrics"] and 0 <= document["metrics"]["noise"]["msp"]["auroc"] <= 1
+    result = json.loads((Path(runs[0]) / "result.json").read_text(encoding="utf-8"))
+    assert document["accuracy"] == result["test_accuracy"]
+    assert run(*given) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and f"accuracy {document['accuracy']:.2%}" in out and "noise" in out
+
+
+def test_compare_prints_and_writes(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", *runs, "--to", str(tmp_path / "report.md")) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "mixup" in out and "\x1b" not in out
+    assert "mixup" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert run("compare", *runs, "--score", "energy", "--json") == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "energy" in json.dumps(json.loads(out)["suites"])
+
+
+def test_score_writes_a_verdict_for_every_input(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "new.npz", images=np.random.default_rng(1).random((4, 8, 8)).astype(np.float32))
+    table = tmp_path / "scores.csv"
+    given = ["score", runs[0], str(tmp_path / "new.npz"), "--to", str(table), "--accept", "0.9"]
+    assert run(*given) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "of 4 accepted" in out and str(table) in out
+    header, *rows = table.read_text(encoding="utf-8").splitlines()
+    assert header == "input,class,score,verdict" and len(rows) == 4
+    assert run(*given, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["score"] == "msp"
+    for row, one in zip(rows, document["inputs"], strict=True):
+        name, label, score, verdict = row.split(",")
+        assert (one["input"], one["class"], one["score"]) == (name, label, float(score))
+        assert one["accepted"] == (verdict == "accept") == (one["score"] <= document["threshold"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "nowhere"], "nowhere is no run folder"),
+        (["compare", "nowhere"], "nowhere is no run folder"),
+        (["compare"], "compare needs at least one run"),
+        (["score", "nowhere", "x.png"], "nowhere is no run folder"),
+        (["demo", "--seeds", "0"], "seeds and jobs must be at least 1"),
+        (["train", "mixup", "--data", "nowhere"], "nowhere"),
+        (["train", "mixup", "--network", "small-cn"], "did you mean 'small-cnn'?"),
+        (["train", "--recipe", "mixpu"], "There is no recipe 'mixpu': did you mean 'mixup'?"),
+        (["train", "mixup", "+", "cutmix"], "mixup and cutmix both replace"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_does_not_work_out_exits_1(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and sentence in err and err.count("\n") == 1
+
+
+def test_a_reader_that_closes_early_is_no_error(runs: list[str]) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "oodles", "compare", runs[0], "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert command.stdout is not None and command.stderr is not None
+    command.stdout.close()
+    err = command.stderr.read()
+    command.stderr.close()
+    assert (command.wait(), err) == (0, b"")

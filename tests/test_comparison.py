@@ -52,7 +52,7 @@ def test_the_interval_is_students(n: int) -> None:
 
 def test_figures_are_those_of_the_arrays(tmp_path: Path) -> None:
     (table,) = compare(runs_of(tmp_path, "mixup", "cross-entropy")).tables
-    assert [group.label for group in table.groups] == ["cross-entropy", "mixup"]
+    assert [group.label for group in table.groups] == ["cross-entropy", "mixup"] and table.remarks == ()
     for label, better in (("cross-entropy", 0.0), ("mixup", 0.5)):
         for seed in range(3):
             arrays = drawn(seed, better, ["msp", "energy", "knn"], SIZES, label)
@@ -237,7 +237,7 @@ def test_fine_tuning_is_remarked(tmp_path: Path) -> None:
     (table,) = compare(folders).tables
     (remark,) = table.remarks
     assert remark.startswith("outlier-exposure: starts from cross-entropy weights")
-    assert "epochs 5 (not 30)" in remark and "learning rate 0.01 (not 0.1)" in remark
+    assert "methods" not in remark and "epochs 5 (not 30)" in remark and "learning rate 0.01 (not 0.1)" in remark
 
 
 def test_each_suite_has_its_table(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ def test_without_all_labels_there_is_no_accuracy(loader: list) -> None:
     assert str(evaluation) == "accuracy unknown, since the rows have no labels"
 
 
+def test_an_accuracy_of_zero_is_known() -> None:
+    wrong = expected_outputs(KNOWN)[1].argmin(1)
+    assert str(evaluated(id_loader=batches(KNOWN, wrong), ood_loaders={})) == "accuracy 0.00%"
+
+
 def test_labels_of_unknown_sets_do_not_matter() -> None:
     strange = [(inputs, {"anything": "at all"}, 3) for inputs in batches(UNKNOWN)]
     whole_numbers = batches(UNKNOWN, torch.full((17,), -1))

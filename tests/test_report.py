@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from oodles import pictures
@@ -162,7 +163,11 @@ def test_curves_hold_every_term_and_stop_where_training_did(tmp_path: Path) -> N
     folders = [write_run(tmp_path / "0", "outlier-exposure", terms=terms, epochs=12)]
     folders.append(write_run(tmp_path / "1", "outlier-exposure", terms=terms, epochs=12, seed=1, diverged="nan"))
     (group,) = compare(folders).tables[0].groups
-    assert pictures._series(group.runs[0].log, terms[1]) == pytest.approx(np.exp(-np.arange(12) / 8 - 1))
-    broken = pictures._series(group.runs[1].log, terms[0])
-    assert len(broken) == 4 and np.isnan(broken[-1]) and np.isfinite(broken[:-1]).all()
-    assert pictures.curves(group)
+    svg = b64decode(pictures.curves(group).partition(",")[2]).decode()
+    assert all(f"<!-- {words} -->" in svg for words in (*terms, "loss", "epoch"))
+    values = [entry["terms"][terms[1]] for entry in group.runs[0].log]
+    axes = Canvas().subplots()
+    drawn = pictures._seeds_and_mean(axes, [pictures._series(values), pictures._series([1.0, None])], "k")
+    mean = np.asarray(axes.lines[-1].get_ydata(), dtype=np.float64)
+    assert mean == pytest.approx(np.array([(values[0] + 1) / 2, *values[1:]]))
+    assert drawn.reshape(2, -1)[1, 0] == 1 and np.isnan(drawn.reshape(2, -1)[1, 1:]).all()

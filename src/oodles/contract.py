@@ -226,13 +226,13 @@ class TrainingStep(nn.Module):
     @_eager
     def prepare(self, batch: Any, outliers: Any = None) -> Batch:
         """The eager half: checks, and what the methods change in the batch; random numbers are drawn here only."""
-        batch = self._as_batch(batch, outliers)
+        whole = self._as_batch(batch, outliers)
         now = Now(self, generator_for(self.seed, self.steps, _rank()))
         for method in self._active():
-            batch = method.change_batch(batch, now)
+            whole = method.change_batch(whole, now)
         self.steps += 1
         self._checked = True
-        return batch
+        return whole
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The traced half: one forward pass over the parts that are read, and the terms; no host sync, no draws."""

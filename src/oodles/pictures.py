@@ -1,7 +1,7 @@
 """The pictures of a report, as data URIs: score histograms, ROC, training curves, differences, misjudged inputs."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -153,11 +153,12 @@ def curves(group: Group) -> str:
         return ""
     canvas = _blank(HEIGHT)
     above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    terms = list(dict.fromkeys(term for log in logs for line in log for term in line["terms"]))
-    drawn = [
-        _seeds_and_mean(above, [_series(log, term) for log in logs], _color(i), term) for i, term in enumerate(terms)
-    ]
-    _seeds_and_mean(below, [_series(log, None) for log in logs], INK)
+    terms = list(dict.fromkeys(name for log in logs for entry in log for name in entry["terms"]))
+    drawn = []
+    for index, term in enumerate(terms):
+        by_run = [_series(entry["terms"].get(term) for entry in log) for log in logs]
+        drawn.append(_seeds_and_mean(above, by_run, _color(index), term))
+    _seeds_and_mean(below, [_series(entry["validation_accuracy"] for entry in log) for log in logs], INK)
     if drawn and _spans_decades(np.concatenate(drawn)):
         above.set_yscale("log")
     above.set_ylabel("loss")
@@ -238,10 +239,9 @@ def _spans_decades(values: NDArray[np.float64]) -> bool:
     return bool(high > 100 * low)
 
 
-def _series(log: Sequence[Mapping[str, Any]], term: str | None) -> NDArray[np.float64]:
+def _series(values: Iterable[float | None]) -> NDArray[np.float64]:
     """One value per epoch; missing ones are NaN."""
-    found = [line["validation_accuracy"] if term is None else line["terms"].get(term) for line in log]
-    return np.array([np.nan if value is None else float(value) for value in found])
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _seeds_and_mean(

@@ -256,12 +256,19 @@ def _fit(
                 measured = _validation_accuracy(accelerator, step.classifier, suite)
                 if math.isnan(measured):
                     return f"the logits of validation rows were not finite after epoch {step.epoch + 1}{_ADVICE}"
-                entry = {"epoch": step.epoch, "step": position // accumulate, "learning_rate": rate, **means}
-                log.append({**entry, "validation_accuracy": measured, "seconds": time.monotonic() - began})
+                entry = {
+                    "epoch": step.epoch,
+                    "step": position // accumulate,
+                    "learning_rate": rate,
+                    "terms": means,
+                    "validation_accuracy": measured,
+                    "seconds": time.monotonic() - began,
+                }
+                log.append(entry)
                 sums = {}
                 if main:
                     write_lines(folder / LOG, log)
-                accelerator.log(log[-1], step=position // accumulate)
+                accelerator.log({**means, "learning_rate": rate, "validation_accuracy": measured}, step=entry["step"])
             if main and position % accumulate == 0 and time.monotonic() - saved >= save_every:
                 save()
                 saved = time.monotonic()

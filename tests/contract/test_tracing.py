@@ -126,9 +126,10 @@ def test_a_composition_compiles_into_one_graph() -> None:
 
 def test_many_compiled_steps_live_in_one_process() -> None:
     torch._dynamo.reset()
-    accepted = [(a, b) for a, b in itertools.combinations(ROWS, 2) if {a, b} != {"mixup", "cutmix"}]
-    assert len(accepted) > 2 * torch._dynamo.config.recompile_limit
-    for seed, names in enumerate(accepted):
+    pairs = [(a, b) for a, b in itertools.combinations(ROWS, 2) if {a, b} != {"mixup", "cutmix"}]
+    enough = torch._dynamo.config.recompile_limit + 2
+    assert len(pairs) > enough
+    for seed, names in enumerate(pairs[:enough]):
         eager, compiled = (
             TrainingStep(classifier("images", seed=seed), *(ROWS[name].make() for name in names)) for _ in range(2)
         )

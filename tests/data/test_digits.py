@@ -52,7 +52,7 @@ def test_all_known_digits_are_used_in_the_same_shares() -> None:
     for label, name in enumerate(suite.classes):
         counts = [int((data.labels == label).sum()) for data in (suite.train, suite.validation, suite.test)]
         assert sum(counts) == sum(digit == int(name) for digit in HANDWRITTEN.values())
-        assert np.allclose(np.array(counts) / sum(counts), [0.3, 0.3, 0.4], atol=0.01)
+        assert np.allclose(np.array(counts) / sum(counts), [0.15, 0.35, 0.5], atol=0.01)
 
 
 def test_outliers_hold_shuffled_training_digits_and_patches() -> None:

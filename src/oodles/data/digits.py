@@ -15,7 +15,7 @@ from oodles.data.suite import Suite
 
 Images = Float32[np.ndarray, "n 1 8 8"]
 
-TRAIN, VALIDATION = 0.3, 0.3  # shares of each known digit; the rest is the test set
+TRAIN, VALIDATION = 0.15, 0.35  # shares of each known digit; the rest is the test set
 PATCHES = 360  # as many as there are rows of two digits
 FONTS = (
     *(f"DejaVu{kind}" for kind in ("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")),

@@ -1,0 +1,55 @@
+"""A suite and networks small enough to be trained in a moment."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from oodles.data import Augment, ImageSet, Suite
+
+
+def small_suite(rows: int = 120, classes: int = 3) -> Suite:
+    """Images whose brightest corner tells the class; outliers are noise."""
+    random = np.random.default_rng(0)
+
+    def known(count: int, augment: Augment = Augment()) -> ImageSet:
+        labels = np.arange(count) % classes
+        images = random.random((count, 1, 8, 8), dtype=np.float32) / 2
+        for row, label in enumerate(labels):
+            images[row, 0, 4 * (label // 2) : 4 * (label // 2) + 4, 4 * (label % 2) : 4 * (label % 2) + 4] += 0.5
+        return ImageSet(images, labels.astype(np.int64), augment)
+
+    def unknown(count: int, augment: Augment = Augment()) -> ImageSet:
+        return ImageSet(random.random((count, 1, 8, 8), dtype=np.float32), np.full(count, -1), augment)
+
+    augment = Augment(shift=1, flip=True)
+    return Suite(
+        name="small",
+        train=known(rows, augment),
+        validation=known(30),
+        test=known(30),
+        outliers=unknown(50, augment),
+        near={"noise": unknown(20)},
+        far={"more": unknown(20)},
+        classes=tuple("abc"[:classes]),
+    )
+
+
+def with_dropout(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Batch norm and dropout: statistics and random numbers that resuming has to get right."""
+    hidden = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3))
+    return nn.Sequential(hidden, nn.Linear(16, num_classes))
+
+
+def linear(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Nothing that depends on the other rows of a batch."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, num_classes))
+
+
+def exploding(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Logits beyond all numbers as soon as weights grow."""
+
+    class Overflow(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x * 1e30) ** 3
+
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Overflow(), nn.Linear(16, num_classes))
