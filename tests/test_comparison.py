@@ -292,6 +292,14 @@ def test_text_fits_a_terminal(comparison: Comparison) -> None:
         assert word in text, word
 
 
+def test_many_sets_take_several_tables(tmp_path: Path) -> None:
+    sizes = {**{name: 30 for name in ("validation", "test")}, **{f"far:set{number}": 30 for number in range(7)}}
+    text = compare(runs_of(tmp_path, "cross-entropy", "mixup", sizes=sizes)).to_text()
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert text.count("accuracy and AUROC") == 3
+    assert all(f"far-OOD set{number}" in text for number in range(7))
+
+
 def test_csv_holds_every_seed_and_score(comparison: Comparison) -> None:
     lines = list(csv.DictReader(io.StringIO(comparison.to_csv())))
     assert len(lines) == 4 * 3 * (1 + 3 * 2 * 5)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oodles.classifier import Classifier, Normalize, frozen
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
+    from oodles.evaluation import Evaluation, collect, evaluate
     from oodles.methods.cross_entropy import CrossEntropy
     from oodles.methods.cutmix import CutMix
     from oodles.methods.energy_bounded import EnergyBounded
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from oodles.methods.outlier_exposure import OutlierExposure, OutlierExposureLoss
     from oodles.methods.regmixup import RegMixup
     from oodles.outliers import pair
+    from oodles.recipe import Recipe
+    from oodles.run_folder import Run, open_run
     from oodles.targets import soft_targets
+    from oodles.training import train
 
 _HOME = {
     "Classifier": "classifier",
@@ -33,6 +37,9 @@ _HOME = {
     "Part": "contract",
     "TrainingStep": "contract",
     "mean_over_processes": "contract",
+    "Evaluation": "evaluation",
+    "collect": "evaluation",
+    "evaluate": "evaluation",
     "CrossEntropy": "methods.cross_entropy",
     "CutMix": "methods.cutmix",
     "EnergyBounded": "methods.energy_bounded",
@@ -46,7 +53,11 @@ _HOME = {
     "OutlierExposureLoss": "methods.outlier_exposure",
     "RegMixup": "methods.regmixup",
     "pair": "outliers",
+    "Recipe": "recipe",
+    "Run": "run_folder",
+    "open_run": "run_folder",
     "soft_targets": "targets",
+    "train": "training",
 }
 
 __all__ = [
@@ -57,6 +68,7 @@ __all__ = [
     "EnergyBounded",
     "EnergyGap",
     "EnergyRegularizedLoss",
+    "Evaluation",
     "LogitNorm",
     "Method",
     "Mixup",
@@ -67,14 +79,20 @@ __all__ = [
     "Outputs",
     "Paper",
     "Part",
+    "Recipe",
     "RegMixup",
+    "Run",
     "TrainingStep",
+    "collect",
+    "evaluate",
     "frozen",
     "mean_over_processes",
     "mixup_criterion",
     "mixup_data",
+    "open_run",
     "pair",
     "soft_targets",
+    "train",
 ]
 
 __version__ = "0.1.0"

@@ -164,6 +164,7 @@ def curves(group: Group) -> str:
     above.set_ylabel("loss")
     below.set_ylabel("validation\naccuracy")
     below.set_xlabel("epoch")
+    below.xaxis.get_major_locator().set_params(integer=True)
     _legend_above(above)
     return _svg(canvas)
 

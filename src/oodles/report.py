@@ -66,8 +66,8 @@ def text(comparison: Comparison, *, width: int = 100, color: bool = False) -> st
     console = Console(file=out, width=width, force_terminal=color, color_system="standard" if color else None)
     for table in comparison.tables:
         first, *others = overview(table)
-        for start in range(0, max(len(others), 1), 4):
-            columns = [first, *others[start : start + 4]]
+        for start in range(0, max(len(others), 1), 3):  # more do not fit in 100 columns
+            columns = [first, *others[start : start + 3]]
             heads = [_narrow("accuracy"), *(f"{_marked(table, name)}\n{_narrow('auroc')}" for name, _ in columns[1:])]
             console.print(_grid(table, f"{table.suite}: accuracy and AUROC", columns, heads))
         for name in table.ood_sets:
