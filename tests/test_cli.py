@@ -209,7 +209,9 @@ def test_flags_change_single_settings_of_a_recipe(trained: Calls, tmp_path: Path
     (tmp_path / "mine.toml").write_text(recipe.to_toml(), encoding="utf-8")
     run("train", "--recipe", str(tmp_path / "mine.toml"))
     run("train", "--recipe", str(tmp_path / "mine.toml"), "--seed", "6", "--learning-rate", "0.5")
-    assert [call[0] for call in trained] == [recipe, replace(recipe, seed=6, learning_rate=0.5)]
+    run("train", "--recipe", str(tmp_path / "mine.toml"), "--seed", "0", "--weight-decay", "0")
+    changed = replace(recipe, seed=6, learning_rate=0.5)
+    assert [call[0] for call in trained] == [recipe, changed, replace(recipe, seed=0, weight_decay=0.0)]
 
 
 def test_a_diverged_run_exits_1_with_its_sentence(trained: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,9 +315,13 @@ def test_compare_prints_and_writes(runs: list[str], tmp_path: Path, capsys: pyte
     out, err = capsys.readouterr()
     assert err == "" and "mixup" in out and "\x1b" not in out
     assert "mixup" in (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert run("compare", *runs, "--score", "energy", "--json") == 0
+    assert "msp, n = 1" in out and "energy, n = 1" not in out
+    assert run("compare", *runs, "--score", "energy") == 0
+    out = capsys.readouterr().out
+    assert "energy, n = 1" in out and "msp, n = 1" not in out
+    assert run("compare", *runs, "--json") == 0
     out, err = capsys.readouterr()
-    assert err == "" and "energy" in json.dumps(json.loads(out)["suites"])
+    assert err == "" and len(json.loads(out)["suites"]) == 1
 
 
 def test_score_writes_a_verdict_for_every_input(
@@ -323,7 +329,7 @@ def test_score_writes_a_verdict_for_every_input(
 ) -> None:
     np.savez(tmp_path / "new.npz", images=np.random.default_rng(1).random((4, 8, 8)).astype(np.float32))
     table = tmp_path / "scores.csv"
-    given = ["score", runs[0], str(tmp_path / "new.npz"), "--to", str(table), "--accept", "0.9"]
+    given = ["score", runs[0], str(tmp_path / "new.npz"), "--to", str(table), "--accept", "0.5"]
     assert run(*given) == 0
     out, err = capsys.readouterr()
     assert err == "" and "of 4 accepted" in out and str(table) in out
@@ -332,6 +338,8 @@ def test_score_writes_a_verdict_for_every_input(
     assert run(*given, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["score"] == "msp"
+    known = np.load(Path(runs[0]) / "scores.npz")["validation/msp"]
+    assert document["threshold"] == pytest.approx(np.median(known), abs=0.02), "half of the validation rows"
     for row, one in zip(rows, document["inputs"], strict=True):
         name, label, score, verdict = row.split(",")
         assert (one["input"], one["class"], one["score"]) == (name, label, float(score))

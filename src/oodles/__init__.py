@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oodles.classifier import Classifier, Normalize, frozen
+    from oodles.comparison import Comparison, compare
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
     from oodles.evaluation import Evaluation, collect, evaluate
     from oodles.methods.cross_entropy import CrossEntropy
@@ -29,6 +30,8 @@ _HOME = {
     "Classifier": "classifier",
     "Normalize": "classifier",
     "frozen": "classifier",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "Batch": "contract",
     "Method": "contract",
     "Now": "contract",
@@ -63,6 +66,7 @@ _HOME = {
 __all__ = [
     "Batch",
     "Classifier",
+    "Comparison",
     "CrossEntropy",
     "CutMix",
     "EnergyBounded",
@@ -84,6 +88,7 @@ __all__ = [
     "Run",
     "TrainingStep",
     "collect",
+    "compare",
     "evaluate",
     "frozen",
     "mean_over_processes",

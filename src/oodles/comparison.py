@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from oodles.cards import card, suggestion
 from oodles.metrics import accuracy, ood_metrics
@@ -43,13 +44,6 @@ METRICS = {
     "fpr95_ood_positive": Metric("FPR95 OOD-positive", "knowns rejected where 95 % of unknowns are caught", False),
 }
 OOD_METRICS = tuple(METRICS)[1:]
-
-# Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, the last one errs on the careful side.
-_T = (
-    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
-    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
-    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class Seeds:
         """Half the width of Student's 95 % interval of the mean; none below three seeds, which say too little."""
         if self.n < 3 or self.std is None:
             return None
-        return _T[min(self.n - 1, len(_T)) - 1] * self.std / math.sqrt(self.n)
+        return float(stdtrit(self.n - 1, 0.975)) * self.std / math.sqrt(self.n)
 
     def __str__(self) -> str:
         return _percent(self.mean, self.std)

@@ -111,11 +111,8 @@ class Now:
 
 Terms = Mapping[str, Tensor]
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _eager(function: Function) -> Function:
-    """Kept out of compiled graphs."""
-    return cast(Function, torch.compiler.disable(function))
+_eager = cast(Callable[[Function], Function], torch.compiler.disable)
+"""Keeps a function out of compiled graphs."""
 
 
 class Method(nn.Module):
