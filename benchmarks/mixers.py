@@ -36,7 +36,9 @@ def mixers(kind: str, x: torch.Tensor, y: torch.Tensor) -> Functions:
 
     functions: Functions = {"oodles": lambda: ours(False), "oodles per sample": lambda: ours(True)}
     if timm := installed("timm.data.mixup"):
-        alphas = {"mixup_alpha": 1.0, "cutmix_alpha": 0.0} if kind == "mixup" else {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
+        alphas = (
+            {"mixup_alpha": 1.0, "cutmix_alpha": 0.0} if kind == "mixup" else {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
+        )
         for mode in ("batch", "pair", "elem"):
             peer = timm.Mixup(**alphas, mode=mode, num_classes=10, label_smoothing=0.0)
             # timm writes into its argument; what that does to x costs nothing here
@@ -58,7 +60,9 @@ def losses() -> Functions:
     oe, bounded = OutlierExposureLoss(), EnergyBounded()
     functions: Functions = {
         "oodles OE": lambda: oe(logits_in, y, logits_out).backward(),
-        "oodles energy": lambda: (torch.nn.functional.cross_entropy(logits_in, y) + bounded(logits_in, logits_out)).backward(),
+        "oodles energy": lambda: (
+            torch.nn.functional.cross_entropy(logits_in, y) + bounded(logits_in, logits_out)
+        ).backward(),
     }
     if peers := installed("pytorch_ood.loss"):
         labels = torch.cat([y, torch.full((256,), -1)])

@@ -23,7 +23,10 @@ def speed() -> str:
     steps, imports = recorded("steps.json"), recorded("import_time.json")
     lines = ["| method | a step, over a plain step with as many rows |", "|---|---|"]
     lines += [f"| `{name}` | {row['ratio']:.2f} |" for name, row in steps["steps"].items()]
-    lines += ["", f"`import oodles` adds {imports['import_ms']:.0f} ms to torch's, every public name {imports['every_name_ms']:.0f} ms."]
+    lines += [
+        "",
+        f"`import oodles` adds {imports['import_ms']:.0f} ms to torch's, every public name {imports['every_name_ms']:.0f} ms.",
+    ]
     return "\n".join([*lines, "", f"torch {steps['torch']}, {steps['device']}, one thread; medians of one run."])
 
 
@@ -34,7 +37,9 @@ def written(text: str) -> str:
     for name, make in BLOCKS.items():
         start, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
         block = f"{start}\n{make()}\n{end}"
-        text, found = re.subn(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, block=block: block, text, flags=re.DOTALL)
+        text, found = re.subn(
+            f"{re.escape(start)}.*?{re.escape(end)}", lambda _, block=block: block, text, flags=re.DOTALL
+        )
         if found != 1:
             raise SystemExit(f"README.md must hold one block {name!r}, got {found}.")
     return text

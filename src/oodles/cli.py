@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"oodles: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("oodles: stopped; the same command goes on from here.", file=sys.stderr)
+        print("oodles: stopped; the same train or demo command goes on from here.", file=sys.stderr)
         return 130
 
 

@@ -48,7 +48,7 @@ def cutmix_data(
     check_number("alpha", alpha, low=0)
     check_floating("x", x)
     if x.ndim < 4:
-        raise ValueError(f"CutMix needs images of shape (N, C, H, W), got {tuple(x.shape)}: use Mixup for other inputs.")
+        raise ValueError(f"CutMix needs images of shape (N, C, H, W), got {tuple(x.shape)}: use Mixup otherwise.")
     check_same_length(x=x, y=y)
     if not y.is_floating_point() and y.ndim > 1:
         raise ValueError(f"CutMix needs one label per image, got targets of shape {tuple(y.shape)}.")

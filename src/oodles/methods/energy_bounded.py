@@ -64,9 +64,7 @@ class EnergyBounded(Method):
     reads = ("id", "outliers")
     terms = ("energy_bounded",)
 
-    def __init__(
-        self, *, weight: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, power: int = 2
-    ):
+    def __init__(self, *, weight: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, power: int = 2):
         super().__init__()
         check_number("weight", weight, low=0)
         check_number("margin_in", margin_in)

@@ -53,9 +53,7 @@ class LogitNorm(Method):
         check_number("temperature", temperature, above=0)
         self.temperature = temperature
 
-    def forward(
-        self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
         """The mean cross-entropy of the normalised logits."""
         check_logits("logits", logits)
         return cross_entropy(normalized(logits, self.temperature), targets)

@@ -168,7 +168,9 @@ class Mixup(Method):
 def mixed_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
     """A part's rows mixed with one another, with probabilities as targets."""
     if isinstance(part.inputs, dict) or part.targets is None:
-        raise TypeError("Mixing needs one floating-point tensor of inputs with targets, got a dictionary or no targets.")
+        raise TypeError(
+            "Mixing needs one floating-point tensor of inputs, and targets: got a dictionary, or no targets."
+        )
     mixed_x, y_a, y_b, lam = mixer(part.inputs, part.targets, generator=now.generator)
     if mixed_x is part.inputs:
         return part
