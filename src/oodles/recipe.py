@@ -41,12 +41,12 @@ class Recipe:
 
     methods: Methods = ()
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.1
+    learning_rate: float = 0.02
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
-    epochs: int = 30
+    epochs: int = 60
     batch_size: int = 64
     outlier_batch_size: int = 64
     seed: int = 0

@@ -224,6 +224,8 @@ def _fit(
         sampler=range(position, len(batches)),
         collate_fn=as_batch,
         num_workers=workers,
+        # forked workers notice that their parent has gone, those of a fork server outlive it
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         pin_memory=accelerator.device.type == "cuda",
     )
     saved = time.monotonic()

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from oodles.recipe import Recipe
-from oodles.run_folder import Run, open_run
+from oodles.run_folder import Run
 from oodles.training import train
 from tests.training.small import small_suite
 
@@ -58,26 +58,25 @@ def _position(folder: Path) -> int:
         return 0
 
 
-def _moment(folder: Path) -> str:
-    """What a kill interrupted, as the folder shows it."""
-    position = _position(folder)
-    if (folder / "weights.safetensors").exists():
-        return "during evaluation"
-    if (folder / ".state.safetensors.unfinished").exists():
-        return f"while state was being written, after step {position}"
-    epoch, place = divmod(position, STEPS_PER_EPOCH)
-    return f"in the middle of epoch {epoch}, to go on from step {place}" if place else f"near the start of epoch {epoch}"
+def _written(file: Path) -> int:
+    """When a file was last written to; 0 where there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
     undisturbed = _train(tmp_path / "undisturbed", workers=0, save_every=1e9)
     folder = tmp_path / "killed"
+    unfinished, weights = folder / ".state.safetensors.unfinished", folder / "weights.safetensors"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["oodles.training", "oodles.run_evaluation", __name__])
     draw = random.Random(0)
     kills: list[str] = []
 
-    def kill_when(moment: Callable[[], bool], delay: float) -> None:
+    def kill_when(moment: Callable[[], bool], delay: float = 0.0) -> None:
+        before = _written(unfinished)
         process = context.Process(target=_live, args=(folder, draw.choice([0.0, 0.0, 0.03])))
         process.start()
         while not moment():
@@ -87,35 +86,40 @@ def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
         process.kill()
         process.join()
         process.close()
-        kills.append(_moment(folder))
+        position = _position(folder)
+        if weights.exists():
+            kills.append("during evaluation")
+        elif _written(unfinished) not in (0, before):
+            kills.append(f"while state was being written, to go on from step {position}")
+        else:
+            middle = "in the middle" if position % STEPS_PER_EPOCH else "at the start"
+            kills.append(f"{middle} of epoch {position // STEPS_PER_EPOCH}, to go on from step {position}")
 
-    def after_some_steps() -> Callable[[], bool]:
-        goal = _position(folder) + draw.randint(1, 6)
-        return lambda: _position(folder) >= goal
+    def after(steps: int, seconds: float = 1e9) -> Callable[[], bool]:
+        goal, end = _position(folder) + steps, time.monotonic() + seconds
+        return lambda: _position(folder) >= goal or time.monotonic() >= end
 
-    unfinished, weights = folder / ".state.safetensors.unfinished", folder / "weights.safetensors"
+    def writing() -> Callable[[], bool]:
+        before = _written(unfinished)
+        return lambda: _written(unfinished) not in (0, before)
+
     for _ in range(4):
-        kill_when(after_some_steps(), delay=draw.uniform(0, 0.03))
-        begun = time.monotonic()
-        wait = draw.uniform(0, 0.3)
-        kill_when(lambda: time.monotonic() - begun > wait or _position(folder) > 100, delay=0)
-        for _ in range(20):  # until the file was still there when the kill came
-            unfinished.unlink(missing_ok=True)
-            kill_when(unfinished.exists, delay=draw.uniform(0, 0.005))
-            if kills[-1].startswith("while"):
-                break
-    kill_when(weights.exists, delay=0)
-    kill_when(weights.exists, delay=draw.uniform(0, 0.1))
+        kill_when(after(draw.randint(1, 15)), delay=draw.uniform(0, 0.03))
+        kill_when(after(15, seconds=draw.uniform(0, 0.6)))
+        kill_when(writing(), delay=draw.uniform(0, 0.01))
+    while not any(kill.startswith("while state") for kill in kills):  # the renaming was quicker than the kill
+        kill_when(writing())
+    kill_when(weights.exists)
+    kill_when(weights.exists, delay=draw.uniform(0, 0.05))
+
     print(f"killed {len(kills)} times:", *kills, sep="\n  ")
     assert len(kills) >= 10
     for expected in ("in the middle", "while state", "during evaluation"):
         assert any(kill.startswith(expected) for kill in kills), f"no kill {expected}: {kills}"
-    assert open_run(folder).status == "unfinished"
 
     survivor = _train(folder, workers=2, save_every=1e9)
     assert survivor.status == undisturbed.status == "finished"
-    for name in ("weights.safetensors",):
-        assert (folder / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert weights.read_bytes() == (tmp_path / "undisturbed" / "weights.safetensors").read_bytes()
     assert [line["terms"] for line in survivor.log] == [line["terms"] for line in undisturbed.log]
     for key, values in undisturbed.scores.items():
         np.testing.assert_array_equal(survivor.scores[key], values, err_msg=key)

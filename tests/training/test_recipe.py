@@ -1,0 +1,90 @@
+"""Recipes: what they accept, and that TOML and dictionaries say the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from oodles.cards import cards
+from oodles.recipe import Recipe, recipes
+
+
+def test_a_recipe_survives_toml(tmp_path: Path) -> None:
+    recipe = Recipe(
+        methods=(("outlier-exposure", {"weight": 1}), ("mixup", {"per_sample": True})),
+        optimizer="adamw",
+        learning_rate=1e-5,
+        nesterov=False,
+        schedule="constant",
+        seed=7,
+        weights='a "quoted" näme.safetensors',
+        suggest=True,
+    )
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml(), encoding="utf-8")
+    assert Recipe.load(path) == recipe
+    assert Recipe.from_dict(recipe.as_dict()) == recipe
+    assert recipe.label == "outlier-exposure + mixup"
+    assert recipe.methods == (("outlier-exposure", {"weight": 1.0}), ("mixup", {"alpha": 1.0, "per_sample": True}))
+
+
+def test_no_method_is_plain_cross_entropy() -> None:
+    assert Recipe() == Recipe(methods=(("cross-entropy", {"label_smoothing": 0.0}),))
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_recipes_of_the_package_load_and_are_complete_in_toml(name: str, tmp_path: Path) -> None:
+    recipe = Recipe.load(name)
+    assert recipe.weights is None or recipe.weights in recipes()
+    (tmp_path / "again.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert Recipe.load(tmp_path / "again.toml") == recipe
+
+
+def test_published_fine_tuning_starts_from_plain_training() -> None:
+    for name in ("outlier-exposure", "energy-bounded"):
+        assert Recipe.load(name).weights == "cross-entropy"
+    assert Recipe.load("energy-bounded").suggest
+
+
+def test_no_hyper_parameter_is_called_name() -> None:
+    assert not [card.name for card in cards() if any(parameter.name == "name" for parameter in card.parameters)]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epoch = 3", "A recipe has no 'epoch': did you mean 'epochs'?"),
+        ("epochs = 0", "epochs must be finite and at least 1, got 0."),
+        ("epochs = 2.5", "epochs must be a whole number, got 2.5."),
+        ("learning_rate = 0", "learning_rate must be finite and above 0, got 0.0."),
+        ("learning_rate = nan", "learning_rate must be finite and above 0, got nan."),
+        ("weight_decay = -1", "weight_decay must be finite and at least 0, got -1.0."),
+        ("nesterov = 1", "nesterov must be true or false, got 1."),
+        ("batch_size = true", "batch_size must be a whole number, got True."),
+        ('optimizer = "adam"', "optimizer must be one of sgd, adamw, got 'adam'."),
+        ("suggest = true", "suggest measures settings on trained weights"),
+        ("methods = 3", "must be [[methods]] tables, each with a name."),
+        ("[[methods]]\nalpha = 1", "must be [[methods]] tables, each with a name."),
+        ('[[methods]]\nname = "mixupp"', "There is no method 'mixupp': did you mean 'mixup'?"),
+        ('[[methods]]\nname = "mixup"\nalfa = 1', "mixup has no 'alfa': did you mean 'alpha'?"),
+        ("epochs = ", "is no recipe: Invalid value"),
+    ],
+)
+def test_mistakes_get_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError) as caught:
+        Recipe.load(path)
+    assert str(path) in str(caught.value)
+    assert sentence in str(caught.value)
+
+
+def test_unknown_recipes_get_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="There is no recipe 'mixip': did you mean 'mixup'"):
+        Recipe.load("mixip")
+    with pytest.raises(FileNotFoundError, match="There is no recipe at .*none.toml"):
+        Recipe.load(tmp_path / "none.toml")
+
+
+def test_changing_one_field_keeps_the_others() -> None:
+    assert replace(Recipe.load("mixup"), seed=3).methods == Recipe.load("mixup").methods
