@@ -77,7 +77,7 @@ if __name__ == "__main__":
     tables = {}
     for kind in ("mixup", "cutmix"):
         x, y = torch.rand(256, 3, 32, 32), torch.arange(256) % 10
-        tables[kind] = ratios(mixers(kind, x, y), "oodles")
+        tables[kind] = ratios(mixers(kind, x, y), "oodles", rounds=20, repeats=20)
         show(f"{kind}, 256 × 3 × 32 × 32, one thread", "oodles", tables[kind])
     tables["losses"] = ratios(losses(), "oodles OE", repeats=20)
     show("losses, forward and backward, 128 + 256 rows of 100 classes", "oodles OE", tables["losses"])

@@ -307,17 +307,18 @@ def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method]) ->
     return Outputs(features, logits)
 
 
-def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor]:
+def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:
     """The mean of ``values`` over all processes, differentiable in each, and how many values there are.
 
     A non-linear function of a batch mean has to go through here: then several processes give the gradients of one.
     The mean of no values is zero.
     """
-    sum_here = values.sum()
-    total = torch.stack([sum_here, torch.full_like(sum_here, values.numel())])
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        total = collectives.all_reduce(total, "sum", list(range(dist.get_world_size())))
-    return total[0] / total[1].clamp(min=1), total[1]
+    total, count = values.sum(), values.numel()
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return total / max(count, 1), count
+    both = torch.stack([total, torch.full_like(total, count)])
+    both = collectives.all_reduce(both, "sum", list(range(dist.get_world_size())))
+    return both[0] / both[1].clamp(min=1), both[1]
 
 
 def _check_composition(methods: Sequence[Method]) -> None:

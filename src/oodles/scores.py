@@ -37,7 +37,8 @@ def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Flo
     """The energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
     check_logits("logits", logits)
     check_number("temperature", temperature, above=0)
-    return -temperature * (at_least_float32(logits) / temperature).logsumexp(1)
+    logits = at_least_float32(logits)
+    return -logits.logsumexp(1) if temperature == 1 else -temperature * (logits / temperature).logsumexp(1)
 
 
 def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:

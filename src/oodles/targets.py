@@ -1,5 +1,6 @@
 """Targets are distributions over classes, class ids the one-hot case; one cross-entropy serves every method."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -15,7 +16,12 @@ def as_probabilities(
     check_targets(name, targets, num_classes)
     if targets.is_floating_point():
         return targets
-    return F.one_hot(targets.long(), num_classes).movedim(-1, 1).float()
+    return _one_hot(targets, num_classes)
+
+
+def _one_hot(ids: Shaped[Tensor, " n *space"], num_classes: int) -> Float[Tensor, "n c *space"]:
+    shape = (len(ids), num_classes, *ids.shape[1:])
+    return torch.zeros(shape, device=ids.device).scatter_(1, ids.long().unsqueeze(1), 1.0)
 
 
 def soft_targets(

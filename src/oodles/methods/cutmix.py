@@ -1,5 +1,6 @@
 """CutMix: paste a box of another image, and mix the labels by area."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Generator, Tensor
@@ -27,10 +28,10 @@ def cutmix_box(
     Source: Yun et al., ICCV 2019, equation 2. The authors' code floors the box's side and half-side instead, which
     makes boxes on small images too small.
     """
-    half = (1 - lam).clamp(min=0).sqrt() / 2
-    size = torch.tensor([[height], [width]], dtype=torch.float64)
-    low, high = ((edge.clamp(0, 1) * size).round().long() for edge in (centre - half, centre + half))
-    return torch.stack([low[0], high[0], low[1], high[1]])
+    half = np.sqrt((1 - lam.numpy()).clip(min=0)) / 2  # NumPy: a handful of numbers
+    size = np.array([[height], [width]])
+    edges = np.stack([centre.numpy() - half, centre.numpy() + half], axis=1).clip(0, 1) * size[:, None]
+    return torch.from_numpy(np.rint(edges).astype(np.int64).reshape(4, -1))
 
 
 def cutmix_data(
@@ -59,24 +60,29 @@ def cutmix_data(
     count = len(x) if per_sample else 1
     lam = draw_beta(alpha, count, generator)
     box = cutmix_box(lam, torch.rand(2, count, dtype=torch.float64, generator=generator), height, width)
+    share: Tensor | float
     if per_sample:
         area = (box[1] - box[0]) * (box[3] - box[2])
-        exact = (1 - area / (height * width)).float().to(x.device, non_blocking=True)
-        inside = _inside(box.to(x.device, non_blocking=True), x)
-        return torch.where(inside, x.index_select(0, permutation), x), y, y[permutation], exact
-    top, bottom, left, right = box.flatten().tolist()
-    mixed = x.clone()
-    mixed[..., top:bottom, left:right] = x[..., top:bottom, left:right].index_select(0, permutation)
-    return mixed, y, y[permutation], 1 - (bottom - top) * (right - left) / (height * width)
+        share = (1 - area.double() / (height * width)).float().to(x.device, non_blocking=True)
+        outside = _outside(box.to(x.device, non_blocking=True), x)
+    else:
+        top, bottom, left, right = box.flatten().tolist()
+        share = 1 - (bottom - top) * (right - left) / (height * width)
+        outside = x.new_ones(height, width)
+        outside[top:bottom, left:right] = 0
+    mixed = x.index_select(0, permutation).lerp_(x, outside)  # a weight of 0 or 1 copies exactly
+    return mixed, y, y[permutation], share
 
 
-def _inside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:
-    """Which pixels lie in each row's box, in a shape that broadcasts over channels."""
+def _outside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:
+    """0 for the pixels in each row's box and 1 for the others, in a shape that broadcasts over channels."""
     rows, columns = (torch.arange(size, device=x.device) for size in x.shape[-2:])
     top, bottom, left, right = (edge[:, None] for edge in box)
-    inside: Tensor = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
-    shape = (len(x), *[1] * (x.ndim - 3), *x.shape[-2:])
-    return inside.reshape(shape)
+    across = ((rows >= top) & (rows < bottom)).to(x.dtype)
+    along = ((columns >= left) & (columns < right)).to(x.dtype)
+    outside: Tensor = 1 - across[:, :, None] * along[:, None, :]
+    shape = (box.shape[1], *[1] * (x.ndim - 3), *x.shape[-2:])
+    return outside.reshape(shape)
 
 
 class CutMix(Method):
