@@ -11,6 +11,7 @@ import pytest
 
 from oodles.comparison import METRICS, OOD_METRICS, Comparison, Figure, Seeds, Table, compare, own_score
 from oodles.metrics import ood_metrics
+from oodles.recipe import Recipe
 from tests.synthetic_runs import SIZES, drawn, write_run
 
 
@@ -237,7 +238,8 @@ def test_fine_tuning_is_remarked(tmp_path: Path) -> None:
     (table,) = compare(folders).tables
     (remark,) = table.remarks
     assert remark.startswith("outlier-exposure: starts from cross-entropy weights")
-    assert "methods" not in remark and "epochs 5 (not 30)" in remark and "learning rate 0.01 (not 0.1)" in remark
+    plain = Recipe()
+    assert f"learning rate 0.01 (not {plain.learning_rate}), epochs 5 (not {plain.epochs}), unlike" in remark
 
 
 def test_each_suite_has_its_table(tmp_path: Path) -> None:

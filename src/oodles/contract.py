@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import FunctionType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -110,9 +110,6 @@ class Now:
 
 
 Terms = Mapping[str, Tensor]
-Function = TypeVar("Function", bound=Callable[..., Any])
-_eager = cast(Callable[[Function], Function], torch.compiler.disable)
-"""Keeps a function out of compiled graphs."""
 
 
 class Method(nn.Module):
@@ -189,6 +186,9 @@ class TrainingStep(nn.Module):
         ['cross_entropy', 'outlier_exposure']
     """
 
+    _prepare: ClassVar[Any]
+    """The eager half, kept out of compiled graphs from the first step on."""
+
     def __init__(self, classifier: Classifier, *methods: Method, seed: int = 0):
         super().__init__()
         if not isinstance(classifier, Classifier):
@@ -206,6 +206,9 @@ class TrainingStep(nn.Module):
         self.epoch, self.epochs = 0, 1
         self._checked = False
         self._losses: Callable[[TrainingStep, Batch], dict[str, Tensor]] = _losses
+        if TrainingStep._prepare is _prepare:
+            disable: Any = torch.compiler.disable  # only now: on import it would bring all of the compiler along
+            TrainingStep._prepare = staticmethod(disable(_prepare))
 
     def forward(self, batch: Any, outliers: Any = None) -> dict[str, Tensor]:
         """The named terms for one batch.
@@ -220,16 +223,10 @@ class TrainingStep(nn.Module):
         """
         return self.losses(self.prepare(batch, outliers))
 
-    @_eager
     def prepare(self, batch: Any, outliers: Any = None) -> Batch:
         """The eager half: checks, and what the methods change in the batch; random numbers are drawn here only."""
-        whole = self._as_batch(batch, outliers)
-        now = Now(self, generator_for(self.seed, self.steps, _rank()))
-        for method in self._active():
-            whole = method.change_batch(whole, now)
-        self.steps += 1
-        self._checked = True
-        return whole
+        prepared: Batch = self._prepare(self, batch, outliers)
+        return prepared
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The traced half: one forward pass over the parts that are read, and the terms; no host sync, no draws."""
@@ -272,6 +269,19 @@ class TrainingStep(nn.Module):
             if "outliers" in method.needs and "outliers" not in whole:
                 raise ValueError(f"{method.name} needs outliers, got none: call step(batch, outliers=inputs).")
         return whole
+
+
+def _prepare(step: TrainingStep, batch: Any, outliers: Any) -> Batch:
+    whole = step._as_batch(batch, outliers)
+    now = Now(step, generator_for(step.seed, step.steps, _rank()))
+    for method in step._active():
+        whole = method.change_batch(whole, now)
+    step.steps += 1
+    step._checked = True
+    return whole
+
+
+TrainingStep._prepare = staticmethod(_prepare)
 
 
 def _losses(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:

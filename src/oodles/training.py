@@ -61,6 +61,8 @@ from oodles.saved_state import load_state, load_weights, save_state, save_weight
 
 LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
+LARGEST_LOGIT = 1e30
+"""Beyond it, rows unlike the training rows might overflow, and scores would be no numbers."""
 
 
 def train(
@@ -257,7 +259,7 @@ def _fit(
             if epoch_ends:
                 measured = _validation_accuracy(accelerator, step.classifier, suite)
                 if math.isnan(measured):
-                    return f"the logits of validation rows were not finite after epoch {step.epoch + 1}{_ADVICE}"
+                    return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} after epoch {step.epoch + 1}{_ADVICE}"
                 entry = {
                     "epoch": step.epoch,
                     "step": position // accumulate,
@@ -299,11 +301,11 @@ def _moved(rows: Rows | None, device: torch.device) -> Rows | None:
 
 
 def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite: Suite) -> float:
-    """NaN where logits are not finite. The first process measures, and all get to know."""
+    """NaN where logits have grown beyond use. The first process measures, and all get to know."""
     measured = 0.0
     if accelerator.is_main_process:
         logits = collect(classifier, suite.validation.loader()).logits
-        measured = accuracy(logits, suite.validation.labels) if bool(logits.isfinite().all()) else math.nan
+        measured = accuracy(logits, suite.validation.labels) if bool((logits.abs() < LARGEST_LOGIT).all()) else math.nan
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
 
@@ -331,6 +333,8 @@ def _accelerator(
     device: str, mixed_precision: str, accumulate: int, tracker: str | None, folder: Path
 ) -> Iterator[Accelerator]:
     """Accelerate keeps its state per process: a caller's own comes back afterwards."""
+    if accumulate < 1:
+        raise ValueError(f"accumulate must be at least 1, got {accumulate}.")
     gpu = torch.cuda.is_available() and device != "cpu"
     if device == "cuda" and not gpu:
         raise ValueError("device must be one that torch can use, got 'cuda', and torch sees no GPU: say 'cpu'.")
