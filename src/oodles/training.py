@@ -1,5 +1,6 @@
 """Training from a recipe into a run folder: on one device or several, and resumable at any step."""
 
+import atexit
 import math
 import sys
 import time
@@ -259,7 +260,8 @@ def _fit(
             if epoch_ends:
                 measured = _validation_accuracy(accelerator, step.classifier, suite)
                 if math.isnan(measured):
-                    return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} after epoch {step.epoch + 1}{_ADVICE}"
+                    where = f"after epoch {step.epoch + 1}"
+                    return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} {where}{_ADVICE}"
                 entry = {
                     "epoch": step.epoch,
                     "step": position // accumulate,
@@ -355,16 +357,21 @@ def _accelerator(
             log_with=tracker,
             project_dir=str(folder),
         )
+        if ours and dist.is_initialized():
+            atexit.register(_leave_process_group)  # not earlier: a second group in one process may hang
         accelerator.init_trackers("oodles")
         yield accelerator
         for each in accelerator.trackers:
             each.finish()
     finally:
-        if ours and dist.is_initialized():
-            dist.destroy_process_group()
         for state, content in zip(shared, before, strict=True):
             state.clear()
             state.update(content)
+
+
+def _leave_process_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

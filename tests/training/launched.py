@@ -10,7 +10,12 @@ from oodles.training import train
 from tests.training.small import small_suite
 
 RECIPE = Recipe(
-    methods=(("energy-gap", {}),), learning_rate=0.05, epochs=3, batch_size=20, outlier_batch_size=10, weights="mixup"
+    methods=(("energy-gap", {}),),
+    learning_rate=0.05,
+    epochs=3,
+    batch_size=20,
+    outlier_batch_size=10,
+    weights="cross-entropy",
 )
 
 

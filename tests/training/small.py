@@ -5,19 +5,21 @@ from torch import nn
 
 from oodles.data import Augment, ImageSet, Suite
 
+NONE = Augment()
+
 
 def small_suite(rows: int = 120, classes: int = 3) -> Suite:
     """Images whose brightest rows tell the class; outliers are noise."""
     random = np.random.default_rng(0)
 
-    def known(count: int, augment: Augment = Augment()) -> ImageSet:
+    def known(count: int, augment: Augment = NONE) -> ImageSet:
         labels = np.arange(count) % classes
         images = random.random((count, 1, 8, 8), dtype=np.float32) / 2
         for row, label in enumerate(labels):
             images[row, 0, 3 * label : 3 * label + 2] += 0.5
         return ImageSet(images, labels.astype(np.int64), augment)
 
-    def unknown(count: int, augment: Augment = Augment()) -> ImageSet:
+    def unknown(count: int, augment: Augment = NONE) -> ImageSet:
         return ImageSet(random.random((count, 1, 8, 8), dtype=np.float32), np.full(count, -1), augment)
 
     augment = Augment(shift=1, flip=True)

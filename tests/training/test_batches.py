@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from oodles.batches import Batches
-from oodles.data import Augment, ImageSet, Suite
+from oodles.data import ImageSet, Suite
 from oodles.recipe import Recipe
 from tests.training.small import small_suite
 
 
-def _numbered(rows: int, augment: Augment = Augment()) -> ImageSet:
+def _numbered(rows: int) -> ImageSet:
     """Images that show their row's number."""
     images = np.tile(np.arange(rows, dtype=np.float32)[:, None, None, None] / 1000, (1, 1, 8, 8))
-    return ImageSet(images, np.zeros(rows, dtype=np.int64), augment)
+    return ImageSet(images, np.zeros(rows, dtype=np.int64))
 
 
 def _batches(process: int = 0, processes: int = 1, accumulate: int = 1, **settings: int) -> Batches:

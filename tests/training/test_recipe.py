@@ -82,7 +82,7 @@ def test_mistakes_get_a_sentence(text: str, sentence: str, tmp_path: Path) -> No
 def test_unknown_recipes_get_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no recipe 'mixip': did you mean 'mixup'"):
         Recipe.load("mixip")
-    with pytest.raises(FileNotFoundError, match="There is no recipe at .*none.toml"):
+    with pytest.raises(FileNotFoundError, match=r"There is no recipe at .*none\.toml"):
         Recipe.load(tmp_path / "none.toml")
 
 

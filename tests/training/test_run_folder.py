@@ -62,7 +62,9 @@ def test_folders_that_are_no_runs_get_a_sentence(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
-def _trained(optimizer_class: type[torch.optim.Optimizer], **settings: float) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _trained(
+    optimizer_class: type[torch.optim.Optimizer], **settings: float
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     optimizer = optimizer_class(module.parameters(), lr=0.1, **settings)  # type: ignore[call-arg]
@@ -74,7 +76,9 @@ def _trained(optimizer_class: type[torch.optim.Optimizer], **settings: float) ->
 
 
 @pytest.mark.parametrize("kind", [(torch.optim.SGD, {"momentum": 0.9}), (torch.optim.SGD, {}), (torch.optim.AdamW, {})])
-def test_saved_state_comes_back_exactly(kind: tuple[type[torch.optim.Optimizer], dict[str, float]], tmp_path: Path) -> None:
+def test_saved_state_comes_back_exactly(
+    kind: tuple[type[torch.optim.Optimizer], dict[str, float]], tmp_path: Path
+) -> None:
     module, optimizer = _trained(kind[0], **kind[1])
     save_state(tmp_path / "state", module, optimizer, {"position": 3, "sums": {"a": 0.1}})
     other = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
@@ -101,7 +105,7 @@ def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_get_a_sentence(tmp_path: Path) -> None:
     save_weights(nn.Linear(2, 2), tmp_path / "w")
-    with pytest.raises(ValueError, match="w does not fit this network: .*size mismatch"):
+    with pytest.raises(ValueError, match=r"w does not fit this network: .*size mismatch"):
         load_weights(nn.Linear(3, 2), tmp_path / "w")
 
 

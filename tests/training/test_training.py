@@ -261,7 +261,11 @@ def test_mistakes_get_a_sentence_and_leave_no_run(tmp_path: Path) -> None:
         (ValueError, "needs a GPU", lambda: _train(PLAIN, tmp_path / "a", device="cpu", mixed_precision="fp16")),
         (ValueError, r"pip install 'oodles\[nonesuch\]'", lambda: _train(PLAIN, tmp_path / "a", tracker="nonesuch")),
         (ValueError, "A step takes 200 training rows", lambda: _train(PLAIN, tmp_path / "a", accumulate=10)),
-        (ValueError, "mixup is given twice", lambda: _train(replace(PLAIN, methods=(("mixup", {}),) * 2), tmp_path / "a")),
+        (
+            ValueError,
+            "mixup is given twice",
+            lambda: _train(replace(PLAIN, methods=(("mixup", {}),) * 2), tmp_path / "a"),
+        ),
         (FileNotFoundError, "There are no weights at none", lambda: _train(PLAIN, tmp_path / "a", weights="none")),
         (ValueError, "There is no recipe 'mixip'", lambda: _train("mixip", tmp_path / "a")),
     ]
