@@ -14,6 +14,17 @@ from oodles.comparison import Figure, Seeds, own_score
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
+DIGITS = """
+`make demo`, in per cent: mean ± standard deviation over {seeds} seeds. Below it the difference to plain cross-entropy
+under the same score, paired by seed, and on how many seeds the method is better; ▲ and ▼ mark differences whose 95 %
+interval (Student's t) leaves out zero, with no correction for looking at many. The photograph is of the same kind as the
+auxiliary outliers. {train} training and {test} test images at seed 0, {epochs} epochs; {tuned} are fine-tuned from
+cross-entropy for {more} more. {diverged} diverged. torch {torch}, {device}.
+
+Images so few and so small show that the machinery works; they say little about larger ones. How hard the suite is (its
+share of training rows) was set so that plain cross-entropy leaves headroom on near-OOD, over seeds that include these;
+training settings were chosen on its validation accuracy alone."""
+
 
 def recorded(name: str) -> dict:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
@@ -73,27 +84,19 @@ def digits() -> str:
                 figure = Figure(label, score, ood_set, metric, value, plain, score, difference)
                 cells.append(f"{value}<br>{figure.against_plain}" if difference else str(value))
             table.append(f"| {label} | {score} | {' | '.join(cells)} |")
-    about, first = finished[0]["environment"], finished[0]
-    tuned = sorted({row["label"] for row in finished if row["initial_weights"] != "random"})
-    diverged = len(rows) - len(finished)
-    return "\n".join(
-        [
-            *table,
-            "",
-            f"`make demo`, per cent: mean ± standard deviation over {len({row['seed'] for row in finished})} seeds. "
-            "Below it the difference to plain cross-entropy under the same score, paired by seed, and on how many seeds the "
-            "method is better; ▲ and ▼ mark differences whose 95 % interval (Student's t) leaves out zero, with no correction "
-            "for looking at many. The photograph is of the same kind as the auxiliary outliers. "
-            f"{first['sizes']['train']} training and {first['sizes']['test']} test images at seed 0, "
-            f"{first['recipe']['epochs']} epochs; {' and '.join(tuned)} are fine-tuned from cross-entropy for "
-            f"{next(row for row in finished if row['label'] in tuned)['recipe']['epochs']} more. "
-            f"{diverged} of {len(rows)} runs diverged. torch {about['torch']}, {about['device']}.",
-            "",
-            "Images so few and so small show that the machinery works; they say little about larger ones. How hard the "
-            "suite is (its share of training rows) was set so that plain cross-entropy leaves headroom on near-OOD, over "
-            "seeds that include these; training settings were chosen on its validation accuracy alone.",
-        ]
+    tuned = [row for row in finished if row["initial_weights"] != "random"]
+    about = DIGITS.format(
+        seeds=len({row["seed"] for row in finished}),
+        train=finished[0]["sizes"]["train"],
+        test=finished[0]["sizes"]["test"],
+        epochs=finished[0]["recipe"]["epochs"],
+        tuned=" and ".join(sorted({row["label"] for row in tuned})),
+        more=tuned[0]["recipe"]["epochs"],
+        diverged=f"{len(rows) - len(finished)} of {len(rows)} runs",
+        torch=finished[0]["environment"]["torch"],
+        device=finished[0]["environment"]["device"],
     )
+    return "\n".join([*table, about])
 
 
 BLOCKS = {"methods": markdown_table, "digits": digits, "speed": speed}
