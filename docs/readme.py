@@ -17,8 +17,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 DIGITS = """
 `make demo`, in per cent: mean ± standard deviation over {seeds} seeds. Below it the difference to plain cross-entropy
 under the same score, paired by seed, and on how many seeds the method is better; ▲ and ▼ mark differences whose 95 %
-interval (Student's t) leaves out zero, with no correction for looking at many. The photograph is of the same kind as the
-auxiliary outliers. {train} training and {test} test images at seed 0, {epochs} epochs; {tuned} are fine-tuned from
+interval (Student's t) leaves out zero, with no correction for looking at many. The photograph is of the same kind as
+the auxiliary outliers. {train} training and {test} test images at seed 0, {epochs} epochs; {tuned} are fine-tuned from
 cross-entropy for {more} more. {diverged} diverged. torch {torch}, {device}.
 
 Images so few and so small show that the machinery works; they say little about larger ones. How hard the suite is (its
