@@ -18,7 +18,7 @@ from tests.training.small import small_suite
 RECIPE = Recipe(
     methods=(("mixup", {"alpha": 0.4}), ("outlier-exposure", {})),
     learning_rate=0.05,
-    epochs=13,
+    epochs=25,  # more steps than twelve lives can take
     batch_size=10,
     outlier_batch_size=7,
 )
@@ -75,9 +75,10 @@ def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
     draw = random.Random(0)
     kills: list[str] = []
 
-    def kill_when(moment: Callable[[], bool], delay: float = 0.0) -> None:
+    def kill_when(moment: Callable[[], bool], delay: float = 0.0, save_every: float | None = None) -> None:
         before = _written(unfinished)
-        process = context.Process(target=_live, args=(folder, draw.choice([0.0, 0.0, 0.03])))
+        pause = draw.choice([0.0, 0.0, 0.03]) if save_every is None else save_every
+        process = context.Process(target=_live, args=(folder, pause))
         process.start()
         while not moment():
             assert process.is_alive(), "the run ended before it could be killed"
@@ -109,8 +110,8 @@ def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
         kill_when(writing(), delay=draw.uniform(0, 0.01))
     while not any(kill.startswith("while state") for kill in kills):  # the renaming was quicker than the kill
         kill_when(writing())
-    kill_when(weights.exists)
-    kill_when(weights.exists, delay=draw.uniform(0, 0.05))
+    kill_when(weights.exists, save_every=1.0)
+    kill_when(weights.exists, delay=draw.uniform(0, 0.05), save_every=1.0)
 
     print(f"killed {len(kills)} times:", *kills, sep="\n  ")
     assert len(kills) >= 10
