@@ -89,7 +89,7 @@ def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
         process.close()
         position = _position(folder)
         if weights.exists():
-            kills.append("during evaluation")
+            kills.append("after the end" if (folder / "result.json").exists() else "during evaluation")
         elif _written(unfinished) not in (0, before):
             kills.append(f"while state was being written, to go on from step {position}")
         else:
