@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from oodles.cards import markdown_table
-from oodles.comparison import Figure, Seeds, own_score
+from oodles.comparison import own_score
+from oodles.figures import Figure, Seeds
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

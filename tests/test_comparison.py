@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oodles.comparison import METRICS, OOD_METRICS, Comparison, Figure, Seeds, Table, compare, own_score
+from oodles.comparison import Comparison, Table, compare, own_score
+from oodles.figures import METRICS, OOD_METRICS, Figure, Seeds
 from oodles.metrics import ood_metrics
 from oodles.recipe import Recipe
 from tests.synthetic_runs import SIZES, drawn, write_run

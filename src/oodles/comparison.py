@@ -7,123 +7,23 @@ difference is marked only where its 95 % interval leaves out zero.
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from oodles.cards import card, suggestion
+from oodles.figures import METRICS, OOD_METRICS, Figure, Seeds
 from oodles.metrics import accuracy, ood_metrics
 from oodles.run_folder import Run, open_run, write_text
 
 PLAIN = "cross-entropy"
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
-
-
-class Metric(NamedTuple):
-    """How a metric is headed and explained."""
-
-    heading: str
-    meaning: str
-    higher_is_better: bool
-
-
-METRICS = {
-    "accuracy": Metric("accuracy", "in-distribution test rows with the right class", True),
-    "auroc": Metric("AUROC", "chance that an unknown scores above a known", True),
-    "aupr_in": Metric("AUPR in", "average precision, in-distribution positive", True),
-    "aupr_out": Metric("AUPR out", "average precision, out-of-distribution positive", True),
-    "fpr95_id_positive": Metric("FPR95 ID-positive", "unknowns accepted where 95 % of knowns are accepted", False),
-    "fpr95_ood_positive": Metric("FPR95 OOD-positive", "knowns rejected where 95 % of unknowns are caught", False),
-}
-OOD_METRICS = tuple(METRICS)[1:]
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """One figure per seed."""
-
-    by_seed: Mapping[int, float]
-
-    @property
-    def n(self) -> int:
-        return len(self.by_seed)
-
-    @property
-    def mean(self) -> float:
-        return math.fsum(self.by_seed.values()) / self.n
-
-    @property
-    def std(self) -> float | None:
-        """The sample standard deviation (n − 1); none for a single seed."""
-        if self.n < 2:
-            return None
-        mean = self.mean
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.by_seed.values()) / (self.n - 1))
-
-    @property
-    def half_interval(self) -> float | None:
-        """Half the width of Student's 95 % interval of the mean; none below three seeds, which say too little."""
-        if self.n < 3 or self.std is None:
-            return None
-        return float(stdtrit(self.n - 1, 0.975)) * self.std / math.sqrt(self.n)
-
-    def __str__(self) -> str:
-        return _percent(self.mean, self.std)
-
-    def minus(self, other: "Seeds") -> "Seeds | None":
-        """The differences over the seeds that both have; none where there is no such seed."""
-        pairs = {seed: value - other.by_seed[seed] for seed, value in self.by_seed.items() if seed in other.by_seed}
-        return Seeds(pairs) if pairs else None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One metric of one method on one set, and plain cross-entropy's beside it."""
-
-    label: str
-    score: str
-    ood_set: str | None
-    metric: str
-    value: Seeds
-    plain: Seeds | None
-    plain_score: str
-    difference: Seeds | None
-
-    @property
-    def sign(self) -> int:
-        """1 where larger differences are better, −1 where smaller ones are."""
-        return 1 if METRICS[self.metric].higher_is_better else -1
-
-    @property
-    def wins(self) -> int:
-        """On how many of the paired seeds the method is better; ties are no wins."""
-        if self.difference is None:
-            return 0
-        return sum(self.sign * value > 0 for value in self.difference.by_seed.values())
-
-    @property
-    def verdict(self) -> str:
-        """``better`` or ``worse`` where the 95 % interval of the paired difference leaves out zero, else empty."""
-        half = None if self.difference is None else self.difference.half_interval
-        if self.difference is None or half is None or abs(self.difference.mean) <= half:
-            return ""
-        return "better" if self.sign * self.difference.mean > 0 else "worse"
-
-    @property
-    def against_plain(self) -> str:
-        """The paired difference in words: ``+1.3 ± 0.6 ▲ 5/5``; empty without one."""
-        if self.difference is None:
-            return ""
-        mark = {"better": "▲ ", "worse": "▼ ", "": ""}[self.verdict]
-        return f"{_percent(self.difference.mean, self.difference.std, '+')} {mark}{self.wins}/{self.difference.n}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -514,11 +414,6 @@ def set_name(ood_set: str) -> str:
     """``near:letters`` as people read it: ``near-OOD letters``."""
     kind, _, name = ood_set.partition(":")
     return f"{kind}-OOD {name}" if name else ood_set
-
-
-def _percent(mean: float, std: float | None, sign: str = "") -> str:
-    deviation = "" if std is None else f" ± {100 * std:.1f}"
-    return f"{100 * mean:{sign}.1f}{deviation}".replace("-", "−")
 
 
 def _table_dict(table: Table) -> dict[str, Any]:

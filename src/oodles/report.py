@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from oodles.cards import card
-from oodles.comparison import METRICS, OOD_METRICS, Comparison, Figure, Group, Table, set_name
+from oodles.comparison import Comparison, Group, Table, set_name
+from oodles.figures import METRICS, OOD_METRICS, Figure
 
 HOW_TO_READ = (
     "Per cent, mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the same "
