@@ -200,7 +200,13 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"{folder} is in use by another process: wait for it, or choose another folder.") from None
-        yield
+        try:
+            yield
+        except Exception:
+            if [each.name for each in folder.iterdir()] == [".lock"]:  # refused before anything was written
+                (folder / ".lock").unlink()
+                folder.rmdir()
+            raise
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

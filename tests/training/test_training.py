@@ -291,3 +291,10 @@ def test_nothing_in_a_run_is_beyond_json(run: Run) -> None:
     for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
         values = json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
         assert math.isfinite(values["seconds"])
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    clash = replace(PLAIN, methods=(("mixup", {}), ("cutmix", {})))
+    with pytest.raises(ValueError, match="mixup and cutmix both replace"):
+        _train(clash, tmp_path / "clash")
+    assert not (tmp_path / "clash").exists()
