@@ -250,3 +250,11 @@ def test_wrong_normalisations_are_refused(mean: list[float], std: list[float]) -
     with pytest.raises(ValueError, match="mean and std must be") as refusal:
         Normalize(mean, std)
     assert is_one_sentence(str(refusal.value))
+
+
+def test_dropout_after_the_head_is_refused_and_handed_back() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Dropout(0.5))
+    layer = model[1]
+    with pytest.raises(ValueError, match="'1' must be the last one, but dropout '2' follows"):
+        Classifier.split(model, "1", example=torch.rand(2, 1, 4, 4))
+    assert model[1] is layer

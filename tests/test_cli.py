@@ -72,7 +72,10 @@ def test_is_a_module_and_a_script() -> None:
         (["train", "mixup", "+"], "A method must stand on either side of '+'"),
         (["train", "--seed", "1", "+", "mixup"], "A method must stand on either side of '+'"),
         (["train"], "Say what to train with, a method or --recipe FILE"),
-        (["train", "mixup", "--recipe", "x.toml"], "Say what to train with, a method or --recipe FILE"),
+        (
+            ["train", "mixup", "--recipe", "x.toml"],
+            "Methods come from the command line or from --recipe",
+        ),
         (["train", "mixup", "--alpha", "-1"], "alpha must be a finite number >= 0, got -1.0"),
         (["train", "mixup", "--alpha", "x"], "could not convert string to float: 'x'"),
         (["train", "mixup", "--seed", "x"], "Error parsing --seed"),

@@ -242,3 +242,9 @@ def test_other_kinds_get_a_sentence() -> None:
         collect(CLASSIFIER, ["rows"])
     with pytest.raises(ValueError, match=r"logits must have shape \(N, C\)"):
         collect(nn.Flatten(0), [KNOWN])
+
+
+def test_labels_may_be_arrays_or_lists() -> None:
+    x, y = torch.eye(3), [0, 1, 0]
+    for labels in (y, np.array(y)):
+        assert evaluate(torch.nn.Identity(), [(x, labels)], {}).accuracy == pytest.approx(2 / 3)

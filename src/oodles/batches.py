@@ -31,7 +31,9 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
     def __init__(self, suite: Suite, recipe: Recipe, *, outliers: bool, accumulate: int, process: int, processes: int):
         rows, needed = len(suite.train), recipe.batch_size * accumulate
         if rows < needed:
-            raise ValueError(f"A step takes {needed} training rows, and there are {rows}: lower the batch size.")
+            raise ValueError(
+                f"A step takes {needed} training rows, and there are {rows}: lower the batch size or the accumulation."
+            )
         for name in ("batch_size", "outlier_batch_size"):
             if getattr(recipe, name) % processes:
                 raise ValueError(

@@ -111,7 +111,7 @@ class Classifier(nn.Module):
 
         Raises:
             ValueError: where no such layer exists, it runs more than once or not at all, or something after it
-                changes its result (a softmax, say).
+                changes its result (a softmax or a dropout, say).
 
         Example:
             >>> import torch
@@ -128,17 +128,23 @@ class Classifier(nn.Module):
             raise ValueError(f"head must name a layer of the model, got {head!r}: its last ones are {names[-3:]}.")
         backbone = _Field(model, output) if output else model
         calls: list[None] = []
-        counter = layer.register_forward_hook(lambda *_: calls.append(None))
+        late: list[str] = []
+        hooks = [layer.register_forward_hook(lambda *_: calls.append(None))]
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd) and not name.startswith(f"{head}."):
+                hooks.append(module.register_forward_hook(lambda *_, name=name: late.append(name) if calls else None))
         with frozen(model), torch.no_grad():
             try:
                 expected = _run(backbone, example)
-                counter.remove()
+                for hook in hooks:
+                    hook.remove()
                 model.set_submodule(head, nn.Identity())
                 features = _run_without(head, backbone, example)
                 comparable = len(calls) == 1 and isinstance(features, Tensor) and isinstance(expected, Tensor)
                 matches = comparable and _same(layer(features), expected)
             except BaseException:
-                counter.remove()
+                for hook in hooks:
+                    hook.remove()
                 model.set_submodule(head, layer)
                 raise
         if not matches:
@@ -149,12 +155,17 @@ class Classifier(nn.Module):
                 f"The layer {head!r} must be the last one, but its result differs from the model's logits: remove "
                 "what follows it (a softmax?), or name the field of the model's result that holds logits (output=…)."
             )
+        if late:
+            model.set_submodule(head, layer)
+            raise ValueError(f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it.")
         classifier = cls(backbone, layer, num_classes=expected.shape[1])
         classifier._split_at = head
         return classifier
 
     def join(self) -> nn.Module:
         """Puts the head back and returns the model that :meth:`split` took over, now trained.
+
+        The classifier is of no use afterwards; split the model again to train on.
 
         Raises:
             ValueError: for a classifier that :meth:`split` did not make.

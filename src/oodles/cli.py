@@ -136,7 +136,9 @@ def train(
         tracker: also log to a tracker, such as tensorboard or wandb.
         json: print one JSON document.
     """
-    if bool(chain) == (recipe is not None):
+    if chain and recipe:
+        _refuse("Methods come from the command line or from --recipe, not from both: leave one out.")
+    if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
     from oodles.training import train as train_recipe
 
@@ -195,12 +197,15 @@ def evaluate(
         ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
         json: print one JSON document.
     """
+    further: dict[str, str] = {}
     for pair in ood:
-        if "=" not in pair:
-            _refuse(f"--ood must be NAME=PATH, got {pair!r}.")
+        name, _, path = pair.partition("=")
+        if not name or not path or name in further:
+            _refuse(f"--ood must be NAME=PATH, got {pair!r}: each name once.")
+        further[name] = path
     from oodles.run_evaluation import evaluate_run
 
-    evaluation = evaluate_run(run, scores=score or None, ood=dict(pair.split("=", 1) for pair in ood))
+    evaluation = evaluate_run(run, scores=score or None, ood=further)
     if json:
         _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
     else:
@@ -302,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"oodles: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("oodles: stopped; the same train or demo command goes on from here.", file=sys.stderr)
+        print("oodles: stopped; the same train or demo command goes on from the last saved state.", file=sys.stderr)
         return 130
 
 

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -238,7 +238,7 @@ class Comparison:
 
 
 def compare(runs: Iterable[Run | str | Path], score: str | None = None) -> Comparison:
-    """Compares finished or diverged runs, by recipe and paired by seed.
+    """Compares finished or diverged runs, by recipe and paired by seed; others are named and left out.
 
     Args:
         runs: run folders, opened or not; runs of one recipe that differ in their seed become one row.
@@ -246,20 +246,24 @@ def compare(runs: Iterable[Run | str | Path], score: str | None = None) -> Compa
 
     Raises:
         FileNotFoundError: for a folder that is no run.
-        ValueError: for no runs at all, a run that has not ended, two runs of one recipe and seed, or a score that the
+        ValueError: for no runs that have ended, two runs of one recipe and seed, or a score that the
             runs do not have.
     """
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     opened = [open_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
     if not opened:
         raise ValueError("compare needs at least one run folder, got none.")
-    for run in opened:
-        if run.status not in ("finished", "diverged"):
-            raise ValueError(f"{run.folder} has not ended: give the same command again, and it goes on where it was.")
+    ended = [run for run in opened if run.status in ("finished", "diverged")]
+    if not ended:
+        raise ValueError(f"{opened[0].folder} has not ended: give the same command again, and it goes on where it was.")
     by_suite: dict[str, list[Run]] = {}
-    for run in opened:
+    for run in ended:
         by_suite.setdefault(run.data, []).append(run)
-    return Comparison(tuple(_table(suite, members, score) for suite, members in by_suite.items()))
+    first, *others = (_table(suite, members, score) for suite, members in by_suite.items())
+    if left_out := [run.folder.name for run in opened if run not in ended]:
+        remark = f"Left out, since they have not ended: {', '.join(left_out)}."
+        first = replace(first, remarks=(*first.remarks, remark))
+    return Comparison((first, *others))
 
 
 def _table(suite: str, runs: Sequence[Run], score: str | None) -> Table:
@@ -437,7 +441,7 @@ def _figure_dict(figure: Figure) -> dict[str, Any]:
         **_seeds_dict(figure.difference),
         "half_interval": figure.difference.half_interval,
         "wins": figure.wins,
-        "verdict": figure.verdict or "inside the noise",
+        "verdict": figure.verdict_in_words,
     }
     where = {"score": figure.score, "ood_set": figure.ood_set, "metric": figure.metric}
     return {**where, **_seeds_dict(figure.value), "plain": plain, "difference": difference}

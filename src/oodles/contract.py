@@ -198,7 +198,7 @@ class TrainingStep(nn.Module):
             )
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
-        _check_composition(methods)
+        check_composition(methods)
         self.classifier = classifier
         self.methods = nn.ModuleList(methods)
         self.seed = seed
@@ -214,8 +214,9 @@ class TrainingStep(nn.Module):
         """The named terms for one batch.
 
         Args:
-            batch: ``(inputs, targets)`` or a :class:`Batch`; inputs are a tensor or a dictionary of tensors, targets
-                class ids (N,), probabilities (N, C), or both with further dimensions for dense prediction.
+            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels``, or a :class:`Batch`; inputs are a
+                tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
+                dimensions for dense prediction.
             outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
 
         Raises:
@@ -250,6 +251,8 @@ class TrainingStep(nn.Module):
         return [method for method in self.methods if isinstance(method, Method) and method.active]
 
     def _as_batch(self, batch: Any, outliers: Any) -> Batch:
+        if isinstance(batch, dict) and "labels" in batch:
+            batch = ({key: value for key, value in batch.items() if key != "labels"}, batch["labels"])
         if isinstance(batch, Batch):
             whole = batch
         elif isinstance(batch, Sequence) and len(batch) == 2:
@@ -331,7 +334,8 @@ def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:
     return both[0] / both[1].clamp(min=1), both[1]
 
 
-def _check_composition(methods: Sequence[Method]) -> None:
+def check_composition(methods: Sequence[Method]) -> None:
+    """Refuses methods that cannot be combined, with a sentence that names them."""
     for method in methods:
         if not isinstance(method, Method):
             raise TypeError(f"methods must be instances of Method, got {_describe(method)}.")
@@ -355,6 +359,8 @@ def _as_outliers(outliers: Any) -> Part:
         outliers = outliers[0]
     if not isinstance(outliers, Tensor | dict):
         raise TypeError(f"outliers must be inputs or (inputs, labels), got {_describe(outliers)}.")
+    if isinstance(outliers, dict):
+        outliers = {key: value for key, value in outliers.items() if key != "labels"}
     return Part(outliers)
 
 

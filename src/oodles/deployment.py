@@ -85,9 +85,8 @@ def score_inputs(
     chosen = score_named(name)
     known = run.scores.get(f"validation/{name}")
     if known is None:
-        raise FileNotFoundError(
-            f"{run.folder} has no {name} scores of validation rows: {run.reason or 'finish it first.'}"
-        )
+        why = run.reason or ("its features are no vectors." if run.scores else "finish it first.")
+        raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
     channels, height, width = run.record["suite"]["input_shape"]
     images = read_images(inputs, (channels, height, width))
     classifier = run.classifier()

@@ -180,6 +180,8 @@ def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
         labels = inputs.pop("labels", labels)
     if not isinstance(inputs, Tensor | dict):
         raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
+    if isinstance(labels, np.ndarray | list | tuple):
+        labels = torch.as_tensor(labels)
     return inputs, labels if isinstance(labels, Tensor) else None
 
 

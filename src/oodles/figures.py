@@ -99,6 +99,13 @@ class Figure:
         return "better" if self.sign * self.difference.mean > 0 else "worse"
 
     @property
+    def verdict_in_words(self) -> str:
+        """The verdict, or why there is none."""
+        if self.difference is not None and self.difference.half_interval is None:
+            return "not tested, fewer than three seeds"
+        return self.verdict or "inside the noise"
+
+    @property
     def against_plain(self) -> str:
         """The paired difference in words: ``+1.3 ± 0.6 ▲ 5/5``; empty without one."""
         if self.difference is None:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from oodles import __version__
 from oodles.cards import card
 from oodles.classifier import Classifier
-from oodles.data import SUITES, Suite
+from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
 from oodles.run_evaluation import ood_sets
@@ -139,7 +139,7 @@ def record(
         "arguments": dict(arguments),
         "initial": dict(initial),
         "suggested": {name: dict(values) for name, values in suggested.items()},
-        "suite": _about(suite),
+        "suite": about_suite(suite),
         "environment": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -153,15 +153,26 @@ def record(
     }
 
 
-def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run whose data or initial weights have become others."""
-    if earlier.record["suite"] != now["suite"]:
+def check_same_data(earlier: Run, suite: Suite) -> None:
+    """Refuses a run whose data has become another."""
+    if earlier.record["suite"] != about_suite(suite):
         raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
+
+
+def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run whose initial weights have become others."""
     if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
         raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
 
 
-def _about(suite: Suite) -> dict[str, Any]:
+def _fingerprint(images: ImageSet) -> str:
+    """Of images and labels, so that changed data is noticed."""
+    digest = sha256(images.images.tobytes())
+    digest.update(images.labels.tobytes())
+    return digest.hexdigest()
+
+
+def about_suite(suite: Suite) -> dict[str, Any]:
     sets = {"train": suite.train, "validation": suite.validation, "test": suite.test}
     sets |= {"outliers": suite.outliers} if suite.outliers else {}
     sets |= ood_sets(suite)
@@ -172,16 +183,26 @@ def _about(suite: Suite) -> dict[str, Any]:
         "mean": list(suite.mean),
         "std": list(suite.std),
         "sizes": {name: len(images) for name, images in sets.items()},
+        "sha256": {name: _fingerprint(images) for name, images in sets.items()},
         "notes": dict(suite.notes),
     }
 
 
 def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
-    """The command line that repeats a run; the recipe lies in its folder."""
-    words = ["oodles", "train", "--recipe", str(folder / RECIPE), "--to", str(folder), "--seed", str(recipe.seed)]
-    for key, value in arguments.items():
-        if value is True:
-            words.append(f"--{key}")
-        elif value is not None and value is not False:
-            words += [f"--{key.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    """The command line that repeats a run; it needs nothing from the run's folder, which it would fill anew."""
+    words = ["oodles", "train"]
+    for name, settings in recipe.methods:
+        words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]
+    settings = {key: value for key, value in recipe.as_dict().items() if key not in ("methods", "momentum", "nesterov")}
+    if (recipe.momentum, recipe.nesterov) != (Recipe.momentum, Recipe.nesterov):  # these have no flags
+        words, settings = ["oodles", "train", "--recipe", str(folder / RECIPE), "+"], {"seed": recipe.seed}
+    flags = {**settings, **arguments, "to": str(folder)}
+    return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """A setting as words of the command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return []
+    return [flag] if value is True else [flag, str(value)]

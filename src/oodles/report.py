@@ -190,11 +190,11 @@ def _suite(table: Table) -> dict[str, Any]:
 def _verdict(table: Table, ood_set: str) -> list[tuple[str, str]]:
     """Who is better and who worse than plain cross-entropy in AUROC beyond the noise, and who is inside it."""
     figures = [figure for row in rows(table, [(ood_set, "auroc")]) for figure in row.figures if figure]
-    named: dict[str, list[str]] = {"better": [], "worse": [], "inside the noise": []}
+    named: dict[str, list[str]] = {"better": [], "worse": []}
     for figure in figures:
         if figure.difference:
             shared = sum(other.label == figure.label for other in figures) > 1
-            named[figure.verdict or "inside the noise"].append(
+            named.setdefault(figure.verdict_in_words, []).append(
                 f"{figure.label} ({figure.score})" if shared else figure.label
             )
     return [(words, ", ".join(labels)) for words, labels in named.items() if labels]

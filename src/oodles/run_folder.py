@@ -100,9 +100,9 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that was chosen but the data and the seed; runs that agree in it differ by their seed alone."""
+        """Everything that was chosen but data, seed and device; runs that agree in it are one row of a comparison."""
         chosen = {**self.recipe.as_dict(), **self.arguments, "initial weights": self.initial_weights}
-        return {key: value for key, value in chosen.items() if key not in ("seed", "data", "weights")}
+        return {key: value for key, value in chosen.items() if key not in ("seed", "data", "weights", "device")}
 
     @property
     def classes(self) -> tuple[str, ...]:

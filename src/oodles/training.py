@@ -19,8 +19,9 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.data import DataLoader
 
 from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches, Rows
+from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.contract import TrainingStep
+from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
 from oodles.evaluation import collect
 from oodles.methods import method_class
@@ -28,6 +29,7 @@ from oodles.metrics import accuracy
 from oodles.networks import build_network
 from oodles.preparation import (
     check_needs,
+    check_same_data,
     check_unchanged,
     data_name,
     earlier_run,
@@ -60,6 +62,7 @@ from oodles.run_folder import (
 )
 from oodles.saved_state import load_state, load_weights, save_state, save_weights
 
+TRACKERS = ("tensorboard", "wandb")
 LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
 LARGEST_LOGIT = 1e30
@@ -103,7 +106,7 @@ def train(
         device: ``auto`` takes a GPU where there is one.
         compile: compile the training step.
         workers: processes that load data; the result does not depend on them.
-        tracker: also log to a tracker that Accelerate knows, such as ``tensorboard`` or ``wandb``.
+        tracker: also log to ``tensorboard`` or ``wandb``, which have to be installed.
         progress: show a progress bar, where standard error is a terminal.
         save_every: seconds between two saved states, which is what a crash can cost.
 
@@ -112,6 +115,10 @@ def train(
         FileNotFoundError: for a recipe or weights that are not there.
     """
     recipe = resolved(recipe, seed, weights)
+    check_composition([method_class(key)(**given) for key, given in recipe.methods])
+    check_number("workers", workers, low=0)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     name = data_name(data)
     folder = Path(folder) if folder else Path("runs", folder_name(recipe, name))
     options: dict[str, Any] = {
@@ -132,10 +139,11 @@ def train(
             earlier = earlier_run(folder, recipe, arguments)
             trained = (folder / WEIGHTS).is_file()
             accelerator.wait_for_everyone()  # nobody writes before all have read
-            if earlier is not None and earlier.result:
-                return earlier
-
             suite = data if isinstance(data, Suite) else load_suite(data, recipe.seed)
+            if earlier is not None:
+                check_same_data(earlier, suite)
+                if earlier.result:
+                    return earlier
             check_needs(recipe, suite)
             batches = Batches(
                 suite,
@@ -149,7 +157,13 @@ def train(
             first = None
             if recipe.weights in recipes():
                 start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
-                first = train(start, data, folder=folder.parent / folder_name(start, name), **options, **running)
+                try:
+                    first = train(start, data, folder=folder.parent / folder_name(start, name), **options, **running)
+                except ValueError as error:
+                    raise ValueError(
+                        f"Training starts from the recipe {recipe.weights!r}, but: {error} "
+                        "Or start from a run of your own, with weights=…."
+                    ) from error
             initial = initial_weights(recipe, name, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
             classifier = build_network(
@@ -342,8 +356,11 @@ def _accelerator(
         raise ValueError("device must be one that torch can use, got 'cuda', and torch sees no GPU: say 'cpu'.")
     if mixed_precision == "fp16" and not gpu:
         raise ValueError("mixed_precision must be 'no' or 'bf16' on a CPU, got 'fp16', which needs a GPU.")
-    if tracker is not None and find_spec(tracker) is None:
-        raise ValueError(f"tracker must be installed, got {tracker!r}: try pip install 'oodles[{tracker}]'.")
+    if tracker is not None and (tracker not in TRACKERS or find_spec(tracker) is None):
+        raise ValueError(
+            f"tracker must be one of {', '.join(TRACKERS)} and installed, got {tracker!r}: "
+            f"try pip install 'oodles[{tracker if tracker in TRACKERS else TRACKERS[0]}]'."
+        )
     shared = [state._shared_state for state in (PartialState, AcceleratorState, GradientState)]
     before = [dict(state) for state in shared]
     ours = not dist.is_initialized()

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oodles import Part, TrainingStep
+from oodles import OutlierExposure, Part, TrainingStep
 
-from .networks import CLASSES, batch, classifier, labels, probabilities
+from .networks import CLASSES, batch, classifier, inputs, labels, probabilities
 from .rows import KINDS_OF_ROWS, ROWS, Row
 from .steps import is_one_sentence, total
 
@@ -96,3 +96,14 @@ def test_wrong_targets_are_refused_in_a_sentence(name: str, case: str) -> None:
     with pytest.raises((ValueError, TypeError), match=sentence) as refusal:
         step(given.with_part("id", Part(given["id"].inputs, targets)))
     assert is_one_sentence(str(refusal.value))
+
+
+def test_a_dictionary_with_labels_is_a_batch() -> None:
+    step = TrainingStep(classifier("tokens"), OutlierExposure())
+    given, outliers, y = inputs("tokens", 4), inputs("tokens", 3, seed=5), labels("tokens", 4)
+    assert isinstance(given, dict) and isinstance(outliers, dict)
+    apart = step((given, y), outliers)
+    together = step({**given, "labels": y}, {**outliers, "labels": y[:3]})
+    assert apart.keys() == together.keys()
+    for name, value in apart.items():
+        assert torch.equal(value, together[name])

@@ -414,3 +414,13 @@ def test_a_lambda_for_each_row_needs_as_many_rows() -> None:
     with pytest.raises(ValueError, match="y_a and lam must have as many rows, got 3 and 2") as refusal:
         soft_targets(y, y, torch.rand(2), 3)
     assert is_one_sentence(str(refusal.value))
+
+
+def test_a_share_per_row_reaches_every_pixel_of_its_row() -> None:
+    pred, lam = torch.randn(3, 4, 3, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0.1, 0.5, 0.9])
+    y_a, y_b = torch.zeros(3, 3, 3, dtype=torch.long), torch.ones(3, 3, 3, dtype=torch.long)
+    rows = mixup_criterion(torch.nn.CrossEntropyLoss(reduction="none"), pred, y_a, y_b, lam)
+    for row in range(3):
+        log_p = pred[row].double().log_softmax(0)
+        expected = -(lam[row] * log_p[0] + (1 - lam[row]) * log_p[1])
+        torch.testing.assert_close(rows[row].double(), expected, rtol=0, atol=1e-6)

@@ -56,8 +56,9 @@ def test_a_run_folder_is_complete(run: Run) -> None:
     assert run.initial_weights == "random" and run.suggested == {}
     environment = run.record["environment"]
     assert environment["device"] == "cpu" and environment["torch"] == torch.__version__
-    words = run.record["command"].split()
-    assert words[:3] == ["oodles", "train", "--recipe"] and "--seed" in words
+    words = run.record["command"]
+    assert words.startswith("oodles train mixup --alpha 1.0 + outlier-exposure --weight 0.5 --optimizer sgd")
+    assert "--seed 0 --data small --network tests.training.small:with_dropout" in words and "--epochs 3" in words
     assert "seed" not in run.settings and run.settings["initial weights"] == "random"
 
 
@@ -259,7 +260,11 @@ def test_mistakes_get_a_sentence_and_leave_no_run(tmp_path: Path) -> None:
         (ValueError, "accumulate must be at least 1", lambda: _train(PLAIN, tmp_path / "a", accumulate=0)),
         (ValueError, "network must be one of", lambda: _train(PLAIN, tmp_path / "a", network="smal-cnn")),
         (ValueError, "needs a GPU", lambda: _train(PLAIN, tmp_path / "a", device="cpu", mixed_precision="fp16")),
-        (ValueError, r"pip install 'oodles\[nonesuch\]'", lambda: _train(PLAIN, tmp_path / "a", tracker="nonesuch")),
+        (
+            ValueError,
+            "tracker must be one of tensorboard",
+            lambda: _train(PLAIN, tmp_path / "a", tracker="nonesuch"),
+        ),
         (ValueError, "A step takes 200 training rows", lambda: _train(PLAIN, tmp_path / "a", accumulate=10)),
         (
             ValueError,
@@ -298,3 +303,17 @@ def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mixup and cutmix both replace"):
         _train(clash, tmp_path / "clash")
     assert not (tmp_path / "clash").exists()
+
+
+def test_a_finished_run_is_refused_when_its_data_has_changed(run: Run) -> None:
+    suite = small_suite()
+    changed = replace(suite, test=replace(suite.test, labels=suite.test.labels[::-1].copy()))
+    with pytest.raises(ValueError, match="was begun with other data"):
+        _train(EXPOSED, run.folder, changed, network="tests.training.small:with_dropout")
+
+
+def test_wrong_settings_are_refused_before_the_first_stage(tmp_path: Path) -> None:
+    wrong = replace(PLAIN, weights="cross-entropy", methods=(("outlier-exposure", {"weight": -1.0}),))
+    with pytest.raises(ValueError, match="weight must be a finite number >= 0"):
+        _train(wrong, tmp_path / "wrong")
+    assert not list(tmp_path.iterdir())

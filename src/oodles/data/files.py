@@ -199,6 +199,8 @@ def _classes(train: _Found) -> tuple[str, ...]:
         )
     if count < 2:
         raise ValueError(f"{train.path} must hold at least 2 classes, got {count}.")
+    if len(set(train.classes)) < len(train.classes):
+        raise ValueError(f"classes in {train.path} must have different names, got {', '.join(train.classes)}.")
     return train.classes or tuple(str(index) for index in range(count))
 
 

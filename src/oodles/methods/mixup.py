@@ -76,7 +76,7 @@ def mixup_criterion(
     """The loss of mixed rows, λ·criterion(pred, y_a) + (1 − λ)·criterion(pred, y_b).
 
     Args:
-        criterion: any loss of predictions and targets. With one λ per row it must give one value per row.
+        criterion: any loss of predictions and targets. With one λ per row it must keep the rows apart.
         pred: what the network gives for the mixed rows.
         y_a: targets.
         y_b: targets of the rows mixed in.
@@ -90,11 +90,13 @@ def mixup_criterion(
         1.3863
     """
     loss_a, loss_b = criterion(pred, y_a), criterion(pred, y_b)
-    if isinstance(lam, Tensor) and lam.ndim and loss_a.shape[:1] != lam.shape:
-        raise ValueError(
-            f"criterion must give one value per row for a lam per row, got shape {tuple(loss_a.shape)} "
-            f"for {len(lam)} rows: use reduction='none' and average, or soft_targets(y_a, y_b, lam, num_classes)."
-        )
+    if isinstance(lam, Tensor) and lam.ndim:
+        if loss_a.shape[:1] != lam.shape:
+            raise ValueError(
+                f"criterion must give one value per row for a lam per row, got shape {tuple(loss_a.shape)} "
+                f"for {len(lam)} rows: use reduction='none' and average, or soft_targets(y_a, y_b, lam, num_classes)."
+            )
+        lam = lam.reshape(-1, *[1] * (loss_a.ndim - 1))
     return lam * loss_a + (1 - lam) * loss_b
 
 

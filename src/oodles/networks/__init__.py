@@ -74,6 +74,8 @@ def _split(
     example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
     try:
         return Classifier.split(whole, f"network.{last}", example=example)
+    except RuntimeError as error:
+        raise ValueError(f"{network} must run on images of shape {input_shape}, but: {error}") from error
     except ValueError as error:
         hint = "" if head is not None else " Name another layer with head=… if this is not the last one."
         raise ValueError(f"{network} cannot be split: {error}{hint}") from error
@@ -97,7 +99,9 @@ def _function(network: str) -> Callable[..., Any]:
     finally:
         sys.path.remove(here)
     function = getattr(module, name, None)
-    if not callable(function):
+    if function is not None and not callable(function):
+        raise ValueError(f"{module_name}:{name} must be a function, got {type(function).__name__}.")
+    if function is None:
         close = get_close_matches(name, [known for known in dir(module) if not known.startswith("_")], n=1)
         hint = f"did you mean {close[0]!r}?" if close else "check the spelling."
         raise ValueError(f"{module_name} must hold a function {name!r}, but does not: {hint}")
