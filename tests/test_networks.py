@@ -142,7 +142,7 @@ MISTAKES = {
     "result": (mine("nothing"), None, "must give an nn.Module or a Classifier, got NoneType"),
     "logits": (mine("ten"), None, "must give 5 logits, one per class, got 10"),
     "no linear": (mine("convolutional"), None, "has no nn.Linear to take for its last layer: name that layer"),
-    "softmax": (mine("softmaxed"), None, "cannot be split: The layer 'network.0.3' must be the last one, .* head=…"),
+    "softmax": (mine("softmaxed"), None, "cannot be split: The layer '0.3' must be the last one, .* head=…"),
     "head": (mine("plain"), "fc", "cannot be split: head must name a layer of the model"),
     "head of a classifier": (mine("ready"), "1", "has a head already: leave out head='1'"),
 }

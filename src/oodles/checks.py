@@ -5,6 +5,7 @@ tensors on a GPU are read only where a caller asks for it.
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 def check_number(name: str, value: float, *, low: float = -math.inf, above: float = -math.inf) -> None:
     """Refuse a number that is not finite, below ``low``, or not above ``above``."""
     bound = f" >= {low:g}" if low > -math.inf else f" > {above:g}" if above > -math.inf else ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number{bound}, got {value!r}.")
     if not math.isfinite(value) or value < low or value <= above:
         raise ValueError(f"{name} must be a finite number{bound}, got {value}.")

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -68,17 +69,16 @@ def _split(
     last = head if head is not None else linear[-1] if linear else None
     if not last:
         raise ValueError(f"{network} has no nn.Linear to take for its last layer: name that layer with head=….")
-    whole = nn.Sequential()
-    whole.add_module("normalize", normalize)
-    whole.add_module("network", model)
     example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
     try:
-        return Classifier.split(whole, f"network.{last}", example=example)
+        split = Classifier.split(model, last, example=normalize(example))
     except RuntimeError as error:
         raise ValueError(f"{network} must run on images of shape {input_shape}, but: {error}") from error
     except ValueError as error:
         hint = "" if head is not None else " Name another layer with head=… if this is not the last one."
         raise ValueError(f"{network} cannot be split: {error}{hint}") from error
+    backbone = nn.Sequential(OrderedDict(normalize=normalize, network=split.backbone))
+    return Classifier(backbone, split.head, num_classes=split.num_classes)
 
 
 def _function(network: str) -> Callable[..., Any]:
