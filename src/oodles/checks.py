@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def check_number(name: str, value: float, *, low: float = -math.inf, above: float = -math.inf) -> None:
+def check_number(name: str, value: object, *, low: float = -math.inf, above: float = -math.inf) -> None:
     """Refuse a number that is not finite, below ``low``, or not above ``above``."""
     bound = f" >= {low:g}" if low > -math.inf else f" > {above:g}" if above > -math.inf else ""
     if isinstance(value, bool) or not isinstance(value, Real):
