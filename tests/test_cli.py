@@ -199,7 +199,7 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         for flag in flags
         for word in (f"--{flag.name.replace('_', '-')}", *([] if given[flag.name] is True else [str(given[flag.name])]))
     ]
-    run("train", "mixup", *words)
+    run("train", "energy-bounded", *words)
     ((recipe, data, arrived),) = trained
     assert data == "digits" and arrived == options
     assert {name: getattr(recipe, name) for name in settings} == settings

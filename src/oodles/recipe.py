@@ -61,6 +61,8 @@ class Recipe:
                 object.__setattr__(self, each.name, _checked(each.name, each.type, getattr(self, each.name)))
         if self.suggest and self.weights is None:
             raise ValueError("suggest measures settings on trained weights, and there are none: say weights = ….")
+        if self.suggest and not any(card(name).suggests for name, _ in self.methods):
+            raise ValueError(f"suggest has nothing to measure for {self.label}: leave it out.")
 
     @property
     def label(self) -> str:

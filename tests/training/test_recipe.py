@@ -11,7 +11,7 @@ from oodles.recipe import Recipe, recipes
 
 def test_a_recipe_survives_toml(tmp_path: Path) -> None:
     recipe = Recipe(
-        methods=(("outlier-exposure", {"weight": 1}), ("mixup", {"per_sample": True})),
+        methods=(("energy-bounded", {"weight": 1, "power": 1}), ("mixup", {"per_sample": True})),
         optimizer="adamw",
         learning_rate=1e-5,
         nesterov=False,
@@ -24,8 +24,9 @@ def test_a_recipe_survives_toml(tmp_path: Path) -> None:
     path.write_text(recipe.to_toml(), encoding="utf-8")
     assert Recipe.load(path) == recipe
     assert Recipe.from_dict(recipe.as_dict()) == recipe
-    assert recipe.label == "outlier-exposure + mixup"
-    assert recipe.methods == (("outlier-exposure", {"weight": 1.0}), ("mixup", {"alpha": 1.0, "per_sample": True}))
+    assert recipe.label == "energy-bounded + mixup"
+    energy = {"weight": 1.0, "margin_in": -25.0, "margin_out": -7.0, "power": 1}
+    assert recipe.methods == (("energy-bounded", energy), ("mixup", {"alpha": 1.0, "per_sample": True}))
 
 
 def test_no_method_is_plain_cross_entropy() -> None:
@@ -88,3 +89,8 @@ def test_unknown_recipes_get_a_suggestion(tmp_path: Path) -> None:
 
 def test_changing_one_field_keeps_the_others() -> None:
     assert replace(Recipe.load("mixup"), seed=3).methods == Recipe.load("mixup").methods
+
+
+def test_suggest_without_anything_to_measure_is_refused() -> None:
+    with pytest.raises(ValueError, match="suggest has nothing to measure for mixup"):
+        Recipe(methods=(("mixup", {}),), weights="cross-entropy", suggest=True)
