@@ -5,9 +5,8 @@ documentation take them from here.
 """
 
 import ast
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from inspect import cleandoc
@@ -16,6 +15,7 @@ from textwrap import fill
 from typing import Any
 
 from oodles.methods import METHODS
+from oodles.spelling import suggestion
 
 _HERE = Path(__file__).parent
 _SECTIONS = ("When to use", "Cost", "Caveat", "Args", "Raises", "Source", "Example")
@@ -100,13 +100,6 @@ def card(name: str) -> Card:
 def cards() -> tuple[Card, ...]:
     """The cards of all methods, in the order of :data:`oodles.methods.METHODS`."""
     return tuple(card(name) for name in METHODS)
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a mistyped word: the nearest known one, or all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {near[0]!r}?" if near else f": expected one of {', '.join(known)}."
 
 
 def overview() -> str:

@@ -1,7 +1,7 @@
 """A classifier is a backbone that gives features and a head that turns them into logits."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -9,6 +9,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Inputs = Tensor | dict[str, Tensor]
+
+
+def apply(module: nn.Module, inputs: Inputs) -> Tensor:
+    """What a module makes of inputs; a dictionary of them becomes keyword arguments."""
+    result: Tensor = module(**inputs) if isinstance(inputs, dict) else module(inputs)
+    return result
+
+
+def without_labels(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+    """A dictionary batch in two: the inputs, and what stands under ``labels``."""
+    return {key: value for key, value in inputs.items() if key != "labels"}, inputs.get("labels")
 
 
 @contextmanager
@@ -88,8 +99,7 @@ class Classifier(nn.Module):
 
     def features(self, inputs: Inputs) -> Tensor:
         """What the head sees: (N, F) or (N, F, H, W)."""
-        features: Tensor = self.backbone(**inputs) if isinstance(inputs, dict) else self.backbone(inputs)
-        return features
+        return apply(self.backbone, inputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, (N, C) or (N, C, H, W)."""
@@ -135,29 +145,17 @@ class Classifier(nn.Module):
                 hooks.append(module.register_forward_hook(lambda *_, name=name: late.append(name) if calls else None))
         with frozen(model), torch.no_grad():
             try:
-                expected = _run(backbone, example)
+                expected = apply(backbone, example)
+            finally:
                 for hook in hooks:
                     hook.remove()
+            try:
                 model.set_submodule(head, nn.Identity())
                 features = _run_without(head, backbone, example)
-                comparable = len(calls) == 1 and isinstance(features, Tensor) and isinstance(expected, Tensor)
-                matches = comparable and _same(layer(features), expected)
+                _check_last(head, layer, features, expected, len(calls), late)
             except BaseException:
-                for hook in hooks:
-                    hook.remove()
                 model.set_submodule(head, layer)
                 raise
-        if not matches:
-            model.set_submodule(head, layer)
-            if len(calls) != 1:
-                raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {len(calls)} times.")
-            raise ValueError(
-                f"The layer {head!r} must be the last one, but its result differs from the model's logits: remove "
-                "what follows it (a softmax?), or name the field of the model's result that holds logits (output=…)."
-            )
-        if late:
-            model.set_submodule(head, layer)
-            raise ValueError(f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it.")
         classifier = cls(backbone, layer, num_classes=expected.shape[1])
         classifier._split_at = head
         return classifier
@@ -193,16 +191,24 @@ class _Field(nn.Module):
         return value
 
 
-def _run(backbone: nn.Module, inputs: Inputs) -> Tensor:
-    result: Tensor = backbone(**inputs) if isinstance(inputs, dict) else backbone(inputs)
-    return result
-
-
 def _run_without(head: str, backbone: nn.Module, inputs: Inputs) -> Tensor:
     try:
-        return _run(backbone, inputs)
+        return apply(backbone, inputs)
     except Exception as error:
         raise ValueError(f"The layer {head!r} must be the last one, but the model does not run without it.") from error
+
+
+def _check_last(head: str, layer: nn.Module, features: object, expected: object, calls: int, late: list[str]) -> None:
+    """Refuses a head after which something else happens."""
+    if calls != 1:
+        raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {calls} times.")
+    if not (isinstance(features, Tensor) and isinstance(expected, Tensor) and _same(layer(features), expected)):
+        raise ValueError(
+            f"The layer {head!r} must be the last one, but its result differs from the model's logits: remove "
+            "what follows it (a softmax?), or name the field of the model's result that holds logits (output=…)."
+        )
+    if late:
+        raise ValueError(f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it.")
 
 
 def _same(logits: Tensor, expected: Tensor) -> bool:

@@ -19,9 +19,10 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction, arg
 
 import oodles
-from oodles.cards import card, cards, describe, overview, suggestion
+from oodles.cards import card, cards, describe, overview
 from oodles.methods import METHODS
 from oodles.recipe import Recipe
+from oodles.spelling import suggestion
 
 
 def _setting(name: str, metavar: str) -> object:

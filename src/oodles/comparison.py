@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from oodles.cards import card, suggestion
+from oodles.cards import card
 from oodles.figures import METRICS, OOD_METRICS, Figure, Seeds
 from oodles.metrics import accuracy, ood_metrics
 from oodles.run_folder import Run, open_run, write_text
+from oodles.spelling import suggestion
 
 PLAIN = "cross-entropy"
 SHARED_SCORES = ("msp", "energy", "knn")
@@ -35,7 +36,7 @@ class Group:
     own_score: str
     plain: "Group | None" = None
     """The plain cross-entropy runs beside it; none for these themselves, and where there are none."""
-    _measured: dict[tuple[str | None, str], dict[int, dict[str, float]]] = field(default_factory=dict, repr=False)
+    _measured: dict[tuple[str, str | None, str], dict[int, dict[str, float]]] = field(default_factory=dict, repr=False)
 
     @property
     def is_plain(self) -> bool:
@@ -81,7 +82,7 @@ class Group:
 
     def measured(self, ood_set: str | None, score: str, metric: str, known: str = "test") -> Seeds | None:
         """A metric per seed, of the finished runs that have it; measured once, then remembered."""
-        key = (ood_set, score)
+        key = (known, ood_set, score)
         if key not in self._measured:
             found = {run.seed: _measure(run, known, ood_set, score) for run in self.finished}
             self._measured[key] = {seed: metrics for seed, metrics in found.items() if metrics}

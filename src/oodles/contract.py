@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.distributed import _functional_collectives as collectives
 
 from oodles.checks import check_same_length, check_targets
-from oodles.classifier import Classifier, Inputs, frozen
+from oodles.classifier import Classifier, Inputs, frozen, without_labels
 from oodles.precision import at_least_float32
 from oodles.randomness import generator_for
 from oodles.targets import cross_entropy
@@ -252,7 +252,7 @@ class TrainingStep(nn.Module):
 
     def _as_batch(self, batch: Any, outliers: Any) -> Batch:
         if isinstance(batch, dict) and "labels" in batch:
-            batch = ({key: value for key, value in batch.items() if key != "labels"}, batch["labels"])
+            batch = without_labels(batch)
         if isinstance(batch, Batch):
             whole = batch
         elif isinstance(batch, Sequence) and len(batch) == 2:
@@ -360,7 +360,7 @@ def _as_outliers(outliers: Any) -> Part:
     if not isinstance(outliers, Tensor | dict):
         raise TypeError(f"outliers must be inputs or (inputs, labels), got {_describe(outliers)}.")
     if isinstance(outliers, dict):
-        outliers = {key: value for key, value in outliers.items() if key != "labels"}
+        outliers, _ = without_labels(outliers)
     return Part(outliers)
 
 

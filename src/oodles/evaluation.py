@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_targets
-from oodles.classifier import Classifier, Inputs, frozen
+from oodles.classifier import Classifier, Inputs, apply, frozen, without_labels
 from oodles.metrics import METRICS, accuracy, ood_metrics
 from oodles.precision import at_least_float32
 from oodles.scores import Score, score_named
@@ -161,7 +161,7 @@ def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
         features = classifier.features(inputs)
         logits = classifier.head(features)
     else:
-        logits = classifier(**inputs) if isinstance(inputs, dict) else classifier(inputs)
+        logits = apply(classifier, inputs)
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"The classifier must return a tensor of logits, got {type(logits).__name__}: "
@@ -176,8 +176,8 @@ def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
     if isinstance(batch, list | tuple) and batch:
         inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
     if isinstance(inputs, Mapping):
-        inputs = dict(inputs)
-        labels = inputs.pop("labels", labels)
+        inputs, given = without_labels(inputs)
+        labels = labels if given is None else given
     if not isinstance(inputs, Tensor | dict):
         raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
     if isinstance(labels, np.ndarray | list | tuple):

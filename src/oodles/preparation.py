@@ -125,7 +125,7 @@ def record(
     folder: Path,
     recipe: Recipe,
     arguments: Mapping[str, Any],
-    suite: Suite,
+    contents: Mapping[str, Any],
     initial: Mapping[str, str],
     suggested: Measured,
     accelerator: Accelerator,
@@ -139,7 +139,7 @@ def record(
         "arguments": dict(arguments),
         "initial": dict(initial),
         "suggested": {name: dict(values) for name, values in suggested.items()},
-        "suite": about_suite(suite),
+        "suite": dict(contents),
         "environment": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -153,9 +153,9 @@ def record(
     }
 
 
-def check_same_data(earlier: Run, suite: Suite) -> None:
-    """Refuses a run whose data has become another."""
-    if earlier.record["suite"] != about_suite(suite):
+def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
+    """Refuses a run whose data has become another; see :func:`about_suite`."""
+    if earlier.record["suite"] != contents:
         raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
 
 
@@ -173,6 +173,7 @@ def _fingerprint(images: ImageSet) -> str:
 
 
 def about_suite(suite: Suite) -> dict[str, Any]:
+    """What a run remembers of its data: names, sizes, statistics, and a fingerprint of every set."""
     sets = {"train": suite.train, "validation": suite.validation, "test": suite.test}
     sets |= {"outliers": suite.outliers} if suite.outliers else {}
     sets |= ood_sets(suite)

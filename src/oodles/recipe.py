@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from oodles.cards import card, suggestion
+from oodles.cards import card
+from oodles.spelling import suggestion
 
 Methods = tuple[tuple[str, Mapping[str, Any]], ...]
 

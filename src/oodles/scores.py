@@ -5,7 +5,6 @@ a :class:`Score` class, so that evaluations treat all alike; ``SCORES`` holds th
 """
 
 from abc import ABC, abstractmethod
-from difflib import get_close_matches
 from typing import ClassVar, Self
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from oodles.checks import check_logits, check_number, check_same_length
 from oodles.precision import at_least_float32
+from oodles.spelling import suggestion
 
 
 def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
@@ -219,9 +219,8 @@ def score_named(name: str) -> Score:
         ValueError: for a name that ``SCORES`` lacks.
     """
     if name not in SCORES:
-        near = get_close_matches(name, SCORES, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "choose one of them."
-        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {name!r}: {hint}")
+        hint = suggestion(name, SCORES, "choose one of them.")
+        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {name!r}{hint}")
     return SCORES[name]()
 
 

@@ -28,6 +28,7 @@ from oodles.methods import method_class
 from oodles.metrics import accuracy
 from oodles.networks import build_network
 from oodles.preparation import (
+    about_suite,
     check_needs,
     check_same_data,
     check_unchanged,
@@ -140,8 +141,9 @@ def train(
             trained = (folder / WEIGHTS).is_file()
             accelerator.wait_for_everyone()  # nobody writes before all have read
             suite = data if isinstance(data, Suite) else load_suite(data, recipe.seed)
+            contents = about_suite(suite)
             if earlier is not None:
-                check_same_data(earlier, suite)
+                check_same_data(earlier, contents)
                 if earlier.result:
                     return earlier
             check_needs(recipe, suite)
@@ -183,7 +185,7 @@ def train(
             if compile:
                 step.compile()
 
-            about = record(folder, recipe, arguments, suite, initial, suggested, accelerator)
+            about = record(folder, recipe, arguments, contents, initial, suggested, accelerator)
             if earlier is not None:
                 check_unchanged(earlier, about)
             elif main:

@@ -1,11 +1,11 @@
 """Images to train on and to be tested on: suites of sets, embedded or read from a user's folder."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
 from oodles.data.image_set import Augment, ImageSet, as_batch
 from oodles.data.suite import Suite
+from oodles.spelling import suggestion
 
 __all__ = ["SUITES", "Augment", "ImageSet", "Suite", "as_batch", "load_suite", "read_images"]
 
@@ -40,9 +40,8 @@ def load_suite(name_or_path: str | Path, seed: int = 0, *, augment: Augment | No
         suite: Suite = getattr(import_module(module), function)(seed)
         return suite if augment is None else suite.augmented(augment)
     if not Path(name_or_path).is_dir():
-        close = get_close_matches(str(name_or_path), SUITES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"give a folder or one of {', '.join(SUITES)}."
-        raise ValueError(f"data must be a suite or a folder with train and test, got {str(name_or_path)!r}: {hint}")
+        hint = suggestion(str(name_or_path), SUITES, f"give a folder or one of {', '.join(SUITES)}.")
+        raise ValueError(f"data must be a suite or a folder with train and test, got {str(name_or_path)!r}{hint}")
     from oodles.data.files import read_suite
 
     return read_suite(Path(name_or_path), seed, augment)

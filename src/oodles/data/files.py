@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 
 from oodles.data.image_set import PLAIN, Augment, ImageSet
 from oodles.data.suite import Suite
+from oodles.spelling import suggestion
 
 Shape = tuple[int, int, int]
 Pixels = NDArray[Any]
@@ -45,9 +45,8 @@ def read_suite(folder: Path, seed: int, augment: Augment | None = None) -> Suite
     paths = _sets_in(folder)
     for path in paths.values():
         if path.name not in {*PARTS, *(f"{part}.npz" for part in PARTS[:4])}:
-            close = get_close_matches(path.stem, PARTS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "move it elsewhere."
-            raise ValueError(f"{folder} may hold {', '.join(PARTS)}, got {path.name!r}: {hint}")
+            hint = suggestion(path.stem, PARTS, "move it elsewhere.")
+            raise ValueError(f"{folder} may hold {', '.join(PARTS)}, got {path.name!r}{hint}")
     for part in ("train", "test"):
         if part not in paths:
             raise FileNotFoundError(f"{folder} must hold {part}.npz or a folder {part}, but has neither.")

@@ -16,7 +16,7 @@ def normalized(logits: Float[Tensor, "n c *space"], temperature: float) -> Float
     """z / (‖z‖₂ + 1e-7) / τ, the norm over the classes; the small number is that of the authors' code."""
     logits = at_least_float32(logits)
     norm: Tensor = torch.linalg.vector_norm(logits, dim=1, keepdim=True)
-    return logits * (1 / ((norm + 1e-7) * temperature))  # dividing would cost twice as much in the backward pass
+    return logits * (1 / ((norm + 1e-7) * temperature))  # dividing costs more in the backward pass
 
 
 class LogitNorm(Method):

@@ -4,7 +4,6 @@ import inspect
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from oodles.classifier import Classifier, Normalize
+from oodles.spelling import suggestion
 
 __all__ = ["NETWORKS", "build_network"]
 
@@ -85,10 +85,9 @@ def _function(network: str) -> Callable[..., Any]:
     place = NETWORKS.get(network, network)
     module_name, colon, name = place.partition(":")
     if not (module_name and colon and name):
-        close = get_close_matches(network, NETWORKS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "for example my_networks:resnet."
+        hint = suggestion(network, NETWORKS, "for example my_networks:resnet.")
         raise ValueError(
-            f"network must be one of {', '.join(NETWORKS)} or package.module:function, got {network!r}: {hint}"
+            f"network must be one of {', '.join(NETWORKS)} or package.module:function, got {network!r}{hint}"
         )
     here = str(Path.cwd())
     sys.path.append(here)
@@ -102,7 +101,7 @@ def _function(network: str) -> Callable[..., Any]:
     if function is not None and not callable(function):
         raise ValueError(f"{module_name}:{name} must be a function, got {type(function).__name__}.")
     if function is None:
-        close = get_close_matches(name, [known for known in dir(module) if not known.startswith("_")], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "check the spelling."
-        raise ValueError(f"{module_name} must hold a function {name!r}, but does not: {hint}")
+        known = [each for each in dir(module) if not each.startswith("_")]
+        hint = suggestion(name, known, "check the spelling.")
+        raise ValueError(f"{module_name} must hold a function {name!r}, but does not{hint}")
     return function  # type: ignore[no-any-return]  # checked to be callable
