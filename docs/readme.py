@@ -23,8 +23,9 @@ the auxiliary outliers. {train} training and {test} test images at seed 0, {epoc
 cross-entropy for {more} more. {diverged} diverged. torch {torch}, {device}.
 
 Images so few and so small show that the machinery works; they say little about larger ones. How hard the suite is (its
-share of training rows) was set so that plain cross-entropy leaves headroom on near-OOD, over seeds that include these;
-training settings were chosen on its validation accuracy alone."""
+share of training rows) was set so that plain cross-entropy leaves headroom on near-OOD, over seeds that include these.
+Training settings were chosen on its validation accuracy, the network's width on cost and headroom too, and the schedule
+of the fine-tunes by judgement."""
 
 
 def recorded(name: str) -> dict:
