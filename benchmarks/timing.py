@@ -46,5 +46,7 @@ def show(title: str, baseline: str, rows: Mapping[str, Mapping[str, float]]) -> 
 def record(name: str, tables: Mapping[str, object]) -> None:
     """Writes tables with versions and device to ``results/NAME.json``."""
     RESULTS.mkdir(exist_ok=True)
-    about = {"torch": torch.__version__, "python": platform.python_version(), "device": "cpu", "threads": 1}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    threads = torch.get_num_threads()
+    about = {"torch": torch.__version__, "python": platform.python_version(), "device": device, "threads": threads}
     (RESULTS / f"{name}.json").write_text(json.dumps({**about, **tables}, indent=1) + "\n")

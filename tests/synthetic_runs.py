@@ -28,14 +28,19 @@ def write_run(
     notes: Mapping[str, str] | None = None,
     arrays: Mapping[str, NDArray[Any]] | None = None,
     ended: bool = True,
+    sha256: Mapping[str, str] | None = None,
+    outcome: Mapping[str, Any] | None = None,
     terms: Sequence[str] = ("cross-entropy",),
     **settings: Any,
 ) -> Path:
-    """Writes one run; ``better`` moves its unknowns away from its knowns, ``arrays`` replace those of scores.npz."""
+    """Writes one run; ``better`` moves its unknowns away from its knowns, ``arrays`` replace those of scores.npz.
+
+    ``outcome`` is added to result.json, and ``sha256`` are the fingerprints of the sets.
+    """
     given = tuple(m if isinstance(m, tuple) else (m, {}) for m in methods)
     recipe = Recipe(methods=given, seed=seed, **settings)
     folder.mkdir(parents=True, exist_ok=True)
-    suite = {"classes": list("012345"), "sizes": dict(sizes), "notes": dict(notes or {})}
+    suite = {"classes": list("012345"), "sizes": dict(sizes), "notes": dict(notes or {}), "sha256": dict(sha256 or {})}
     record = {
         "recipe": recipe.as_dict(),
         "arguments": {"data": data, "network": network, "head": None},
@@ -59,7 +64,8 @@ def write_run(
     write_lines(folder / LOG, entries)
     if not ended:
         return folder
-    write_json(folder / RESULT, {"status": "diverged" if diverged else "finished", "reason": diverged})
+    result = {"status": "diverged" if diverged else "finished", "reason": diverged, **(outcome or {})}
+    write_json(folder / RESULT, result)
     if not diverged:
         write_arrays(folder / SCORES, {**drawn(seed, better, scores, sizes, recipe.label), **(arrays or {})})
     return folder

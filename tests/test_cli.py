@@ -34,7 +34,7 @@ def run(*arguments: str) -> int | None:
 @pytest.mark.parametrize(
     "arguments",
     [[], ["--help"], ["--version"], ["methods"], ["methods", "mixup", "--json"], ["train", "mixup", "--alpah", "1"]]
-    + [[command, "--help"] for command in cli.COMMANDS],
+    + [[*command.split(), "--help"] for command in cli.COMMANDS],
     ids=" ".join,
 )
 def test_needs_no_torch(arguments: list[str]) -> None:
@@ -60,7 +60,7 @@ def test_is_a_module_and_a_script() -> None:
     ("arguments", "sentence"),
     [
         (["trian"], "There is no command 'trian': did you mean 'train'?"),
-        (["zzz"], "There is no command 'zzz': expected one of demo, methods, train, evaluate, compare, score."),
+        (["zzz"], "There is no command 'zzz': expected one of demo, benchmark, methods, train, "),
         (["methods", "mixpu"], "There is no method 'mixpu': did you mean 'mixup'?"),
         (["train", "mixpu"], "There is no method 'mixpu': did you mean 'mixup'?"),
         (["train", "mixup", "+", "regmixpu"], "There is no method 'regmixpu': did you mean 'regmixup'?"),
@@ -73,8 +73,8 @@ def test_is_a_module_and_a_script() -> None:
         (["train", "--seed", "1", "+", "mixup"], "A method must stand on either side of '+'"),
         (["train"], "Say what to train with, a method or --recipe FILE"),
         (
-            ["train", "mixup", "--recipe", "x.toml"],
-            "Methods come from the command line or from --recipe",
+            ["train", "mixup", "--recipe", "regmixup"],
+            "The recipe regmixup has methods of its own, regmixup: leave",
         ),
         (["train", "mixup", "--alpha", "-1"], "alpha must be a finite number >= 0, got -1.0"),
         (["train", "mixup", "--alpha", "x"], "could not convert string to float: 'x'"),
@@ -127,7 +127,7 @@ def test_methods_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
+    assert [line[2:15].strip() for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
 
 
 @pytest.fixture
@@ -180,15 +180,17 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         "seed": 4,
         "weights": "w.safetensors",
         "suggest": True,
+        "mixed_precision": "auto",
     }
     options = {
         "folder": Path("f"),
+        "root": (Path("here"), Path("there")),
         "network": "p:n",
         "head": "fc",
-        "mixed_precision": "bf16",
         "accumulate": 5,
         "device": "cpu",
         "compile": True,
+        "channels_last": True,
         "workers": 6,
         "tracker": "wandb",
     }
@@ -197,7 +199,8 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
     words = [
         word
         for flag in flags
-        for word in (f"--{flag.name.replace('_', '-')}", *([] if given[flag.name] is True else [str(given[flag.name])]))
+        for value in (given[flag.name] if flag.name == "root" else [given[flag.name]])
+        for word in (f"--{flag.name.replace('_', '-')}", *([] if value is True else [str(value)]))
     ]
     run("train", "energy-bounded", *words)
     ((recipe, data, arrived),) = trained
@@ -215,6 +218,13 @@ def test_flags_change_single_settings_of_a_recipe(trained: Calls, tmp_path: Path
     run("train", "--recipe", str(tmp_path / "mine.toml"), "--seed", "0", "--weight-decay", "0")
     changed = replace(recipe, seed=6, learning_rate=0.5)
     assert [call[0] for call in trained] == [recipe, changed, replace(recipe, seed=0, weight_decay=0.0)]
+
+
+def test_methods_take_the_place_of_plain_training_in_a_recipe(trained: Calls) -> None:
+    run("train", "mixup", "--alpha", "0.3", "+", "outlier-exposure", "--recipe", "openood", "--epochs", "7")
+    ((recipe, _, _),) = trained
+    methods = (("mixup", {"alpha": 0.3}), ("outlier-exposure", {}))
+    assert recipe == replace(Recipe.load("openood"), methods=methods, epochs=7)
 
 
 def test_a_diverged_run_exits_1_with_its_sentence(trained: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,7 +366,7 @@ def test_score_writes_a_verdict_for_every_input(
         (["compare", "nowhere"], "nowhere is no run folder"),
         (["compare"], "compare needs at least one run"),
         (["score", "nowhere", "x.png"], "nowhere is no run folder"),
-        (["demo", "--seeds", "0"], "seeds and jobs must be at least 1"),
+        (["demo", "--seeds", "0"], "seeds must be how many, at least 1, or a list"),
         (["train", "mixup", "--data", "nowhere"], "nowhere"),
         (["train", "mixup", "--network", "small-cn"], "did you mean 'small-cnn'?"),
         (["train", "--recipe", "mixpu"], "There is no recipe 'mixpu': did you mean 'mixup'?"),

@@ -4,15 +4,18 @@ import csv
 import io
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from oodles.comparison import Comparison, Table, compare, own_score
-from oodles.figures import METRICS, OOD_METRICS, Figure, Seeds
+from oodles.figures import CAUTION, METRICS, OOD_METRICS, Figure, Seeds, in_brackets, in_points
+from oodles.markdown import scores_table, worse
 from oodles.metrics import ood_metrics
 from oodles.recipe import Recipe
+from oodles.report import judged
 from tests.synthetic_runs import SIZES, drawn, write_run
 
 
@@ -162,6 +165,66 @@ def test_a_score_that_plain_training_cannot_give(tmp_path: Path, monkeypatch: py
     assert figures["confidence"].difference is not None
     (line, *_) = [r for r in csv.DictReader(io.StringIO(compare(folders).to_csv())) if r["score"] == "confidence"]
     assert (line["compared"], line["cross_entropy_score"]) == ("yes", "energy")
+
+
+def knn_is_best_on_validation(folder: Path, known: str = "outliers") -> list[Path]:
+    """Three seeds of two methods; by validation data kNN is perfect for plain training, and on test sets nothing is."""
+    best = {f"{known}/knn": np.full(SIZES["outliers"], 99.0), f"{known}/msp": np.zeros(SIZES["outliers"])}
+    plain = [write_run(folder / f"p{seed}", "cross-entropy", seed=seed, arrays=best) for seed in range(3)]
+    return [*plain, *(write_run(folder / f"m{seed}", "mixup", seed=seed, better=0.5) for seed in range(3))]
+
+
+@pytest.mark.parametrize("known", ["outliers", "validation-outliers"])
+def test_differences_to_the_score_that_is_best_on_validation(tmp_path: Path, known: str) -> None:
+    (table,) = compare(knn_is_best_on_validation(tmp_path, known)).tables
+    plain, mixup = table.groups
+    assert plain.best_on_validation == "knn"
+    figure, beside = figure_of(table, "mixup"), plain.measured("near:digits", "knn", "auroc")
+    assert figure.best_score == "knn" and figure.difference_to_best is not None and beside is not None
+    assert figure.difference_to_best.by_seed == {s: figure.value.by_seed[s] - beside.by_seed[s] for s in range(3)}
+    assert figure.difference is not None and figure.difference.by_seed != figure.difference_to_best.by_seed
+    own, best = judged(table, "near:digits")
+    assert (own.beside, best.beside) == ("msp", "knn")
+    assert (own.difference, best.difference) == (figure.difference, figure.difference_to_best)
+    right = figure_of(table, "mixup", None, "accuracy").against_plain
+    intervals = [in_brackets(interval) for interval in (best.difference.interval, best.difference.bootstrap)]
+    assert best.cells == ("mixup", "msp", "knn", right, figure.in_words(best.difference), *intervals, "0.25")
+    assert mixup.plain is plain and figure_of(table, "cross-entropy").difference_to_best is None
+
+
+def test_every_markdown_table_with_auroc_shows_accuracy(tmp_path: Path) -> None:
+    comparison = compare(knn_is_best_on_validation(tmp_path))
+    (table,), markdown = comparison.tables, comparison.to_markdown()
+    heads = [before for before, line in pairwise(markdown.splitlines()) if line.startswith("| ---")]
+    assert len(heads) == 1 + 2 * 3 + 1  # the overview; all metrics, tests and scores of two sets; ranks
+    assert all("accuracy" in head for head in heads)
+    assert sum("bootstrap" in head for head in heads) == 2 and CAUTION in markdown
+    for each in judged(table, "far:letters"):
+        words, (difference, *others) = each.cells[:4], each.cells[4:]
+        bold = f"**{difference}**" if each.verdict else difference
+        assert f"| {' | '.join([*words, bold, *others])} |" in markdown
+
+
+def test_what_got_worse_is_listed(tmp_path: Path) -> None:
+    comparison = compare(runs_of(tmp_path, "cross-entropy", "mixup", "cutmix"))
+    (table,) = comparison.tables
+    lines = worse(table)
+    assert lines[0].startswith("* **cutmix**, beyond the noise.")
+    for figure in table.figures():
+        if figure.label == "cutmix" and figure.verdict and figure.difference:
+            assert f"{METRICS[figure.metric].heading} {in_points(figure.difference.mean)}" in lines[0]
+    assert not any("mixup" in line and "AUROC" in line for line in lines)  # its AUROC is better
+    lower = [figure for figure in table.figures() if not figure.ood_set and figure.difference and figure.wins < 2]
+    assert [line for line in lines if "in-distribution accuracy" in line] and lower
+    assert worse(compare(runs_of(tmp_path / "one", "cross-entropy")).tables[0]) == ["Nothing."]
+
+
+def test_every_score_has_a_column(tmp_path: Path) -> None:
+    (table,) = compare(runs_of(tmp_path, "cross-entropy", "cutmix")).tables
+    head, _, _, line = scores_table(table, "near:digits")
+    assert head == "| method | accuracy ↑ | msp | energy | knn |"
+    found = [table.groups[1].measured("near:digits", score, "auroc") for score in ("msp", "energy", "knn")]
+    assert line.endswith("".join(f" | {seeds} ▼" for seeds in found) + " |")
 
 
 def test_diverged_runs_are_counted_and_explained(tmp_path: Path) -> None:
@@ -323,6 +386,16 @@ def test_csv_holds_every_seed_and_score(comparison: Comparison) -> None:
         assert float(line["value"]) == figure.value.by_seed[seed]
         assert float(line["cross_entropy"]) == figure.plain.by_seed[seed]
         assert float(line["difference"]) == figure.difference.by_seed[seed]
+        assert (float(line["bootstrap_low"]), float(line["bootstrap_high"])) == figure.difference.bootstrap
+        assert (float(line["student_low"]), float(line["student_high"])) == figure.difference.interval
+        assert float(line["sign_test_p"]) == figure.difference.sign_test
+        assert figure.difference_to_best is not None
+        assert line["best_score"] == figure.best_score
+        assert float(line["difference_to_best"]) == figure.difference_to_best.by_seed[seed]
+        assert (float(line["best_bootstrap_low"]), float(line["best_bootstrap_high"])) == (
+            figure.difference_to_best.bootstrap
+        )
+        assert line["caution"] == figure.difference.caution and "too narrow" in line["caution"]
 
 
 def test_json_holds_every_seed_and_score(comparison: Comparison) -> None:
@@ -339,6 +412,16 @@ def test_json_holds_every_seed_and_score(comparison: Comparison) -> None:
     assert (found["difference"]["verdict"], found["compared"]) == ("better", True)
     assert {f["score"] for f in mixup["figures"] if f["ood_set"]} == {"msp", "energy", "knn"}
     assert [run["seed"] for run in mixup["runs"]] == [0, 1, 2]
+    for stated, seeds in (
+        (found["difference"], figure.difference),
+        (found["difference_to_best"], figure.difference_to_best),
+    ):
+        assert seeds is not None and seeds.interval is not None and seeds.bootstrap is not None
+        assert (stated["student_low"], stated["student_high"]) == seeds.interval
+        assert (stated["bootstrap_low"], stated["bootstrap_high"]) == seeds.bootstrap
+        assert stated["sign_test_p"] == stated["smallest_p"] == 0.25 and stated["mean"] == seeds.mean
+    assert found["difference_to_best"]["score"] == figure.best_score
+    assert json.loads(comparison.to_json())["statistics"] == CAUTION
 
 
 def test_markdown_is_bold_only_beyond_the_noise(comparison: Comparison) -> None:

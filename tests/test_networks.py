@@ -12,9 +12,14 @@ from oodles.networks import NETWORKS, build_network
 from oodles.networks.small_cnn import small_cnn
 
 
-def build(network: str = "small-cnn", head: str | None = None, num_classes: int = 5) -> Classifier:
+def build(network: str = "small-cnn", head: str | None = None, num_classes: int = 5, side: int = 8) -> Classifier:
     return build_network(
-        network, num_classes=num_classes, input_shape=(3, 8, 8), mean=(0.2, 0.4, 0.6), std=(0.5, 1.0, 2.0), head=head
+        network,
+        num_classes=num_classes,
+        input_shape=(3, side, side),
+        mean=(0.2, 0.4, 0.6),
+        std=(0.5, 1.0, 2.0),
+        head=head,
     )
 
 
@@ -74,12 +79,42 @@ def test_small_cnn_refuses_smaller_images() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_gives_logits_and_learns_with_all_its_parameters(name: str) -> None:
-    classifier = build(name)
-    logits = classifier(torch.rand(4, 3, 8, 8))
+    classifier = build(name, side=16)
+    logits = classifier(torch.rand(4, 3, 16, 16))
     assert logits.shape == (4, 5)
     logits.square().sum().backward()
     for parameter in classifier.parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "parameters", "features"),
+    [
+        ("resnet-18", (3, 32, 32), 11_173_962, 512),  # as pytorch-cifar's and OpenOOD's for 10 classes
+        ("resnet-18", (3, 64, 64), 11_181_642, 512),  # as torchvision's but for its 990 further classes
+        ("wrn-40-2", (3, 32, 32), 2_243_546, 128),  # as Outlier Exposure's
+        ("cnn-6", (1, 28, 28), 72_666, 64),
+    ],
+)
+def test_networks_have_the_size_of_their_papers(
+    name: str, shape: tuple[int, int, int], parameters: int, features: int
+) -> None:
+    one = [1.0] * shape[0]
+    classifier = build_network(name, num_classes=10, input_shape=shape, mean=one, std=one)
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == parameters
+    assert classifier.eval().features(torch.rand(2, *shape)).shape == (2, features)
+
+
+def test_stages_halve_the_image_where_their_papers_do() -> None:
+    for name, sides in (("resnet-18", [32, 16, 8, 4]), ("wrn-40-2", [32, 16, 8]), ("cnn-6", [32, 16, 8])):
+        classifier = build(name, side=32)
+        stages = [module for name, module in classifier.named_modules() if name.rpartition(".")[2].startswith("stage")]
+        seen: list[int] = []
+        note = lambda module, inputs, output, seen=seen: seen.append(output.shape[-1])  # noqa: E731
+        for stage in stages:
+            stage.register_forward_hook(note)
+        classifier(torch.rand(2, 3, 32, 32))
+        assert seen == sides, name
 
 
 def test_images_are_normalised_before_the_network() -> None:
@@ -133,8 +168,8 @@ def test_weights_follow_torchs_seed() -> None:
 
 
 MISTAKES = {
-    "misspelt": ("small-cn", None, r"network must be one of small-cnn or .*, got 'small-cn': did you mean 'small-cnn'"),
-    "unknown": ("resnet", None, "got 'resnet': for example my_networks:resnet"),
+    "misspelt": ("small-cn", None, r"network must be one of small-cnn, .*, got 'small-cn': did you mean 'small-cnn'"),
+    "unknown": ("alexnet", None, "got 'alexnet': for example my_networks:resnet"),
     "half a path": ("torch:", None, "got 'torch:'"),
     "no module": ("not_there:net", None, "network 'not_there:net' cannot be imported: No module named 'not_there'"),
     "no function": (mine("plane"), None, "must hold a function 'plane', but does not: did you mean 'plain'"),

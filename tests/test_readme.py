@@ -3,11 +3,15 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from oodles.benchmarking.description import Benchmark
+from oodles.data.description import read_description
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +49,16 @@ def test_python_examples_run_as_shown(capsys):
 def test_generated_blocks_are_current():
     done = subprocess.run([sys.executable, ROOT / "docs" / "readme.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_toml_examples_are_what_they_are_shown_as(tmp_path):
+    suite, benchmark = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "flowers.toml").write_text(suite, encoding="utf-8")
+    description = read_description(tmp_path / "flowers.toml")
+    assert description["name"] == "flowers" and list(description["near"]) == ["weeds"]
+    shown = Benchmark.from_dict(tomllib.loads(benchmark), name="shown", at=tmp_path)
+    assert [row.name for row in shown.rows] == ["cross-entropy", "mixup", "outlier-exposure"]
+    assert len(shown.tasks(tmp_path)) == 3 * 2 * 5
 
 
 def test_the_two_commands_come_first():

@@ -12,9 +12,11 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from oodles import pictures
+from oodles import pictures, report
 from oodles.comparison import Comparison, compare
 from oodles.data import load_suite
+from oodles.ranking import ranking
+from oodles.results import write_results
 from oodles.run_folder import open_run
 from tests.synthetic_runs import NAMES, SIZES, write_run
 
@@ -90,12 +92,18 @@ def test_only_differences_beyond_the_noise_are_bold(page: Page, comparison: Comp
     expected = [
         f"difference {figure.verdict or 'noise'}" for figure in comparison.tables[0].figures() if figure.difference
     ]
-    auroc = [
-        f"difference {figure.verdict or 'noise'}"
-        for figure in comparison.tables[0].figures()
-        if figure.difference and figure.metric == "auroc"
-    ]
-    assert sorted(shown) == sorted(expected + auroc)  # AUROC stands in the overview and with all metrics
+    (table,) = comparison.tables
+    auroc, right = (
+        [
+            f"difference {figure.verdict or 'noise'}"
+            for figure in table.figures()
+            if figure.difference and figure.metric == metric
+        ]
+        for metric in ("auroc", "accuracy")
+    )
+    tested = [f"difference {each.verdict or 'noise'}" for name in table.ood_sets for each in report.judged(table, name)]
+    # AUROC stands in the overview and with all metrics, accuracy beside it, and the tests come below
+    assert sorted(shown) == sorted(expected + auroc + len(table.ood_sets) * right + tested)
     style = comparison.to_html().partition("</style>")[0]
     bold = [rule for rule in style.splitlines() if rule.startswith(".difference") and "700" in rule]
     assert [rule.split(" {")[0] for rule in bold] == [".difference.better", ".difference.worse"]
@@ -104,11 +112,30 @@ def test_only_differences_beyond_the_noise_are_bold(page: Page, comparison: Comp
 def test_pictures_can_be_read(page: Page) -> None:
     pictured = [attrs for tag, attrs in page.tags if tag == "img"]
     vectors = [str(attrs["src"]) for attrs in pictured if str(attrs["src"]).startswith("data:image/svg+xml;base64,")]
-    assert len(vectors) == 3 + 3 * 3  # differences on each set; histogram, ROC and curves of each method
+    assert len(vectors) == 3 + 3 * 3 + 1  # differences on each set; histogram, ROC and curves of each method; ranks
     for vector in vectors:
         root = ElementTree.fromstring(b64decode(vector.partition(",")[2]))
         assert root.tag.endswith("svg") and len(list(root.iter())) > 50
     assert all(attrs["alt"] for attrs in pictured)
+
+
+def test_pictures_of_rows_appear_where_the_run_folder_is_at_hand(comparison: Comparison, tmp_path: Path) -> None:
+    (table,) = comparison.tables
+    write_results(tmp_path / "runs.jsonl", [run for group in table.groups for run in group.runs])
+    recorded = compare([tmp_path / "runs.jsonl"])
+    page = Page(recorded.to_html())
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3 + 1  # differences and ranks
+    assert "oodles train" not in page.words
+    for figure in table.figures():
+        assert str(figure.value) in page.words and figure.against_plain in page.words
+
+
+def test_the_picture_of_ranks_orders_the_methods(comparison: Comparison) -> None:
+    ranks = ranking(comparison.tables)
+    assert ranks is not None and [each.label for each in ranks.methods] == ["mixup", "cross-entropy", "logit-norm"]
+    svg = b64decode(pictures.ranks(ranks).partition(",")[2]).decode()
+    places = [svg.index(f"<!-- {each.label} -->") for each in ranks.methods]
+    assert places == sorted(places)
 
 
 def test_the_most_confidently_misjudged_inputs(tmp_path: Path) -> None:
@@ -162,10 +189,10 @@ def test_curves_hold_every_term_and_stop_where_training_did(tmp_path: Path) -> N
     terms = ("cross-entropy", "outlier exposure")
     folders = [write_run(tmp_path / "0", "outlier-exposure", terms=terms, epochs=12)]
     folders.append(write_run(tmp_path / "1", "outlier-exposure", terms=terms, epochs=12, seed=1, diverged="nan"))
-    (group,) = compare(folders).tables[0].groups
-    svg = b64decode(pictures.curves(group).partition(",")[2]).decode()
+    runs = [open_run(folder) for folder in folders]
+    svg = b64decode(pictures.curves(runs).partition(",")[2]).decode()
     assert all(f"<!-- {words} -->" in svg for words in (*terms, "loss", "epoch"))
-    values = [entry["terms"][terms[1]] for entry in group.runs[0].log]
+    values = [entry["terms"][terms[1]] for entry in runs[0].log]
     axes = Canvas().subplots()
     drawn = pictures._seeds_and_mean(axes, [pictures._series(values), pictures._series([1.0, None])], "k")
     mean = np.asarray(axes.lines[-1].get_ydata(), dtype=np.float64)

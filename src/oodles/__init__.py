@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oodles.benchmarking.description import Benchmark
+    from oodles.benchmarking.running import Benchmarked, benchmark
     from oodles.classifier import Classifier, Normalize, frozen
     from oodles.comparison import Comparison, compare
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from oodles.training import train
 
 _HOME = {
+    "Benchmark": "benchmarking.description",
+    "Benchmarked": "benchmarking.running",
+    "benchmark": "benchmarking.running",
     "Classifier": "classifier",
     "Normalize": "classifier",
     "frozen": "classifier",
@@ -65,6 +70,8 @@ _HOME = {
 
 __all__ = [
     "Batch",
+    "Benchmark",
+    "Benchmarked",
     "Classifier",
     "Comparison",
     "CrossEntropy",
@@ -87,6 +94,7 @@ __all__ = [
     "RegMixup",
     "Run",
     "TrainingStep",
+    "benchmark",
     "collect",
     "compare",
     "evaluate",

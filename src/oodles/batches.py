@@ -1,28 +1,29 @@
 """The order of training data: the batch of a position is a function of (seed, position, process)."""
 
+from copy import copy
 from functools import lru_cache
 
 import numpy as np
+import torch
 from jaxtyping import Int64
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from oodles.data import ImageSet, Suite
+from oodles.data.image_set import Resident, Rows
 from oodles.recipe import Recipe
 
 # The last word of seeds, so that different uses draw unrelated numbers.
 ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
-
-Rows = tuple[Tensor, Tensor]
 
 
 class Batches(Dataset[tuple[Rows, Rows | None]]):
     """Every batch of a training run, in order: in-distribution rows, and outliers where they are wanted.
 
     Any position can be asked for alone, so a run goes on in the middle of an epoch without replaying it, and it does
-    not matter how many processes load data. An epoch leaves out the rows that fill no whole step of the optimizer,
-    other ones in each epoch. Outliers do not know epochs: they go on, newly shuffled after each pass, so that all are
-    used however short an epoch is. Each of several processes gets its share of every batch.
+    not matter how many processes load data, or whether they do: :meth:`resident` gives the same batches. An epoch
+    leaves out the rows that fill no whole step of the optimizer, other ones in each epoch. Outliers do not know epochs:
+    they go on, newly shuffled after each pass, so that all are used however short an epoch is. Each of several
+    processes gets its share of every batch.
 
     Raises:
         ValueError: where there are fewer rows than a step takes, or the processes cannot share a batch evenly.
@@ -39,12 +40,20 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
                 raise ValueError(
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
-        self.train = suite.train
-        self.outliers = suite.outliers if outliers else None
+        self.suite = suite
+        self.train: ImageSet | Resident = suite.train
+        self.outliers: ImageSet | Resident | None = suite.outliers if outliers else None
         self.recipe = recipe
         self.accumulate = accumulate
         self.share = slice(process, None, processes)
         self.per_epoch = rows // needed * accumulate
+
+    def resident(self, device: torch.device) -> "Batches":
+        """The same batches, made on a device that holds all images."""
+        other = copy(self)
+        other.train = Resident(self.suite.train, device)
+        other.outliers = Resident(self.suite.outliers, device) if self.suite.outliers and self.outliers else None
+        return other
 
     def __len__(self) -> int:
         return self.per_epoch * self.recipe.epochs
@@ -58,11 +67,13 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         size = self.recipe.outlier_batch_size
         return known, self._rows(self.outliers, position * size, size, OUTLIER_ORDER)
 
-    def _rows(self, images: ImageSet, start: int, size: int, use: int) -> Rows:
+    def _rows(self, images: ImageSet | Resident, start: int, size: int, use: int) -> Rows:
         """This process's share of ``size`` rows, counted from the first row of the first pass."""
-        places = [divmod(place, len(images)) for place in range(start, start + size)][self.share]
-        seed, rows = self.recipe.seed, len(images)
-        return images.__getitems__([(epoch, int(_order(seed, epoch, use, rows)[place])) for epoch, place in places])
+        epochs, places = np.divmod(np.arange(start, start + size)[self.share], len(images))
+        rows = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            rows[epochs == epoch] = _order(self.recipe.seed, int(epoch), use, len(images))[places[epochs == epoch]]
+        return images.batch(epochs, rows)
 
 
 @lru_cache(maxsize=4)

@@ -38,26 +38,70 @@ Folder = Annotated[Path, arg(metavar="FOLDER")]
 File = Annotated[Path, arg(metavar="FILE")]
 Fraction = Annotated[float, arg(metavar="FRACTION")]
 Count = Annotated[int, arg(metavar="COUNT")]
+Schedule = Literal["cosine", "one-cycle", "constant"]
+Precision = Literal["no", "bf16", "fp16", "auto"]
+OptionalCount = Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+Folders = Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="FOLDER", help_behavior_hint="(repeatable)")]
 Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavior_hint="")]
 
 
-def demo(
-    *, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: Annotated[int | None, arg(metavar="COUNT")] = None
-) -> None:
-    """Trains methods with several seeds on real images, compares them and writes a report; takes two minutes.
+def demo(*, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: OptionalCount = None) -> int:
+    """Trains methods with several seeds on real images, compares them and writes a report; takes a minute or two.
 
-    Finished runs are kept: the same command goes on where it was stopped.
+    It is the benchmark digits. Finished runs are kept: the same command goes on where it was stopped.
 
     Args:
         to: folder for the runs and report.html.
         seeds: how many seeds for each method.
         jobs: processes side by side; as many as there are cores unless given.
     """
-    from oodles.demo import demo as run_demo
+    return benchmark("digits", to=to, seeds=seeds, jobs=jobs)
 
-    run_demo(to, seeds=seeds, jobs=jobs)
+
+def benchmark(
+    file: Annotated[str, Positional, arg(metavar="FILE")],
+    /,
+    *,
+    to: OptionalPath = None,
+    seeds: OptionalCount = None,
+    jobs: OptionalCount = None,
+    root: Folders = (),
+    engine: Literal["local", "ray"] = "local",
+    address: OptionalName = None,
+    json: bool = False,
+) -> int:
+    """Trains recipes on suites with several seeds, many runs side by side, compares them and writes a report.
+
+    oodles benchmark digits
+
+    oodles benchmark benchmark.toml --jobs 4
+
+    Finished runs are kept: the same command goes on where it was stopped. A run that breaks does not stop the others.
+
+    Args:
+        file: a TOML file, or a benchmark that comes with the package.
+        to: folder for the runs, results.jsonl, results.md and report.html; oodles-NAME unless given.
+        seeds: how many seeds, in place of the file's.
+        jobs: runs side by side; one for each GPU unless given, or for each core without GPUs.
+        root: where the files of the suites are, in place of what the file says.
+        engine: this machine, or a Ray cluster.
+        address: of a running Ray cluster.
+        json: print one JSON document.
+    """
+    from oodles.benchmarking.running import benchmark as run_benchmark
+
+    done = run_benchmark(file, to, seeds=seeds, jobs=jobs, root=root, engine=engine, address=address)
+    if json:
+        compared = done.comparison.as_dict() if done.comparison else {}
+        _print_json({"folder": str(done.folder), "failed": done.failed, **compared})
+    elif done.comparison:
+        print(done.comparison.to_text(width=shutil.get_terminal_size((100, 24)).columns, color=sys.stdout.isatty()))
+        print(f"\nThe report with pictures: {done.folder / 'report.html'}")
+    if done.failed:
+        print(f"oodles: {done.failures}", file=sys.stderr)
+    return 1 if done.failed else 0
 
 
 def methods(name: Annotated[str, Positional, arg(metavar="[NAME]")] = "", /, *, json: bool = False) -> None:
@@ -80,6 +124,7 @@ def train(
     *,
     chain: Annotated[Chain, Suppress] = (),
     data: Name = "digits",
+    root: Folders = (),
     network: Name = "small-cnn",
     head: OptionalName = None,
     recipe: OptionalName = None,
@@ -89,16 +134,17 @@ def train(
     optimizer: Annotated[Literal["sgd", "adamw"] | None, _setting("optimizer", "{sgd,adamw}")] = None,
     learning_rate: Annotated[float | None, _setting("learning_rate", "NUMBER")] = None,
     weight_decay: Annotated[float | None, _setting("weight_decay", "NUMBER")] = None,
-    schedule: Annotated[Literal["cosine", "constant"] | None, _setting("schedule", "{cosine,constant}")] = None,
+    schedule: Annotated[Schedule | None, _setting("schedule", "{cosine,one-cycle,constant}")] = None,
     seed: Annotated[int | None, _setting("seed", "COUNT")] = None,
     weights: OptionalName = None,
     suggest: bool = False,
     to: OptionalPath = None,
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+    mixed_precision: Annotated[Precision | None, _setting("mixed_precision", "{no,bf16,fp16,auto}")] = None,
     accumulate: Count = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     compile: bool = False,
-    workers: Count = 0,
+    channels_last: bool = False,
+    workers: Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="")] = None,
     tracker: OptionalName = None,
     json: bool = False,
 ) -> int:
@@ -108,16 +154,21 @@ def train(
 
     oodles train mixup --alpha 0.2 + outlier-exposure --weight 0.5 --data digits --seed 3
 
-    oodles train --recipe recipe.toml
+    oodles train --recipe openood --data cifar10 --root path/to/images --network resnet-18
+
+    oodles train mixup --recipe fast --data cifar10 --root path/to/images --network resnet-18
 
     The same command goes on where it was stopped. `oodles methods` lists the methods, `oodles train NAME --help` shows
     the flags of one.
 
     Args:
-        data: an embedded suite, or a folder with train, test, outliers, near/NAME and far/NAME.
+        data: a suite that `oodles suite list` names, a .toml file, or a folder with train, test, outliers, near/NAME
+            and far/NAME.
+        root: folder that holds the files of the suite.
         network: an embedded network, or package.module:function.
         head: name of the last layer, for a network of your own; its last Linear unless given.
-        recipe: methods and settings from a TOML file, or a bundled recipe; further flags change single settings.
+        recipe: settings from a TOML file, or a bundled recipe; further flags change single ones, and methods take the
+            place of plain cross-entropy.
         epochs: passes over the training rows.
         batch_size: in-distribution rows per batch.
         outlier_batch_size: outliers per batch.
@@ -129,16 +180,15 @@ def train(
         weights: what training starts from, a file, the folder of another run or a bundled recipe.
         suggest: measure settings such as energy margins on these weights first.
         to: the run folder; runs/METHODS-DATA-SEED unless given.
-        mixed_precision: fp16 needs a GPU.
+        mixed_precision: fp16 needs a GPU, auto is bf16 where the hardware computes in it.
         accumulate: batches per step of the optimizer.
         device: where to train.
         compile: compile the training step.
-        workers: processes that load data; the result does not depend on them.
+        channels_last: a layout in memory that some hardware prefers.
+        workers: processes that load data; images stay on the device, where they fit, unless given.
         tracker: also log to a tracker, such as tensorboard or wandb.
         json: print one JSON document.
     """
-    if chain and recipe:
-        _refuse("Methods come from the command line or from --recipe, not from both: leave one out.")
     if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
     from oodles.training import train as train_recipe
@@ -154,18 +204,25 @@ def train(
         "seed": seed,
         "weights": weights,
         "suggest": suggest or None,
+        "mixed_precision": mixed_precision,
+        "methods": chain or None,
     }
-    changes = {name: value for name, value in settings.items() if value is not None}
+    begin = Recipe.load(recipe) if recipe else Recipe()
+    if chain and not begin.is_plain:
+        _refuse(
+            f"The recipe {recipe} has methods of its own, {begin.label}: leave them or those of the command line out."
+        )
     run = train_recipe(
-        replace(Recipe.load(recipe), **changes) if recipe else Recipe(methods=chain, **changes),
+        replace(begin, **{name: value for name, value in settings.items() if value is not None}),
         data,
+        root=root,
         folder=to,
         network=network,
         head=head,
-        mixed_precision=mixed_precision,
         accumulate=accumulate,
         device=device,
         compile=compile,
+        channels_last=channels_last,
         workers=workers,
         tracker=tracker,
     )
@@ -224,7 +281,7 @@ def compare(
     """Compares runs: mean and deviation over seeds, with plain cross-entropy under the same score beside it.
 
     Args:
-        runs: run folders.
+        runs: run folders, and files of recorded results (.jsonl).
         score: one outlier score for all; each method's own unless given.
         to: also write a report: .html, .md, .csv or .json.
         json: print one JSON document.
@@ -273,25 +330,76 @@ def score(
         print(f"{verdicts}\n{to}")
 
 
+def suite_check(
+    suite: Annotated[str, Positional, arg(metavar="SUITE")],
+    /,
+    *,
+    root: Folders = (),
+    to: OptionalPath = None,
+    json: bool = False,
+) -> int:
+    """Opens every image of a suite: how many there are, of which class, and which are in two sets.
+
+    The exit code is 1 where an image is in two sets.
+
+    Args:
+        suite: a suite that `oodles suite list` names, a .toml file or a folder.
+        root: folder that holds the files of the suite.
+        to: also draw some images of every set, into a .png file.
+        json: print one JSON document.
+    """
+    from oodles.data.suite_check import check_suite, write_sheet
+
+    checked = check_suite(suite, root)
+    if to is not None:
+        write_sheet(checked.suite, to)
+    if json:
+        _print_json(checked.as_dict())
+    else:
+        print(checked)
+    return 1 if checked.overlaps else 0
+
+
+def suite_list(*, root: Folders = (), json: bool = False) -> None:
+    """Lists the suites that have a name, and whether their files are there.
+
+    Args:
+        root: folder that holds files of suites.
+        json: print one JSON document.
+    """
+    from oodles.data.suite_check import suite_list as listed
+
+    suites = listed(root)
+    if json:
+        _print_json(suites)
+    else:
+        print("\n".join(f"{it['name']:21}{it['holds']}\n{'':21}{it['missing'] or 'All is there.'}" for it in suites))
+
+
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
+    "benchmark": benchmark,
     "methods": methods,
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "score": score,
+    "suite check": suite_check,
+    "suite list": suite_list,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit code; a mistyped command raises ``SystemExit(2)``, help ``SystemExit(0)``."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("-h", "--help"):
+    if command in ("-h", "--help") or (command == "suite" and rest[:1] in ([], ["-h"], ["--help"])):
         print(_help())
         return 0
     if command == "--version":
         print(f"oodles {oodles.__version__}")
         return 0
+    if command == "suite":
+        command = f"suite {rest.pop(0)}"
     if command not in COMMANDS:
         _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
     run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], f"oodles {command}", rest)
@@ -308,7 +416,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"oodles: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("oodles: stopped; the same train or demo command goes on from the last saved state.", file=sys.stderr)
+        print(
+            "oodles: stopped; the same command goes on from the last saved state.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -379,7 +490,7 @@ def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
 
 def _help() -> str:
     lines = ["usage: oodles COMMAND", "", str(oodles.__doc__).splitlines()[0], ""]
-    lines += [f"  {name:10}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:13}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "oodles COMMAND --help tells more; oodles --version tells the version."])
 
 

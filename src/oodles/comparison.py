@@ -4,21 +4,16 @@ Differences are paired by seed, because a seed often draws the data too. Losers 
 difference is marked only where its 95 % interval leaves out zero.
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from oodles.cards import card
-from oodles.figures import METRICS, OOD_METRICS, Figure, Seeds
-from oodles.metrics import accuracy, ood_metrics
+from oodles.figures import OOD_METRICS, Figure, Seeds
+from oodles.results import Result, read_results, result_of
 from oodles.run_folder import Run, open_run, write_text
 from oodles.spelling import suggestion
 
@@ -32,18 +27,17 @@ class Group:
     """The runs of one recipe, one per seed."""
 
     label: str
-    runs: tuple[Run, ...]
+    runs: tuple[Result, ...]
     own_score: str
     plain: "Group | None" = None
     """The plain cross-entropy runs beside it; none for these themselves, and where there are none."""
-    _measured: dict[tuple[str, str | None, str], dict[int, dict[str, float]]] = field(default_factory=dict, repr=False)
 
     @property
     def is_plain(self) -> bool:
         return _is_plain(self.runs[0])
 
     @cached_property
-    def finished(self) -> tuple[Run, ...]:
+    def finished(self) -> tuple[Result, ...]:
         return tuple(run for run in self.runs if run.status == "finished")
 
     @property
@@ -58,7 +52,7 @@ class Group:
     @cached_property
     def scores(self) -> tuple[str, ...]:
         """The scores that every finished run has."""
-        first, *others = [_scores(run) for run in self.finished] or [()]
+        first, *others = [run.scores for run in self.finished] or [()]
         return tuple(score for score in first if all(score in other for other in others))
 
     @cached_property
@@ -73,20 +67,21 @@ class Group:
         shared = [(s, s) for s in SHARED_SCORES if s in self.scores and s in self.plain.scores]
         return (*shared, (self.own_score, self.plain.best_on_validation or self.own_score))
 
-    @property
+    @cached_property
     def best_on_validation(self) -> str | None:
-        """The score that best tells validation rows from the auxiliary outliers; test sets have no say."""
-        found = {score: self.measured("outliers", score, "auroc", known="validation") for score in self.scores}
+        """The score that best tells validation rows from outliers; test sets have no say."""
+        found = {score: self._seeds(partial(_on_validation, score=score)) for score in self.scores}
         means = {score: seeds.mean for score, seeds in found.items() if seeds}
         return max(means, key=lambda score: means[score]) if means else None
 
-    def measured(self, ood_set: str | None, score: str, metric: str, known: str = "test") -> Seeds | None:
-        """A metric per seed, of the finished runs that have it; measured once, then remembered."""
-        key = (known, ood_set, score)
-        if key not in self._measured:
-            found = {run.seed: _measure(run, known, ood_set, score) for run in self.finished}
-            self._measured[key] = {seed: metrics for seed, metrics in found.items() if metrics}
-        by_seed = {seed: metrics[metric] for seed, metrics in self._measured[key].items()}
+    def measured(self, ood_set: str | None, score: str, metric: str) -> Seeds | None:
+        """A metric per seed, of the finished runs that have it; accuracy belongs to no set."""
+        if ood_set is None:
+            return self._seeds(lambda run: run.accuracy)
+        return self._seeds(lambda run: run.metrics.get("test", {}).get(ood_set, {}).get(score, {}).get(metric))
+
+    def _seeds(self, measure: Callable[[Result], float | None]) -> Seeds | None:
+        by_seed = {run.seed: value for run in self.finished if (value := measure(run)) is not None}
         return Seeds(by_seed) if by_seed else None
 
 
@@ -119,7 +114,12 @@ class Table:
             return None
         plain = group.plain.measured(ood_set, plain_score, metric) if group.plain else None
         difference = None if plain is None else value.minus(plain)
-        return Figure(group.label, used, ood_set, metric, value, plain, plain_score, difference)
+        best_score = group.plain.best_on_validation if group.plain else None
+        to_best = difference
+        if group.plain and best_score != plain_score:
+            best = group.plain.measured(ood_set, best_score, metric) if best_score else None
+            to_best = None if best is None else value.minus(best)
+        return Figure(group.label, used, ood_set, metric, value, plain, plain_score, difference, best_score, to_best)
 
     def figures(self) -> list[Figure]:
         """Every figure that the tables show, each method under its own score."""
@@ -138,7 +138,7 @@ class Table:
         run = next((run for group in self.groups for run in group.finished), None)
         if run is None:
             return "No run has finished."
-        found = {name: len(run.scores[f"{name}/predictions"]) for name in ("test", *run.ood_sets)}
+        found = {name: run.sizes[name] for name in ("test", *run.ood_sets)}
         return f"Rows (seed {run.seed}): {', '.join(f'{set_name(name)} {size}' for name, size in found.items())}."
 
     @property
@@ -173,40 +173,19 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """The same tables in Markdown."""
-        from oodles.report import markdown
+        from oodles.markdown import markdown
 
         return markdown(self)
 
     def to_csv(self) -> str:
-        """One line per suite, method, score, set, metric and seed; every score that the runs hold."""
-        out = io.StringIO()
-        columns = "suite method seed status score compared ood_set metric value cross_entropy_score cross_entropy"
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([*columns.split(), "difference"])
-        for table in self.tables:
-            for group in table.groups:
-                for run in group.runs:
-                    if run.status != "finished":
-                        writer.writerow([table.suite, group.label, run.seed, run.status, *[""] * 8])
-                for figure, compared in _every_figure(table, group):
-                    plain = figure.plain.by_seed if figure.plain else {}
-                    difference = figure.difference.by_seed if figure.difference else {}
-                    what = [figure.score, "yes" if compared else "no", figure.ood_set or "test", figure.metric]
-                    for seed, value in figure.value.by_seed.items():
-                        beside = [figure.plain_score if seed in plain else "", plain.get(seed, "")]
-                        writer.writerow(
-                            [
-                                table.suite,
-                                group.label,
-                                seed,
-                                "finished",
-                                *what,
-                                value,
-                                *beside,
-                                difference.get(seed, ""),
-                            ]
-                        )
-        return out.getvalue()
+        """One line per suite, method, score, set, metric and seed; every score that the runs hold.
+
+        What is known of a difference over all seeds is repeated on each of its lines. The columns that begin with
+        ``best`` are about the difference to plain cross-entropy under the score that is best on validation data.
+        """
+        from oodles.numbers import csv_lines
+
+        return csv_lines(self)
 
     def to_json(self) -> str:
         """Everything, per seed and in summary, for every score that the runs hold."""
@@ -214,8 +193,9 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """What :meth:`to_json` writes."""
-        metrics = {name: metric._asdict() for name, metric in METRICS.items()}
-        return {"metrics": metrics, "suites": [_table_dict(table) for table in self.tables]}
+        from oodles.numbers import as_dict
+
+        return as_dict(self)
 
     def to_html(self) -> str:
         """A report with pictures, in one file that needs no network."""
@@ -238,46 +218,75 @@ class Comparison:
         return path
 
 
-def compare(runs: Iterable[Run | str | Path], score: str | None = None) -> Comparison:
+def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None) -> Comparison:
     """Compares finished or diverged runs, by recipe and paired by seed; others are named and left out.
 
     Args:
-        runs: run folders, opened or not; runs of one recipe that differ in their seed become one row.
+        runs: run folders, opened or not, results of runs, and files of them (``.jsonl``), in any mixture. Runs of one
+            recipe that differ in their seed become one row; a run that is given twice counts once.
         score: one score for all; by default every method is shown under the score that its paper uses.
 
     Raises:
-        FileNotFoundError: for a folder that is no run.
-        ValueError: for no runs that have ended, two runs of one recipe and seed, or a score that the
+        FileNotFoundError: for a folder that is no run, and a file that is not there.
+        ValueError: for no runs that have ended, two runs of one recipe and seed, a damaged file, or a score that the
             runs do not have.
     """
-    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
-    opened = [open_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
-    if not opened:
-        raise ValueError("compare needs at least one run folder, got none.")
-    ended = [run for run in opened if run.status in ("finished", "diverged")]
+    results = _results(runs)
+    if not results:
+        raise ValueError("compare needs at least one run, got none.")
+    ended = [run for run in results if run.status != "unfinished"]
     if not ended:
-        raise ValueError(f"{opened[0].folder} has not ended: give the same command again, and it goes on where it was.")
-    by_suite: dict[str, list[Run]] = {}
+        raise ValueError(f"{results[0]} has not ended: give the same command again, and it goes on where it was.")
+    by_suite: dict[str, list[Result]] = {}
     for run in ended:
         by_suite.setdefault(run.data, []).append(run)
     first, *others = (_table(suite, members, score) for suite, members in by_suite.items())
-    if left_out := [run.folder.name for run in opened if run not in ended]:
+    if left_out := [run.folder.name if run.folder else str(run) for run in results if run.status == "unfinished"]:
         remark = f"Left out, since they have not ended: {', '.join(left_out)}."
         first = replace(first, remarks=(*first.remarks, remark))
     return Comparison((first, *others))
 
 
-def _table(suite: str, runs: Sequence[Run], score: str | None) -> Table:
-    recipes: dict[str, list[Run]] = {}
+def _results(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
+    """What was given as results, each run once: of a folder and its line in a file, the folder with its pictures."""
+    found: list[Result] = []
+    opened: set[Path] = set()
+    for run in runs:
+        if isinstance(run, Result):
+            found.append(run)
+        elif not isinstance(run, Run) and Path(run).suffix == ".jsonl":
+            found += read_results(run)
+        elif (folder := (run.folder if isinstance(run, Run) else Path(run)).resolve()) not in opened:
+            opened.add(folder)
+            found.append(result_of(open_run(folder)))
+    once: dict[tuple[str, str, int], Result] = {}
+    for result in found:
+        key = (result.data, _recipe(result), result.seed)
+        other = once.setdefault(key, result)
+        if other != result or (other.folder and result.folder and other.folder.resolve() != result.folder.resolve()):
+            raise ValueError(f"{_given(other)} and {_given(result)} are the same recipe and seed: give one of them.")
+        if other.folder is None:
+            once[key] = result
+    return list(once.values())
+
+
+def _given(result: Result) -> str:
+    return str(result) if result.folder else f"a recorded {result}"
+
+
+def _recipe(result: Result) -> str:
+    """What runs of one row agree in."""
+    return json.dumps([result.label, result.settings], sort_keys=True, default=str)
+
+
+def _table(suite: str, runs: Sequence[Result], score: str | None) -> Table:
+    recipes: dict[str, list[Result]] = {}
     for run in sorted(runs, key=lambda run: not _is_plain(run)):
-        recipes.setdefault(json.dumps([run.label, run.settings], sort_keys=True, default=str), []).append(run)
+        recipes.setdefault(_recipe(run), []).append(run)
     _check_same_rows(runs)
     families = [sorted(family, key=lambda run: run.seed) for family in recipes.values()]
     groups: list[Group] = []
     for label, family in zip(_labels([family[0] for family in families]), families, strict=True):
-        for one, other in pairwise(family):
-            if one.seed == other.seed:
-                raise ValueError(f"{one.folder} and {other.folder} are the same recipe and seed: give one of them.")
         plain = None if _is_plain(family[0]) else _beside(family, [group for group in groups if group.is_plain])
         group = Group(label, tuple(family), score or own_score([name for name, _ in family[0].methods]), plain)
         if score and group.finished and score not in group.scores:
@@ -289,18 +298,21 @@ def _table(suite: str, runs: Sequence[Run], score: str | None) -> Table:
     return Table(suite, tuple(groups), {n: notes.get(n.partition(":")[2], "") for n in ordered}, _remarks(groups))
 
 
-def _check_same_rows(runs: Sequence[Run]) -> None:
+def _check_same_rows(runs: Sequence[Result]) -> None:
     """Pairing by seed means nothing unless the runs of a seed were tested on the same rows."""
-    first: dict[int, Run] = {}
+    first: dict[int, Result] = {}
     for run in (run for run in runs if run.status == "finished"):
         other = first.setdefault(run.seed, run)
-        sets = [key for key in run.scores.keys() & other.scores.keys() if key.endswith("/predictions")]
-        same_sizes = all(len(run.scores[key]) == len(other.scores[key]) for key in sets)
-        if not same_sizes or not np.array_equal(run.scores["test/labels"], other.scores["test/labels"]):
-            raise ValueError(
-                f"{run.folder} and {other.folder} have the same data and seed but were tested on other rows: "
-                "the data has changed, so train one of them again."
-            )
+        kept: list[tuple[Mapping[str, object], Mapping[str, object]]]
+        kept = [(run.sizes, other.sizes), (run.sha256, other.sha256)]
+        for name in ("validation", "test", *run.ood_sets):
+            # what was written before fingerprints were kept is known by its size alone
+            pairs = [(one.get(name), another.get(name)) for one, another in kept]
+            if any(one != another for one, another in pairs if one is not None and another is not None):
+                raise ValueError(
+                    f"{_given(run)} and {_given(other)} have the same data and seed but were tested on other rows: "
+                    "the data has changed, so train one of them again."
+                )
 
 
 def own_score(methods: Sequence[str]) -> str:
@@ -309,7 +321,7 @@ def own_score(methods: Sequence[str]) -> str:
     return next((score for score in reversed(named) if score != "msp"), "msp")
 
 
-def _beside(family: Sequence[Run], plains: Sequence[Group]) -> Group | None:
+def _beside(family: Sequence[Result], plains: Sequence[Group]) -> Group | None:
     """The plain runs of the same network whose training is most alike, then those with most seeds in common."""
     settings, seeds = family[0].settings, {run.seed for run in family}
     alike = [plain for plain in plains if plain.runs[0].settings.get("network") == settings.get("network")]
@@ -324,7 +336,7 @@ def _beside(family: Sequence[Run], plains: Sequence[Group]) -> Group | None:
     return min(alike, key=distance)
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[Result]) -> list[str]:
     """The recipes' labels, with the settings that tell equal ones apart."""
     labels = []
     for run in runs:
@@ -335,7 +347,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def _flat(run: Run) -> dict[str, Any]:
+def _flat(run: Result) -> dict[str, Any]:
     """Settings by name, those of methods too."""
     several = len(run.methods) > 1
     methods = {
@@ -391,28 +403,10 @@ def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
     )
 
 
-def _measure(run: Run, known: str, ood_set: str | None, score: str) -> dict[str, float]:
-    """The metrics of one run, or nothing where it lacks the scores or they are no numbers."""
-    arrays = run.scores
-    if ood_set is None:
-        return {"accuracy": accuracy(arrays[f"{known}/predictions"], arrays[f"{known}/labels"])}
-    knowns, unknowns = arrays.get(f"{known}/{score}"), arrays.get(f"{ood_set}/{score}")
-    if knowns is None or unknowns is None or not knowns.size or not unknowns.size:
-        return {}
-    return {} if np.isnan(knowns).any() or np.isnan(unknowns).any() else ood_metrics(knowns, unknowns)
-
-
-def _every_figure(table: Table, group: Group) -> list[tuple[Figure, bool]]:
-    """The figures of a group under every score that it has, and whether the tables show them."""
-    pairs = dict.fromkeys([*group.versus, *((score, score) for score in group.scores)])
-    found = [(table.figure(group, None, "accuracy", *group.versus[-1]), True)]
-    found += [
-        (table.figure(group, ood_set, metric, *pair), pair in group.versus)
-        for pair in pairs
-        for ood_set in table.ood_sets
-        for metric in OOD_METRICS
-    ]
-    return [(figure, shown) for figure, shown in found if figure]
+def _on_validation(run: Result, score: str) -> float | None:
+    """AUROC of validation rows against outliers."""
+    against_outliers = run.metrics.get("validation", {}).values()
+    return next((by_score[score]["auroc"] for by_score in against_outliers if score in by_score), None)
 
 
 def set_name(ood_set: str) -> str:
@@ -421,43 +415,6 @@ def set_name(ood_set: str) -> str:
     return f"{kind}-OOD {name}" if name else ood_set
 
 
-def _table_dict(table: Table) -> dict[str, Any]:
-    methods = []
-    for group in table.groups:
-        figures = [{**_figure_dict(figure), "compared": shown} for figure, shown in _every_figure(table, group)]
-        runs = [
-            {"seed": run.seed, "folder": str(run.folder), "status": run.status, "reason": run.reason}
-            for run in group.runs
-        ]
-        beside = group.plain.label if group.plain else None
-        about = {"label": group.label, "own_score": group.own_score, "plain": beside, **group.runs[0].settings}
-        methods.append({**about, "runs": runs, "figures": figures})
-    sets = [{"name": name, "remark": remark} for name, remark in table.ood_sets.items()]
-    return {"suite": table.suite, "ood_sets": sets, "remarks": [*table.remarks, table.chance], "methods": methods}
-
-
-def _figure_dict(figure: Figure) -> dict[str, Any]:
-    plain = figure.plain and {"score": figure.plain_score, **_seeds_dict(figure.plain)}
-    difference = figure.difference and {
-        **_seeds_dict(figure.difference),
-        "half_interval": figure.difference.half_interval,
-        "wins": figure.wins,
-        "verdict": figure.verdict_in_words,
-    }
-    where = {"score": figure.score, "ood_set": figure.ood_set, "metric": figure.metric}
-    return {**where, **_seeds_dict(figure.value), "plain": plain, "difference": difference}
-
-
-def _seeds_dict(seeds: Seeds) -> dict[str, Any]:
-    by_seed = {str(seed): value for seed, value in seeds.by_seed.items()}
-    return {"mean": seeds.mean, "std": seeds.std, "n": seeds.n, "by_seed": by_seed}
-
-
-def _scores(run: Run) -> tuple[str, ...]:
-    names = (key.partition("/")[2] for key in run.scores if key.startswith("test/"))
-    return tuple(name for name in names if name not in ("labels", "predictions"))
-
-
-def _is_plain(run: Run) -> bool:
+def _is_plain(run: Result) -> bool:
     """Whether the run is cross-entropy training and nothing else."""
     return all(name == PLAIN and not settings.get("label_smoothing") for name, settings in run.methods)

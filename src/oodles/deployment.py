@@ -88,10 +88,10 @@ def score_inputs(
         why = run.reason or ("its features are no vectors." if run.scores else "finish it first.")
         raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
     channels, height, width = run.record["suite"]["input_shape"]
-    images = read_images(inputs, (channels, height, width))
+    images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
     classifier = run.classifier()
     if chosen.needs_fit:
-        chosen.fit(*collect(classifier, load_suite(run.data, run.seed).train.loader()))
+        chosen.fit(*collect(classifier, load_suite(run.data, run.seed, root=run.arguments["root"]).train.loader()))
     features, logits, _ = collect(classifier, images.loader())
     verdicts = Verdicts(
         names=images.names or tuple(str(row) for row in range(len(images))),

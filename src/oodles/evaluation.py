@@ -93,18 +93,18 @@ def evaluate(
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
     if train_loader is not None and any(score.needs_fit for score in chosen):
-        train = _collect(classifier, train_loader, "train_loader")
+        train = _collect(classifier, train_loader, "train_loader", _device(classifier))
         chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
     values: dict[str, dict[str, NDArray[Any]]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
     labels = None
     for name, loader in {"id": id_loader, **ood_loaders}.items():
-        features, logits, given = _collect(classifier, loader, f"The loader of {name!r}")
+        features, logits, given = _collect(classifier, loader, f"The loader of {name!r}", _device(classifier))
         values[name] = {score.name: _values(score, features, logits, name) for score in chosen}
-        predictions[name] = logits.argmax(1).numpy()
+        predictions[name] = logits.argmax(1).cpu().numpy()
         if name == "id" and given is not None:
-            check_targets("labels of the in-distribution set", given, logits.shape[1])
-            labels = given.numpy()
+            check_targets("labels of the in-distribution set", given.cpu(), logits.shape[1])
+            labels = given.cpu().numpy()
     return Evaluation(
         accuracy=None if labels is None else accuracy(predictions["id"], labels),
         metrics={
@@ -132,12 +132,16 @@ def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
         TypeError: for batches of other kinds, and models that return no tensor of logits.
         ValueError: for a loader that gives no rows.
     """
-    return _collect(classifier, loader, "loader")
+    return _collect(classifier, loader, "loader", torch.device("cpu"))
 
 
-def _collect(classifier: nn.Module, loader: Iterable[Any], what: str) -> Collected:
+def _device(classifier: nn.Module) -> torch.device:
     tensors = [*classifier.parameters(), *classifier.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _collect(classifier: nn.Module, loader: Iterable[Any], what: str, to: torch.device) -> Collected:
+    device = _device(classifier)
     features: list[Tensor] = []
     logits: list[Tensor] = []
     labels: list[Tensor | None] = []
@@ -146,9 +150,9 @@ def _collect(classifier: nn.Module, loader: Iterable[Any], what: str) -> Collect
         for batch in loader:
             inputs, given = _inputs_and_labels(batch)
             seen, said = _run(classifier, _moved(inputs, device))
-            features.append(at_least_float32(seen).cpu())
-            logits.append(at_least_float32(said).cpu())
-            labels.append(None if given is None else given.cpu())
+            features.append(at_least_float32(seen).to(to))
+            logits.append(at_least_float32(said).to(to))
+            labels.append(None if given is None else given.to(to))
     if not sum(map(len, logits)):
         raise ValueError(f"{what} must give at least one row, got none: is its data set empty?")
     known = [given for given in labels if given is not None]
@@ -208,7 +212,7 @@ def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool)
 
 
 def _values(score: Score, features: Tensor, logits: Tensor, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = score(features, logits).flatten().numpy()
+    values: NDArray[Any] = score(features, logits).flatten().cpu().numpy()
     if missing := int(np.isnan(values).sum()):
         raise ValueError(
             f"{score.name} of the set {name!r} is NaN for {missing} of {len(values)} rows: "

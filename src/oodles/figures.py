@@ -3,8 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 
@@ -25,6 +29,17 @@ METRICS = {
     "fpr95_ood_positive": Metric("FPR95 OOD-positive", "knowns rejected where 95 % of unknowns are caught", False),
 }
 OOD_METRICS = tuple(METRICS)[1:]
+
+FEWEST_SEEDS = 3
+"""Fewer say too little for an interval."""
+ALL_RESAMPLES = 10
+"""Up to so many seeds the bootstrap goes through every resample, so that it needs no random numbers."""
+DRAWN_RESAMPLES = 10_000
+CAUTION = (
+    "The bootstrap interval is the percentile one over seeds; with 3 to 5 seeds it is too narrow, and Student's is the "
+    "one to go by, which decides the marks. The sign test is exact and two-sided with ties dropped; with n seeds its p "
+    "cannot be below 2^(1−n), which is 0.25 for 3 seeds, 0.06 for 5 and 0.002 for 10."
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +67,51 @@ class Seeds:
     @property
     def half_interval(self) -> float | None:
         """Half the width of Student's 95 % interval of the mean; none below three seeds, which say too little."""
-        if self.n < 3 or self.std is None:
+        if self.n < FEWEST_SEEDS or self.std is None:
             return None
         return float(stdtrit(self.n - 1, 0.975)) * self.std / math.sqrt(self.n)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % interval of the mean."""
+        half = self.half_interval
+        return None if half is None else (self.mean - half, self.mean + half)
+
+    @cached_property
+    def bootstrap(self) -> tuple[float, float] | None:
+        """The percentile bootstrap's 95 % interval of the mean, resampling seeds; none below three seeds.
+
+        Either end is the outermost mean beyond which less than 2.5 % of all resamples lie.
+        """
+        if self.n < FEWEST_SEEDS:
+            return None
+        counts, weights = _resamples(self.n)
+        means = counts @ np.array(list(self.by_seed.values()), dtype=np.float64) / self.n
+        order = means.argsort()
+        below = weights[order].cumsum()  # whole numbers, hence exact
+        total = below[-1]
+        low = int(np.searchsorted(40 * below, total))
+        high = int(np.searchsorted(40 * below, 39 * total, side="right"))
+        return float(means[order[low]]), float(means[order[high]])
+
+    @property
+    def sign_test(self) -> float:
+        """The two-sided p of as lopsided a split into positive and negative values, or more; zeros are dropped."""
+        positive = sum(value > 0 for value in self.by_seed.values())
+        negative = sum(value < 0 for value in self.by_seed.values())
+        n, fewer = positive + negative, min(positive, negative)
+        return min(1.0, 2.0 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2.0**n)
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that a sign test over so many seeds can give."""
+        return 2.0 ** (1 - self.n)
+
+    @property
+    def caution(self) -> str:
+        """What to bear in mind when reading the bootstrap and the sign test of so few seeds."""
+        narrow = "a bootstrap over so few is too narrow, " if FEWEST_SEEDS <= self.n <= 5 else ""
+        return f"{self.n} seeds: {narrow}the sign test's p cannot be below {self.smallest_p:.2g}"
 
     def __str__(self) -> str:
         return _percent(self.mean, self.std)
@@ -63,6 +120,18 @@ class Seeds:
         """The differences over the seeds that both have; none where there is no such seed."""
         pairs = {seed: value - other.by_seed[seed] for seed, value in self.by_seed.items() if seed in other.by_seed}
         return Seeds(pairs) if pairs else None
+
+
+@lru_cache(maxsize=16)
+def _resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """How often each of n values is in a resample, and how many of the nⁿ resamples look so; drawn for many values."""
+    if n > ALL_RESAMPLES:
+        drawn = np.random.default_rng(n).multinomial(n, [1 / n] * n, size=DRAWN_RESAMPLES)
+        return drawn.astype(np.float64), np.ones(DRAWN_RESAMPLES, dtype=np.int64)
+    chosen = np.array(list(combinations_with_replacement(range(n), n)))
+    counts = (chosen[:, :, None] == np.arange(n)).sum(1)
+    factorials = np.array([math.factorial(k) for k in range(n + 1)])
+    return counts.astype(np.float64), factorials[n] // factorials[counts].prod(1)
 
 
 @dataclass(frozen=True)
@@ -77,6 +146,10 @@ class Figure:
     plain: Seeds | None
     plain_score: str
     difference: Seeds | None
+    best_score: str | None = None
+    """The score that is best for plain cross-entropy on validation data."""
+    difference_to_best: Seeds | None = None
+    """To plain cross-entropy under that score."""
 
     @property
     def sign(self) -> int:
@@ -86,17 +159,12 @@ class Figure:
     @property
     def wins(self) -> int:
         """On how many of the paired seeds the method is better; ties are no wins."""
-        if self.difference is None:
-            return 0
-        return sum(self.sign * value > 0 for value in self.difference.by_seed.values())
+        return self.better_on(self.difference) if self.difference else 0
 
     @property
     def verdict(self) -> str:
         """``better`` or ``worse`` where the 95 % interval of the paired difference leaves out zero, else empty."""
-        half = None if self.difference is None else self.difference.half_interval
-        if self.difference is None or half is None or abs(self.difference.mean) <= half:
-            return ""
-        return "better" if self.sign * self.difference.mean > 0 else "worse"
+        return self.judged(self.difference) if self.difference else ""
 
     @property
     def verdict_in_words(self) -> str:
@@ -108,10 +176,33 @@ class Figure:
     @property
     def against_plain(self) -> str:
         """The paired difference in words: ``+1.3 ± 0.6 ▲ 5/5``; empty without one."""
-        if self.difference is None:
+        return self.in_words(self.difference) if self.difference else ""
+
+    def better_on(self, difference: Seeds) -> int:
+        """On how many of the seeds a difference of this metric is for the better."""
+        return sum(self.sign * value > 0 for value in difference.by_seed.values())
+
+    def judged(self, difference: Seeds) -> str:
+        """``better`` or ``worse`` where Student's 95 % interval of such a difference leaves out zero, else empty."""
+        half = difference.half_interval
+        if half is None or abs(difference.mean) <= half:
             return ""
-        mark = {"better": "▲ ", "worse": "▼ ", "": ""}[self.verdict]
-        return f"{_percent(self.difference.mean, self.difference.std, '+')} {mark}{self.wins}/{self.difference.n}"
+        return "better" if self.sign * difference.mean > 0 else "worse"
+
+    def in_words(self, difference: Seeds) -> str:
+        """Such a difference with its mark, and on how many seeds it is for the better."""
+        mark = {"better": "▲ ", "worse": "▼ ", "": ""}[self.judged(difference)]
+        return f"{_percent(difference.mean, difference.std, '+')} {mark}{self.better_on(difference)}/{difference.n}"
+
+
+def in_points(difference: float) -> str:
+    """A difference in per cent with its sign, ``−0.3``."""
+    return _percent(difference, None, "+")
+
+
+def in_brackets(interval: tuple[float, float] | None) -> str:
+    """An interval of differences in per cent, ``[−0.3, +1.2]``; a dash where there is none."""
+    return "–" if interval is None else f"[{', '.join(map(in_points, interval))}]"
 
 
 def _percent(mean: float, std: float | None, sign: str = "") -> str:

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-from oodles.comparison import Group, Table, set_name
+from oodles.comparison import Table, set_name
 from oodles.metrics import counts
+from oodles.ranking import Ranking
 from oodles.run_folder import Run
 
 if TYPE_CHECKING:
@@ -83,6 +84,29 @@ def differences(table: Table, ood_set: str) -> str:
 
 
 @rc_context(STYLE)
+def ranks(ranking: Ranking) -> str:
+    """The rank of every method on every set, a dot each, and the average."""
+    canvas = _blank(0.7 + 0.36 * len(ranking.methods))
+    axes = canvas.subplots()
+    for position, method in enumerate(ranking.methods):
+        for rank in sorted(set(method.ranks)):
+            often = method.ranks.count(rank)
+            size = 3.5 * often**0.5  # the area says how often
+            axes.plot([rank], [position], "o", color=KNOWN, alpha=0.6, markersize=size, markeredgewidth=0)
+        axes.plot([method.average], [position], "D", color=COLORS[1], markersize=5)
+    labels = [f"{fill(method.label, 24)}\n{method.score}" for method in ranking.methods]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(0.5, len(labels) + 0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e4e7eb", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xticks(range(1, len(labels) + 1))
+    axes.set_xlabel("rank by AUROC, 1 is best")
+    return _svg(canvas)
+
+
+@rc_context(STYLE)
 def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
     """How the score spreads over known and unknown rows, and where 95 % of the validation rows are accepted."""
     values = {"test (known)": run.scores.get(f"test/{score}")}
@@ -146,9 +170,9 @@ def roc(run: Run, score: str, plain: Run | None, plain_score: str, ood_sets: Seq
 
 
 @rc_context(STYLE)
-def curves(group: Group) -> str:
+def curves(runs: Sequence[Run]) -> str:
     """Every named term of the loss and the validation accuracy, epoch by epoch; a line per seed, the mean bold."""
-    logs = [run.log for run in group.runs if run.log]
+    logs = [run.log for run in runs if run.log]
     if not logs:
         return ""
     canvas = _blank(HEIGHT)
@@ -175,7 +199,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
     Nothing where the suite is not there any more, or is another one now.
     """
     try:
-        suite = _suite(run.data, run.seed)
+        suite = _suite(run.data, run.seed, tuple(run.arguments.get("root", ())))
     except (OSError, ValueError):
         return []
     found = []
@@ -190,10 +214,10 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
 
 
 @lru_cache(maxsize=1)
-def _suite(data: str, seed: int) -> "Suite":
+def _suite(data: str, seed: int, root: tuple[str, ...]) -> "Suite":
     from oodles.data import load_suite
 
-    return load_suite(data, seed)
+    return load_suite(data, seed, root=root)
 
 
 def _images(suite: "Suite", ood_set: str) -> "ImageSet | None":

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -20,10 +20,11 @@ from oodles.classifier import Classifier
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
-from oodles.run_evaluation import ood_sets
 from oodles.run_folder import RECIPE, RUN, WEIGHTS, Run, open_run
 
 Measured = Mapping[str, Mapping[str, float]]
+WITHOUT_FLAG = ("momentum", "nesterov", "milestones")
+"""Settings of a recipe that only its file can change."""
 
 
 def resolved(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
@@ -43,12 +44,12 @@ def data_name(data: str | Path | Suite) -> str:
     """How a run remembers its data: the name of a suite, or an absolute path."""
     if isinstance(data, Suite):
         return data.name
-    return str(data) if data in SUITES else str(Path(data).resolve())
+    return str(data) if str(data) in SUITES or not Path(data).exists() else str(Path(data).resolve())
 
 
 def folder_name(recipe: Recipe, data: str) -> str:
     """Where a run goes if nobody says otherwise."""
-    return f"{recipe.label.replace(' ', '')}-{Path(data).name}-{recipe.seed}"
+    return f"{recipe.label.replace(' ', '')}-{Path(data).name.removesuffix('.toml')}-{recipe.seed}"
 
 
 def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> Run | None:
@@ -80,7 +81,7 @@ def needs_outliers(recipe: Recipe) -> bool:
     return any("outliers" in card(name).needs for name, _ in recipe.methods)
 
 
-def initial_weights(recipe: Recipe, data: str, first: Run | None) -> dict[str, str]:
+def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], first: Run | None) -> dict[str, str]:
     """Where training starts: a label, and the file with its fingerprint unless the weights are random.
 
     Raises:
@@ -93,10 +94,10 @@ def initial_weights(recipe: Recipe, data: str, first: Run | None) -> dict[str, s
     if run is not None:
         if run.status == "diverged":
             raise ValueError(f"{run.folder} cannot be started from, it diverged: {run.reason}")
-        if run.data == data and run.seed != recipe.seed:
+        if run.data == data and run.record["suite"]["sha256"]["train"] != contents["sha256"]["train"]:
             raise ValueError(
-                f"{run.folder} has seed {run.seed}, so its training rows may be test rows under seed {recipe.seed}: "
-                "use the same seed for both."
+                f"{run.folder} was trained on other rows of {data!r}, which may be test rows here: "
+                "use the same seed and files for both."
             )
         path = run.folder / WEIGHTS
     if not path.is_file():
@@ -113,9 +114,13 @@ def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> 
     """What the methods measure on the initial weights, training and validation rows, and outliers."""
     if not recipe.suggest:
         return {}
-    outliers: Any = suite.outliers.loader() if suite.outliers else []
+    device = next(classifier.parameters()).device
+
+    def rows(*sets: ImageSet | None) -> Any:
+        return chain.from_iterable(images.in_order(device) for images in sets if images is not None)
+
     return {
-        name: method_class(name).suggest(classifier, chain(suite.train.loader(), suite.validation.loader()), outliers)
+        name: method_class(name).suggest(classifier, rows(suite.train, suite.validation), rows(suite.outliers))
         for name, _ in recipe.methods
         if card(name).suggests
     }
@@ -129,6 +134,7 @@ def record(
     initial: Mapping[str, str],
     suggested: Measured,
     accelerator: Accelerator,
+    precision: str,
 ) -> dict[str, Any]:
     """The content of ``run.json``."""
     device = accelerator.device
@@ -143,9 +149,10 @@ def record(
         "environment": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "mixed_precision": precision,
             "processes": accelerator.num_processes,
             "threads": torch.get_num_threads(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
             "oodles": __version__,
             **{name: version(name) for name in ("torch", "numpy", "accelerate", "safetensors", "scikit-learn")},
@@ -165,26 +172,18 @@ def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
         raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
 
 
-def _fingerprint(images: ImageSet) -> str:
-    """Of images and labels, so that changed data is noticed."""
-    digest = sha256(images.images.tobytes())
-    digest.update(images.labels.tobytes())
-    return digest.hexdigest()
-
-
 def about_suite(suite: Suite) -> dict[str, Any]:
     """What a run remembers of its data: names, sizes, statistics, and a fingerprint of every set."""
-    sets = {"train": suite.train, "validation": suite.validation, "test": suite.test}
-    sets |= {"outliers": suite.outliers} if suite.outliers else {}
-    sets |= ood_sets(suite)
+    sets = suite.sets()
     return {
         "name": suite.name,
         "classes": list(suite.classes),
         "input_shape": list(suite.input_shape),
+        **({} if suite.resize is None else {"resize": suite.resize}),
         "mean": list(suite.mean),
         "std": list(suite.std),
         "sizes": {name: len(images) for name, images in sets.items()},
-        "sha256": {name: _fingerprint(images) for name, images in sets.items()},
+        "sha256": {name: images.fingerprint() for name, images in sets.items()},
         "notes": dict(suite.notes),
     }
 
@@ -194,8 +193,8 @@ def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
     words = ["oodles", "train"]
     for name, settings in recipe.methods:
         words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]
-    settings = {key: value for key, value in recipe.as_dict().items() if key not in ("methods", "momentum", "nesterov")}
-    if (recipe.momentum, recipe.nesterov) != (Recipe.momentum, Recipe.nesterov):  # these have no flags
+    settings = {key: value for key, value in recipe.as_dict().items() if key not in ("methods", *WITHOUT_FLAG)}
+    if any(getattr(recipe, name) != getattr(Recipe, name) for name in WITHOUT_FLAG):
         words, settings = ["oodles", "train", "--recipe", str(folder / RECIPE), "+"], {"seed": recipe.seed}
     flags = {**settings, **arguments, "to": str(folder)}
     return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])
@@ -206,4 +205,6 @@ def _flag(name: str, value: Any) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if value is None or value is False:
         return []
+    if isinstance(value, list):
+        return [word for each in value for word in (flag, str(each))]
     return [flag] if value is True else [flag, str(value)]

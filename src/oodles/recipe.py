@@ -26,10 +26,15 @@ class Recipe:
         momentum: of SGD.
         nesterov: Nesterov's form of it.
         weight_decay: of every parameter.
-        schedule: ``cosine`` falls from the learning rate to zero over the whole training; ``constant`` stays.
+        schedule: ``cosine`` falls from the learning rate to zero over the whole training; ``one-cycle`` rises to it in
+            a straight line over the first quarter and falls to zero in another; ``steps`` divides it by ten after each
+            of the ``milestones``; ``constant`` stays.
+        milestones: epochs, for ``steps``.
         epochs: passes over the in-distribution training rows.
         batch_size: in-distribution rows per batch, over all processes together.
         outlier_batch_size: outliers per batch, over all processes together.
+        mixed_precision: of the forward pass, ``no``, ``bf16`` or ``fp16``; losses are computed in float32 throughout.
+            ``auto`` is bf16 where the hardware computes in it, and ``no`` elsewhere.
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from: a file of weights, the folder of another run, or the name of a recipe,
             which is then trained first; random weights unless given.
@@ -46,10 +51,12 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "one-cycle", "steps", "constant"] = "cosine"
+    milestones: tuple[int, ...] = ()
     epochs: int = 60
     batch_size: int = 64
     outlier_batch_size: int = 64
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     seed: int = 0
     weights: str | None = None
     suggest: bool = False
@@ -58,8 +65,9 @@ class Recipe:
         methods = tuple((name, _settings(name, given)) for name, given in self.methods)
         object.__setattr__(self, "methods", methods or (("cross-entropy", _settings("cross-entropy", {})),))
         for each in fields(self):
-            if each.name != "methods":
+            if each.name not in ("methods", "milestones"):
                 object.__setattr__(self, each.name, _checked(each.name, each.type, getattr(self, each.name)))
+        object.__setattr__(self, "milestones", _milestones(self.milestones, self.schedule, self.epochs))
         if self.suggest and self.weights is None:
             raise ValueError("suggest measures settings on trained weights, and there are none: say weights = ….")
         if self.suggest and not any(card(name).suggests for name, _ in self.methods):
@@ -70,9 +78,15 @@ class Recipe:
         """The methods' names, as tables show them."""
         return " + ".join(name for name, _ in self.methods)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is cross-entropy training and nothing else."""
+        return all(name == "cross-entropy" and not given["label_smoothing"] for name, given in self.methods)
+
     def as_dict(self) -> dict[str, Any]:
         """All settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "methods"}
+        values["milestones"] = list(self.milestones)
         return {**values, "methods": [{"name": name, **settings} for name, settings in self.methods]}
 
     @classmethod
@@ -148,6 +162,16 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _as(kind: type, value: Any) -> Any:
     """Whole numbers become floats where floats are meant, so that 1 and 1.0 are the same setting."""
     return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]:
+    if not isinstance(given, list | tuple) or not all(type(epoch) is int for epoch in given):
+        raise TypeError(f"milestones must be a list of epochs, got {given!r}.")
+    if (schedule == "steps") != bool(given):
+        raise ValueError(f"milestones go with the schedule 'steps', got {list(given)} with {schedule!r}.")
+    if list(given) != sorted(set(given)) or (given and not 0 < given[0] <= given[-1] < epochs):
+        raise ValueError(f"milestones must rise and lie between 0 and the {epochs} epochs, got {list(given)}.")
+    return tuple(given)
 
 
 def _checked(name: str, kind: Any, value: Any) -> Any:

@@ -8,12 +8,16 @@ from typing import Any
 
 from oodles.cards import card
 from oodles.comparison import Comparison, Group, Table, set_name
-from oodles.figures import METRICS, OOD_METRICS, Figure
+from oodles.figures import CAUTION, METRICS, OOD_METRICS, Figure, Seeds, in_brackets
+from oodles.ranking import WORTH, ranking
+from oodles.results import Result
+from oodles.run_folder import RUN, Run, open_run
 
 HOW_TO_READ = (
     "Per cent, mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the same "
     "score, paired by seed, and on how many of the seeds the method is better."
 )
+MEANINGS = "; ".join(f"{METRICS[metric].heading}: {METRICS[metric].meaning}" for metric in OOD_METRICS) + "."
 Columns = Sequence[tuple[str | None, str]]
 """The (set, metric) of each column; accuracy belongs to no set."""
 
@@ -47,9 +51,71 @@ def rows(table: Table, columns: Columns) -> list[Row]:
     ]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One method's difference in AUROC on one set to plain cross-entropy under one score, and what tests say of it."""
+
+    figure: Figure
+    beside: str
+    """Plain cross-entropy's score."""
+    accuracy: str
+    """The difference in accuracy, in words."""
+    difference: Seeds
+
+    @property
+    def verdict(self) -> str:
+        return self.figure.judged(self.difference)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What the columns :data:`JUDGED_HEADS` say."""
+        figure, difference = self.figure, self.difference
+        intervals = (in_brackets(difference.interval), in_brackets(difference.bootstrap))
+        return (
+            figure.label,
+            figure.score,
+            self.beside,
+            self.accuracy,
+            figure.in_words(difference),
+            *intervals,
+            f"{difference.sign_test:.2g}",
+        )
+
+
+JUDGED_HEADS = (
+    "method",
+    "score",
+    "cross-entropy under",
+    "accuracy",
+    "AUROC",
+    "Student 95 %",
+    "bootstrap 95 %",
+    "sign test p",
+)
+
+
+def judged(table: Table, ood_set: str) -> list[Judged]:
+    """The differences to plain cross-entropy under the same score, and under the one best on validation data."""
+    found = []
+    for row in rows(table, [(None, "accuracy"), (ood_set, "auroc")]):
+        right, figure = row.figures
+        if right is None or figure is None:
+            continue
+        if figure.difference:
+            found.append(Judged(figure, figure.plain_score, right.against_plain, figure.difference))
+        if figure.difference_to_best and figure.best_score and figure.best_score != figure.plain_score:
+            found.append(Judged(figure, figure.best_score, right.against_plain, figure.difference_to_best))
+    return found
+
+
 def overview(table: Table) -> list[tuple[str | None, str]]:
     """The columns that come first: accuracy, and AUROC on every out-of-distribution set."""
     return [(None, "accuracy"), *((name, "auroc") for name in table.ood_sets)]
+
+
+def details(ood_set: str) -> list[tuple[str | None, str]]:
+    """The columns of one set: every metric, beside accuracy."""
+    return [(None, "accuracy"), *((ood_set, metric) for metric in OOD_METRICS)]
 
 
 def heading(metric: str) -> str:
@@ -76,9 +142,11 @@ def text(comparison: Comparison, *, width: int = 100, color: bool = False) -> st
             console.print(
                 _grid(table, f"{table.suite}: {_marked(table, name)}", columns, [_narrow(m) for _, m in columns])
             )
-        for sentence in _sentences(table):
+        for sentence in sentences(table):
             console.print(Text(sentence))
         console.print()
+    for sentence in (HOW_TO_READ, MEANINGS):
+        console.print(Text(sentence))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
 
 
@@ -115,73 +183,51 @@ def _grid(table: Table, title: str, columns: Columns, heads: Sequence[str]) -> A
     return grid
 
 
-def markdown(comparison: Comparison) -> str:
-    """The same tables in Markdown; see :meth:`oodles.comparison.Comparison.to_markdown`."""
-    lines = ["# Comparison", ""]
-    for table in comparison.tables:
-        lines += [f"## {_escaped(table.suite)}", "", *_markdown_table(table, overview(table)), ""]
-        for name in table.ood_sets:
-            lines += [f"### {_escaped(set_name(name))}", ""]
-            lines += [*_markdown_table(table, [(name, metric) for metric in OOD_METRICS]), ""]
-        lines += [f"* {_escaped(sentence)}" for sentence in _sentences(table)]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _markdown_table(table: Table, columns: Columns) -> list[str]:
-    several = len({name for name, _ in columns}) > 1
-    heads = [f"{set_name(name)} {heading(m)}" if name and several else heading(m) for name, m in columns]
-    lines = [["method", "score, seeds", *map(_escaped, heads)], ["---", "---", *["---:"] * len(columns)]]
-    for row in rows(table, columns):
-        cells = [_markdown_cell(figure) for figure in row.figures]
-        lines.append([_escaped(row.group.label), _escaped(row.under), *cells])
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _markdown_cell(figure: Figure | None) -> str:
-    if figure is None:
-        return "–"
-    difference = f"**{figure.against_plain}**" if figure.verdict else figure.against_plain
-    return "<br>".join(part for part in (str(figure.value), difference) if part)
-
-
-def _escaped(words: str) -> str:
-    for sign in ("\\", "|", "*", "_", "<", "`", "["):
-        words = words.replace(sign, f"\\{sign}")
-    return " ".join(words.split())
-
-
-def _sentences(table: Table) -> list[str]:
-    """What stands below the tables: how to read them, what is remarkable, what chance would do."""
-    meanings = "; ".join(f"{METRICS[m].heading}: {METRICS[m].meaning}" for m in OOD_METRICS)
+def sentences(table: Table) -> list[str]:
+    """What stands below the tables of a suite: what chance would do, how many rows there are, what is remarkable."""
     notes = [f"* {set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
-    return [HOW_TO_READ, table.chance, f"{meanings}.", table.sizes, *notes, *table.remarks]
+    return [table.chance, table.sizes, *notes, *table.remarks]
 
 
 def html(comparison: Comparison) -> str:
     """One page that needs no network; see :meth:`oodles.comparison.Comparison.to_html`."""
     from jinja2 import Environment, StrictUndefined
 
-    from oodles import __version__
+    from oodles import __version__, pictures
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"set_name": set_name, "heading": lambda metric: heading(metric).replace(" ", "\xa0")}
+    environment.filters |= {"set_name": set_name, "heading": _unbroken}
     template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
-    suites = [_suite(table) for table in comparison.tables]
-    return template.render(suites=suites, metrics=METRICS, how_to_read=HOW_TO_READ, version=__version__)
+    ranks = ranking(comparison.tables)
+    return template.render(
+        suites=[_suite(table) for table in comparison.tables],
+        ranks=ranks,
+        ranks_picture=pictures.ranks(ranks) if ranks else "",
+        worth=WORTH,
+        judged_heads=JUDGED_HEADS,
+        caution=CAUTION,
+        metrics=METRICS,
+        how_to_read=HOW_TO_READ,
+        version=__version__,
+    )
+
+
+def _unbroken(metric: str) -> str:
+    """A heading that breaks only where a reader would: not before its arrow, and not at a hyphen."""
+    name, _, arrow = heading(metric).rpartition(" ")
+    return f"{name}\xa0{arrow}".replace("-", "\u2011")
 
 
 def _suite(table: Table) -> dict[str, Any]:
     """What the page says and shows about one suite."""
     from oodles import pictures
 
-    details = [(name, [(name, metric) for metric in OOD_METRICS]) for name in table.ood_sets]
     return {
         "table": table,
         "verdicts": [(name, _verdict(table, name)) for name in table.ood_sets],
         "overview": overview(table),
         "overview_rows": rows(table, overview(table)),
-        "details": [(name, columns, rows(table, columns)) for name, columns in details],
+        "details": [(name, details(name), rows(table, details(name)), judged(table, name)) for name in table.ood_sets],
         "differences": [(name, pictures.differences(table, name)) for name in table.ood_sets],
         "methods": [_method(table, group) for group in table.groups],
     }
@@ -204,16 +250,26 @@ def _method(table: Table, group: Group) -> dict[str, Any]:
     """A method's pictures, and how to train it again."""
     from oodles import pictures
 
+    opened = {run.seed: _opened(run) for run in group.runs}
+    at_hand = [run for run in opened.values() if run]
     about = {"group": group, "cards": [card(name) for name, _ in group.runs[0].methods]}
-    about["curves"] = pictures.curves(group)
-    shown = group.finished[:1]
-    for run in shown:
+    about["curves"] = pictures.curves(at_hand)
+    about["commands"] = {run.seed: run.record.get("command", run.folder) for run in at_hand}
+    shown = next((run for run in at_hand if run.status == "finished"), None)
+    if shown:
         score, plain_score = group.versus[-1]
-        plain = next((r for r in group.plain.finished if r.seed == run.seed), None) if group.plain else None
+        beside = next((r for r in group.plain.finished if r.seed == shown.seed), None) if group.plain else None
+        plain = _opened(beside) if beside else None
+        sets = list(table.ood_sets)
         about |= {
-            "seed": run.seed,
-            "histogram": pictures.histogram(run, group.own_score, list(table.ood_sets)),
-            "roc": pictures.roc(run, score, plain, plain_score, list(table.ood_sets)),
-            "misjudged": pictures.misjudged(run, group.own_score, list(table.ood_sets)),
+            "seed": shown.seed,
+            "histogram": pictures.histogram(shown, group.own_score, sets),
+            "roc": pictures.roc(shown, score, plain, plain_score, sets),
+            "misjudged": pictures.misjudged(shown, group.own_score, sets),
         }
     return about
+
+
+def _opened(result: Result) -> Run | None:
+    """The run itself, where it is at hand: its rows make pictures."""
+    return open_run(result.folder) if result.folder and (result.folder / RUN).is_file() else None

@@ -12,6 +12,9 @@ from oodles.evaluation import Evaluation, collect, evaluate
 from oodles.run_folder import Run, open_run
 from oodles.scores import SCORES, Score
 
+SCORED_OUTLIERS = 5000
+"""Of the outliers trained with, so many are scored: they only say which score is best on rows that are no test rows."""
+
 
 def evaluate_run(
     run: Run | str | Path,
@@ -35,43 +38,46 @@ def evaluate_run(
     """
     run = run if isinstance(run, Run) else open_run(run)
     classifier = run.classifier()
-    suite = suite or load_suite(run.data, run.seed)
+    suite = suite or load_suite(run.data, run.seed, root=run.arguments["root"])
     sets = ood_sets(suite)
     for name, path in (ood or {}).items():
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
-        sets[name] = read_images(path, suite.input_shape)
-    return evaluate(
-        classifier,
-        suite.test.loader(),
-        {name: images.loader() for name, images in sets.items()},
-        scores=_possible_scores(classifier, suite) if scores is None else scores,
-        train_loader=suite.train.loader(),
-    )
+        sets[name] = read_images(path, suite.input_shape, suite.resize)
+    return _evaluated(classifier, suite, sets, scores)
 
 
 def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]]:
-    """Every score and the predictions of every row that was not trained on, and of the outliers that were.
+    """Every score and the predictions of every row that was not trained on, and of outliers that were.
 
     The keys are ``SET/SCORE``, ``SET/predictions`` and, of known classes, ``SET/labels``, for the sets ``validation``,
-    ``test``, ``outliers``, ``near:NAME`` and ``far:NAME``.
+    ``test``, ``validation-outliers``, ``outliers`` (at most some thousand), ``near:NAME`` and ``far:NAME``.
     """
     others = {"validation": suite.validation, **ood_sets(suite)}
+    if suite.validation_outliers is not None:
+        others["validation-outliers"] = suite.validation_outliers
     if suite.outliers is not None:
-        others["outliers"] = suite.outliers
-    evaluation = evaluate(
-        classifier,
-        suite.test.loader(),
-        {name: images.loader() for name, images in others.items()},
-        scores=_possible_scores(classifier, suite),
-        train_loader=suite.train.loader(),
-    )
+        others["outliers"] = suite.outliers.evenly(SCORED_OUTLIERS)
+    evaluation = _evaluated(classifier, suite, others, None)
     arrays: dict[str, NDArray[Any]] = {"test/labels": suite.test.labels, "validation/labels": suite.validation.labels}
     for name, by_score in evaluation.scores.items():
         key = "test" if name == "id" else name
         arrays[f"{key}/predictions"] = evaluation.predictions[name]
         arrays |= {f"{key}/{score}": values for score, values in by_score.items()}
     return arrays
+
+
+def _evaluated(
+    classifier: Classifier, suite: Suite, sets: Mapping[str, ImageSet], scores: Sequence[str | Score] | None
+) -> Evaluation:
+    device = next(classifier.parameters()).device
+    return evaluate(
+        classifier,
+        suite.test.in_order(device),
+        {name: images.in_order(device) for name, images in sets.items()},
+        scores=_possible_scores(classifier, suite) if scores is None else scores,
+        train_loader=suite.train.in_order(device),
+    )
 
 
 def ood_sets(suite: Suite) -> dict[str, ImageSet]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
+_NOT_THE_RECIPE = ("seed", "data", "root", "weights", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class Run:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What was chosen besides the recipe: data, network, head, precision, accumulation, device."""
+        """What was chosen besides the recipe: data and where it lies, network, accumulation, device, …"""
         arguments: Mapping[str, Any] = self.record["arguments"]
         return arguments
 
@@ -100,9 +101,9 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that was chosen but data, seed and device; runs that agree in it are one row of a comparison."""
+        """All that was chosen but data, seed, device and paths; runs that agree in it are one row of a comparison."""
         chosen = {**self.recipe.as_dict(), **self.arguments, "initial weights": self.initial_weights}
-        return {key: value for key, value in chosen.items() if key not in ("seed", "data", "weights", "device")}
+        return {key: value for key, value in chosen.items() if key not in _NOT_THE_RECIPE}
 
     @property
     def classes(self) -> tuple[str, ...]:

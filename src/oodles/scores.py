@@ -142,15 +142,30 @@ class NearestNeighbours(Score):
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         _check_training_features(features)
-        self._rows = F.normalize(features.double())  # float64: close neighbours would cancel in float32
+        features = at_least_float32(features)
+        self._rows = F.normalize(features.double())
+        self._opposite = -self._rows.T.to(features.dtype)
+        self._halves = self._rows.square().sum(1).to(features.dtype) / 2  # 1/2, and 0 for a row of zeros
         self.fitted = True
         return self
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check(features)
         k, rows_at_once = min(self.k, len(self._rows)), max(1, 2**22 // len(self._rows))
-        chunks = torch.split(F.normalize(features.double()), rows_at_once)
-        return torch.cat([torch.cdist(chunk, self._rows).kthvalue(k).values for chunk in chunks])
+        return torch.cat([self._distance(chunk, k) for chunk in torch.split(features, rows_at_once)])
+
+    def _distance(self, features: Tensor, k: int) -> Tensor:
+        """Which neighbour it is says the features' own precision; how far, float64, where close ones do not cancel.
+
+        Rounding the distance back makes ties of rows that are equally far from different neighbours.
+        """
+        queries = F.normalize(features.double())
+        # |q − r|² / 2 but for |q|² / 2, which changes no order
+        gaps = torch.addmm(self._halves, queries.to(self._opposite.dtype), self._opposite)
+        smallest = gaps.topk(k, largest=False, sorted=False)  # on a CPU several times faster than kthvalue
+        nearest = smallest.indices.gather(1, smallest.values.argmax(1, keepdim=True)).flatten()
+        distances: Tensor = torch.linalg.vector_norm(queries - self._rows[nearest], dim=1)
+        return distances.to(self._opposite.dtype)
 
 
 class Mahalanobis(Score):

@@ -4,13 +4,14 @@ import atexit
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
@@ -18,15 +19,17 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.data import DataLoader
 
-from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches, Rows
+from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches
 from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
+from oodles.data.image_set import Rows, loader_workers
 from oodles.evaluation import collect
 from oodles.methods import method_class
 from oodles.metrics import accuracy
 from oodles.networks import build_network
+from oodles.precision import available_precision
 from oodles.preparation import (
     about_suite,
     check_needs,
@@ -43,6 +46,7 @@ from oodles.preparation import (
 )
 from oodles.randomness import random_seed
 from oodles.recipe import Recipe, recipes
+from oodles.results import metrics_of
 from oodles.run_evaluation import score_arrays
 from oodles.run_folder import (
     LOG,
@@ -66,6 +70,8 @@ from oodles.saved_state import load_state, load_weights, save_state, save_weight
 TRACKERS = ("tensorboard", "wandb")
 LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
+RISE = 0.25
+"""The share of a one-cycle training in which the learning rate rises."""
 LARGEST_LOGIT = 1e30
 """Beyond it, rows unlike the training rows might overflow, and scores would be no numbers."""
 
@@ -74,16 +80,17 @@ def train(
     recipe: Recipe | str | Path,
     data: str | Path | Suite = "digits",
     *,
+    root: str | Path | Sequence[str | Path] = (),
     seed: int | None = None,
     weights: str | Path | None = None,
     folder: str | Path | None = None,
     network: str = "small-cnn",
     head: str | None = None,
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no",
     accumulate: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     compile: bool = False,
-    workers: int = 0,
+    channels_last: bool = False,
+    workers: int | None = None,
     tracker: str | None = None,
     progress: bool = True,
     save_every: float = 10.0,
@@ -96,17 +103,19 @@ def train(
 
     Args:
         recipe: what to train; or the name of a recipe that comes with the package, or the path of one.
-        data: a suite, the name of an embedded one, or a folder of one's own, see :func:`oodles.data.load_suite`.
+        data: a suite, the name of one, or a description or folder of one's own, see :func:`oodles.data.load_suite`.
+        root: where the files of a description are.
         seed: in place of the recipe's.
         weights: in place of the recipe's.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
         network: see :func:`oodles.networks.build_network`.
         head: likewise.
-        mixed_precision: of the forward pass; losses are computed in float32 throughout.
         accumulate: batches per step of the optimizer.
         device: ``auto`` takes a GPU where there is one.
         compile: compile the training step.
-        workers: processes that load data; the result does not depend on them.
+        channels_last: lay out images and convolutions as (N, H, W, C) in memory, which some hardware prefers.
+        workers: processes that load data; the result does not depend on them. Unless given, images stay on the device,
+            as they are stored, where all of them fit there.
         tracker: also log to ``tensorboard`` or ``wandb``, which have to be installed.
         progress: show a progress bar, where standard error is a terminal.
         save_every: seconds between two saved states, which is what a crash can cost.
@@ -117,30 +126,33 @@ def train(
     """
     recipe = resolved(recipe, seed, weights)
     check_composition([method_class(key)(**given) for key, given in recipe.methods])
-    check_number("workers", workers, low=0)
+    if workers is not None:
+        check_number("workers", workers, low=0)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = available_precision(recipe.mixed_precision, device)
     name = data_name(data)
     folder = Path(folder) if folder else Path("runs", folder_name(recipe, name))
     options: dict[str, Any] = {
         "network": network,
         "head": head,
-        "mixed_precision": mixed_precision,
         "accumulate": accumulate,
         "device": device,
         "compile": compile,
+        "channels_last": channels_last,
+        "root": [str(Path(each).resolve()) for each in ([root] if isinstance(root, str | Path) else root)],
     }
     arguments = {"data": name, **options}
     running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
 
-    with _accelerator(device, mixed_precision, accumulate, tracker, folder) as accelerator:
+    with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
         with _own_randomness(accelerator.device), locked(folder) if main else nullcontext():
             accelerator.wait_for_everyone()
             earlier = earlier_run(folder, recipe, arguments)
             trained = (folder / WEIGHTS).is_file()
             accelerator.wait_for_everyone()  # nobody writes before all have read
-            suite = data if isinstance(data, Suite) else load_suite(data, recipe.seed)
+            suite = data if isinstance(data, Suite) else load_suite(data, recipe.seed, root=options["root"])
             contents = about_suite(suite)
             if earlier is not None:
                 check_same_data(earlier, contents)
@@ -166,7 +178,7 @@ def train(
                         f"Training starts from the recipe {recipe.weights!r}, but: {error} "
                         "Or start from a run of your own, with weights=…."
                     ) from error
-            initial = initial_weights(recipe, name, first)
+            initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
             classifier = build_network(
                 network,
@@ -179,13 +191,15 @@ def train(
             if start_from := (folder / WEIGHTS if trained else initial["file"]):
                 load_weights(classifier, Path(start_from))
             classifier.to(accelerator.device)
+            if channels_last:  # the first convolution brings its inputs along
+                classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
             methods = [method_class(key)(**{**given, **suggested.get(key, {})}) for key, given in recipe.methods]
             step = TrainingStep(classifier, *methods, seed=recipe.seed)
             if compile:
                 step.compile()
 
-            about = record(folder, recipe, arguments, contents, initial, suggested, accelerator)
+            about = record(folder, recipe, arguments, contents, initial, suggested, accelerator, precision)
             if earlier is not None:
                 check_unchanged(earlier, about)
             elif main:
@@ -201,10 +215,18 @@ def train(
 
 
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
-    """The learning rate of one step of the optimizer, counted from 0: the first has the recipe's, none has zero."""
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    return recipe.learning_rate * (1 + math.cos(math.pi * update / updates)) / 2
+    """The learning rate of one step of the optimizer, counted from 0: none is zero."""
+    done = update / updates
+    match recipe.schedule:
+        case "cosine":
+            factor = (1 + math.cos(math.pi * done)) / 2
+        case "one-cycle":
+            factor = min((update + 1) / (RISE * updates), (1 - done) / (1 - RISE), 1.0)
+        case "steps":
+            factor = 0.1 ** sum(done * recipe.epochs >= milestone for milestone in recipe.milestones)
+        case _:
+            factor = 1.0
+    return recipe.learning_rate * factor
 
 
 def _fit(
@@ -213,7 +235,7 @@ def _fit(
     batches: Batches,
     suite: Suite,
     folder: Path,
-    workers: int,
+    workers: int | None,
     progress: bool,
     save_every: float,
 ) -> str:
@@ -237,20 +259,11 @@ def _fit(
         counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
         save_state(folder / STATE, step, optimizer, counters)
 
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(position, len(batches)),
-        collate_fn=as_batch,
-        num_workers=workers,
-        # forked workers notice that their parent has gone, those of a fork server outlive it
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-        pin_memory=accelerator.device.type == "cuda",
-    )
+    ahead, loader = range(position, len(batches)), _loader(batches, accelerator.device, workers)
     saved = time.monotonic()
     began = saved - seconds
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
-        for known, unknown in loader:
+        for known, unknown in loader(ahead):
             step.epoch = position // batches.per_epoch
             rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
             for group in optimizer.param_groups:
@@ -299,6 +312,33 @@ def _fit(
     return ""
 
 
+def _loader(batches: Batches, device: torch.device, workers: int | None) -> Callable[[range], Iterable[Any]]:
+    """Batches at the positions of a range: made on the device that holds the images, or streamed to it."""
+    if workers is None and _fit_on(device, batches.suite):
+        resident = batches.resident(device)
+        return lambda positions: (resident[position] for position in positions)
+    processes = loader_workers() if workers is None else workers
+    return lambda positions: DataLoader(
+        batches,
+        batch_size=None,
+        sampler=positions,
+        collate_fn=as_batch,
+        num_workers=processes,
+        # forked workers notice that their parent has gone, those of a fork server outlive it
+        multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _fit_on(device: torch.device, suite: Suite) -> bool:
+    """Whether the images to train with are in memory, and on a GPU take at most a quarter of what is free there."""
+    sets = [each.images for each in (suite.train, suite.outliers) if each is not None]
+    arrays = [images for images in sets if isinstance(images, np.ndarray)]
+    if len(arrays) < len(sets) or device.type != "cuda":
+        return len(arrays) == len(sets)
+    return 4 * sum(images.nbytes for images in arrays) <= torch.cuda.mem_get_info(device)[0]
+
+
 _ADVICE = ": lower the learning rate, or check the method's settings."
 
 
@@ -322,7 +362,7 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     """NaN where logits have grown beyond use. The first process measures, and all get to know."""
     measured = 0.0
     if accelerator.is_main_process:
-        logits = collect(classifier, suite.validation.loader()).logits
+        logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
         measured = accuracy(logits, suite.validation.labels) if bool((logits.abs() < LARGEST_LOGIT).all()) else math.nan
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
@@ -342,6 +382,7 @@ def _finish(folder: Path, classifier: Classifier, suite: Suite, diverged: str) -
             "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
             "validation_accuracy": last["validation_accuracy"],
             "seconds": last["seconds"],
+            "metrics": metrics_of(arrays),
         },
     )
 

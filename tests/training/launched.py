@@ -15,12 +15,12 @@ RECIPE = Recipe(
     epochs=3,
     batch_size=20,
     outlier_batch_size=10,
-    weights="cross-entropy",
+    weights="openood",
 )
 
 
 def train_in(folder: Path) -> Run:
-    suite = small_suite().augmented(Augment())
+    suite = small_suite(rows=130).augmented(Augment())
     return train(
         RECIPE, suite, folder=folder / "run", network="tests.training.small:linear", device="cpu", save_every=0.05
     )

@@ -57,6 +57,13 @@ def test_processes_share_every_batch() -> None:
             assert sorted(shares[0] + shares[1]) == sorted(_rows(whole[position][part][0]))  # type: ignore[index]
 
 
+def test_two_processes_see_each_image_once_an_epoch() -> None:
+    halves = [_batches(process, 2) for process in (0, 1)]
+    for epoch in range(4):
+        seen = [row for half in halves for place in range(5) for row in _rows(half[5 * epoch + place][0][0])]
+        assert len(seen) == len(set(seen)) == 20
+
+
 def test_an_epoch_ends_with_a_whole_step_of_the_optimizer() -> None:
     assert _batches(accumulate=2).per_epoch == 4
     assert _batches(accumulate=5).per_epoch == 5

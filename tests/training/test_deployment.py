@@ -1,7 +1,6 @@
 """Scoring new inputs: the threshold, the verdicts and the file."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,7 @@ def test_scores_that_compare_with_training_rows_read_the_data(tmp_path: Path) ->
     data.mkdir()
     for name, images in (("train", suite.train), ("validation", suite.validation), ("test", suite.test)):
         np.savez(data / f"{name}.npz", images=images.images, labels=images.labels)
-    recipe = replace(Recipe.load("mixup"), epochs=2, batch_size=20)
+    recipe = Recipe(methods=(("mixup", {}),), epochs=2, batch_size=20)
     own = train(recipe, data, folder=tmp_path / "run", network="tests.training.small:linear", progress=False)
     assert own.data == str(data.resolve())
     verdicts = score_inputs(own, data / "validation.npz", score="knn", to=None)

@@ -1,11 +1,17 @@
 """Recipes: what they accept, and that TOML and dictionaries say the same."""
 
+import tomllib
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from oodles.cards import cards
+from oodles.classifier import Classifier
+from oodles.contract import TrainingStep
+from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
 
 
@@ -15,7 +21,9 @@ def test_a_recipe_survives_toml(tmp_path: Path) -> None:
         optimizer="adamw",
         learning_rate=1e-5,
         nesterov=False,
-        schedule="constant",
+        schedule="steps",
+        milestones=(3, 20),
+        mixed_precision="bf16",
         seed=7,
         weights='a "quoted" näme.safetensors',
         suggest=True,
@@ -41,10 +49,41 @@ def test_recipes_of_the_package_load_and_are_complete_in_toml(name: str, tmp_pat
     assert Recipe.load(tmp_path / "again.toml") == recipe
 
 
-def test_published_fine_tuning_starts_from_plain_training() -> None:
-    for name in ("outlier-exposure", "energy-bounded"):
-        assert Recipe.load(name).weights == "cross-entropy"
-    assert Recipe.load("energy-bounded").suggest
+PUBLISHED = {  # methods with what they do not leave at the default, learning rate, weight decay, Nesterov, schedule, …
+    "openood": ("cross-entropy", {}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "outlier-exposure": ("outlier-exposure", {"weight": 0.5}, 1e-3, 5e-4, True, ("cosine", ()), 10, 128, 256),
+    "energy-bounded": ("energy-bounded", {"weight": 0.1}, 1e-3, 5e-4, True, ("cosine", ()), 10, 128, 256),
+    "regmixup": ("regmixup", {"alpha": 20.0, "weight": 1.0}, 0.1, 5e-4, True, ("steps", (150, 250)), 350, 128, None),
+    "logit-norm": ("logit-norm", {"temperature": 0.04}, 0.1, 5e-4, False, ("steps", (80, 140)), 200, 128, None),
+    "mixup": ("mixup", {"alpha": 1.0}, 0.1, 1e-4, False, ("steps", (100, 150)), 200, 128, None),
+    "cutmix": ("cutmix", {"alpha": 1.0}, 0.25, 1e-4, True, ("steps", (150, 225)), 300, 64, None),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_say_what_their_sources_say(name: str) -> None:
+    method, settings, rate, decay, nesterov, schedule, epochs, rows, outliers = PUBLISHED[name]
+    recipe = Recipe.load(name)
+    assert recipe.label == method and dict(recipe.methods[0][1]).items() >= settings.items()
+    assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", rate, 0.9)
+    assert (recipe.weight_decay, recipe.nesterov) == (decay, nesterov)
+    assert (recipe.schedule, recipe.milestones, recipe.epochs, recipe.batch_size) == (*schedule, epochs, rows)
+    assert recipe.outlier_batch_size == outliers or outliers is None
+    tuned = name in ("outlier-exposure", "energy-bounded")
+    assert recipe.weights == ("openood" if tuned else None) and recipe.suggest == (name == "energy-bounded")
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_says_where_it_comes_from_and_fits_the_classes_it_names(name: str) -> None:
+    text = resources.files("oodles").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+    assert text.startswith("# ") and (name in PUBLISHED) != ("chosen" in text)
+    assert ".py" in text.split("\n\n")[0] or ".yml" in text.split("\n\n")[0] or name not in PUBLISHED
+    written = tomllib.loads(text)
+    recipe = Recipe.load(name)
+    methods = [method_class(key)(**settings) for key, settings in recipe.methods]
+    for entry, method in zip(written.get("methods", []), methods, strict=False):
+        assert {key: getattr(method, key) for key in entry} == entry, "a class takes what the file gives it"
+    TrainingStep(Classifier(nn.Flatten(), nn.Linear(4, 3)), *methods)
 
 
 def test_no_hyper_parameter_is_called_name() -> None:
@@ -64,6 +103,12 @@ def test_no_hyper_parameter_is_called_name() -> None:
         ("batch_size = true", "batch_size must be a whole number, got True."),
         ('optimizer = "adam"', "optimizer must be one of sgd, adamw, got 'adam'."),
         ("suggest = true", "suggest measures settings on trained weights"),
+        ("milestones = 3", "milestones must be a list of epochs, got 3."),
+        ('schedule = "steps"', "milestones go with the schedule 'steps', got [] with 'steps'."),
+        ("milestones = [1]", "milestones go with the schedule 'steps', got [1] with 'cosine'."),
+        ('schedule = "steps"\nmilestones = [9, 60]', "must rise and lie between 0 and the 60 epochs, got [9, 60]."),
+        ('schedule = "steps"\nmilestones = [9, 9]', "must rise and lie between 0 and the 60 epochs, got [9, 9]."),
+        ('mixed_precision = "half"', "mixed_precision must be one of no, bf16, fp16, auto, got 'half'."),
         ("methods = 3", "must be [[methods]] tables, each with a name."),
         ("[[methods]]\nalpha = 1", "must be [[methods]] tables, each with a name."),
         ('[[methods]]\nname = "mixupp"', "There is no method 'mixupp': did you mean 'mixup'?"),

@@ -15,7 +15,8 @@ from accelerate.state import PartialState
 
 from oodles import training
 from oodles.batches import INITIAL_WEIGHTS, Batches
-from oodles.data import Suite
+from oodles.data import ImageSet, Suite
+from oodles.data.image_set import Resident
 from oodles.methods.energy_bounded import EnergyBounded
 from oodles.networks import build_network
 from oodles.randomness import random_seed
@@ -113,7 +114,7 @@ def test_the_caller_s_state_stays_as_it_was(tmp_path: Path) -> None:
     expected, numpy_before = torch.rand(3), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
     torch.manual_seed(3)
     caller = PartialState(cpu=True)
-    _train(EXPOSED, tmp_path / "run", mixed_precision="bf16", accumulate=2)
+    _train(replace(EXPOSED, mixed_precision="bf16"), tmp_path / "run", accumulate=2)
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # type: ignore[index]
     assert caller.num_processes == 1 and PartialState().device == caller.device
@@ -170,6 +171,83 @@ def test_learning_rates_begin_at_the_recipe_s_and_stay_above_zero() -> None:
     assert learning_rate(replace(PLAIN, schedule="constant"), 99, 100) == 0.1
 
 
+def test_one_cycle_rises_over_a_quarter_and_falls_to_zero() -> None:
+    recipe = replace(PLAIN, schedule="one-cycle")
+    rates = [learning_rate(recipe, update, 100) for update in range(100)]
+    assert rates[0] == pytest.approx(0.1 / 25) and rates[24] == rates[25] == pytest.approx(0.1)
+    assert rates[:25] == sorted(rates[:25]) and rates[25:] == sorted(rates[25:], reverse=True)
+    assert rates[62] == pytest.approx(0.1 * 38 / 75) and rates[99] == pytest.approx(0.1 / 75)
+    assert 0 < learning_rate(recipe, 0, 1) <= 0.1
+
+
+def test_steps_divide_by_ten_after_each_milestone() -> None:
+    recipe = replace(PLAIN, schedule="steps", epochs=10, milestones=(5, 8))
+    rates = [learning_rate(recipe, update, 40) for update in range(40)]
+    assert rates == pytest.approx([0.1] * 20 + [0.01] * 12 + [0.001] * 8)
+
+
+def test_streamed_and_resident_images_give_the_same_training(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"network": "tests.training.small:with_dropout"}
+    resident = _train(EXPOSED, tmp_path / "resident", **options)
+    for workers in (0, 2):
+        streamed = _train(EXPOSED, tmp_path / f"streamed-{workers}", workers=workers, **options)
+        assert [entry["terms"] for entry in streamed.log] == [entry["terms"] for entry in resident.log]
+        for name, value in _weights(resident).items():
+            assert torch.equal(_weights(streamed)[name], value), name
+
+
+def test_images_stay_on_the_device_only_where_they_are_in_memory() -> None:
+    suite = small_suite()
+    elsewhere = replace(suite, train=replace(suite.train, images=_OnDisk(suite.train.images)))  # type: ignore[arg-type]
+    cpu = torch.device("cpu")
+    for each, kind in ((suite, Resident), (elsewhere, ImageSet)):
+        batches = Batches(each, PLAIN, outliers=True, accumulate=1, process=0, processes=1)
+        assert training._fit_on(cpu, each) == (kind is Resident)
+        if kind is Resident:
+            batches = batches.resident(cpu)
+        assert type(batches.train) is kind
+        (images, labels), outliers = batches[5]
+        expected = Batches(suite, PLAIN, outliers=True, accumulate=1, process=0, processes=1)[5]
+        assert torch.equal(images, expected[0][0]) and torch.equal(labels, expected[0][1])
+        assert outliers is not None and expected[1] is not None and torch.equal(outliers[0], expected[1][0])
+
+
+class _OnDisk:
+    """Images that are handed over by row and are no array."""
+
+    def __init__(self, images: np.ndarray):
+        self.hidden, self.shape, self.ndim, self.dtype = images, images.shape, images.ndim, images.dtype
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.hidden[rows]
+
+
+def test_channels_last_is_a_layout_and_nothing_else(tmp_path: Path) -> None:
+    recipe = replace(PLAIN, epochs=1, methods=(("mixup", {}),))
+    one, other = (
+        _train(recipe, tmp_path / str(last), network="small-cnn", channels_last=last) for last in (False, True)
+    )
+    assert other.settings["channels_last"] and "channels_last" in str(other.record["command"]).replace("-", "_")
+    weights = _weights(other)
+    for name, value in _weights(one).items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_automatic_precision_is_bf16_where_the_hardware_has_it(
+    hardware: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": hardware}, raising=False)
+    run = _train(replace(PLAIN, epochs=1, mixed_precision="auto"), tmp_path / "run")
+    assert run.recipe.mixed_precision == "auto"
+    assert run.record["environment"]["mixed_precision"] == ("bf16" if hardware else "no")
+    same = _train(replace(PLAIN, epochs=1, mixed_precision="bf16" if hardware else "no"), tmp_path / "same")
+    assert [entry["terms"] for entry in run.log] == [entry["terms"] for entry in same.log]
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     recipe = replace(PLAIN, learning_rate=1e30)
     run = _train(recipe, tmp_path / "run")
@@ -197,16 +275,17 @@ def test_fine_tuning_starts_from_another_run(tmp_path: Path) -> None:
         torch.testing.assert_close(_weights(tuned)[name], value, rtol=0, atol=1e-8)
     from_file = _train(PLAIN, tmp_path / "file", weights=first.folder / "weights.safetensors")
     assert from_file.initial_weights == "weights.safetensors"
-    with pytest.raises(ValueError, match="has seed 0, so its training rows may be test rows under seed 1"):
-        _train(PLAIN, tmp_path / "leak", weights=first.folder, seed=1)
+    assert _train(PLAIN, tmp_path / "other-seed", weights=first.folder, seed=1).status == "finished"
+    with pytest.raises(ValueError, match="was trained on other rows of 'small', which may be test rows here: use the"):
+        _train(PLAIN, tmp_path / "leak", small_suite(rows=150), weights=first.folder)
 
 
 def test_a_recipe_named_as_weights_is_trained_first(tmp_path: Path) -> None:
-    tuned = _train(replace(EXPOSED, weights="mixup", seed=2), tmp_path / "tuned", network="tests.training.small:linear")
-    first = open_run(tmp_path / "mixup-small-2")
+    tuned = _train(replace(EXPOSED, weights="openood", seed=2), tmp_path / "tuned", small_suite(rows=130))
+    first = open_run(tmp_path / "cross-entropy-small-2")
     assert first.status == tuned.status == "finished"
-    assert first.recipe == replace(Recipe.load("mixup"), seed=2)
-    assert tuned.initial_weights == "mixup"
+    assert first.recipe == replace(Recipe.load("openood"), seed=2)
+    assert tuned.initial_weights == "cross-entropy"
 
 
 def test_margins_are_measured_on_the_initial_weights(tmp_path: Path) -> None:
@@ -254,12 +333,12 @@ def test_resuming_in_the_middle_needs_no_replay(tmp_path: Path, monkeypatch: pyt
 
 
 def test_mistakes_get_a_sentence_and_leave_no_run(tmp_path: Path) -> None:
-    without = replace(small_suite(), outliers=None)
+    without, half = replace(small_suite(), outliers=None), replace(PLAIN, mixed_precision="fp16")
     mistakes: list[tuple[type[Exception], str, Callable[[], Run]]] = [
         (ValueError, "outlier-exposure needs outliers", lambda: _train(EXPOSED, tmp_path / "a", without)),
         (ValueError, "accumulate must be at least 1", lambda: _train(PLAIN, tmp_path / "a", accumulate=0)),
         (ValueError, "network must be one of", lambda: _train(PLAIN, tmp_path / "a", network="smal-cnn")),
-        (ValueError, "needs a GPU", lambda: _train(PLAIN, tmp_path / "a", device="cpu", mixed_precision="fp16")),
+        (ValueError, "needs a GPU", lambda: _train(half, tmp_path / "a", device="cpu")),
         (
             ValueError,
             "tracker must be one of tensorboard",
@@ -313,7 +392,7 @@ def test_a_finished_run_is_refused_when_its_data_has_changed(run: Run) -> None:
 
 
 def test_wrong_settings_are_refused_before_the_first_stage(tmp_path: Path) -> None:
-    wrong = replace(PLAIN, weights="cross-entropy", methods=(("outlier-exposure", {"weight": -1.0}),))
+    wrong = replace(PLAIN, weights="openood", methods=(("outlier-exposure", {"weight": -1.0}),))
     with pytest.raises(ValueError, match="weight must be a finite number >= 0"):
         _train(wrong, tmp_path / "wrong")
     assert not list(tmp_path.iterdir())

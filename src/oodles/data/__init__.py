@@ -1,32 +1,65 @@
-"""Images to train on and to be tested on: suites of sets, embedded or read from a user's folder."""
+"""Images to train on and to be tested on: suites of sets, embedded, described in a file, or in a user's folder."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from oodles.data.conversion import one_shape
+from oodles.data.decoded import Decoded, converted
+from oodles.data.description import Description, describe_folder, folders_of, located, read_description
+from oodles.data.found import Found
 from oodles.data.image_set import Augment, ImageSet, as_batch
 from oodles.data.suite import Suite
 from oodles.spelling import suggestion
 
-__all__ = ["SUITES", "Augment", "ImageSet", "Suite", "as_batch", "load_suite", "read_images"]
+__all__ = [
+    "SUITES",
+    "Augment",
+    "Decoded",
+    "ImageSet",
+    "Suite",
+    "as_batch",
+    "from_dataset",
+    "load_suite",
+    "read_images",
+]
 
-SUITES = {"digits": "oodles.data.digits:digits"}
-"""Embedded suites: name -> function of the seed."""
+SHIPPED = Path(__file__).with_name("suites")
+SUITES: dict[str, str | Path] = {
+    "digits": "oodles.data.digits:digits",
+    **{name: SHIPPED / f"{name}.toml" for name in sorted(path.stem for path in SHIPPED.glob("*.toml"))},
+}
+"""Suites by name: a function of the seed, or a file that describes where a user's copies are."""
 
 
-def load_suite(name_or_path: str | Path, seed: int = 0, *, augment: Augment | None = None) -> Suite:
+def load_suite(
+    name_or_path: str | Path,
+    seed: int = 0,
+    *,
+    augment: Augment | None = None,
+    root: str | Path | Sequence[str | Path] = (),
+) -> Suite:
     """The sets that a comparison needs: train, validation, test, outliers, near-OOD and far-OOD.
 
     Args:
-        name_or_path: ``"digits"``, or a folder of one's own with ``train`` and ``test``, and where wanted
-            ``validation`` (else a tenth of train), ``outliers``, ``near/NAME`` and ``far/NAME``. Each is a ``.npz``
-            file or a folder of images, see :func:`read_images`; train, validation and test have one folder per class.
-        seed: draws the split and the training rows' augmentation.
-        augment: how training rows and outliers are augmented; by default what the suite says, and for a folder
-            shifts by up to an eighth of the side.
+        name_or_path: a name in ``SUITES``; a TOML file that describes a suite, as ``docs/suites.md`` says; or a folder
+            of one's own with ``train`` and ``test``, and where wanted ``validation`` (else a tenth of train),
+            ``outliers``, ``validation_outliers``, ``near/NAME`` and ``far/NAME``. Each is a ``.npz`` file or a folder
+            of images, see :func:`read_images`; train, validation and test have one folder per class.
+        seed: draws the training rows' augmentation, and the embedded digits; the rows of other suites are always the
+            same.
+        augment: how training rows and outliers are augmented; by default what the suite says, else shifts by up to an
+            eighth of the side.
+        root: folders in which relative paths of a description are looked up before all others, which are those of the
+            environment variable ``OODLES_DATA``, of its own ``root``, and its own folder.
 
     Raises:
-        ValueError: for a name that is neither an embedded suite nor a folder, or data that cannot be used.
-        FileNotFoundError: for a folder that lacks ``train`` or ``test``.
+        ValueError: for a name that is neither a suite nor a file or folder, or data that cannot be used.
+        FileNotFoundError: for files that are not there.
 
     Example:
         >>> suite = load_suite("digits", seed=0)
@@ -35,27 +68,44 @@ def load_suite(name_or_path: str | Path, seed: int = 0, *, augment: Augment | No
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
-    if isinstance(name_or_path, str) and name_or_path in SUITES:
-        module, function = SUITES[name_or_path].split(":")
+    known = SUITES.get(name_or_path) if isinstance(name_or_path, str) else None
+    if isinstance(known, str):
+        module, function = known.split(":")
         suite: Suite = getattr(import_module(module), function)(seed)
         return suite if augment is None else suite.augmented(augment)
-    if not Path(name_or_path).is_dir():
-        hint = suggestion(str(name_or_path), SUITES, f"give a folder or one of {', '.join(SUITES)}.")
-        raise ValueError(f"data must be a suite or a folder with train and test, got {str(name_or_path)!r}{hint}")
-    from oodles.data.files import read_suite
+    from oodles.data.building import build_suite
 
-    return read_suite(Path(name_or_path), seed, augment)
+    return build_suite(described(name_or_path, root), seed, augment)
 
 
-def read_images(path: str | Path, input_shape: tuple[int, int, int] | None = None) -> ImageSet:
-    """Images of a ``.npz`` file, of a folder (at any depth), or of a single image file.
+def described(name_or_path: str | Path, root: str | Path | Sequence[str | Path] = ()) -> Description:
+    """The description of a suite that is no function, with every path made absolute; see :func:`load_suite`."""
+    shipped = SUITES.get(name_or_path) if isinstance(name_or_path, str) else None
+    path = Path(shipped or name_or_path)
+    if path.is_dir():
+        return located(describe_folder(path), ())
+    if path.suffix != ".toml" or not path.is_file():
+        hint = suggestion(str(name_or_path), SUITES, f"give a folder, a TOML file or one of {', '.join(SUITES)}.")
+        raise ValueError(
+            f"data must be a suite, a TOML file or a folder with train and test, got {str(name_or_path)!r}{hint}"
+        )
+    description = read_description(path)
+    return located(description, folders_of(description, root, None if shipped else path.absolute().parent))
+
+
+def read_images(
+    path: str | Path, input_shape: tuple[int, int, int] | None = None, resize: int | None = None
+) -> ImageSet:
+    """Images of a ``.npz`` or idx file, of a folder (at any depth), or of a single image file.
 
     Args:
         path: a ``.npz`` file with ``images``, uint8 or floating point in [0, 1], of shape (N, H, W), (N, H, W, C) or
-            (N, C, H, W), and where there are some ``labels``; or image files of 8 bits per channel.
+            (N, C, H, W), and where there are some ``labels``; an idx file of images, gzipped or not; or image files of
+            8 bits per channel.
         input_shape: (C, H, W) of the result; by default the images' own, which then must be one size. Other images are
             cropped about their centre to the aspect ratio asked for and resized by Pillow's bilinear filter; colour
             becomes grey by Rec. 601 luma, and grey fills all channels.
+        resize: instead, the shorter side becomes so many pixels, and the centre is cropped.
 
     Returns:
         An image set whose ``names`` are file names or row numbers; labels are −1 where there are none.
@@ -64,6 +114,35 @@ def read_images(path: str | Path, input_shape: tuple[int, int, int] | None = Non
         FileNotFoundError: where nothing is at the path.
         ValueError: where it holds no images, or images that cannot be read.
     """
-    from oodles.data.files import read_set
+    from oodles.data.sources import read_path
 
-    return read_set(Path(path), input_shape)
+    found = read_path(Path(path))  # folders inside a folder are classes in a suite, and here they may be anything
+    return _image_set(replace(found, labels=None) if Path(path).is_dir() else found, input_shape, resize)
+
+
+def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) -> ImageSet:
+    """The images and class ids of a map-style ``Dataset``, in memory where they fit into 2 GiB.
+
+    Args:
+        dataset: has a length and gives (image, class id); an image is one of Pillow's, a tensor (C, H, W) or an array
+            (H, W) or (H, W, C), in bytes or floating point in [0, 1]: not normalised, not augmented.
+        input_shape: (C, H, W) of the result, see :func:`read_images`.
+
+    Raises:
+        TypeError: for something that has no length or no rows.
+        ValueError: for items that are no image with a class id.
+
+    Example:
+        >>> import torch
+        >>> svhn = [(torch.zeros(3, 32, 32), 7), (torch.ones(3, 32, 32), 1)]
+        >>> from_dataset(svhn, (1, 28, 28)).images.shape
+        (2, 1, 28, 28)
+    """
+    from oodles.data.datasets import read_dataset
+
+    return _image_set(read_dataset(dataset, f"the {type(dataset).__name__}"), input_shape)
+
+
+def _image_set(found: Found, input_shape: tuple[int, int, int] | None, resize: int | None = None) -> ImageSet:
+    labels = np.full(len(found.names), -1) if found.labels is None else found.labels
+    return ImageSet(converted(found, input_shape or one_shape(found), resize), labels, names=found.names)

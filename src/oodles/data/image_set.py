@@ -1,19 +1,27 @@
 """Images with labels, whose augmentation is a function of (seed, epoch, row) alone."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from oodles.data.decoded import Decoded
+
 Index = int | tuple[int, int]
 """A row as it is, or an (epoch, row) pair: that row augmented as it is in that epoch."""
+Rows = tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]
+PLAIN_ROW = -1
+"""In an epoch's place: the row as it is."""
 Ready = TypeVar("Ready")
 
 
@@ -54,7 +62,7 @@ class ImageSet(Dataset[Any]):
     Batches are made at once: hand loaders ``collate_fn=as_batch``, or use :meth:`loader`.
 
     Args:
-        images: (N, C, H, W), uint8, or floating point in [0, 1].
+        images: (N, C, H, W), uint8, or floating point in [0, 1]; in memory, or decoded on demand.
         labels: class ids (N,); −1 for rows of no known class.
         augment: the changes made to rows that are asked for by (epoch, row).
         seed: of the augmentation.
@@ -64,7 +72,7 @@ class ImageSet(Dataset[Any]):
         ValueError: for arrays of other shapes or lengths.
     """
 
-    images: NDArray[Any]
+    images: NDArray[Any] | Decoded
     labels: NDArray[np.int64]
     augment: Augment = PLAIN
     seed: int = 0
@@ -83,22 +91,57 @@ class ImageSet(Dataset[Any]):
         images, labels = self.__getitems__([index])
         return images[0], int(labels[0])
 
-    def __getitems__(self, indices: Sequence[Index]) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]:
+    def __getitems__(self, indices: Sequence[Index]) -> Rows:
         """Several rows as one batch."""
-        pairs = [index if isinstance(index, tuple) else (-1, index) for index in indices]
+        pairs = [index if isinstance(index, tuple) else (PLAIN_ROW, index) for index in indices]
         epochs, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        images = self.images[rows]
-        if self.augment != PLAIN:
-            for epoch in np.unique(epochs[epochs >= 0]):
-                chosen = epochs == epoch
-                table = _changes(self.augment, self.seed, int(epoch), len(self))
-                images[chosen] = _changed(images[chosen], table[rows[chosen]], self.augment.shift)
-        pixels = torch.from_numpy(images.astype(np.float32))
-        return pixels / 255 if images.dtype == np.uint8 else pixels, torch.from_numpy(self.labels[rows])
+        return self.batch(epochs, rows)
+
+    def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
+        """Rows as one batch, each augmented as it is in its epoch; below 0 it is as it is."""
+        pixels, labels = torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])
+        return _ready(pixels, self.changes(epochs, rows), self.augment.shift), labels
+
+    def changes(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Int64[Tensor, "n 3"] | None:
+        """What augmentation does to each row: where its crop of the padded image begins (y, x), and whether it is
+        mirrored; nothing where no row is changed."""
+        if self.augment == PLAIN or (epochs < 0).all():
+            return None
+        found = np.tile([self.augment.shift, self.augment.shift, 0], (len(rows), 1))
+        for epoch in np.unique(epochs[epochs >= 0]):
+            chosen = epochs == epoch
+            found[chosen] = _changes(self.augment, self.seed, int(epoch), len(self))[rows[chosen]]
+        return torch.from_numpy(found)
+
+    def evenly(self, count: int) -> "ImageSet":
+        """At most ``count`` rows, evenly spread over the set, as they are."""
+        if len(self) <= count:
+            return self
+        rows = np.linspace(0, len(self) - 1, count).round().astype(np.int64)
+        names = tuple(self.names[row] for row in rows) if self.names else ()
+        return ImageSet(self.images[rows], self.labels[rows], names=names)
+
+    def fingerprint(self) -> str:
+        """Of images and labels, so that changed data is noticed."""
+        images = self.images
+        digest = sha256(images.fingerprint().encode() if isinstance(images, Decoded) else images.tobytes())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
 
     def loader(self, batch_size: int = 256, *, shuffle: bool = False) -> "DataLoader[Any]":
         """Batches of rows as they are, in order or shuffled by torch's own seed."""
-        return DataLoader(self, batch_size=batch_size, shuffle=shuffle, collate_fn=as_batch)
+        workers = 0 if isinstance(self.images, np.ndarray) else loader_workers()
+        return DataLoader(self, batch_size=batch_size, shuffle=shuffle, collate_fn=as_batch, num_workers=workers)
+
+    def in_order(self, device: torch.device, batch_size: int = 500) -> Iterator[Rows]:
+        """Batches of rows as they are, made on a device where the images are in memory."""
+        if not isinstance(self.images, np.ndarray):
+            yield from self.loader(batch_size)
+            return
+        for start in range(0, len(self), batch_size):
+            rows = slice(start, start + batch_size)
+            pixels, labels = _tensor(self.images[rows]), _tensor(self.labels[rows])
+            yield _ready(pixels.to(device), None, 0), labels.to(device)
 
 
 @lru_cache(maxsize=8)
@@ -110,9 +153,49 @@ def _changes(augment: Augment, seed: int, epoch: int, rows: int) -> NDArray[np.i
     return np.concatenate([corners, mirrored], axis=1)
 
 
-def _changed(images: NDArray[Any], changes: NDArray[np.int64], shift: int) -> NDArray[Any]:
-    y, x, mirrored = changes.T
-    padded = np.pad(images, ((0, 0), (0, 0), (shift, shift), (shift, shift)))
-    crops = np.lib.stride_tricks.sliding_window_view(padded, images.shape[2:], axis=(2, 3))
-    moved = crops[np.arange(len(images)), :, y, x]
-    return np.where(mirrored[:, None, None, None] == 1, moved[..., ::-1], moved)
+def loader_workers() -> int:
+    """How many processes load images that do not fit into memory, unless somebody says so."""
+    return min(8, os.cpu_count() or 1)
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    """Shares memory with the array, unless that is not writable: torch warns of those."""
+    return torch.from_numpy(np.require(values, requirements="W"))
+
+
+def _ready(pixels: Tensor, changes: Tensor | None, shift: int) -> Float[Tensor, "n c h w"]:
+    """Pixels as networks take them: augmented while they are small numbers, then float32 in [0, 1]."""
+    if changes is not None:
+        height, width = pixels.shape[2:]
+        y, x, mirrored = changes.T
+        crops = F.pad(pixels, (shift, shift, shift, shift)).unfold(2, height, 1).unfold(3, width, 1)
+        moved = crops[torch.arange(len(pixels), device=pixels.device), :, y, x]
+        pixels = torch.where(mirrored[:, None, None, None] == 1, moved.flip(3), moved)
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+
+
+class Resident:
+    """An image set whose pixels lie on a device, as they are stored; it gives the same batches as the set itself.
+
+    Args:
+        images: a set that is in memory.
+        device: where batches are made; on the CPU the pixels are shared with the set.
+    """
+
+    def __init__(self, images: ImageSet, device: torch.device):
+        if isinstance(images.images, Decoded):
+            raise TypeError("images that are decoded on demand cannot stay on a device: let a loader stream them.")
+        self.source = images
+        self.pixels = _tensor(images.images).to(device)
+        self.labels = _tensor(images.labels).to(device)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
+        """See :meth:`ImageSet.batch`."""
+        device = self.pixels.device
+        places, changes = torch.from_numpy(rows).to(device), self.source.changes(epochs, rows)
+        if changes is not None:
+            changes = changes.to(device)
+        return _ready(self.pixels[places], changes, self.source.augment.shift), self.labels[places]

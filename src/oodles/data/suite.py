@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 
+from oodles.data.decoded import sample
 from oodles.data.image_set import Augment, ImageSet
+
+ENOUGH = 2000
+"""Rows from which mean and deviation are measured where images are decoded on demand."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,14 @@ class Suite:
         near: sets that resemble the known classes, to be told apart in testing.
         far: sets that do not.
         classes: names of the known classes.
+        validation_outliers: rows of other kinds that settings may be chosen on, where there are any.
+        mean: per channel, of images in [0, 1]; that of the training images unless given.
+        std: per channel, likewise; 1 for a channel that never changes.
+        resize: the shorter side of an image before its centre was cropped, where the suite says so.
         notes: what a reader of a table must know about a set, by its name.
+
+    Raises:
+        ValueError: for sets whose images differ in shape, and another number of channels in ``mean`` or ``std``.
     """
 
     name: str
@@ -33,7 +43,27 @@ class Suite:
     outliers: ImageSet | None = None
     near: Mapping[str, ImageSet] = field(default_factory=dict)
     far: Mapping[str, ImageSet] = field(default_factory=dict)
+    validation_outliers: ImageSet | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, images in self.sets().items():
+            if images.images.shape[1:] != self.input_shape:
+                raise ValueError(
+                    f"all images of a suite must have one shape, but those of {name} have {images.images.shape[1:]} "
+                    f"and those of train {self.input_shape}."
+                )
+        if not (self.mean and self.std):
+            mean, std = _statistics(self.train)
+            object.__setattr__(self, "mean", self.mean or mean)
+            object.__setattr__(self, "std", self.std or std)
+        channels = self.input_shape[0]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                raise ValueError(f"{name} must have one number for each of {channels} channels, got {len(values)}.")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -41,31 +71,38 @@ class Suite:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Per channel, of the training images in [0, 1]."""
-        return self._statistics[0]
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Per channel, of the training images in [0, 1]; 1 for a channel that never changes."""
-        return self._statistics[1]
-
-    @cached_property
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        images = self.train.images
-        scale = 255 if images.dtype == np.uint8 else 1
-        total, squares = np.zeros((2, images.shape[1]))
-        for start in range(0, len(images), 1000):  # in pieces: float64 copies of everything can be large
-            pixels = images[start : start + 1000].astype(np.float64) / scale
-            total += pixels.sum((0, 2, 3))
-            squares += (pixels**2).sum((0, 2, 3))
-        count = images.size // images.shape[1]
-        mean = total / count
-        variance = squares / count - mean**2
-        return tuple(mean.tolist()), tuple(np.sqrt(np.where(variance > 1e-12, variance, 1.0)).tolist())
+    def sets(self) -> dict[str, ImageSet]:
+        """Every set there is: ``train``, ``validation``, ``test``, ``outliers``, ``near:NAME`` and so on."""
+        own = {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+            "outliers": self.outliers,
+            "validation-outliers": self.validation_outliers,
+        }
+        near = {f"near:{name}": images for name, images in self.near.items()}
+        far = {f"far:{name}": images for name, images in self.far.items()}
+        return {name: images for name, images in own.items() if images is not None} | near | far
 
     def augmented(self, augment: Augment) -> "Suite":
         """The same suite with other random changes of training rows and outliers."""
         outliers = None if self.outliers is None else replace(self.outliers, augment=augment)
         return replace(self, train=replace(self.train, augment=augment), outliers=outliers)
+
+
+def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, from every row or from enough of them."""
+    images = train.images
+    rows = None if isinstance(images, np.ndarray) else sample(len(images), ENOUGH)
+    count = len(images) if rows is None else len(rows)
+    scale = 255 if images.dtype == np.uint8 else 1
+    total, squares = np.zeros((2, images.shape[1]))
+    for start in range(0, count, 1000):  # in pieces: float64 copies of everything can be large
+        end = start + 1000
+        pixels = (images[start:end] if rows is None else images[rows[start:end]]).astype(np.float64) / scale
+        total += pixels.sum((0, 2, 3))
+        squares += (pixels**2).sum((0, 2, 3))
+    count *= images.shape[2] * images.shape[3]
+    mean = total / count
+    variance = squares / count - mean**2
+    return tuple(mean.tolist()), tuple(np.sqrt(np.where(variance > 1e-12, variance, 1.0)).tolist())

@@ -16,7 +16,12 @@ from oodles.spelling import suggestion
 
 __all__ = ["NETWORKS", "build_network"]
 
-NETWORKS = {"small-cnn": "oodles.networks.small_cnn:small_cnn"}
+NETWORKS = {
+    "small-cnn": "oodles.networks.small_cnn:small_cnn",
+    "cnn-6": "oodles.networks.cnn_6:cnn_6",
+    "resnet-18": "oodles.networks.resnet_18:resnet_18",
+    "wrn-40-2": "oodles.networks.wrn_40_2:wrn_40_2",
+}
 """Name -> function of ``num_classes`` and ``input_shape``."""
 
 

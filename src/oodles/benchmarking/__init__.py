@@ -1,0 +1,1 @@
+"""Benchmarks: recipes × suites × seeds, trained side by side and compared."""

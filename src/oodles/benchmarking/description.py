@@ -1,0 +1,319 @@
+"""What a benchmark consists of, read from TOML and checked before anything trains."""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from oodles.recipe import Recipe, recipes
+from oodles.spelling import suggestion
+
+OPTIONS = {
+    "network": "small-cnn",
+    "head": None,
+    "device": "auto",
+    "compile": False,
+    "channels_last": False,
+    "accumulate": 1,
+}
+"""Arguments of :func:`oodles.train` that hold for all runs, and their defaults."""
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "compile": (bool, "true or false"),
+    "channels_last": (bool, "true or false"),
+    "accumulate": (int, "a whole number"),
+}
+DEVICES = ("auto", "cpu", "cuda")
+_KEYS = ("suites", "seeds", *OPTIONS, "root", "settings", "recipes")
+_SETTINGS = tuple(each.name for each in fields(Recipe))
+_OF_A_ROW = ("name", "recipe", *_SETTINGS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe of a benchmark, under the name that tables give it."""
+
+    name: str
+    recipe: Recipe
+    """With a path as ``weights``, or the name of the row that it starts from."""
+    after: str | None = None
+    """The row that it starts from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One run of a benchmark, ready to be trained on any machine that sees the folder."""
+
+    row: str
+    suite: str
+    seed: int
+    recipe: Recipe
+    data: str
+    folder: Path
+    options: Mapping[str, Any]
+    """Arguments of :func:`oodles.train` that are not at their defaults."""
+    after: Path | None
+    """The folder of the run that it starts from."""
+
+    def __str__(self) -> str:
+        return f"{self.row}, {self.suite}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Rows × suites × seeds, checked: see :meth:`load`."""
+
+    name: str
+    rows: tuple[Row, ...]
+    suites: Mapping[str, str]
+    """What :func:`oodles.data.load_suite` is given, by the name that folders have."""
+    seeds: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of :func:`oodles.train` that are not at their defaults."""
+    root: tuple[str, ...] = ()
+    """Where the files of the suites are."""
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Benchmark":
+        """A benchmark that comes with the package, by name, or one of your own, by the path of its TOML file.
+
+        Raises:
+            ValueError: for an unknown name, or a file with a mistake; the sentence says which.
+            FileNotFoundError: for a path where there is no file.
+        """
+        given, shipped = str(name_or_path), resources.files("oodles").joinpath("benchmarks")
+        path = Path(given)
+        if given in benchmarks():
+            text, folder = shipped.joinpath(f"{given}.toml").read_text(encoding="utf-8"), Path()
+        elif path.suffix != ".toml":
+            raise ValueError(f"There is no benchmark {given!r}{suggestion(given, benchmarks())}")
+        elif not path.is_file():
+            raise FileNotFoundError(f"There is no benchmark at {given}: give the path of a TOML file.")
+        else:
+            text, folder = path.read_text(encoding="utf-8"), path.parent
+        try:
+            return cls.from_dict(tomllib.loads(text), name=path.stem if path.suffix == ".toml" else given, at=folder)
+        except (ValueError, TypeError) as error:  # a mistake in TOML itself is a ValueError too
+            raise ValueError(f"{given} is no benchmark: {error}") from error
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, name: str, at: str | Path = ".") -> "Benchmark":
+        """A benchmark from what its TOML file says.
+
+        Args:
+            values: the file's keys: ``suites`` and ``recipes``, and where wanted ``seeds``, ``settings``, ``root``,
+                ``network``, ``head``, ``device``, ``compile``, ``channels_last`` and ``accumulate``.
+            name: of the benchmark.
+            at: the folder that its paths are relative to.
+
+        Raises:
+            ValueError: for anything that could not be trained as it is written.
+        """
+        for key in values:
+            if key not in _KEYS:
+                raise ValueError(f"it has an unknown {key!r}{suggestion(key, _KEYS)}")
+        for key in ("suites", "recipes"):
+            if not isinstance(values.get(key), list) or not values[key]:
+                raise ValueError(f"{key} must be a list of one or more, got {values.get(key)!r}.")
+        at = Path(at)
+        return cls(
+            name,
+            _rows(values["recipes"], _settings(values.get("settings", {})), at),
+            _suites(values["suites"], at),
+            checked_seeds(values.get("seeds", 1)),
+            _options(values),
+            _folders(values.get("root", []), at),
+        )
+
+    def tasks(self, folder: Path) -> tuple[Task, ...]:
+        """Every run, after the one that it starts from; the runs of a row lie side by side in ``folder``."""
+        return tuple(
+            Task(
+                row=row.name,
+                suite=suite,
+                seed=seed,
+                recipe=replace(row.recipe, seed=seed, weights=str(after) if after else row.recipe.weights),
+                data=data,
+                folder=_run_folder(folder, suite, row.name, seed),
+                options={**self.options, **({"root": list(self.root)} if self.root else {})},
+                after=after,
+            )
+            for row in self.rows
+            for suite, data in self.suites.items()
+            for seed in self.seeds
+            for after in [_run_folder(folder, suite, row.after, seed) if row.after else None]
+        )
+
+
+def benchmarks() -> tuple[str, ...]:
+    """The names of the benchmarks that come with the package."""
+    files = resources.files("oodles").joinpath("benchmarks").iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
+
+
+def checked_seeds(given: Any) -> tuple[int, ...]:
+    """Seeds from how many there are, counted from 0, or from the list of them.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if type(given) is int and given >= 1:
+        return tuple(range(given))
+    is_list = isinstance(given, list | tuple) and len(given) > 0
+    if not is_list or not all(type(seed) is int and seed >= 0 for seed in given) or len(set(given)) < len(given):
+        raise ValueError(f"seeds must be how many, at least 1, or a list of different whole numbers, got {given!r}.")
+    return tuple(given)
+
+
+def _run_folder(folder: Path, suite: str, row: str, seed: int) -> Path:
+    return folder / "runs" / suite / f"{row.replace(' ', '')}-{seed}"
+
+
+def _suites(given: Sequence[Any], at: Path) -> dict[str, str]:
+    from oodles.data import SUITES
+
+    found: dict[str, str] = {}
+    for each in given:
+        if not isinstance(each, str):
+            raise ValueError(f"suites must be names, TOML files or folders, got {each!r}.")
+        known = each in SUITES
+        if not known and not (at / each).exists():
+            hint = suggestion(each, SUITES, f"give a TOML file, a folder, or one of {', '.join(SUITES)}.")
+            raise ValueError(f"there is no suite {each!r}{hint}")
+        short = each if known else (at / each).resolve().stem
+        if short in found:
+            raise ValueError(f"two suites are called {short!r}: rename one of them.")
+        found[short] = each if known else str((at / each).resolve())
+    return found
+
+
+def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key: values[key] for key in OPTIONS if key in values}
+    for key, value in given.items():
+        kind, words = _KINDS.get(key, (str, "text"))
+        if type(value) is not kind:
+            raise ValueError(f"{key} must be {words}, got {value!r}.")
+    if given.get("accumulate", 1) < 1:
+        raise ValueError(f"accumulate must be at least 1, got {given['accumulate']}.")
+    if given.get("device", "auto") not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {given['device']!r}.")
+    network = given.get("network", "")
+    if network and ":" not in network:
+        from oodles.networks import NETWORKS
+
+        if network not in NETWORKS:
+            raise ValueError(f"there is no network {network!r}{suggestion(network, NETWORKS)}")
+    return {key: value for key, value in given.items() if value != OPTIONS[key]}
+
+
+def _folders(given: Any, at: Path) -> tuple[str, ...]:
+    found = [given] if isinstance(given, str) else given
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"root must be a folder or a list of folders, got {given!r}.")
+    return tuple(str((at / each).resolve()) for each in found)
+
+
+def _settings(given: Any) -> dict[str, Any]:
+    """The settings of all rows."""
+    if not isinstance(given, dict):
+        raise ValueError(f"settings must be a [settings] table, got {given!r}.")
+    known = [name for name in ("recipe", *_SETTINGS) if name not in ("methods", "weights", "seed")]
+    for key in given:
+        if key in _KEYS:
+            raise ValueError(f"{key} is no setting of a recipe: write it above [settings].")
+        if key in ("methods", "weights"):
+            raise ValueError(f"{key} cannot be settings of all rows: give them to one of the [[recipes]].")
+        if key not in known:
+            raise ValueError(f"settings have no {key!r}{suggestion(key, known)}")
+    return given
+
+
+def _rows(given: Sequence[Any], settings: Mapping[str, Any], at: Path) -> tuple[Row, ...]:
+    """The rows, and those that they start from, which come first."""
+    rows: dict[str, Row] = {}
+    for number, entry in enumerate(given, 1):
+        row = _row({"recipe": entry} if isinstance(entry, str) else entry, f"recipe {number}", settings, at)
+        if row.name.replace(" ", "") in [name.replace(" ", "") for name in rows]:  # as folders are called
+            raise ValueError(f"two recipes are called {row.name!r}: give one of them another name = ….")
+        rows[row.name] = row
+    for row in (waiting := list(rows.values())):
+        name = row.recipe.weights
+        if name is None:
+            continue
+        if name not in rows and name in recipes():
+            rows[name] = _row({"recipe": name}, f"recipe {name!r}", settings, at)
+            waiting.append(rows[name])
+        if name in rows:
+            rows[row.name] = replace(row, after=name)
+        elif (at / name).exists():
+            rows[row.name] = replace(row, recipe=replace(row.recipe, weights=str((at / name).resolve())))
+        else:
+            known = dict.fromkeys([*(other for other in rows if other != row.name), *recipes()])
+            raise ValueError(
+                f"{row.name!r} starts from {name!r}, which is no row, recipe or path{suggestion(name, known)}"
+            )
+    return tuple(_in_order(rows))
+
+
+def _in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
+    """Each row after the one that it starts from."""
+    done: set[str] = set()
+    for row in rows.values():
+        chain = [row]
+        while (start := chain[-1].after) and start not in done:
+            if start in [each.name for each in chain]:
+                circle = " from ".join(repr(each.name) for each in [*chain, rows[start]])
+                raise ValueError(f"{circle}: rows cannot start from one another in a circle.")
+            chain.append(rows[start])
+        for each in reversed(chain):
+            if each.name not in done:
+                done.add(each.name)
+                yield each
+
+
+def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
+    """One entry of ``recipes``: what it says itself wins over the settings of all, these over its recipe."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} must be a [[recipes]] table or the name of a recipe, got {given!r}.")
+    for key in given:
+        if key == "seed":
+            raise ValueError(f"{where} has a seed of its own: seeds = … above [settings] hold for all rows.")
+        if key not in _OF_A_ROW:
+            raise ValueError(f"{where} has an unknown {key!r}{suggestion(key, _OF_A_ROW)}")
+    own = {key: value for key, value in given.items() if key not in ("name", "recipe")}
+    if "methods" in own:
+        own["methods"] = _methods(own["methods"], where)
+    source = given.get("recipe", settings.get("recipe"))
+    if source is not None and not isinstance(source, str):
+        raise ValueError(f"{where}: recipe must be the name of one or a TOML file, got {source!r}.")
+    shared = {key: value for key, value in settings.items() if key != "recipe"}
+    try:
+        base = _recipe(source, at) if source else {}
+        recipe = Recipe.from_dict({**base, **shared, **own})
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    whole = "recipe" in given and "methods" not in given
+    name = given.get("name", Path(given["recipe"]).name.removesuffix(".toml") if whole else recipe.label)
+    if not isinstance(name, str) or not name or name[0] == "." or any(sign in name for sign in "/\\\n"):
+        raise ValueError(f"{where}: name must be one that a folder can have, got {name!r}.")
+    return Row(name, recipe)
+
+
+def _recipe(source: str, at: Path) -> dict[str, Any]:
+    """A recipe's settings; the weights of a recipe in a file are relative to that file."""
+    if not source.endswith(".toml"):
+        return Recipe.load(source).as_dict()
+    values = Recipe.load(at / source).as_dict()
+    weights = values["weights"]
+    if weights and weights not in recipes() and ((at / source).parent / weights).exists():
+        values["weights"] = str(((at / source).parent / weights).resolve())
+    return values
+
+
+def _methods(given: Any, where: str) -> list[dict[str, Any]]:
+    """Methods as a recipe has them; a name alone stands for the method at its defaults."""
+    entries = [{"name": each} if isinstance(each, str) else each for each in given] if isinstance(given, list) else []
+    if not entries or not all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in entries):
+        raise ValueError(f"{where}: methods must be a list of names or of tables with a name, got {given!r}.")
+    return entries

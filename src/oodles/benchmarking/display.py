@@ -1,0 +1,114 @@
+"""How far a benchmark is: a table that fills in, or lines where nobody watches a terminal."""
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oodles.benchmarking.description import Task
+from oodles.comparison import own_score
+from oodles.results import Result
+
+
+class Show(Protocol):
+    """Called with each run that has ended: with what it came to, or the reason why not."""
+
+    def __call__(self, task: Task, result: Result | None, reason: str) -> None: ...
+
+
+@contextmanager
+def display(tasks: Sequence[Task], there: Mapping[Task, Result], *, shown: bool) -> Iterator[Show]:
+    """A function that shows what each run came to, on standard error.
+
+    Args:
+        tasks: all runs.
+        there: those that ended earlier.
+        shown: whether to show anything.
+    """
+    if not shown:
+        yield lambda task, result, reason: None
+    elif sys.stderr.isatty():
+        with _live(tasks, there) as show:
+            yield show
+    else:
+        done = len(there)
+        if there:
+            print(f"{done} of {len(tasks)} runs were there already.", file=sys.stderr)
+
+        def line(task: Task, result: Result | None, reason: str) -> None:
+            nonlocal done
+            done += 1
+            print(f"[{done}/{len(tasks)}] {task}: {_words(result, reason)}", file=sys.stderr, flush=True)
+
+        yield line
+
+
+def _words(result: Result | None, reason: str) -> str:
+    return reason if reason or result is None else f"test accuracy {result.accuracy:.1%}"
+
+
+@dataclass
+class _Cells:
+    """What the runs of one row and suite came to so far."""
+
+    accuracy: list[float] = field(default_factory=list)
+    near: list[float] = field(default_factory=list)
+    far: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    def add(self, result: Result | None, reason: str) -> None:
+        if reason or result is None or result.accuracy is None:
+            self.failed += 1
+            return
+        self.accuracy.append(result.accuracy)
+        score = own_score([name for name, _ in result.methods])
+        for kind, found in (("near", self.near), ("far", self.far)):
+            sets = [by for name, by in result.metrics.get("test", {}).items() if name.startswith(f"{kind}:")]
+            if values := [by[score]["auroc"] for by in sets if score in by]:
+                found.append(math.fsum(values) / len(values))
+
+
+@contextmanager
+def _live(tasks: Sequence[Task], there: Mapping[Task, Result]) -> Iterator[Show]:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+
+    cells: dict[tuple[str, str], _Cells] = {(task.suite, task.row): _Cells() for task in tasks}
+    seeds = {place: sum((task.suite, task.row) == place for task in tasks) for place in cells}
+    several = len({suite for suite, _ in cells}) > 1
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    runs = bar.add_task("runs", total=len(tasks), completed=len(there))
+
+    def picture() -> Group:
+        table = Table(box=None, pad_edge=False)
+        for heading in (*(["suite"] if several else []), "recipe"):
+            table.add_column(heading)
+        for heading in ("seeds", "accuracy", "AUROC near", "AUROC far"):
+            table.add_column(heading, justify="right")
+        for place, found in cells.items():
+            failed = f", {found.failed} failed" if found.failed else ""
+            done = f"{len(found.accuracy)}/{seeds[place]}{failed}"
+            means = [_mean(values) for values in (found.accuracy, found.near, found.far)]
+            table.add_row(*(place if several else place[1:]), done, *means)
+        return Group(table, bar)
+
+    for task, result in there.items():
+        cells[task.suite, task.row].add(result, result.reason)
+    console = Console(stderr=True)
+    with Live(get_renderable=picture, console=console, refresh_per_second=4) as live:
+
+        def show(task: Task, result: Result | None, reason: str) -> None:
+            cells[task.suite, task.row].add(result, reason)
+            bar.advance(runs)
+            if reason:
+                live.console.print(f"{task}: {reason}", style="red", markup=False, highlight=False)
+
+        yield show
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{100 * math.fsum(values) / len(values):.1f}" if values else ""

@@ -1,0 +1,222 @@
+"""Training a benchmark's runs, each once and each after the one that it starts from, and comparing them."""
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from oodles.benchmarking.cluster import cluster
+from oodles.benchmarking.description import OPTIONS, Benchmark, Task, checked_seeds
+from oodles.benchmarking.display import display
+from oodles.benchmarking.local import local
+from oodles.comparison import Comparison, compare
+from oodles.results import Result, result_of, write_results
+from oodles.run_folder import RUN, Run, locked, open_run
+
+PATIENCE = 60.0
+"""Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""
+
+Submit = Callable[..., Future[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmarked:
+    """What a benchmark came to; its files are ``results.jsonl``, ``results.md`` and ``report.html``."""
+
+    folder: Path
+    comparison: Comparison | None
+    """Of the runs that have ended; none where no run has."""
+    failed: Mapping[str, str]
+    """The runs that did not work out, by row, suite and seed, with the reason."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(part) for part in (self.comparison, self.failures) if part)
+
+    @property
+    def failures(self) -> str:
+        """The runs that did not work out, one a line; empty where all did."""
+        if not self.failed:
+            return ""
+        lines = [f"{run}: {reason}" for run, reason in self.failed.items()]
+        count = f"{len(lines)} run{'s' if len(lines) > 1 else ''}"
+        return "\n".join([f"{count} did not work out; the same command repeats those that did not diverge:", *lines])
+
+
+def benchmark(
+    spec: Benchmark | str | Path,
+    folder: str | Path | None = None,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    jobs: int | None = None,
+    root: str | Path | Sequence[str | Path] = (),
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    progress: bool = True,
+) -> Benchmarked:
+    """Trains every recipe on every suite with every seed, and compares them.
+
+    The same call goes on where an earlier one was stopped, by whatever means: runs that have ended are not repeated.
+    A run that breaks does not stop the others. With the local engine, a script must make this call under
+    ``if __name__ == "__main__":``, because other processes import it.
+
+    Args:
+        spec: a benchmark; or the name of one that comes with the package, or the path of its TOML file.
+        folder: for the runs and the results; ``oodles-NAME`` unless given.
+        seeds: in place of the benchmark's: how many, counted from 0, or a list.
+        jobs: runs side by side; one for each GPU unless given, or for each core where there are no GPUs.
+        root: where the files of the suites are, in place of what the benchmark says.
+        engine: ``local`` is this machine; ``ray`` is a cluster, all of whose machines see the folder and the data.
+        address: of a running Ray cluster; unless given, one that runs on this machine, or else a new one.
+        progress: show on standard error how far it is.
+
+    Returns:
+        The comparison, and the runs that did not work out.
+
+    Raises:
+        ValueError: before anything trains, for a benchmark with a mistake, and for a folder that holds runs with other
+            settings or is in use.
+        FileNotFoundError: for a benchmark that is not there.
+        ImportError: for the engine ``ray`` without Ray.
+    """
+    spec = spec if isinstance(spec, Benchmark) else Benchmark.load(spec)
+    if seeds is not None:
+        spec = replace(spec, seeds=checked_seeds(seeds if isinstance(seeds, int) else list(seeds)))
+    if roots := [root] if isinstance(root, str | Path) else root:
+        spec = replace(spec, root=tuple(str(Path(each).resolve()) for each in roots))
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}.")
+    use_gpus = spec.options.get("device") != "cpu"
+    engines = {
+        "local": lambda: local(jobs, use_gpus),
+        "ray": lambda: cluster(jobs, use_gpus, address),
+    }
+    if engine not in engines:
+        raise ValueError(f"engine must be one of {', '.join(engines)}, got {engine!r}.")
+    if address is not None and engine != "ray":
+        raise ValueError(f"An address belongs to the engine 'ray', got {address!r} with {engine!r}.")
+    folder = Path(folder or f"oodles-{spec.name}").resolve()
+    tasks = spec.tasks(folder)
+    with locked(folder):
+        results, failed = _run_all(tasks, engines[engine], folder, progress)
+    return Benchmarked(folder, _written(folder, tasks, results), failed)
+
+
+def _run_all(
+    tasks: Sequence[Task], engine: Callable[[], AbstractContextManager[Submit]], folder: Path, progress: bool
+) -> tuple[dict[Task, Result], dict[str, str]]:
+    """What the runs came to, and why others came to nothing; results are written also where it is interrupted."""
+    results = {task: result for task in tasks if (result := _ended(task))}
+    failed = {str(task): result.reason for task, result in results.items() if result.reason}
+    left = [task for task in tasks if task not in results]
+    if not left:
+        return results, failed
+    reasons = {task.folder: result.reason for task, result in results.items()}
+    try:
+        with engine() as submit, display(tasks, dict(results), shown=progress) as show:
+            for task, reason in _each_once(left, reasons, submit):
+                if result := _ended(task):  # the folder knows best
+                    results[task], reason = result, result.reason
+                elif not reason:
+                    reason = f"nothing of it is at {task.folder}: do all machines see it?"
+                if reason:
+                    failed[str(task)] = reason
+                reasons[task.folder] = reason
+                show(task, result, reason)
+    except KeyboardInterrupt:
+        _written(folder, tasks, {task: result for task in tasks if (result := _ended(task))})
+        raise
+    return results, failed
+
+
+def _each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submit) -> Iterator[tuple[Task, str]]:
+    """Each task when it is done, with the reason where it failed; it waits for the run that it starts from.
+
+    Args:
+        tasks: those that have not ended, each after the one that it starts from.
+        reasons: why those that are done failed, or nothing, by folder; the caller adds each task that it gets.
+        submit: starts one.
+    """
+    waiting, begun = list(tasks), dict[Future[str], Task]()
+    while waiting or begun:
+        blocked: list[Task] = []
+        for task in waiting:
+            if task.after is not None and task.after not in reasons:
+                blocked.append(task)
+            elif task.after is not None and reasons[task.after]:
+                yield task, f"it starts from {task.after.name}, which did not work out"
+            else:
+                begun[submit(train_task, task)] = task
+        waiting = blocked
+        for future in wait(begun, return_when=FIRST_COMPLETED).done if begun else ():
+            error = future.exception()
+            yield begun.pop(future), future.result() if error is None else _sentence(error)
+
+
+def train_task(task: Task) -> str:
+    """Trains one run, in a process of an engine; gives the reason if that did not work out."""
+    from oodles.training import train
+
+    began = time.monotonic()
+    while True:
+        try:
+            with locked(task.folder):
+                break
+        except ValueError as error:
+            if time.monotonic() - began > PATIENCE:
+                return str(error)
+            time.sleep(0.2)
+    try:
+        return train(task.recipe, task.data, folder=task.folder, progress=False, **task.options).reason
+    except Exception as error:
+        if "OODLES_TRACEBACK" in os.environ:
+            traceback.print_exc()
+        return _sentence(error)
+
+
+def _sentence(error: BaseException) -> str:
+    """What went wrong; errors that are not made for readers are named."""
+    first = str(error).strip().partition("\n")[0]
+    if first and isinstance(error, ValueError | OSError | RuntimeError):
+        return first
+    return f"{type(error).__name__}: {first}"
+
+
+def _ended(task: Task) -> Result | None:
+    """What a run came to, or nothing while it has not ended.
+
+    Raises:
+        ValueError: where its folder holds a run with other settings.
+    """
+    if not (task.folder / RUN).is_file():
+        return None
+    run = open_run(task.folder)
+    _check_same(task, run)
+    return replace(result_of(run), label=task.row) if run.result else None
+
+
+def _check_same(task: Task, run: Run) -> None:
+    here: dict[str, Any] = {**task.recipe.as_dict(), **OPTIONS, "data": task.data, **task.options}
+    there: dict[str, Any] = {**OPTIONS, **run.recipe.as_dict(), **run.arguments}
+    skipped = {"root"}  # data may lie elsewhere now, it is known by its content
+    skipped |= {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
+    skipped |= {"device"} if here["device"] == "auto" else set()
+    if different := [key for key in here if key not in skipped and here[key] != there.get(key)]:
+        words = ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
+        raise ValueError(f"{run.folder} holds a run with other settings: {words}. Choose another folder.")
+
+
+def _written(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]) -> Comparison | None:
+    """Writes the results in the benchmark's own order, so that how they came about leaves no trace."""
+    if not results:
+        return None
+    ordered = [results[task] for task in tasks if task in results]
+    write_results(folder / "results.jsonl", ordered)
+    comparison = compare(ordered)
+    comparison.write(folder / "results.md")
+    comparison.write(folder / "report.html")
+    return comparison

@@ -1,0 +1,106 @@
+"""Images from a map-style ``Dataset`` of anybody's."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from oodles.data import decoded, image_files
+from oodles.data.arrays import in_range
+from oodles.data.found import Found, Listed, Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The images of a data set, one by one."""
+
+    dataset: Any
+    place: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> Pixels:
+        return _item(self.dataset, row, self.place)[0]
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        """Of the first one, which stands for all: looking at every item would be to decode them all."""
+        height, width, channels = self[0].shape
+        return [(height, width, channels)] * len(self)
+
+    def mark(self, row: int) -> str:
+        return f"{self.place} {row}"
+
+
+class Kept(list[Pixels]):
+    """Images in memory, of any sizes."""
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        found = []
+        for image in self:
+            height, width, channels = image.shape
+            found.append((height, width, channels))
+        return found
+
+    def mark(self, row: int) -> str:
+        return str(row)
+
+
+def read_dataset(dataset: Any, place: str) -> Found:
+    """The images and labels of a data set, in memory where they fit.
+
+    Raises:
+        TypeError: for something that is no map-style data set.
+        ValueError: for items that are not an image and a class id.
+    """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise TypeError(f"{place} must be a map-style data set, with a length and rows, got {type(dataset).__name__}.")
+    if len(dataset) == 0:
+        raise ValueError(f"{place} must hold at least one image, but has length 0.")
+    names = tuple(str(row) for row in range(len(dataset)))
+    first, label = _item(dataset, 0, place)
+    if first.nbytes * len(dataset) <= decoded.IN_MEMORY:
+        items = list(_items(dataset, place))
+        labels = np.array([label for _, label in items], dtype=np.int64)
+        return Found(place, Kept(image for image, _ in items), labels, (), names)
+    targets: Any = getattr(dataset, "targets", ())
+    if len(targets) != len(dataset) or targets[0] != label:
+        targets = [label for _, label in _items(dataset, place)]
+    listed: Listed = Items(dataset, place)
+    return Found(place, listed, np.asarray(targets).astype(np.int64), (), names)
+
+
+def _items(dataset: Any, place: str) -> Iterator[tuple[Pixels, int]]:
+    return (_item(dataset, row, place) for row in range(len(dataset)))
+
+
+def _item(dataset: Any, row: int, place: str) -> tuple[Pixels, int]:
+    item = dataset[row]
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise ValueError(f"items of {place} must be (image, class id), got {type(item).__name__} at {row}.")
+    image, label = item
+    if np.ndim(label) != 0 or np.asarray(label).dtype.kind not in "iu":
+        raise ValueError(f"items of {place} must be (image, class id), got {label!r} for a class at {row}.")
+    return _pixels(image, f"{place}, at {row},"), int(label)
+
+
+def _pixels(image: Any, place: str) -> Pixels:
+    """An image as (H, W, C): one of Pillow's, a tensor (C, H, W), or an array (H, W) or (H, W, C)."""
+    if isinstance(image, Image.Image):
+        return image_files.pixels(image)
+    if isinstance(image, torch.Tensor):
+        pixels = image.detach().cpu().numpy()
+        pixels = np.moveaxis(pixels, 0, 2) if pixels.ndim == 3 else pixels
+    else:
+        pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.size == 0:
+        raise ValueError(
+            f"images in {place} must be Pillow's, tensors (C, H, W) or arrays (H, W, C) with 1 or 3 channels, "
+            f"got {type(image).__name__} of shape {np.shape(image)}."
+        )
+    return in_range(pixels, place)

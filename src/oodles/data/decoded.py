@@ -1,0 +1,90 @@
+"""Images that are too many to keep: rows are decoded whenever they are asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodles.data.conversion import check_shape, fitted
+from oodles.data.found import Found, Listed, Pixels, Shape
+
+IN_MEMORY = 2 * 2**30
+"""Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""
+
+
+def converted(found: Found, shape: Shape, resize: int | None = None) -> "Pixels | Decoded":
+    """Images (N, C, H, W) of one shape; see :func:`oodles.data.read_images`."""
+    check_shape(shape)
+    channels, height, width = shape
+    images = found.images
+    if isinstance(images, np.ndarray):
+        if images.shape[1:] != (height, width, channels):
+            images = np.stack([fitted(image, shape, resize) for image in images])
+        return np.ascontiguousarray(np.moveaxis(images, 3, 1))
+    decoded = Decoded(images, (len(images), *shape), images[0].dtype, resize)
+    return decoded if decoded.nbytes > IN_MEMORY else decoded[:]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Looks like an array (N, C, H, W) of which rows can be taken; can be sent to the workers of a loader.
+
+    Args:
+        listed: the images as they are stored.
+        shape: (N, C, H, W).
+        dtype: uint8, or float32 for images in [0, 1].
+        resize: the shorter side of an image before its centre is cropped, see :func:`oodles.data.read_images`.
+    """
+
+    listed: Listed
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+    resize: int | None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What all of them would take in memory."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[np.int64]) -> Pixels:
+        """(n, C, H, W), or (C, H, W) of a single row."""
+        if isinstance(rows, int | np.integer):
+            return self._row(int(rows))
+        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
+        images = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        for place, row in enumerate(chosen):
+            images[place] = self._row(int(row))
+        return images
+
+    def fingerprint(self) -> str:
+        """Of what tells every row apart without decoding it, and of the pixels of a few."""
+        digest = sha256(f"{self.shape} {self.dtype} {self.resize}".encode())
+        for row in range(len(self)):
+            digest.update(f"\n{self.listed.mark(row)}".encode())
+        digest.update(self[sample(len(self), 16)].tobytes())
+        return digest.hexdigest()
+
+    def _row(self, row: int) -> Pixels:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row must be below {len(self)}, got {row}.")
+        _, channels, height, width = self.shape
+        image: Shape = (channels, height, width)
+        pixels = fitted(self.listed[row % len(self)], image, self.resize)
+        if pixels.dtype != self.dtype:
+            raise ValueError(f"images must all be {self.dtype}, but row {row} is {pixels.dtype}.")
+        return np.moveaxis(pixels, 2, 0)
+
+
+def sample(rows: int, count: int) -> NDArray[np.int64]:
+    """Rows that stand for all of them, evenly spread; all of them where there are no more."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, count)).round().astype(np.int64))

@@ -1,0 +1,250 @@
+"""What a suite consists of, before anything is read: a TOML file, or what a folder holds."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oodles.data.image_set import Augment
+from oodles.data.sources import Source, check_source, locate_source
+from oodles.spelling import suggestion
+
+Description = Mapping[str, Any]
+
+SETS = ("train", "test", "validation", "outliers", "validation_outliers")
+TABLES = ("near", "far")
+KEYS = (
+    *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "mean", "std", "augment"),
+    *("about", "notes", "root", "get"),
+)
+PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
+"""What a folder may hold."""
+VARIABLE = "OODLES_DATA"
+
+
+def read_description(path: Path) -> Description:
+    """The content of a suite file.
+
+    Raises:
+        ValueError: for a file that is no TOML, unknown keys and wrong values.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as TOML: {error}.") from error
+    for key in content:
+        if key not in KEYS:
+            raise ValueError(f"{path} has a key {key!r} that suites do not have{suggestion(key, KEYS)}")
+    for key in ("train", "test"):
+        if key not in content:
+            raise ValueError(f"{path} must say where {key} is.")
+    _check_sets(content, path)
+    _check_settings(content, path)
+    return {"name": path.stem, **content}
+
+
+def describe_folder(folder: Path) -> Description:
+    """The description that a folder stands for: its parts are what it is made of.
+
+    Raises:
+        FileNotFoundError: where ``train`` or ``test`` is missing.
+        ValueError: for anything else that it holds.
+    """
+    paths = _sets_in(folder)
+    for path in paths.values():
+        if path.name not in {*PARTS, *(f"{part}.npz" for part in PARTS if part not in TABLES)}:
+            hint = suggestion(path.stem, PARTS, "move it elsewhere.")
+            raise ValueError(f"{folder} may hold {', '.join(PARTS)}, got {path.name!r}{hint}")
+    for part in ("train", "test"):
+        if part not in paths:
+            raise FileNotFoundError(f"{folder} must hold {part}.npz or a folder {part}, but has neither.")
+    description: dict[str, Any] = {"name": folder.resolve().name}
+    for part, path in paths.items():
+        if part in TABLES:
+            inside = _sets_in(path)
+            if not inside:
+                raise ValueError(f"{path} must hold one .npz file or one folder per set, but has none.")
+            description[part] = {name: str(each.absolute()) for name, each in inside.items()}
+        else:
+            description[part] = str(path.absolute())
+    return description
+
+
+def folders_of(description: Description, root: str | Path | Sequence[str | Path], own: Path | None) -> list[Path]:
+    """Where relative paths are looked up, in turn: ``root``, the environment, the description's own, its folder."""
+    given = [root] if isinstance(root, str | Path) else list(root)
+    folders = [*given, *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
+    stated = description.get("root", [])
+    for each in [stated] if isinstance(stated, str) else stated:
+        folders.append(Path(each).expanduser() if own is None else own / Path(each).expanduser())
+    if own is not None:
+        folders.append(own)
+    return list(dict.fromkeys(Path(folder).expanduser().absolute() for folder in folders))
+
+
+def located(description: Description, folders: Sequence[Path]) -> Description:
+    """The description with every path made absolute.
+
+    Raises:
+        FileNotFoundError: for the first one at which nothing is.
+    """
+
+    def locate(path: str) -> Path:
+        wanted = Path(path).expanduser()
+        for place in [wanted] if wanted.is_absolute() else [folder / wanted for folder in folders]:
+            for each in (place, place.with_name(place.name.removesuffix(".gz"))):
+                if each.exists():
+                    return each.absolute()
+        raise FileNotFoundError(_missing(description, path, folders))
+
+    found = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
+    for key in SETS:
+        if is_source(description.get(key)):
+            found[key] = locate_source(description[key], locate)
+        elif key in description:
+            found[key] = description[key]
+    for table in TABLES:
+        found[table] = {name: locate_source(each, locate) for name, each in description.get(table, {}).items()}
+    return found
+
+
+def is_source(value: Any) -> bool:
+    """Whether a set has images of its own, and is no number of another's rows."""
+    return isinstance(value, str | Mapping)
+
+
+def sources(description: Description) -> Iterator[tuple[str, Source]]:
+    """Every source of a description, by the name of its set."""
+    for key in SETS:
+        if is_source(description.get(key)):
+            yield key.replace("_", "-"), description[key]
+    for table in TABLES:
+        yield from ((f"{table}:{name}", source) for name, source in description.get(table, {}).items())
+
+
+def rows_wanted(value: float, rows: int, most: int, place: str) -> int:
+    """How many of ``rows`` a whole number or a share below 1 means.
+
+    Raises:
+        ValueError: for more than ``most``.
+    """
+    count = max(1, round(value * rows)) if isinstance(value, float) else value
+    if count > most:
+        raise ValueError(f"{place} must be at most {most}, as there are {rows} rows, got {value}.")
+    return count
+
+
+def check_rows(value: Any, place: str) -> None:
+    """Refuses what is neither a whole number of rows nor a share of them."""
+    share = isinstance(value, float) and 0 < value < 1
+    if not share and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"{place} must be a number of rows or a share between 0 and 1, got {value!r}.")
+
+
+def augment_of(description: Description) -> Augment | None:
+    """The random changes that a description states, if it does."""
+    stated = description.get("augment")
+    return None if stated is None else Augment(**stated)
+
+
+def _missing(description: Description, path: str, folders: Sequence[Path]) -> str:
+    """What to say where nothing is found."""
+    get = description.get("get", "").strip().rstrip(".")
+    if Path(path).expanduser().is_absolute():
+        sentence = f"The data {description['name']!r} needs {path}, but nothing is there"
+    else:
+        where = f"which is in none of {', '.join(map(str, folders))}" if folders else "and nothing says where it is"
+        how = f"name its folder with --root (root=) or {VARIABLE}"
+        sentence = f"The data {description['name']!r} needs {path}, {where}: {how}"
+    return f"{sentence}; {get}." if get else f"{sentence}."
+
+
+def _check_sets(content: Description, path: Path) -> None:
+    for key in SETS:
+        value = content.get(key)
+        if key in ("validation", "validation_outliers") and isinstance(value, int | float):
+            check_rows(value, f"{key} in {path}")
+        elif value is not None:
+            check_source(value, f"{key} in {path}")
+    if isinstance(content.get("validation_outliers"), int | float) and "outliers" not in content:
+        raise ValueError(f"validation_outliers in {path} can be a number only where there are outliers.")
+    for table in TABLES:
+        if not isinstance(content.get(table, {}), Mapping):
+            raise ValueError(f"{table} in {path} must be a table with a source for every set, got {content[table]!r}.")
+        for name, source in content.get(table, {}).items():
+            check_source(source, f"{table}.{name} in {path}")
+    for name, source in sources(content):
+        if isinstance(source, Mapping) and "rows" in source:
+            check_rows(source["rows"], f"rows of {name} in {path}")
+
+
+def _check_settings(content: Description, path: Path) -> None:
+    for key in ("name", "about", "get"):
+        if not isinstance(content.get(key, "text"), str):
+            raise ValueError(f"{key} in {path} must be text, got {content[key]!r}.")
+    roots = content.get("root", [])
+    if not isinstance(roots, str) and not _all(roots, str):
+        raise ValueError(f"root in {path} must be a folder or a list of them, got {roots!r}.")
+    classes = content.get("classes", ["one", "two"])
+    if not _all(classes, str) or len(set(classes)) < max(2, len(classes)):
+        raise ValueError(f"classes in {path} must be a list of at least 2 different names, got {classes!r}.")
+    shape = content.get("input_shape", [1, 1, 1])
+    if not _all(shape, int) or len(shape) != 3 or min(shape) < 1 or shape[0] not in (1, 3):
+        raise ValueError(
+            f"input_shape in {path} must be [channels, height, width] with 1 or 3 channels, got {shape!r}."
+        )
+    resize = content.get("resize", max(shape[1:]))
+    if isinstance(resize, bool) or not isinstance(resize, int) or resize < max(shape[1:]):
+        raise ValueError(f"resize in {path} must be a number of pixels no smaller than input_shape's, got {resize!r}.")
+    if "resize" in content and "input_shape" not in content:
+        raise ValueError(f"resize in {path} needs input_shape: say to what size the centre is cropped.")
+    for key in ("mean", "std"):
+        values = content.get(key, [1.0] * shape[0])
+        right = _all(values, int | float) and (len(values) == shape[0] or "input_shape" not in content)
+        if not right or not values or (key == "std" and min(values) <= 0):
+            raise ValueError(f"{key} in {path} must be one number per channel, got {values!r}.")
+    _check_augment(content.get("augment", {}), path)
+    _check_notes(content, path)
+
+
+def _check_augment(augment: Any, path: Path) -> None:
+    if not isinstance(augment, Mapping):
+        raise ValueError(f"augment in {path} must be a table such as {{ shift = 4, flip = true }}, got {augment!r}.")
+    for key, value in augment.items():
+        if key not in ("shift", "flip"):
+            raise ValueError(f"augment in {path} has no key {key!r}{suggestion(key, ('shift', 'flip'))}")
+        if key == "flip" and not isinstance(value, bool):
+            raise ValueError(f"flip in {path} must be true or false, got {value!r}.")
+    try:
+        Augment(**augment)
+    except ValueError as error:
+        raise ValueError(f"augment in {path} cannot be used: {error}") from error
+
+
+def _check_notes(content: Description, path: Path) -> None:
+    notes = content.get("notes", {})
+    if not isinstance(notes, Mapping) or not all(isinstance(note, str) for note in notes.values()):
+        raise ValueError(f"notes in {path} must be a table of remarks, got {notes!r}.")
+    known = [name.removeprefix("near:").removeprefix("far:") for name, _ in sources(content)]
+    for name in notes:
+        if name not in known:
+            raise ValueError(f"notes in {path} speak of {name!r}, which is no set of it{suggestion(name, known)}")
+
+
+def _all(values: Any, kind: Any) -> bool:
+    """Whether something is a list of one kind; booleans are no numbers."""
+    return isinstance(values, list) and all(isinstance(it, kind) and not isinstance(it, bool) for it in values)
+
+
+def _sets_in(folder: Path) -> dict[str, Path]:
+    """The ``.npz`` files and folders in a folder, by name."""
+    sets: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not (path.is_dir() or path.suffix == ".npz"):
+            continue
+        name = path.name.removesuffix(".npz")
+        if name in sets:
+            raise ValueError(f"{folder} must hold {name}.npz or a folder {name}, but has both: keep one.")
+        sets[name] = path
+    return sets

@@ -1,0 +1,74 @@
+"""What lies at a source before it is brought to one shape: images in memory, or a list that decodes them one by one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
+Shape = tuple[int, int, int]
+"""(C, H, W)."""
+
+
+class Listed(Protocol):
+    """Images that are decoded one by one: (H, W, C) each, of any size, uint8 or float32 in [0, 1]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Pixels: ...
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        """(H, W, C) of every image, at less cost than decoding where that is possible."""
+        ...
+
+    def mark(self, row: int, /) -> str:
+        """What tells a row from others and from itself changed, without decoding it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """Images of a source.
+
+    Args:
+        place: what sentences call the source.
+        images: (N, H, W, C), uint8 or float32 in [0, 1], or a list that decodes them.
+        labels: whole numbers, where the source has some.
+        classes: names of what the labels count, where it has some.
+        names: one per row.
+    """
+
+    place: str
+    images: Pixels | Listed
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def chosen(self, rows: NDArray[np.int64]) -> "Found":
+        """Some of the rows."""
+        images = self.images[rows] if isinstance(self.images, np.ndarray) else Chosen(self.images, rows)
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, images=images, labels=labels, names=tuple(self.names[row] for row in rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some rows of a list."""
+
+    images: Listed
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Pixels:
+        return self.images[int(self.rows[row])]
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        sizes = self.images.sizes()
+        return [sizes[row] for row in self.rows]
+
+    def mark(self, row: int) -> str:
+        return self.images.mark(int(self.rows[row]))

@@ -1,0 +1,139 @@
+"""Where images come from: what a suite file may say of a set, and reading what lies there."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from oodles.data import arrays, cifar, image_files
+from oodles.data.datasets import read_dataset
+from oodles.data.found import Found
+from oodles.spelling import suggestion
+
+Source = str | Mapping[str, Any]
+"""A path, or a table with the keys of one of the kinds."""
+
+KINDS: dict[str, tuple[set[str], set[str]]] = {
+    "path": ({"path"}, set()),
+    "cifar": ({"cifar"}, {"part"}),
+    "list": ({"list", "images"}, set()),
+    "dataset": ({"dataset"}, set()),
+    "images": ({"images"}, {"labels"}),
+}
+"""By the key that tells the kind: the keys it must have, and those it may have."""
+EVERYWHERE = {"rows"}
+
+Locate = Callable[[str], Path]
+"""Where a path of a suite file is."""
+
+
+def check_source(source: Any, place: str) -> None:
+    """Refuses what is no source.
+
+    Raises:
+        ValueError: that says what ``place`` must hold.
+    """
+    if isinstance(source, str) and source:
+        return
+    if not isinstance(source, Mapping):
+        raise ValueError(f"{place} must be a path or a table such as {{ path = … }}, got {source!r}.")
+    known = set().union(EVERYWHERE, *(must | may for must, may in KINDS.values()))
+    for key in source:
+        if key not in known:
+            raise ValueError(f"{place} has no key {key!r}{suggestion(key, sorted(known))}")
+    kind = _kind(source, place)
+    must, may = KINDS[kind]
+    if missing := must - set(source):
+        raise ValueError(f"{place} must say {missing.pop()} too, as its images come from {kind!r}.")
+    if strange := sorted(set(source) - must - may - EVERYWHERE):
+        raise ValueError(f"{place} cannot say {strange[0]!r} of images that come from {kind!r}: leave it out.")
+    for key in sorted(set(source) - EVERYWHERE):
+        values = source[key] if key == "cifar" and isinstance(source[key], list) else [source[key]]
+        if not values or not all(isinstance(value, str) and value for value in values):
+            raise ValueError(f"{key} in {place} must be text, got {source[key]!r}.")
+    if source.get("part", "train") not in cifar.PARTS:
+        raise ValueError(f"part in {place} must be one of {', '.join(cifar.PARTS)}, got {source['part']!r}.")
+
+
+def locate_source(source: Source, locate: Locate) -> Source:
+    """The source with every path made absolute."""
+    if isinstance(source, str):
+        return str(locate(source))
+    found = dict(source)
+    for key in {"path", "list", "images", "labels", "cifar"} & set(source):
+        value = source[key]
+        found[key] = str(locate(value)) if isinstance(value, str) else [str(locate(each)) for each in value]
+    return found
+
+
+def read_source(source: Source) -> Found:
+    """The images of a source whose paths are absolute.
+
+    Raises:
+        FileNotFoundError: where nothing is at a path.
+        ValueError: for what cannot be read as images.
+    """
+    if isinstance(source, str):
+        return read_path(Path(source))
+    kind = _kind(source, "a source")
+    if kind == "path":
+        return read_path(Path(source["path"]))
+    if kind == "cifar":
+        return _read_cifar(source)
+    if kind == "list":
+        return image_files.read_list(Path(source["list"]), Path(source["images"]))
+    if kind == "dataset":
+        return read_dataset(_dataset(source["dataset"]), source["dataset"])
+    labels = source.get("labels")
+    return arrays.read_idx(Path(source["images"]), None if labels is None else Path(labels))
+
+
+def read_path(path: Path) -> Found:
+    """The images of a folder, or of a file whose kind its first bytes tell."""
+    if path.is_dir():
+        return image_files.read_folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"images must be at an existing path, but nothing is at {path}.")
+    if path.suffix == ".npz":
+        return arrays.read_npz(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+    return arrays.read_idx(path) if arrays.is_idx(start, path) else image_files.read_file(path)
+
+
+def _kind(source: Mapping[str, Any], place: str) -> str:
+    """``images`` comes last: it also says where the images of a list are."""
+    for kind in KINDS:
+        if kind in source:
+            return kind
+    raise ValueError(f"{place} must say where its images are: {', '.join(KINDS)}.")
+
+
+def _read_cifar(source: Mapping[str, Any]) -> Found:
+    paths: Sequence[str] = source["cifar"] if isinstance(source["cifar"], list) else [source["cifar"]]
+    if not Path(paths[0]).is_dir():
+        return cifar.read_cifar([Path(path) for path in paths])
+    if "part" not in source:
+        raise ValueError(f'{paths[0]} is a folder: say part = "train" or part = "test" as well.')
+    return cifar.read_cifar(*cifar.batch_files(Path(paths[0]), source["part"]))
+
+
+def _dataset(place: str) -> Any:
+    """What the function at ``package.module:function`` gives; the current folder counts."""
+    module_name, colon, name = place.partition(":")
+    if not (module_name and colon and name):
+        raise ValueError(f"dataset must be package.module:function, for example my_data:svhn, got {place!r}.")
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"dataset {place!r} cannot be imported: {error}.") from error
+    finally:
+        sys.path.remove(here)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [each for each in dir(module) if not each.startswith("_")]
+        raise ValueError(f"{module_name} has no function {name!r}{suggestion(name, known, 'check the spelling.')}")
+    return function()

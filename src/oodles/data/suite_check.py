@@ -1,0 +1,206 @@
+"""Looking at a suite before training on it: sizes, classes, images that are in two sets, and a contact sheet."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from oodles.data import SUITES, described, load_suite
+from oodles.data.conversion import fitted
+from oodles.data.decoded import sample
+from oodles.data.description import read_description
+from oodles.data.image_set import ImageSet
+from oodles.data.suite import Suite
+
+KNOWN = ("train", "validation", "test")
+NAMED = 5
+"""So many images of an overlap are named."""
+COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
+"""Of a contact sheet: images of a set, and pixels."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Images of one set whose pixels are in another set too.
+
+    Args:
+        one: name of a set.
+        other: name of another.
+        count: how many different images are in both.
+        names: of the first few: how they are called in ``one`` and in ``other``.
+    """
+
+    one: str
+    other: str
+    count: int
+    names: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{one} = {other}" for one, other in self.names)
+        more = ", …" if self.count > len(self.names) else ""
+        return f"{self.one} and {self.other} share {self.count} image{'s' * (self.count != 1)}: {named}{more}"
+
+
+@dataclass(frozen=True)
+class SuiteCheck:
+    """What a suite holds.
+
+    Args:
+        suite: the suite that was looked at.
+        twice: images that are in one set more than once, by set.
+        overlaps: images that are in two sets.
+    """
+
+    suite: Suite
+    twice: Mapping[str, int]
+    overlaps: tuple[Overlap, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        sets = self.suite.sets()
+        return {
+            "name": self.suite.name,
+            "input_shape": list(self.suite.input_shape),
+            "mean": list(self.suite.mean),
+            "std": list(self.suite.std),
+            "sets": {name: len(images) for name, images in sets.items()},
+            "classes": {name: dict(zip(KNOWN, counts, strict=True)) for name, counts in self._per_class()},
+            "twice": dict(self.twice),
+            "overlaps": [
+                {"sets": [it.one, it.other], "count": it.count, "names": [list(n) for n in it.names]}
+                for it in self.overlaps
+            ],
+        }
+
+    def __str__(self) -> str:
+        suite = self.suite
+        channels, height, width = suite.input_shape
+        numbers = [", ".join(f"{value:.4f}" for value in values) for values in (suite.mean, suite.std)]
+        lines = [f"{suite.name}: {channels} × {height} × {width}, mean {numbers[0]}, deviation {numbers[1]}", ""]
+        rows = [("set", "images", "")]
+        for name, images in suite.sets().items():
+            rows.append(
+                (name, f"{len(images):,}", "" if isinstance(images.images, np.ndarray) else "decoded on demand")
+            )
+        lines += [*_columns(rows), ""]
+        lines += [*_columns([("class", *KNOWN), *((name, *map(str, each)) for name, each in self._per_class())]), ""]
+        lines += [f"{name} holds {count} images more than once" for name, count in self.twice.items() if count]
+        lines += [f"{overlap}" for overlap in self.overlaps]
+        return "\n".join(lines if self.overlaps else [*lines, "No image is in two sets."])
+
+    def _per_class(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        sets = self.suite.sets()
+        counts = [np.bincount(sets[name].labels, minlength=len(self.suite.classes)).tolist() for name in KNOWN]
+        return zip(self.suite.classes, zip(*counts, strict=True), strict=True)
+
+
+def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Path] = ()) -> SuiteCheck:
+    """Opens everything, and finds images that are in two sets by their pixels as the network sees them.
+
+    Copies that were stored with other losses, or at another size, are not found.
+
+    Args:
+        suite: a suite, or what :func:`oodles.data.load_suite` takes.
+        root: where its files are.
+
+    Raises:
+        ValueError: for a suite that cannot be used.
+        FileNotFoundError: for files that are not there.
+    """
+    suite = suite if isinstance(suite, Suite) else load_suite(suite, root=root)
+    rows = {name: _by_content(images) for name, images in suite.sets().items()}
+    overlaps = []
+    for one, other in combinations(rows, 2):
+        shared = [(rows[one][content], row) for content, row in rows[other].items() if content in rows[one]]
+        if shared:
+            sets = suite.sets()
+            names = tuple((_name(sets[one], a), _name(sets[other], b)) for a, b in shared[:NAMED])
+            overlaps.append(Overlap(one, other, len(shared), names))
+    twice = {name: len(images) - len(rows[name]) for name, images in suite.sets().items()}
+    return SuiteCheck(suite, twice, tuple(overlaps))
+
+
+def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, str]]:
+    """The suites that have a name: ``name``, what it ``holds``, and what is ``missing``, empty where all is found."""
+    listed = []
+    for name, place in SUITES.items():
+        missing = ""
+        if isinstance(place, Path):
+            holds = read_description(place)["about"]
+            try:
+                described(name, root)
+            except FileNotFoundError as error:
+                missing = str(error)
+        else:
+            holds = "Six handwritten digits against other digits, letters and a photograph; needs no files."
+        listed.append({"name": name, "holds": holds, "missing": missing})
+    return listed
+
+
+def write_sheet(suite: Suite, path: str | Path) -> None:
+    """A picture with the first images of every class and of every set of unknown ones, under the set's name.
+
+    Raises:
+        ValueError: for a file ending that Pillow does not write.
+    """
+    sets = suite.sets()
+    height = TILE + MARGIN + LINE
+    sheet = Image.new("RGB", (COLUMNS * (TILE + MARGIN) + MARGIN, len(sets) * height + MARGIN), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size=13)
+    for index, (name, images) in enumerate(sets.items()):
+        top = MARGIN + index * height
+        pen.text((MARGIN, top), f"{name}, {len(images):,}", font=font, fill="black")
+        for column, row in enumerate(_shown(images)):
+            tile = Image.fromarray(_tile(images.images[int(row)]))
+            sheet.paste(tile, (MARGIN + column * (TILE + MARGIN), top + LINE))
+    try:
+        sheet.save(path)
+    except ValueError as error:
+        raise ValueError(f"{path} must end on .png or another ending of images: {error}.") from error
+
+
+def _by_content(images: ImageSet) -> dict[bytes, int]:
+    """The first row with each content."""
+    found: dict[bytes, int] = {}
+    for start in range(0, len(images), 256):
+        for row, image in enumerate(images.images[start : start + 256], start):
+            found.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), row)
+    return found
+
+
+def _name(images: ImageSet, row: int) -> str:
+    return images.names[row] if images.names else str(row)
+
+
+def _shown(images: ImageSet) -> Any:
+    """Rows of a sheet: in turn one of each class, so that classes stand beside each other."""
+    ranks = np.empty(len(images), dtype=np.int64)
+    for label in np.unique(images.labels):
+        own = images.labels == label
+        ranks[own] = np.arange(own.sum())
+    if (images.labels < 0).all():
+        return sample(len(images), COLUMNS)
+    return np.lexsort((images.labels, ranks))[:COLUMNS]
+
+
+def _tile(image: Any) -> Any:
+    """An image (C, H, W) as a square of colour; small ones become larger by a whole factor first."""
+    pixels = np.moveaxis(image, 0, 2)
+    pixels = pixels if pixels.dtype == np.uint8 else np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    factor = max(1, TILE // max(pixels.shape[:2]))
+    return np.ascontiguousarray(fitted(pixels.repeat(factor, 0).repeat(factor, 1), (3, TILE, TILE)))
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    first, *others = widths
+    return [
+        "  ".join([row[0].ljust(first), *(f"{cell:>{width}}" for cell, width in zip(row[1:], others, strict=True))])
+        for row in rows
+    ]

@@ -1,0 +1,201 @@
+"""What runs came to, without images and weights: one line of JSON a run, which is all that a comparison reads."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodles.metrics import accuracy, ood_metrics
+from oodles.run_folder import Run, write_lines
+
+Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+"""By known rows (``test``, ``validation``), out-of-distribution set, score and metric."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run came to; see :func:`result_of` and :func:`read_results`."""
+
+    data: str
+    """The suite's name."""
+    label: str
+    """The methods' names."""
+    seed: int
+    status: str
+    """``finished``, ``diverged`` or ``unfinished``."""
+    reason: str
+    """Why the run diverged; empty otherwise."""
+    settings: Mapping[str, Any]
+    """Everything that was chosen but data, seed and device; runs that agree in it are one row of a comparison."""
+    suggested: Mapping[str, Mapping[str, float]]
+    """Settings that were measured on the initial weights, by method."""
+    initial_weights: str
+    environment: Mapping[str, Any]
+    """Versions and device."""
+    sizes: Mapping[str, int]
+    """Rows by set."""
+    sha256: Mapping[str, str]
+    """Fingerprints by set; runs of one suite and seed agree in them, or cannot be compared."""
+    notes: Mapping[str, str]
+    """Remarks on sets, by name without ``near:`` or ``far:``."""
+    accuracy: float | None
+    """On the test rows."""
+    seconds: float | None
+    """Of training."""
+    metrics: Metrics
+    """``test`` against every ``near:NAME`` and ``far:NAME``, ``validation`` against outliers."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where the run is, if it is at hand; not in a file."""
+
+    @property
+    def methods(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """Names and settings of the methods."""
+        return tuple(
+            (given["name"], {key: value for key, value in given.items() if key != "name"})
+            for given in self.settings["methods"]
+        )
+
+    @property
+    def ood_sets(self) -> tuple[str, ...]:
+        """The out-of-distribution sets it was tested on: ``near:NAME`` and ``far:NAME``."""
+        return tuple(name for name in self.sizes if ":" in name)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores it was measured under."""
+        names = (score for by_set in self.metrics.values() for by_score in by_set.values() for score in by_score)
+        return tuple(dict.fromkeys(names))
+
+    def __str__(self) -> str:
+        """Which run it is, in a few words."""
+        return str(self.folder) if self.folder else f"{self.label} on {self.data}, seed {self.seed}"
+
+
+def metrics_of(arrays: Mapping[str, NDArray[Any]]) -> Metrics:
+    """Every metric of a run's ``scores.npz``, by known rows, out-of-distribution set and score.
+
+    Test rows stand against every ``near:NAME`` and ``far:NAME``, validation rows against the validation outliers, or
+    the auxiliary outliers where there are no others. A score that is not a number on some row is left out.
+    """
+    sets = dict.fromkeys(key.partition("/")[0] for key in arrays)
+    outliers = next((name for name in ("validation-outliers", "outliers") if name in sets), None)
+    against: dict[str, list[str]] = {
+        "test": [name for name in sets if ":" in name],
+        "validation": [outliers] if outliers else [],
+    }
+    found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for known, unknown_sets in against.items():
+        names = [key.partition("/")[2] for key in arrays if key.startswith(f"{known}/")]
+        scores = [name for name in names if name not in ("labels", "predictions")]
+        found[known] = {name: {} for name in unknown_sets}
+        for name in unknown_sets:
+            for score in scores:
+                knowns, unknowns = arrays[f"{known}/{score}"], arrays.get(f"{name}/{score}")
+                if unknowns is None or not (knowns.size and unknowns.size):
+                    continue
+                if not (np.isnan(knowns).any() or np.isnan(unknowns).any()):
+                    found[known][name][score] = ood_metrics(knowns, unknowns)
+    return found
+
+
+def result_of(run: Run) -> Result:
+    """What a run came to; measured from its rows' scores where ``result.json`` does not say."""
+    suite = run.record["suite"]
+    right: float | None = None
+    metrics: Metrics = {}
+    if run.status == "finished":
+        metrics = run.result["metrics"] if "metrics" in run.result else metrics_of(run.scores)
+        right = run.result.get("test_accuracy")
+        right = accuracy(run.scores["test/predictions"], run.scores["test/labels"]) if right is None else right
+    return Result(
+        data=suite.get("name", run.data),
+        label=run.label,
+        seed=run.seed,
+        status=run.status,
+        reason=run.reason,
+        settings=run.settings,
+        suggested=run.suggested,
+        initial_weights=run.initial_weights,
+        environment={key: value for key, value in run.record.get("environment", {}).items() if key != "started"},
+        sizes=suite["sizes"],
+        sha256=suite.get("sha256", {}),
+        notes=run.notes,
+        accuracy=right,
+        seconds=run.result.get("seconds"),
+        metrics=metrics,
+        folder=run.folder,
+    )
+
+
+def write_results(path: str | Path, results: Iterable[Result]) -> None:
+    """Writes results to a file of JSON lines, in one piece."""
+    write_lines(Path(path), [{k: v for k, v in asdict(result).items() if k != "folder"} for result in results])
+
+
+def read_results(path: str | Path) -> tuple[Result, ...]:
+    """The results in a file of JSON lines, as :func:`write_results` wrote them.
+
+    Raises:
+        FileNotFoundError: for a file that is not there.
+        ValueError: for a line that is no result.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of results at {path}: oodles benchmark writes one.")
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # splitlines knows other ends of lines
+    return tuple(_result(line, f"{path}, line {number},") for number, line in enumerate(lines, 1))
+
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "data": str,
+    "label": str,
+    "seed": int,
+    "status": str,
+    "reason": str,
+    "initial_weights": str,
+    "accuracy": (int, float, type(None)),
+    "seconds": (int, float, type(None)),
+}
+"""What the fields of a line are; all others are dictionaries."""
+
+
+def _result(line: str, where: str) -> Result:
+    """One line of a file.
+
+    Raises:
+        ValueError: where it is something else.
+    """
+    try:
+        given = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where} is not JSON ({error}): was it cut short or changed by hand?") from error
+    names = [each.name for each in fields(Result) if each.name != "folder"]
+    if not isinstance(given, dict) or set(given) != set(names):
+        found = set(given) if isinstance(given, dict) else set()
+        words = [f"without {name}" for name in names if name not in found]
+        words += [f"with the unknown {name}" for name in sorted(found - set(names))]
+        raise ValueError(f"{where} is no result of a run but one {', '.join(words[:3])}: record the runs again.")
+    for name, value in given.items():
+        if not isinstance(value, _KINDS.get(name, dict)):
+            raise ValueError(f"{where} has a field {name} that makes no sense, {value!r}: record the runs again.")
+    try:
+        result = Result(**given)
+        _check_insides(result)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where} holds settings or metrics that make no sense: record the runs again.") from error
+    return result
+
+
+def _check_insides(result: Result) -> None:
+    """Raises what it meets where dictionaries do not hold what they should."""
+    if not result.methods:
+        raise TypeError("no methods")
+    for by_set in result.metrics.values():
+        for by_score in by_set.values():
+            for by_metric in by_score.values():
+                if not all(isinstance(value, float) for value in by_metric.values()):
+                    raise TypeError("a metric must be a number")

@@ -1,0 +1,151 @@
+"""The page of recorded results says what the rows say, and is current."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from oodles.comparison import Group, compare
+from oodles.results import result_of, write_results
+from oodles.run_folder import open_run
+from tests.synthetic_runs import SIZES, write_run
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def results() -> ModuleType:
+    """docs/results.py, which is no package: it finds docs/readme.py beside it, as a script does."""
+    specification = importlib.util.spec_from_file_location("results_page", DOCS / "results.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.path.insert(0, str(DOCS))
+    try:
+        specification.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(DOCS))
+        sys.modules.pop("readme", None)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two protocols: one of them has published counterparts."""
+    folder = tmp_path_factory.mktemp("recorded")
+    plan = {
+        "digits": (("cross-entropy", 0.0), ("mixup", 0.5), ("cutmix", -0.5)),
+        "cifar10": (("cross-entropy", 0.0), ("mixup", 0.1), ("outlier-exposure", 0.6)),
+    }
+    colour = {"train": 45000, **SIZES, "near:tinyimagenet": 60, "far:textures": 50, "far:street-characters": 50}
+    for data, methods in plan.items():
+        sizes = colour if data == "cifar10" else {"train": 162, **SIZES}
+        found = []
+        for method, better in methods:
+            tuned = {"initial": "cross-entropy", "epochs": 10, "learning_rate": 0.001}
+            about = tuned if method == "outlier-exposure" else {"epochs": 30}
+            for seed in range(3):
+                broken = "the loss was nan." if (method, seed) == ("cutmix", 1) else ""
+                write_run(
+                    folder / f"{data}-{method}-{seed}",
+                    method,
+                    seed=seed,
+                    better=better,
+                    data=data,
+                    sizes=sizes,
+                    diverged=broken,
+                    **about,
+                )
+                result = result_of(open_run(folder / f"{data}-{method}-{seed}"))
+                found.append(replace(result, seconds=2.0, environment={"torch": "2.13.0+cpu", "device": "cpu"}))
+        write_results(folder / f"{data}.jsonl", found)
+    return [folder / "cifar10.jsonl", folder / "digits.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def page(results: ModuleType, files: list[Path]) -> str:
+    return str(results.page(files))
+
+
+def test_docs_results_is_current() -> None:
+    done = subprocess.run([sys.executable, DOCS / "results.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_check_fails_where_the_page_is_out_of_date(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    results.keep(page, "now")
+    assert page.read_text(encoding="utf-8") == "now"
+    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
+    results.keep(page, "now")
+    with pytest.raises(SystemExit, match=r"page\.md is out of date: run python docs/results\.py"):
+        results.keep(page, "later")
+    assert page.read_text(encoding="utf-8") == "now"
+
+
+def test_every_protocol_has_a_section_that_says_how_it_was_run(page: str) -> None:
+    headings = [line for line in page.splitlines() if line.startswith("## ")]
+    assert headings == ["## cifar10", "## digits", "## Ranks", "## Published numbers"]
+    first, second = page.partition("\n## digits")[::2]
+    assert "* training rows: 45,000\n" in first and "* training rows: 162\n" in second
+    assert "* epochs: 30 (cross-entropy, mixup); 10 (outlier-exposure)\n" in first and "* epochs: 30\n" in second
+    assert "* optimizer: sgd with Nesterov momentum 0.9, 0.02, weight decay 0.0005 (cross-entropy, mixup); sgd" in first
+    assert "* initial weights: random (cross-entropy, mixup); cross-entropy (outlier-exposure)\n" in first
+    assert "* near-OOD: digits, tinyimagenet\n* far-OOD: letters, textures, street-characters\n" in first
+    assert "* seeds: 0, 1, 2\n" in second and "* device: cpu\n" in second and "* versions: torch 2.13.0+cpu\n" in second
+    assert "* runs: 9, of which 1 diverged; 2 s of training each on average\n" in second
+    ranks = page.partition("\n## Ranks")[2]
+    assert "\n| mixup | msp |" in ranks and "not measured everywhere: outlier-exposure, cutmix" in ranks
+    assert "cutmix, seed 1, diverged: the loss was nan." in second and "chance would mark about" in second
+    assert "### What got worse" in second and "FPR95 ID-positive ↓ | FPR95 OOD-positive ↓" in second
+
+
+def test_the_figures_are_those_of_the_rows(page: str, files: list[Path]) -> None:
+    for file in files:
+        (table,) = compare([file]).tables
+        for figure in table.figures():
+            assert str(figure.value) in page and figure.against_plain in page
+
+
+def test_what_depends_on_the_seed_alone_is_no_difference_between_rows(results: ModuleType, tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / f"{method}-{seed}", method, seed=seed, sizes={**SIZES, "train": 160 + seed})
+        for method, seeds in (("cross-entropy", 3), ("mixup", 2))
+        for seed in range(seeds)
+    ]
+    facts = results.protocol(compare(folders).tables[0])
+    assert facts["training rows"] == "160 or 161 or 162"
+    assert facts["seeds"] == "0, 1, 2 (cross-entropy); 0, 1 (mixup)"
+
+
+def test_published_figures_stand_beside_ours(page: str, files: list[Path]) -> None:
+    published = page.partition("## Published numbers")[2]
+    (table,) = compare([files[0]]).tables
+    plain, _, exposed = table.groups
+
+    def far(seed: int, group: Group) -> float:
+        metrics = group.finished[seed].metrics["test"]
+        sets = [name for name in metrics if name.startswith("far:")]
+        assert len(sets) == 3
+        return 100 * sum(metrics[name]["msp"]["auroc"] for name in sets) / 3
+
+    ours = sum(far(seed, exposed) for seed in range(3)) / 3
+    gain = ours - sum(far(seed, plain) for seed in range(3)) / 3
+    line = next(line for line in published.splitlines() if line.startswith("| outlier-exposure | msp |"))
+    cells = line.strip("| ").split(" | ")
+    assert cells[2:5] == ["94.63 (−0.43)", "94.82 (+6.79)", "96.00 (+5.27)"]
+    assert cells[7].startswith(f"{ours:.1f} ± ") and cells[7].endswith(f" ({gain:+.1f})")
+    accuracy = exposed.measured(None, "msp", "accuracy")
+    assert accuracy is not None and cells[5].startswith(str(accuracy))
+    for start in (
+        "| cross-entropy | knn | 95.06 | 90.64 | 92.96 |",
+        "| training rows | 50,000 | 45,000 |",
+        "| network | ResNet-18 for 32 × 32 | small-cnn |",
+    ):
+        assert f"\n{start}" in published
+    assert "went through JPEG" in published and "Without a published counterpart: digits." in published
