@@ -43,7 +43,13 @@ class BareLoop:
         )
         self.steps = recipe.epochs * (len(self.images) // recipe.batch_size)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.learning_rate, self.steps, pct_start=0.25, anneal_strategy="linear"
+            self.optimizer,
+            recipe.learning_rate,
+            self.steps,
+            pct_start=0.25,
+            anneal_strategy="linear",
+            cycle_momentum=False,
+            div_factor=self.steps / 4,
         )
 
     def epoch(self) -> None:

@@ -170,13 +170,16 @@ def test_flags_stand_anywhere_in_a_segment(trained: Calls) -> None:
 
 def test_flags_of_training_arrive(trained: Calls) -> None:
     settings = {
-        "epochs": 1,
+        "epochs": 7,
         "batch_size": 2,
         "outlier_batch_size": 3,
         "optimizer": "adamw",
         "learning_rate": 0.5,
         "weight_decay": 0.25,
-        "schedule": "constant",
+        "momentum": 0.8,
+        "nesterov": False,
+        "schedule": "steps",
+        "milestones": (3, 4),
         "seed": 4,
         "weights": "w.safetensors",
         "suggest": True,
@@ -199,7 +202,7 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
     words = [
         word
         for flag in flags
-        for value in (given[flag.name] if flag.name == "root" else [given[flag.name]])
+        for value in (given[flag.name] if flag.name in ("root", "milestones") else [given[flag.name]])
         for word in (f"--{flag.name.replace('_', '-')}", *([] if value is True else [str(value)]))
     ]
     run("train", "energy-bounded", *words)

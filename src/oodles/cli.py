@@ -38,7 +38,7 @@ Folder = Annotated[Path, arg(metavar="FOLDER")]
 File = Annotated[Path, arg(metavar="FILE")]
 Fraction = Annotated[float, arg(metavar="FRACTION")]
 Count = Annotated[int, arg(metavar="COUNT")]
-Schedule = Literal["cosine", "one-cycle", "constant"]
+Schedule = Literal["cosine", "one-cycle", "steps", "constant"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
 OptionalCount = Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
@@ -133,8 +133,13 @@ def train(
     outlier_batch_size: Annotated[int | None, _setting("outlier_batch_size", "COUNT")] = None,
     optimizer: Annotated[Literal["sgd", "adamw"] | None, _setting("optimizer", "{sgd,adamw}")] = None,
     learning_rate: Annotated[float | None, _setting("learning_rate", "NUMBER")] = None,
+    momentum: Annotated[float | None, _setting("momentum", "NUMBER")] = None,
+    nesterov: Annotated[Literal["True", "False"] | None, _setting("nesterov", "{True,False}")] = None,
     weight_decay: Annotated[float | None, _setting("weight_decay", "NUMBER")] = None,
-    schedule: Annotated[Schedule | None, _setting("schedule", "{cosine,one-cycle,constant}")] = None,
+    schedule: Annotated[Schedule | None, _setting("schedule", "{cosine,one-cycle,steps,constant}")] = None,
+    milestones: Annotated[
+        UseAppendAction[tuple[int, ...]], arg(metavar="EPOCH", help_behavior_hint="(repeatable)")
+    ] = (),
     seed: Annotated[int | None, _setting("seed", "COUNT")] = None,
     weights: OptionalName = None,
     suggest: bool = False,
@@ -174,8 +179,11 @@ def train(
         outlier_batch_size: outliers per batch.
         optimizer: takes the steps.
         learning_rate: at the start.
+        momentum: of SGD.
+        nesterov: Nesterov's form of it.
         weight_decay: of every parameter.
         schedule: of the learning rate.
+        milestones: with the schedule steps, an epoch after which it is divided by ten.
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from, a file, the folder of another run or a bundled recipe.
         suggest: measure settings such as energy margins on these weights first.
@@ -199,8 +207,11 @@ def train(
         "outlier_batch_size": outlier_batch_size,
         "optimizer": optimizer,
         "learning_rate": learning_rate,
+        "momentum": momentum,
+        "nesterov": None if nesterov is None else nesterov == "True",
         "weight_decay": weight_decay,
         "schedule": schedule,
+        "milestones": milestones or (() if schedule not in (None, "steps") else None),
         "seed": seed,
         "weights": weights,
         "suggest": suggest or None,

@@ -183,7 +183,7 @@ class Comparison:
         What is known of a difference over all seeds is repeated on each of its lines. The columns that begin with
         ``best`` are about the difference to plain cross-entropy under the score that is best on validation data.
         """
-        from oodles.numbers import csv_lines
+        from oodles.export import csv_lines
 
         return csv_lines(self)
 
@@ -193,7 +193,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """What :meth:`to_json` writes."""
-        from oodles.numbers import as_dict
+        from oodles.export import as_dict
 
         return as_dict(self)
 

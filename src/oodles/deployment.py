@@ -89,7 +89,7 @@ def score_inputs(
         raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
     channels, height, width = run.record["suite"]["input_shape"]
     images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
-    classifier = run.classifier()
+    classifier = run.classifier("auto")
     if chosen.needs_fit:
         chosen.fit(*collect(classifier, load_suite(run.data, run.seed, root=run.arguments["root"]).train.loader()))
     features, logits, _ = collect(classifier, images.loader())

@@ -20,11 +20,9 @@ from oodles.classifier import Classifier
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
-from oodles.run_folder import RECIPE, RUN, WEIGHTS, Run, open_run
+from oodles.run_folder import RUN, WEIGHTS, Run, open_run
 
 Measured = Mapping[str, Mapping[str, float]]
-WITHOUT_FLAG = ("momentum", "nesterov", "milestones")
-"""Settings of a recipe that only its file can change."""
 
 
 def resolved(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
@@ -63,7 +61,8 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
     run = open_run(folder)
     there = {**run.recipe.as_dict(), **run.arguments}
     here = {**recipe.as_dict(), **arguments}
-    if different := [key for key in here if here[key] != there.get(key)]:
+    # images may lie elsewhere now: what they are is looked at in check_same_data
+    if different := [key for key in here if key != "root" and here[key] != there.get(key)]:
         words = ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
         raise ValueError(f"{folder} holds a run with other settings: {words}. Choose another folder.")
     return run
@@ -167,9 +166,15 @@ def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
 
 
 def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run whose initial weights have become others."""
+    """Refuses to go on with a run whose initial weights have become others, or on hardware of another precision."""
     if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
         raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
+    before, here = (each["environment"]["mixed_precision"] for each in (earlier.record, now))
+    if before != here:
+        raise ValueError(
+            f"{earlier.folder} was begun in precision {before!r}, and 'auto' means {here!r} here: "
+            "go on where it was begun, or choose another folder."
+        )
 
 
 def about_suite(suite: Suite) -> dict[str, Any]:
@@ -193,9 +198,8 @@ def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
     words = ["oodles", "train"]
     for name, settings in recipe.methods:
         words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]
-    settings = {key: value for key, value in recipe.as_dict().items() if key not in ("methods", *WITHOUT_FLAG)}
-    if any(getattr(recipe, name) != getattr(Recipe, name) for name in WITHOUT_FLAG):
-        words, settings = ["oodles", "train", "--recipe", str(folder / RECIPE), "+"], {"seed": recipe.seed}
+    settings = {key: value for key, value in recipe.as_dict().items() if key != "methods"}
+    settings["nesterov"] = str(recipe.nesterov)  # a word and no switch, since recipes may have either
     flags = {**settings, **arguments, "to": str(folder)}
     return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])
 

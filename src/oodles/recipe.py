@@ -27,7 +27,7 @@ class Recipe:
         nesterov: Nesterov's form of it.
         weight_decay: of every parameter.
         schedule: ``cosine`` falls from the learning rate to zero over the whole training; ``one-cycle`` rises to it in
-            a straight line over the first quarter and falls to zero in another; ``steps`` divides it by ten after each
+            a straight line over the first quarter and then falls to zero; ``steps`` divides it by ten after each
             of the ``milestones``; ``constant`` stays.
         milestones: epochs, for ``steps``.
         epochs: passes over the in-distribution training rows.

@@ -37,7 +37,7 @@ def evaluate_run(
         ValueError: for unknown scores, unreadable images, and a name that a set of the suite already has.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    classifier = run.classifier()
+    classifier = run.classifier("auto")
     suite = suite or load_suite(run.data, run.seed, root=run.arguments["root"])
     sets = ood_sets(suite)
     for name, path in (ood or {}).items():

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +132,8 @@ class Run:
         with np.load(self.folder / SCORES, allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def classifier(self) -> "Classifier":
-        """The trained classifier, on the CPU and in eval mode.
+    def classifier(self, device: Literal["auto", "cpu", "cuda"] = "cpu") -> "Classifier":
+        """The trained classifier, in eval mode; ``auto`` takes a GPU where there is one.
 
         Raises:
             FileNotFoundError: where training has not come to its end.
@@ -157,7 +157,9 @@ class Run:
                 head=self.arguments["head"],
             )
         load_weights(classifier, self.folder / WEIGHTS)
-        return classifier.eval()
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return classifier.to(device).eval()
 
 
 def open_run(folder: str | Path) -> Run:

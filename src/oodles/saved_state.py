@@ -50,6 +50,8 @@ def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer) ->
             _, number, name = key.split("/")
             moments.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    for parameter, values in optimizer.state.items():  # laid out in memory as the parameter is
+        values |= {k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.shape == parameter.shape}
     return counters
 
 
@@ -67,7 +69,8 @@ def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -
             raise ValueError(f"Only tensors can be saved, got {type(value).__name__} for {name!r}: make it a buffer.")
     # copies, since tied weights would share memory
     tensors = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in values.items()
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in values.items()
     }
     with in_one_piece(path) as file:
         file.write(save(tensors, {"counters": json.dumps(counters)}))

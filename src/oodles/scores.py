@@ -151,7 +151,9 @@ class NearestNeighbours(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check(features)
-        k, rows_at_once = min(self.k, len(self._rows)), max(1, 2**22 // len(self._rows))
+        features = features.to(self._rows.device)  # it may have been fitted elsewhere
+        distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
+        k, rows_at_once = min(self.k, len(self._rows)), max(1, distances // len(self._rows))
         return torch.cat([self._distance(chunk, k) for chunk in torch.split(features, rows_at_once)])
 
     def _distance(self, features: Tensor, k: int) -> Tensor:
@@ -195,7 +197,8 @@ class Mahalanobis(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check(features)
-        return torch.cdist(features.double() @ self._whitening, self._means).square().amin(1)
+        rows = features.to(self._means.device).double()  # it may have been fitted elsewhere
+        return torch.cdist(rows @ self._whitening, self._means).square().amin(1)
 
 
 class RelativeMahalanobis(Score):

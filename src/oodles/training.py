@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -16,20 +17,19 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
 from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches
 from oodles.checks import check_number
-from oodles.classifier import Classifier
+from oodles.classifier import Classifier, frozen
 from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import Rows, loader_workers
-from oodles.evaluation import collect
 from oodles.methods import method_class
 from oodles.metrics import accuracy
 from oodles.networks import build_network
-from oodles.precision import available_precision
+from oodles.precision import at_least_float32, available_precision
 from oodles.preparation import (
     about_suite,
     check_needs,
@@ -98,8 +98,9 @@ def train(
     """Trains a classifier, tests it once, and leaves everything in a run folder.
 
     The same call goes on where an earlier one was stopped, by whatever means, and ends with the same weights as if it
-    had never been stopped; of a run that has ended it gives the result at once. Under ``accelerate launch`` every
-    process makes the same call. A loss that is no longer finite ends the run with the status ``diverged``.
+    had never been stopped (on a GPU up to the order in which it adds numbers); of a run that has ended it gives the
+    result at once. Under ``accelerate launch`` every process makes the same call. A loss that is no longer finite ends
+    the run with the status ``diverged``.
 
     Args:
         recipe: what to train; or the name of a recipe that comes with the package, or the path of one.
@@ -314,7 +315,8 @@ def _fit(
 
 def _loader(batches: Batches, device: torch.device, workers: int | None) -> Callable[[range], Iterable[Any]]:
     """Batches at the positions of a range: made on the device that holds the images, or streamed to it."""
-    if workers is None and _fit_on(device, batches.suite):
+    used = batches.suite if batches.outliers is not None else replace(batches.suite, outliers=None)
+    if workers is None and _fit_on(device, used):
         resident = batches.resident(device)
         return lambda positions: (resident[position] for position in positions)
     processes = loader_workers() if workers is None else workers
@@ -362,7 +364,10 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     """NaN where logits have grown beyond use. The first process measures, and all get to know."""
     measured = 0.0
     if accelerator.is_main_process:
-        logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
+        rows = suite.validation.in_order(accelerator.device)
+        with frozen(classifier), torch.no_grad():
+            each = [at_least_float32(classifier(images.to(accelerator.device))) for images, _ in rows]
+        logits = torch.cat(each).cpu()
         measured = accuracy(logits, suite.validation.labels) if bool((logits.abs() < LARGEST_LOGIT).all()) else math.nan
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
@@ -416,6 +421,8 @@ def _accelerator(
             gradient_accumulation_plugin=GradientAccumulationPlugin(accumulate, sync_with_dataloader=False),
             log_with=tracker,
             project_dir=str(folder),
+            # the first process tests alone in the end, which may take longer than others usually wait
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
         )
         if ours and dist.is_initialized():
             atexit.register(_leave_process_group)  # not earlier: a second group in one process may hang

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 BUILT = "OODLES_TEST_BUILT"
 """Environment variable: a file with one line for each network that was made."""
-PAUSE = "OODLES_TEST_PAUSE"
-"""Environment variable: seconds that a forward pass of training takes at least."""
+HOLD = "OODLES_TEST_HOLD"
+"""Environment variable: a file that holds runs up in the middle, see :func:`hold`."""
 EPOCHS = 8
 RUNS = 6
 """Of the benchmark that :func:`write_benchmark` writes."""
@@ -62,23 +62,40 @@ def write_benchmark(folder: Path, rows: str = "") -> Path:
     return path
 
 
-class _Slow(nn.Module):
+class _Held(nn.Module):
+    """From the second epoch on, training waits here while it is held up; no other moment has to be hit."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.pause = float(os.environ.get(PAUSE, "0.02"))
+        self.calls = 0
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if self.training:
-            time.sleep(self.pause)
+        self.calls += self.training
+        while self.training and self.calls > 3 and _is_held(len(inputs)):
+            time.sleep(0.02)
         return inputs
 
 
+def hold(file: Path, *, rows: int = 20, built: int = 0) -> None:
+    """Holds up runs that forward at least so many rows at once, when so many networks were made."""
+    file.with_suffix(".new").write_text(f"{rows} {built}")
+    file.with_suffix(".new").replace(file)
+
+
+def _is_held(rows: int) -> bool:
+    file = Path(os.environ.get(HOLD, "nowhere"))
+    if not file.is_file():
+        return False
+    least, built = map(int, file.read_text().split())
+    return rows >= least and (not built or len(Path(os.environ[BUILT]).read_text().split()) >= built)
+
+
 def slow(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """So slow that it can be killed in the middle; remembers which process made it."""
+    """Can be held up in the middle; remembers which process made it."""
     if BUILT in os.environ:
         with Path(os.environ[BUILT]).open("a") as file:
             file.write(f"{os.getpid()}\n")
-    return nn.Sequential(_Slow(), nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, num_classes))
+    return nn.Sequential(_Held(), nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, num_classes))
 
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
@@ -95,12 +112,6 @@ def ended(folder: Path) -> dict[str, int]:
 def begun(folder: Path) -> set[str]:
     """The runs that are in the middle: an epoch is over, and the run is not."""
     return {path.parent.name for path in folder.glob("runs/*/*/log.jsonl")} - set(ended(folder))
-
-
-def young(folder: Path) -> set[str]:
-    """Those of them that have at least half of their epochs before them."""
-    logs = {run: next(folder.glob(f"runs/*/{run}/log.jsonl")) for run in begun(folder)}
-    return {run for run, log in logs.items() if len(log.read_text().splitlines()) <= EPOCHS // 2}
 
 
 def wait_until(moment: Callable[[], object], process: psutil.Popen | None = None) -> None:

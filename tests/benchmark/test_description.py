@@ -1,5 +1,6 @@
 """A benchmark's file: what it comes to, and a sentence for every mistake, before anything trains."""
 
+import inspect
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 
 from oodles import Benchmark
-from oodles.benchmarking.description import benchmarks
+from oodles.benchmarking.description import OPTIONS, benchmarks
 from oodles.cards import card
 from oodles.recipe import Recipe
+from oodles.training import train
 
 PLAIN = {"methods": ["cross-entropy"]}
 
@@ -194,3 +196,8 @@ def test_the_digits_keep_their_settings() -> None:
         about = (row.recipe.learning_rate, row.recipe.epochs, row.recipe.batch_size, row.recipe.schedule)
         assert about == ((0.02, 60, 64, "cosine") if row.after is None else (0.01, 20, 64, "cosine")), row.name
     assert tomllib.loads(spec.rows[0].recipe.to_toml())["weight_decay"] == 5e-4
+
+
+def test_options_are_those_of_training_with_its_defaults() -> None:
+    parameters = inspect.signature(train).parameters
+    assert {name: parameters[name].default for name in OPTIONS} == OPTIONS

@@ -11,7 +11,7 @@ import pytest
 
 from oodles import benchmark
 from oodles.run_folder import open_run
-from tests.benchmark.small import BUILT, EPOCHS, PAUSE, RUNS, ended, recorded, wait_until, write_benchmark, young
+from tests.benchmark.small import BUILT, EPOCHS, HOLD, RUNS, begun, ended, hold, recorded, wait_until, write_benchmark
 
 pytestmark = [
     # what Ray 2.60 itself leaves open or announces when it starts and stops; nothing of ours warns so
@@ -22,9 +22,10 @@ SOON = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 500,
-    "health_check_failure_threshold": 2,
+    "health_check_failure_threshold": 6,
+    "worker_niceness": 0,
 }
-"""A lost machine is missed within seconds."""
+"""A lost machine is missed within seconds, and workers do not give way to the tests beside them."""
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv(BUILT, str(tmp_path / "built"))
-    monkeypatch.setenv(PAUSE, "0.05")
+    monkeypatch.setenv(HOLD, str(tmp_path / "hold"))
+    hold(tmp_path / "hold")
     small = {"object_store_memory": 80_000_000}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON, **small}
     made = Cluster(initialize_head=True, head_node_args=head)
@@ -49,12 +51,13 @@ def test_a_lost_machine_changes_nothing(tmp_path: Path, cluster: Any) -> None:
     lost: list[set[str]] = []
 
     def lose() -> None:
-        wait_until(lambda: len(young(folder)) == 2)  # so both machines are at work
-        lost.append(young(folder))
+        wait_until(lambda: len(begun(folder)) == 2)  # so both machines are at work
+        lost.append(begun(folder))
         raylet = psutil.Process(first.all_processes["raylet"][0].process.pid)
         for process in (raylet, *raylet.children(recursive=True)):
             process.kill()
         cluster.remove_node(first, allow_graceful=False)
+        (tmp_path / "hold").unlink()
 
     loser = threading.Thread(target=lose)
     loser.start()

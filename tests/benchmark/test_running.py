@@ -10,7 +10,7 @@ import pytest
 
 from oodles import Benchmark, benchmark, cli
 from oodles.run_folder import open_run
-from tests.benchmark.small import BUILT, RUNS, ended, recorded, wait_until, write_benchmark, young
+from tests.benchmark.small import BUILT, HOLD, RUNS, begun, ended, hold, recorded, wait_until, write_benchmark
 
 MISTAKES = """
 [[recipes]]
@@ -102,13 +102,16 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
 
 def test_a_killed_process_breaks_its_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BUILT, str(tmp_path / "built"))
+    monkeypatch.setenv(HOLD, str(tmp_path / "hold"))
+    hold(tmp_path / "hold", built=2)  # the second run
     file, folder = write_benchmark(tmp_path), tmp_path / "out"
     killed: list[str] = []
 
     def kill() -> None:
-        wait_until(lambda: "cross-entropy-1" in young(folder))
-        killed.extend(young(folder))
+        wait_until(lambda: "cross-entropy-1" in begun(folder))
+        killed.extend(begun(folder))
         os.kill(int((tmp_path / "built").read_text().split()[-1]), signal.SIGKILL)
+        (tmp_path / "hold").unlink()
 
     killer = threading.Thread(target=kill)
     killer.start()

@@ -343,9 +343,9 @@ def test_a_function_that_gives_a_data_set(tmp_path: Path, monkeypatch: pytest.Mo
     assert [image[0, 0, 0] for image in pixels(found)] == [5, 6] and found.labels is not None
     assert found.labels.tolist() == [5, 6]
     for place, sentence in {
-        "my_images_for_a_test:twoo": "has no function 'twoo': did you mean 'two'",
-        "my_images_for_a_test:number": "has no function 'number'",
-        "my_images_for_a_test": "must be package.module:function, for example my_data:svhn",
+        "my_images_for_a_test:twoo": "must hold a function 'twoo', but does not: did you mean 'two'",
+        "my_images_for_a_test:number": "my_images_for_a_test:number must be a function, got",
+        "my_images_for_a_test": "dataset must be package.module:function, got",
         "nowhere_to_be_found:two": "cannot be imported: No module named",
     }.items():
         with pytest.raises(ValueError, match=sentence):

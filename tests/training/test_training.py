@@ -23,6 +23,7 @@ from oodles.randomness import random_seed
 from oodles.recipe import Recipe
 from oodles.run_evaluation import evaluate_run
 from oodles.run_folder import Run, open_run
+from oodles.saved_state import load_state, save_state
 from oodles.scores import SCORES
 from oodles.training import learning_rate, train
 from tests.training.small import small_suite
@@ -246,6 +247,55 @@ def test_automatic_precision_is_bf16_where_the_hardware_has_it(
     assert run.record["environment"]["mixed_precision"] == ("bf16" if hardware else "no")
     same = _train(replace(PLAIN, epochs=1, mixed_precision="bf16" if hardware else "no"), tmp_path / "same")
     assert [entry["terms"] for entry in run.log] == [entry["terms"] for entry in same.log]
+
+
+def test_a_run_begun_in_another_precision_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(PLAIN, epochs=1, mixed_precision="auto")
+    for hardware in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": hardware}, raising=False)  # noqa: B023
+        if hardware:
+            begun = _train(recipe, tmp_path / "run")
+            for name in ("result.json", "weights.safetensors"):
+                (begun.folder / name).unlink()
+    with pytest.raises(ValueError, match="was begun in precision 'bf16', and 'auto' means 'no' here: go on where"):
+        _train(recipe, tmp_path / "run")
+
+
+def test_images_may_move_between_two_calls(tmp_path: Path) -> None:
+    first = _train(PLAIN, tmp_path / "run", root=tmp_path / "here")
+    assert first.record["arguments"]["root"] == [str(tmp_path / "here")]
+    assert _train(PLAIN, tmp_path / "run", root=[tmp_path / "there", "elsewhere"]).result == first.result
+
+
+def test_outliers_that_nobody_reads_need_not_fit() -> None:
+    suite = small_suite()
+    assert suite.outliers is not None
+    elsewhere = replace(suite, outliers=replace(suite.outliers, images=_OnDisk(suite.outliers.images)))  # type: ignore[arg-type]
+    for wanted, kind in ((False, "generator"), (True, "DataLoader")):
+        batches = Batches(elsewhere, PLAIN, outliers=wanted, accumulate=1, process=0, processes=1)
+        loader = training._loader(batches, torch.device("cpu"), None)(range(1))
+        assert type(loader).__name__ == kind
+
+
+def test_the_recorded_command_has_every_setting(tmp_path: Path) -> None:
+    recipe = replace(PLAIN, momentum=0.8, nesterov=False, schedule="steps", milestones=(1, 2))
+    command = _train(recipe, tmp_path / "run").record["command"]
+    for words in ("--momentum 0.8", "--nesterov False", "--schedule steps --milestones 1 --milestones 2", "--epochs 3"):
+        assert words in command, command
+    assert "recipe" not in command
+
+
+def test_momentum_comes_back_in_the_layout_of_its_weights(tmp_path: Path) -> None:
+    layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    layer(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    before = optimizer.state[layer.weight]["momentum_buffer"]
+    save_state(tmp_path / "state", layer, optimizer, {"position": 3})
+    again = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    assert load_state(tmp_path / "state", layer, again) == {"position": 3}
+    after = again.state[layer.weight]["momentum_buffer"]
+    assert torch.equal(after, before) and after.stride() == layer.weight.stride() == before.stride()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs on a Ray cluster: one task each, which another machine takes over if its own is lost."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,7 +16,8 @@ def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[C
     """A function like ``Executor.submit`` while the block lasts; at its end, what still runs is cancelled.
 
     Args:
-        jobs: how many calls share the cluster; one for each GPU unless given, or for each core where there are no GPUs.
+        jobs: how finely the cluster is shared: a call gets a share of its GPUs or cores such that so many fit, or a
+            few more; one for each GPU unless given, or for each core where there are no GPUs.
         use_gpus: whether calls ask for GPUs, if there are any.
         address: of a running cluster; unless given, one that runs on this machine, or else a new one.
 
@@ -55,6 +57,6 @@ def _share(nodes: list[dict[str, Any]], jobs: int | None, use_gpus: bool) -> dic
     cores = [int(resources.get("CPU", 0)) for resources in alive]
     gpus = sum(resources.get("GPU", 0) for resources in alive) if use_gpus else 0
     if gpus:
-        each = min(1.0, gpus / jobs) if jobs else 1.0
+        each = 1 / math.ceil(jobs / gpus) if jobs else 1.0
         return {"num_gpus": each, "num_cpus": 1}
     return {"num_cpus": min(max(1, sum(cores) // jobs), max(cores)) if jobs else 1}

@@ -1,6 +1,5 @@
 """Images with labels, whose augmentation is a function of (seed, epoch, row) alone."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -155,7 +154,7 @@ def _changes(augment: Augment, seed: int, epoch: int, rows: int) -> NDArray[np.i
 
 def loader_workers() -> int:
     """How many processes load images that do not fit into memory, unless somebody says so."""
-    return min(8, os.cpu_count() or 1)
+    return min(8, torch.get_num_threads())
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:
@@ -195,7 +194,8 @@ class Resident:
     def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
         """See :meth:`ImageSet.batch`."""
         device = self.pixels.device
-        places, changes = torch.from_numpy(rows).to(device), self.source.changes(epochs, rows)
+        # not waiting for the device: the CPU prepares the next batch meanwhile
+        places, changes = torch.from_numpy(rows).to(device, non_blocking=True), self.source.changes(epochs, rows)
         if changes is not None:
-            changes = changes.to(device)
+            changes = changes.to(device, non_blocking=True)
         return _ready(self.pixels[places], changes, self.source.augment.shift), self.labels[places]

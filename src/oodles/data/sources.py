@@ -1,14 +1,13 @@
 """Where images come from: what a suite file may say of a set, and reading what lies there."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from oodles.data import arrays, cifar, image_files
 from oodles.data.datasets import read_dataset
 from oodles.data.found import Found
+from oodles.importing import function_at
 from oodles.spelling import suggestion
 
 Source = str | Mapping[str, Any]
@@ -84,7 +83,7 @@ def read_source(source: Source) -> Found:
     if kind == "list":
         return image_files.read_list(Path(source["list"]), Path(source["images"]))
     if kind == "dataset":
-        return read_dataset(_dataset(source["dataset"]), source["dataset"])
+        return read_dataset(function_at(source["dataset"], "dataset")(), source["dataset"])
     labels = source.get("labels")
     return arrays.read_idx(Path(source["images"]), None if labels is None else Path(labels))
 
@@ -117,23 +116,3 @@ def _read_cifar(source: Mapping[str, Any]) -> Found:
     if "part" not in source:
         raise ValueError(f'{paths[0]} is a folder: say part = "train" or part = "test" as well.')
     return cifar.read_cifar(*cifar.batch_files(Path(paths[0]), source["part"]))
-
-
-def _dataset(place: str) -> Any:
-    """What the function at ``package.module:function`` gives; the current folder counts."""
-    module_name, colon, name = place.partition(":")
-    if not (module_name and colon and name):
-        raise ValueError(f"dataset must be package.module:function, for example my_data:svhn, got {place!r}.")
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"dataset {place!r} cannot be imported: {error}.") from error
-    finally:
-        sys.path.remove(here)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [each for each in dir(module) if not each.startswith("_")]
-        raise ValueError(f"{module_name} has no function {name!r}{suggestion(name, known, 'check the spelling.')}")
-    return function()

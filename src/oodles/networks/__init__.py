@@ -1,17 +1,15 @@
 """Networks by name, or from a function of one's own, as classifiers."""
 
 import inspect
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from oodles.classifier import Classifier, Normalize
+from oodles.importing import function_at
 from oodles.spelling import suggestion
 
 __all__ = ["NETWORKS", "build_network"]
@@ -87,26 +85,9 @@ def _split(
 
 
 def _function(network: str) -> Callable[..., Any]:
-    place = NETWORKS.get(network, network)
-    module_name, colon, name = place.partition(":")
-    if not (module_name and colon and name):
+    if network not in NETWORKS and ":" not in network:
         hint = suggestion(network, NETWORKS, "for example my_networks:resnet.")
         raise ValueError(
             f"network must be one of {', '.join(NETWORKS)} or package.module:function, got {network!r}{hint}"
         )
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"network {network!r} cannot be imported: {error}.") from error
-    finally:
-        sys.path.remove(here)
-    function = getattr(module, name, None)
-    if function is not None and not callable(function):
-        raise ValueError(f"{module_name}:{name} must be a function, got {type(function).__name__}.")
-    if function is None:
-        known = [each for each in dir(module) if not each.startswith("_")]
-        hint = suggestion(name, known, "check the spelling.")
-        raise ValueError(f"{module_name} must hold a function {name!r}, but does not{hint}")
-    return function  # type: ignore[no-any-return]  # checked to be callable
+    return function_at(NETWORKS.get(network, network), "network")

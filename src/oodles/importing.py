@@ -1,0 +1,40 @@
+"""Functions of a user's own, by name: ``package.module:function``."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from oodles.spelling import suggestion
+
+
+def function_at(place: str, what: str) -> Callable[..., Any]:
+    """The function at ``package.module:function``; modules in the current folder count.
+
+    Args:
+        place: where it is.
+        what: what it is for, as errors call it.
+
+    Raises:
+        ValueError: where there is no such function.
+    """
+    module_name, colon, name = place.partition(":")
+    if not (module_name and colon and name):
+        raise ValueError(f"{what} must be package.module:function, got {place!r}.")
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"{what} {place!r} cannot be imported: {error}.") from error
+    finally:
+        sys.path.remove(here)
+    function = getattr(module, name, None)
+    if function is None:
+        known = [each for each in dir(module) if not each.startswith("_")]
+        hint = suggestion(name, known, "check the spelling.")
+        raise ValueError(f"{module_name} must hold a function {name!r}, but does not{hint}")
+    if not callable(function):
+        raise ValueError(f"{place} must be a function, got {type(function).__name__}.")
+    return function  # type: ignore[no-any-return]  # checked to be callable
