@@ -96,8 +96,7 @@ def epoch_times(suite: Suite, recipe: Recipe, flags: argparse.Namespace) -> dict
     ours = {"oodles": recipe}
     if suite.outliers is not None:
         ours["outlier-exposure"] = replace(recipe, methods=(("outlier-exposure", {}),))
-    # tested on little, since only training is timed here
-    small = replace(suite, test=suite.test.evenly(10), near={}, far={}, outliers=suite.outliers)
+    small = replace(suite, test=suite.test.evenly(10), near={}, far={})  # only training is timed
     seconds: dict[str, list[float]] = {name: [] for name in ("bare", *ours)}
     for round_ in range(flags.rounds + 1):
         begin = time.perf_counter()
@@ -128,7 +127,8 @@ def main() -> None:
     suite, recipe = load_suite(flags.suite, root=flags.root), Recipe.load(flags.recipe)
     if flags.rows:
         train_set = replace(suite.train.evenly(flags.rows), augment=suite.train.augment)
-        suite = replace(suite, train=train_set, validation=suite.validation.evenly(flags.rows // 10))
+        outliers = suite.outliers and replace(suite.outliers.evenly(flags.rows), augment=suite.outliers.augment)
+        suite = replace(suite, train=train_set, validation=suite.validation.evenly(flags.rows // 10), outliers=outliers)
     seconds = epoch_times(suite, recipe, flags)
     rows = len(suite.train) // recipe.batch_size * recipe.batch_size
     found = {

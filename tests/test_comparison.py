@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from oodles.markdown import scores_table, worse
 from oodles.metrics import ood_metrics
 from oodles.recipe import Recipe
 from oodles.report import judged
+from oodles.results import result_of
+from oodles.run_folder import open_run
 from tests.synthetic_runs import SIZES, drawn, write_run
 
 
@@ -304,6 +307,19 @@ def test_fine_tuning_is_remarked(tmp_path: Path) -> None:
     assert remark.startswith("outlier-exposure: starts from cross-entropy weights")
     plain = Recipe()
     assert f"learning rate 0.01 (not {plain.learning_rate}), epochs 5 (not {plain.epochs}), unlike" in remark
+
+
+def test_runs_of_other_machines_are_remarked(tmp_path: Path) -> None:
+    results = [result_of(open_run(folder)) for folder in runs_of(tmp_path, "cross-entropy", "mixup", seeds=2)]
+    same = {"threads": 2, "device": "cpu", "mixed_precision": "no", "torch": "2.13.0"}
+    assert compare([replace(one, environment=same) for one in results]).tables[0].remarks == ()
+    others = [same, {**same, "threads": 16}, {**same, "mixed_precision": "bf16", "torch": "2.14.0"}, {}]
+    found = [replace(one, environment=other) for one, other in zip(results, others, strict=True)]
+    assert compare(found).tables[0].remarks == (
+        "Runs differ in threads (2 or 16), precision (no or bf16), on which figures depend a little.",
+    )
+    found[3] = replace(found[3], environment={"device": "A GPU"})
+    assert "device (cpu or A GPU), precision" in compare(found).tables[0].remarks[0]
 
 
 def test_each_suite_has_its_table(tmp_path: Path) -> None:

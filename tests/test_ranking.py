@@ -57,18 +57,19 @@ def test_ranks_by_hand(comparison: Comparison) -> None:
     assert ranks.sets == (("a", "near:x"), ("a", "far:y"), ("b", "far:z"))
     assert ranks.left_out == ("cutmix",)  # only in one of the suites, so it counts for no rank either
     assert ranks.methods == (
-        Ranked("mixup", "msp", (2.0, 1.5, 1.0), (1.0, 1.0)),
-        Ranked("energy-bounded", "energy", (1.0, 3.0, 2.0), (3.0, 3.0)),
-        Ranked("cross-entropy", "msp", (3.0, 1.5, 3.0), (2.0, 2.0)),
+        Ranked("cross-entropy", "energy", (1.0, 1.0, 1.0), (2.0, 2.0)),  # plain training under a method's score
+        Ranked("mixup", "msp", (3.0, 2.5, 2.0), (1.0, 1.0)),
+        Ranked("energy-bounded", "energy", (2.0, 4.0, 3.0), (3.0, 3.0)),
+        Ranked("cross-entropy", "msp", (4.0, 2.5, 4.0), (2.0, 2.0)),
     )
-    assert [each.average for each in ranks.methods] == [1.5, 2.0, 2.5]
-    assert [each.average_by_accuracy for each in ranks.methods] == [1.0, 3.0, 2.0]
+    assert [each.average for each in ranks.methods] == [1.0, 2.5, 3.0, 3.5]
+    assert [each.average_by_accuracy for each in ranks.methods] == [2.0, 1.0, 3.0, 2.0]
 
 
 def test_ranks_are_written(comparison: Comparison) -> None:
     markdown, html = comparison.to_markdown(), comparison.to_html()
-    assert "| mixup | msp | 1.00 | 1.50 |" in markdown and "average rank by AUROC, 3 sets" in markdown
-    assert "| energy-bounded | energy | 3.00 | 2.00 |" in markdown
+    assert "| mixup | msp | 1.00 | 2.50 |" in markdown and "average rank by AUROC, 3 sets" in markdown
+    assert "| energy-bounded | energy | 3.00 | 3.00 |" in markdown
     for written in (markdown, html):
         assert "Not ranked, since not measured everywhere: cutmix." in written and "A rank hides sizes" in written
     assert "Ranks of the methods by AUROC on 3 sets" in html

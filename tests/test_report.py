@@ -177,6 +177,14 @@ def test_extreme_scores_can_be_drawn(tmp_path: Path) -> None:
     assert all(pictures.roc(run, score, run, score, sets) for score in (*NAMES, "no such score"))
 
 
+def test_a_suite_without_ood_sets_has_no_empty_sections(tmp_path: Path, comparison: Comparison) -> None:
+    sizes = {"validation": 60, "test": 80}
+    html = compare([write_run(tmp_path / name, name, sizes=sizes) for name in ("cross-entropy", "mixup")]).to_html()
+    for words in ("AUROC against plain cross-entropy under the same score:", "<h3>All metrics</h3>"):
+        assert words in comparison.to_html() and words not in html
+    assert "<h3>Accuracy and AUROC</h3>" in html
+
+
 def test_a_run_that_diverged_at_once(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / str(seed), "mixup", seed=seed, diverged="inf") for seed in range(2)]
     for folder in folders:

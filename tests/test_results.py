@@ -12,7 +12,7 @@ import pytest
 from oodles.cli import main
 from oodles.comparison import compare
 from oodles.metrics import accuracy, ood_metrics
-from oodles.results import Result, metrics_of, read_results, result_of, write_results
+from oodles.results import Result, folder_of_run, metrics_of, read_results, result_of, write_results
 from oodles.run_folder import open_run
 from tests.synthetic_runs import NAMES, SIZES, drawn, write_run
 
@@ -103,7 +103,10 @@ def test_a_round_trip_changes_no_bit(results: list[Result], tmp_path: Path) -> N
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "runs.jsonl").read_bytes()
 
 
-def _changed(**fields: Any) -> Callable[[dict[str, Any]], str]:
+Damage = Callable[[dict[str, Any]], str | bytes]
+
+
+def _changed(**fields: Any) -> Damage:
     return lambda line: json.dumps({**line, **fields})
 
 
@@ -112,29 +115,52 @@ def _changed(**fields: Any) -> Callable[[dict[str, Any]], str]:
     [
         (lambda line: json.dumps(line)[:-40], "is not JSON"),
         (lambda line: "", "is not JSON"),
+        (lambda line: b"\xff\xfe", "is not UTF-8 text"),
         (lambda line: "[1, 2]", "is no result of a run"),
         (lambda line: json.dumps({k: v for k, v in line.items() if k != "sizes"}), "without sizes"),
         (_changed(recipe={}), "with the unknown recipe"),
         (_changed(seed="one"), "a field seed that makes no sense, 'one'"),
+        (_changed(seed=True), "a field seed that makes no sense, True"),
+        (_changed(status="done"), "a field status that makes no sense, 'done'"),
+        (_changed(accuracy=None), "a field accuracy that makes no sense, None"),
+        (_changed(accuracy=float("nan")), "a field accuracy that makes no sense, nan"),
+        (_changed(accuracy=93.5), "a field accuracy that makes no sense, 93.5"),
+        (_changed(seconds=-1.0), "a field seconds that makes no sense, -1.0"),
+        (_changed(seconds=float("inf")), "a field seconds that makes no sense, inf"),
         (_changed(metrics=[]), "a field metrics that makes no sense"),
         (_changed(metrics={"test": {"near:x": {"msp": {"auroc": "high"}}}}), "metrics that make no sense"),
+        (_changed(metrics={"test": {"near:x": {"msp": {"auroc": 7.0}}}}), "metrics that make no sense"),
+        (_changed(metrics={"test": {"near:x": {"msp": {"auroc": float("nan")}}}}), "metrics that make no sense"),
+        (_changed(metrics={"test": {"near:x": {"msp": {"auroc": True}}}}), "metrics that make no sense"),
         (_changed(metrics={"test": {"near:x": 0.5}}), "metrics that make no sense"),
         (_changed(settings={"epochs": 3}), "settings or metrics that make no sense"),
         (_changed(settings={"methods": []}), "settings or metrics that make no sense"),
         (_changed(settings={"methods": ["mixup"]}), "settings or metrics that make no sense"),
     ],
 )
-def test_damaged_files_are_refused(
-    results: list[Result], tmp_path: Path, damage: Callable[[dict[str, Any]], str], sentence: str
-) -> None:
+def test_damaged_files_are_refused(results: list[Result], tmp_path: Path, damage: Damage, sentence: str) -> None:
     path = tmp_path / "runs.jsonl"
     write_results(path, results)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    lines[2] = damage(json.loads(lines[2]))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = path.read_bytes().splitlines()
+    damaged = damage(json.loads(lines[2]))
+    lines[2] = damaged if isinstance(damaged, bytes) else damaged.encode()
+    path.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(ValueError, match=sentence) as refusal:
         read_results(path)
     assert str(refusal.value).startswith(f"{path}, line 3, ") and str(refusal.value).count(". ") == 0
+
+
+def test_whole_numbers_and_blank_lines_at_the_end_do_no_harm(results: list[Result], tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    perfect = {"test": {"near:x": {"msp": {"auroc": 1, "aupr_in": 0, "aupr_out": 1.0000000000000002}}}}
+    given = [replace(results[0], metrics=perfect, accuracy=1), *results[1:]]
+    write_results(path, given)
+    assert '"auroc": 1,' in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + "\n \n\n", encoding="utf-8")
+    assert list(read_results(path)) == given
+    path.write_text("\n\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"runs\.jsonl holds no results, it is empty"):
+        read_results(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -154,6 +180,52 @@ def test_a_file_gives_the_tables_of_the_folders(folders: list[Path], results: li
     assert compare([path, path, *folders]).to_text() == of_folders.to_text()
     (table,) = compare([path, *folders[:2]]).tables
     assert [run.folder for run in table.groups[0].runs] == [folders[0], folders[1], None]
+
+
+def test_a_renamed_row_counts_once_under_the_name_in_the_file(
+    folders: list[Path], results: list[Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    renamed = [replace(one, label="soft") if one.label == "mixup" else one for one in results]
+    write_results(path, [replace(one, environment={"threads": 2}) for one in renamed])
+    expected = [("cross-entropy", folders[:3]), ("soft", [*folders[3:6], folders[9]]), ("energy-bounded", folders[6:9])]
+    for given in ([*folders, path], [path, *folders], [path, *map(open_run, folders), path]):
+        (table,) = compare(given).tables
+        assert [(group.label, [run.folder for run in group.runs]) for group in table.groups] == expected
+
+
+def test_rows_of_one_recipe_under_two_names_stay_apart(folders: list[Path], results: list[Result]) -> None:
+    """Such as two that start from different runs: the settings hold only what these are called."""
+    other = [replace(one, label="other start", accuracy=0.25, folder=None) for one in results[3:6]]
+    (table,) = compare([*results[:6], *other]).tables
+    assert [(group.label, len(group.runs)) for group in table.groups] == [
+        ("cross-entropy", 3),
+        ("mixup", 3),
+        ("other start", 3),
+    ]
+
+
+def test_the_folder_of_a_benchmark_is_its_results_with_the_runs_that_are_there(tmp_path: Path) -> None:
+    runs = [
+        write_run(folder_of_run(tmp_path / "bench", "digits", label, seed), method, seed=seed)
+        for label, method in (("cross-entropy", "cross-entropy"), ("soft mix", "mixup"))
+        for seed in range(2)
+    ]
+    assert runs[-1] == tmp_path / "bench" / "runs" / "digits" / "softmix-1"
+    named = [replace(result_of(open_run(run)), folder=None) for run in runs]
+    named[2:] = [replace(one, label="soft mix") for one in named[2:]]
+    write_results(tmp_path / "bench" / "results.jsonl", named)
+    for path in runs[3].iterdir():
+        path.unlink()
+    for given in ([tmp_path / "bench"], [str(tmp_path / "bench"), *runs[:3]]):
+        (table,) = compare(given).tables
+        assert [(group.label, [run.folder for run in group.runs]) for group in table.groups] == [
+            ("cross-entropy", runs[:2]),
+            ("soft mix", [runs[2], None]),
+        ]
+    (tmp_path / "bench" / "results.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        compare([tmp_path / "bench"])
 
 
 def test_the_same_run_with_another_outcome_is_refused(

@@ -256,6 +256,7 @@ def evaluate(
     *,
     score: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME", help_behavior_hint="(repeatable)")] = (),
     ood: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=PATH", help_behavior_hint="(repeatable)")] = (),
+    root: Folders = (),
     json: bool = False,
 ) -> None:
     """Measures how well a trained classifier tells known from unknown, on its suite or on images of your own.
@@ -264,6 +265,7 @@ def evaluate(
         run: a run folder.
         score: outlier scores; all unless given.
         ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
+        root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
     """
     further: dict[str, str] = {}
@@ -274,7 +276,7 @@ def evaluate(
         further[name] = path
     from oodles.run_evaluation import evaluate_run
 
-    evaluation = evaluate_run(run, scores=score or None, ood=further)
+    evaluation = evaluate_run(run, scores=score or None, ood=further, root=root)
     if json:
         _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
     else:
@@ -292,7 +294,7 @@ def compare(
     """Compares runs: mean and deviation over seeds, with plain cross-entropy under the same score beside it.
 
     Args:
-        runs: run folders, and files of recorded results (.jsonl).
+        runs: run folders, folders of benchmarks, and files of recorded results (.jsonl).
         score: one outlier score for all; each method's own unless given.
         to: also write a report: .html, .md, .csv or .json.
         json: print one JSON document.
@@ -316,6 +318,7 @@ def score(
     to: File = Path("scores.csv"),
     score: OptionalName = None,
     accept: Fraction = 0.95,
+    root: Folders = (),
     json: bool = False,
 ) -> None:
     """Classifies new inputs and says of each whether to accept it: class, score and verdict in a CSV file.
@@ -326,11 +329,12 @@ def score(
         to: the CSV file.
         score: outlier score; the method's own unless given.
         accept: share of the validation data that the threshold accepts.
+        root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
     """
     from oodles.deployment import score_inputs
 
-    verdicts = score_inputs(run, inputs, score=score, accept=accept, to=to)
+    verdicts = score_inputs(run, inputs, score=score, accept=accept, to=to, root=root)
     if json:
         columns = (verdicts.names, verdicts.classes, verdicts.scores.tolist(), verdicts.accepted.tolist())
         rows = [

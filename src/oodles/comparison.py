@@ -5,7 +5,7 @@ difference is marked only where its 95 % interval leaves out zero.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any
 
 from oodles.cards import card
 from oodles.figures import OOD_METRICS, Figure, Seeds
-from oodles.results import Result, read_results, result_of
-from oodles.run_folder import Run, open_run, write_text
+from oodles.results import RESULTS, Result, folder_of_run, read_results, result_of
+from oodles.run_folder import RUN, Run, open_run, write_text
 from oodles.spelling import suggestion
 
 PLAIN = "cross-entropy"
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
+MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
+"""What runs are computed with, in words and as they remember it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +224,9 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
     """Compares finished or diverged runs, by recipe and paired by seed; others are named and left out.
 
     Args:
-        runs: run folders, opened or not, results of runs, and files of them (``.jsonl``), in any mixture. Runs of one
-            recipe that differ in their seed become one row; a run that is given twice counts once.
+        runs: run folders, opened or not, results of runs, files of them (``.jsonl``), and folders of benchmarks, in
+            any mixture. Runs of one recipe that differ in their seed become one row; a run that is given twice counts
+            once, under the name that its row has in a file.
         score: one score for all; by default every method is shown under the score that its paper uses.
 
     Raises:
@@ -248,26 +251,43 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
 
 
 def _results(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
-    """What was given as results, each run once: of a folder and its line in a file, the folder with its pictures."""
-    found: list[Result] = []
-    opened: set[Path] = set()
+    """What was given as results, each run once: of a folder and its line in a file, the line with its pictures."""
+    named: list[Result] = []  # first, since rows have names in files
+    opened: dict[Path, Result] = {}
     for run in runs:
         if isinstance(run, Result):
-            found.append(run)
+            named.append(run)
         elif not isinstance(run, Run) and Path(run).suffix == ".jsonl":
-            found += read_results(run)
+            named += read_results(run)
+        elif not isinstance(run, Run) and (Path(run) / RESULTS).is_file() and not (Path(run) / RUN).exists():
+            named += _of_benchmark(Path(run))
         elif (folder := (run.folder if isinstance(run, Run) else Path(run)).resolve()) not in opened:
-            opened.add(folder)
-            found.append(result_of(open_run(folder)))
-    once: dict[tuple[str, str, int], Result] = {}
-    for result in found:
-        key = (result.data, _recipe(result), result.seed)
-        other = once.setdefault(key, result)
-        if other != result or (other.folder and result.folder and other.folder.resolve() != result.folder.resolve()):
+            opened[folder] = result_of(open_run(folder))
+    once: dict[tuple[str, str, int], list[Result]] = {}
+    for result in (*named, *opened.values()):
+        kept = once.setdefault((result.data, json.dumps(result.settings, sort_keys=True, default=str), result.seed), [])
+        place = next((place for place, other in enumerate(kept) if _same_run(other, result)), None)
+        if place is not None:
+            kept[place] = replace(kept[place], folder=kept[place].folder or result.folder)
+            continue
+        if other := next((other for other in kept if other.label == result.label), None):
             raise ValueError(f"{_given(other)} and {_given(result)} are the same recipe and seed: give one of them.")
-        if other.folder is None:
-            once[key] = result
-    return list(once.values())
+        kept.append(result)
+    return [result for kept in once.values() for result in kept]
+
+
+def _of_benchmark(folder: Path) -> Iterator[Result]:
+    """The results in the folder of a benchmark, with the run folders that are still there."""
+    for result in read_results(folder / RESULTS):
+        run = folder_of_run(folder, result.data, result.label, result.seed)
+        yield replace(result, folder=run if (run / RUN).is_file() else None)
+
+
+def _same_run(one: Result, other: Result) -> bool:
+    """Whether two results are of one run, whatever its row is called; ``seconds`` tell most runs apart."""
+    if one.folder and other.folder and one.folder.resolve() != other.folder.resolve():
+        return False
+    return replace(one, label="", environment={}) == replace(other, label="", environment={})
 
 
 def _given(result: Result) -> str:
@@ -383,10 +403,22 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
         for reason, seeds in reasons.items():
             which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
             remarks.append(f"{group.label}, {which}, diverged: {reason}")
+    if words := _differ([run for group in groups for run in group.runs]):
+        remarks.append(f"Runs differ in {words}, on which figures depend a little.")
     single = [group.label for group in groups if len(group.finished) == 1]
     if single:
         remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")
     return (*(f"{', '.join(labels)}: {words}." for words, labels in unlike.items()), *remarks)
+
+
+def _differ(runs: Sequence[Result]) -> str:
+    """In what the runs of a table differ that nobody chose; what was not recorded does not count."""
+    words = []
+    for what, key in MACHINE.items():
+        values = {str(run.environment[key]) for run in runs if key in run.environment}
+        if len(values) > 1:
+            words.append(f"{what} ({' or '.join(sorted(values, key=lambda value: (len(value), value)))})")
+    return ", ".join(words)
 
 
 def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def score_inputs(
     score: str | None = None,
     accept: float = 0.95,
     to: str | Path | None = "scores.csv",
+    root: str | Path | Sequence[str | Path] = (),
 ) -> Verdicts:
     """Classifies new images and says which of them look unlike anything that the classifier knows.
 
@@ -72,6 +74,7 @@ def score_inputs(
             rows need the training data at hand.
         accept: in (0, 1].
         to: a CSV file to write, or none.
+        root: where the files of the run's suite are now, if they have moved; for scores that compare with its rows.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
@@ -91,7 +94,8 @@ def score_inputs(
     images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
     classifier = run.classifier("auto")
     if chosen.needs_fit:
-        chosen.fit(*collect(classifier, load_suite(run.data, run.seed, root=run.arguments["root"]).train.loader()))
+        suite = load_suite(run.data, run.seed, root=root or run.arguments.get("root", ()))
+        chosen.fit(*collect(classifier, suite.train.loader()))
     features, logits, _ = collect(classifier, images.loader())
     verdicts = Verdicts(
         names=images.names or tuple(str(row) for row in range(len(images))),

@@ -28,6 +28,8 @@ def function_at(place: str, what: str) -> Callable[..., Any]:
         module = import_module(module_name)
     except ImportError as error:
         raise ValueError(f"{what} {place!r} cannot be imported: {error}.") from error
+    except (Exception, SystemExit) as error:  # whatever the module does when it is run
+        raise ValueError(f"{what} {place!r} cannot be imported: {in_words(error)}.") from error
     finally:
         sys.path.remove(here)
     function = getattr(module, name, None)
@@ -38,3 +40,9 @@ def function_at(place: str, what: str) -> Callable[..., Any]:
     if not callable(function):
         raise ValueError(f"{place} must be a function, got {type(function).__name__}.")
     return function  # type: ignore[no-any-return]  # checked to be callable
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong in a user's own code, on one line that a sentence can end on."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

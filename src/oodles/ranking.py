@@ -1,9 +1,15 @@
-"""Ranks of methods over suites and out-of-distribution sets, by mean AUROC under each one's own score."""
+"""Ranks of methods over suites and out-of-distribution sets, by mean AUROC."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from oodles.comparison import Table
+
+Entry = tuple[str, str]
+"""A method's label and a score."""
+
+Ranks = TypeVar("Ranks")
 
 WORTH = (
     "Rank 1 is the highest mean AUROC, equal ones share a rank, and the average is over sets. A rank hides sizes: a "
@@ -42,32 +48,48 @@ class Ranking:
 
 
 def ranking(tables: Sequence[Table]) -> Ranking | None:
-    """Ranks the methods of one comparison; nothing for fewer than two methods or two sets."""
-    by_set = {(table.suite, name): _means(table, name, "auroc") for table in tables for name in table.ood_sets}
-    by_suite = [_means(table, None, "accuracy") for table in tables if table.ood_sets]
-    scores = {group.label: group.own_score for table in tables for group in table.groups}
-    everywhere = [label for label in scores if all(label in means for means in (*by_set.values(), *by_suite))]
-    if len(by_set) < 2 or len(everywhere) < 2:
+    """Ranks the methods of one comparison; nothing for fewer than two methods or two sets.
+
+    Plain cross-entropy enters under every score that a method has for its own, so that a score's merit is not a
+    method's.
+    """
+    groups = [group for table in tables for group in table.groups]
+    own = dict.fromkeys(group.own_score for group in groups)
+    entries = dict.fromkeys(
+        (group.label, score) for group in groups for score in (own if group.is_plain else (group.own_score,))
+    )
+    by_set = {(table.suite, name): _aurocs(table, name, entries) for table in tables for name in table.ood_sets}
+    by_suite = [_accuracies(table) for table in tables if table.ood_sets]
+    everywhere = [entry for entry in entries if all(entry in means for means in by_set.values())]
+    everywhere = [entry for entry in everywhere if all(entry[0] in means for means in by_suite)]
+    labels = list(dict.fromkeys(label for label, _ in everywhere))
+    if len(by_set) < 2 or len(labels) < 2:
         return None
-    ranks = [_ranks({label: means[label] for label in everywhere}) for means in by_set.values()]
-    accuracy_ranks = [_ranks({label: means[label] for label in everywhere}) for means in by_suite]
+    ranks = [_ranks({entry: means[entry] for entry in everywhere}) for means in by_set.values()]
+    accuracy_ranks = [_ranks({label: means[label] for label in labels}) for means in by_suite]
     methods = [
-        Ranked(label, scores[label], tuple(r[label] for r in ranks), tuple(r[label] for r in accuracy_ranks))
-        for label in everywhere
+        Ranked(*entry, tuple(r[entry] for r in ranks), tuple(r[entry[0]] for r in accuracy_ranks))
+        for entry in everywhere
     ]
-    left_out = tuple(label for label in scores if label not in everywhere)
+    left_out = tuple(dict.fromkeys(label for label, _ in entries if label not in labels))
     return Ranking(tuple(by_set), tuple(sorted(methods, key=lambda method: method.average)), left_out)
 
 
-def _means(table: Table, ood_set: str | None, metric: str) -> dict[str, float]:
-    found = {group.label: group.measured(ood_set, group.own_score, metric) for group in table.groups}
+def _aurocs(table: Table, ood_set: str, entries: Iterable[Entry]) -> dict[Entry, float]:
+    groups = {group.label: group for group in table.groups}
+    found = {entry: groups[entry[0]].measured(ood_set, entry[1], "auroc") for entry in entries if entry[0] in groups}
+    return {entry: seeds.mean for entry, seeds in found.items() if seeds}
+
+
+def _accuracies(table: Table) -> dict[str, float]:
+    found = {group.label: group.measured(None, group.own_score, "accuracy") for group in table.groups}
     return {label: seeds.mean for label, seeds in found.items() if seeds}
 
 
-def _ranks(means: Mapping[str, float]) -> dict[str, float]:
+def _ranks(means: Mapping[Ranks, float]) -> dict[Ranks, float]:
     """1 for the largest; equal ones share the average of their places."""
     values = means.values()
     return {
-        label: sum(other > mean for other in values) + (1 + sum(other == mean for other in values)) / 2
-        for label, mean in means.items()
+        entry: sum(other > mean for other in values) + (1 + sum(other == mean for other in values)) / 2
+        for entry, mean in means.items()
     }

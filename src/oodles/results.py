@@ -1,7 +1,8 @@
 """What runs came to, without images and weights: one line of JSON a run, which is all that a comparison reads."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from oodles.run_folder import Run, write_lines
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
 """By known rows (``test``, ``validation``), out-of-distribution set, score and metric."""
+STATUSES = ("finished", "diverged", "unfinished")
+RESULTS = "results.jsonl"
+"""The file of results in the folder of a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Result:
     """The methods' names."""
     seed: int
     status: str
-    """``finished``, ``diverged`` or ``unfinished``."""
+    """One of :data:`STATUSES`."""
     reason: str
     """Why the run diverged; empty otherwise."""
     settings: Mapping[str, Any]
@@ -131,6 +135,11 @@ def result_of(run: Run) -> Result:
     )
 
 
+def folder_of_run(folder: Path, data: str, label: str, seed: int) -> Path:
+    """Where a benchmark in ``folder`` keeps one of its runs."""
+    return folder / "runs" / data / f"{label.replace(' ', '')}-{seed}"
+
+
 def write_results(path: str | Path, results: Iterable[Result]) -> None:
     """Writes results to a file of JSON lines, in one piece."""
     write_lines(Path(path), [{k: v for k, v in asdict(result).items() if k != "folder"} for result in results])
@@ -146,31 +155,52 @@ def read_results(path: str | Path) -> tuple[Result, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of results at {path}: oodles benchmark writes one.")
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # splitlines knows other ends of lines
+    lines = path.read_bytes().rstrip().split(b"\n")  # splitlines knows other ends of lines
+    if lines == [b""]:
+        raise ValueError(f"{path} holds no results, it is empty: record the runs again.")
     return tuple(_result(line, f"{path}, line {number},") for number, line in enumerate(lines, 1))
 
 
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "data": str,
-    "label": str,
-    "seed": int,
-    "status": str,
-    "reason": str,
-    "initial_weights": str,
-    "accuracy": (int, float, type(None)),
-    "seconds": (int, float, type(None)),
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    """Whether it can be an accuracy or a metric; sums of many terms may end a little beside 0 or 1."""
+    return _is_number(value) and -1e-9 <= value <= 1 + 1e-9
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_dictionary(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+    "data": _is_text,
+    "label": _is_text,
+    "seed": lambda value: type(value) is int and value >= 0,
+    "status": lambda value: value in STATUSES,
+    "reason": _is_text,
+    "initial_weights": _is_text,
+    "accuracy": lambda value: value is None or _is_share(value),
+    "seconds": lambda value: value is None or (_is_number(value) and value >= 0),
 }
-"""What the fields of a line are; all others are dictionaries."""
+"""What the fields of a line must be; all others are dictionaries."""
 
 
-def _result(line: str, where: str) -> Result:
+def _result(line: bytes, where: str) -> Result:
     """One line of a file.
 
     Raises:
         ValueError: where it is something else.
     """
     try:
-        given = json.loads(line)
+        given = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8 text: was it written by another program?") from error
     except ValueError as error:
         raise ValueError(f"{where} is not JSON ({error}): was it cut short or changed by hand?") from error
     names = [each.name for each in fields(Result) if each.name != "folder"]
@@ -180,7 +210,8 @@ def _result(line: str, where: str) -> Result:
         words += [f"with the unknown {name}" for name in sorted(found - set(names))]
         raise ValueError(f"{where} is no result of a run but one {', '.join(words[:3])}: record the runs again.")
     for name, value in given.items():
-        if not isinstance(value, _KINDS.get(name, dict)):
+        missing = name == "accuracy" and value is None and given["status"] == "finished"
+        if missing or not _RIGHT.get(name, _is_dictionary)(value):
             raise ValueError(f"{where} has a field {name} that makes no sense, {value!r}: record the runs again.")
     try:
         result = Result(**given)
@@ -197,5 +228,5 @@ def _check_insides(result: Result) -> None:
     for by_set in result.metrics.values():
         for by_score in by_set.values():
             for by_metric in by_score.values():
-                if not all(isinstance(value, float) for value in by_metric.values()):
-                    raise TypeError("a metric must be a number")
+                if not all(map(_is_share, by_metric.values())):
+                    raise TypeError("a metric must be a number from 0 to 1")

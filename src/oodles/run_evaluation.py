@@ -22,6 +22,7 @@ def evaluate_run(
     ood: Mapping[str, str | Path] | None = None,
     *,
     suite: Suite | None = None,
+    root: str | Path | Sequence[str | Path] = (),
 ) -> Evaluation:
     """How well a trained run tells the known from the unknown, on its suite's test sets and on further images.
 
@@ -31,6 +32,7 @@ def evaluate_run(
         ood: further out-of-distribution images by name: a folder, an ``.npz`` file or an image, brought to the
             suite's size as :func:`oodles.data.read_images` says.
         suite: the data, where the run was trained on a suite of one's own making.
+        root: where the files of the suite are now, if they have moved.
 
     Raises:
         FileNotFoundError: for a folder that is no run or has no trained weights, and for images that are not there.
@@ -38,8 +40,8 @@ def evaluate_run(
     """
     run = run if isinstance(run, Run) else open_run(run)
     classifier = run.classifier("auto")
-    suite = suite or load_suite(run.data, run.seed, root=run.arguments["root"])
-    sets = ood_sets(suite)
+    suite = suite or load_suite(run.data, run.seed, root=root or run.arguments.get("root", ()))
+    sets = suite.ood_sets()
     for name, path in (ood or {}).items():
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
@@ -53,7 +55,7 @@ def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]
     The keys are ``SET/SCORE``, ``SET/predictions`` and, of known classes, ``SET/labels``, for the sets ``validation``,
     ``test``, ``validation-outliers``, ``outliers`` (at most some thousand), ``near:NAME`` and ``far:NAME``.
     """
-    others = {"validation": suite.validation, **ood_sets(suite)}
+    others = {"validation": suite.validation, **suite.ood_sets()}
     if suite.validation_outliers is not None:
         others["validation-outliers"] = suite.validation_outliers
     if suite.outliers is not None:
@@ -78,12 +80,6 @@ def _evaluated(
         scores=_possible_scores(classifier, suite) if scores is None else scores,
         train_loader=suite.train.in_order(device),
     )
-
-
-def ood_sets(suite: Suite) -> dict[str, ImageSet]:
-    """The sets to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
-    near = {f"near:{name}": images for name, images in suite.near.items()}
-    return near | {f"far:{name}": images for name, images in suite.far.items()}
 
 
 def _possible_scores(classifier: Classifier, suite: Suite) -> list[str]:

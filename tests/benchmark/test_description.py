@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from oodles import Benchmark
-from oodles.benchmarking.description import OPTIONS, benchmarks
+from oodles.benchmarking.description import OPTIONS, benchmarks, check_data
 from oodles.cards import card
 from oodles.recipe import Recipe
 from oodles.training import train
@@ -108,6 +108,15 @@ def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
         ({"recipes": [{"methods": "mixup"}]}, "methods must be a list of names or of tables with a name, got 'mixup'"),
         ({"recipes": [PLAIN, {"methods": ["mixpu"]}]}, "recipe 2: There is no method 'mixpu': did you mean 'mixup'?"),
         ({"recipes": [{"methods": [{"name": "mixup", "alhpa": 1}]}]}, "mixup has no 'alhpa': did you mean 'alpha'?"),
+        (
+            {"recipes": [{"name": "soft", "methods": [{"name": "mixup", "alpha": -1}]}]},
+            "'soft' cannot be trained: alpha must be a finite number >= 0, got -1",
+        ),
+        (
+            {"recipes": [{"name": "soft", "methods": [{"name": "mixup", "alpha": "1"}]}]},
+            "'soft' cannot be trained: alpha must be a number >= 0, got '1'",
+        ),
+        ({"recipes": [{"methods": ["mixup", "cutmix"]}]}, r"'mixup \+ cutmix' cannot be trained: .*: use one of them"),
         ({"recipes": [{**PLAIN, "epochs": 0}]}, "recipe 1: epochs must be finite and at least 1, got 0"),
         ({"recipes": [{**PLAIN, "epochs": "2"}]}, "recipe 1: epochs must be a whole number, got '2'"),
         ({"recipes": [{**PLAIN, "seed": 2}]}, "recipe 1 has a seed of its own: seeds = … above"),
@@ -153,6 +162,48 @@ def test_mistakes_get_a_sentence(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
         parsed(**values)
     assert "\n" not in str(caught.value)
+
+
+def write_suite_file(path: Path, name: str) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'name = "{name}"\ntrain = "train.npz"\ntest = "test.npz"')
+    return str(path)
+
+
+def test_the_name_that_a_suite_gives_itself_is_the_one_that_counts(tmp_path: Path) -> None:
+    first = write_suite_file(tmp_path / "a" / "data.toml", "first")
+    second = write_suite_file(tmp_path / "b" / "data.toml", "second")
+    (tmp_path / "v1.5").mkdir()
+    spec = parsed(tmp_path, suites=["a/data.toml", "b/data.toml", "v1.5", "fashion"])
+    assert spec.suites == {"first": first, "second": second, "v1.5": str(tmp_path / "v1.5"), "fashion": "fashion"}
+    assert spec.tasks(tmp_path)[1].folder == tmp_path / "runs" / "second" / "cross-entropy-0"
+    for name in ("first", "digits"):
+        write_suite_file(tmp_path / "c.toml", name)
+        with pytest.raises(ValueError, match=f"two suites are called '{name}': give one of them another name"):
+            parsed(tmp_path, suites=["digits", "a/data.toml", "c.toml"])
+    write_suite_file(tmp_path / "c.toml", "x/y")
+    with pytest.raises(ValueError, match=r"the suite 'c\.toml' must have a name that a folder can have, got 'x/y'"):
+        parsed(tmp_path, suites=["c.toml"])
+    (tmp_path / "c.toml").write_text('trian = "train.npz"')
+    with pytest.raises(ValueError, match=r"c\.toml has a key 'trian'.*did you mean 'train'"):
+        parsed(tmp_path, suites=["c.toml"])
+
+
+def test_files_and_outliers_are_looked_for_once(tmp_path: Path) -> None:
+    write_suite_file(tmp_path / "data.toml", "data")
+    recipes: list[dict[str, Any]] = [PLAIN, {"name": "exposed", "methods": ["outlier-exposure"]}]
+    tasks = parsed(tmp_path, suites=["digits", "data.toml"], recipes=recipes, root="there").tasks(tmp_path)
+    check_data([task for task in tasks if task.data == "digits"])
+    with pytest.raises(FileNotFoundError, match=r"The data 'data' needs train\.npz, which is in none of .*there"):
+        check_data(tasks)
+    (tmp_path / "there").mkdir()
+    for name in ("train", "test"):
+        (tmp_path / "there" / f"{name}.npz").touch()
+    check_data([task for task in tasks if task.row != "exposed"])
+    with pytest.raises(
+        ValueError, match=r"'exposed' cannot be trained on 'data': outlier-exposure needs outliers, and"
+    ):
+        check_data(tasks)
 
 
 def test_files_are_named_in_the_sentence(tmp_path: Path) -> None:

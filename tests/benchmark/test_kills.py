@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from oodles import benchmark
-from tests.benchmark.small import HOLD, RUNS, begun, ended, hold, recorded, wait_until, write_benchmark
+from tests.benchmark.small import BUILT, HOLD, RUNS, begun, ended, hold, recorded, wait_until, write_benchmark
 
 
 def started(file: Path, folder: Path) -> psutil.Popen:
@@ -27,18 +27,21 @@ def test_killed_benchmarks_end_like_undisturbed_ones(tmp_path: Path, monkeypatch
     file, folder, held = write_benchmark(tmp_path), tmp_path / "killed", tmp_path / "hold"
     monkeypatch.setenv(HOLD, str(held))
     only_fine_tunes = 40  # they forward outliers too
-    moments: dict[str, tuple[int, Callable[[], object]]] = {
-        "in the first runs": (1, lambda: len(begun(folder)) == 2),
-        "with a run done": (only_fine_tunes, lambda: ended(folder) and begun(folder)),
+    monkeypatch.setenv(BUILT, str(tmp_path / "built"))
+    moments: dict[str, tuple[int, int, Callable[[], object]]] = {
+        "in the first runs": (1, 0, lambda: len(begun(folder)) == 2),
+        # two networks then and two again now; the fifth is that of a run that follows one that is done
+        "with a run done": (1, 5, lambda: ended(folder) and "mixup-0" in begun(folder)),
         "in runs that start from others": (
             only_fine_tunes,
+            0,
             lambda: begun(folder) == {"outlier-exposure-0", "outlier-exposure-1"},
         ),
     }
     seen: dict[str, tuple[int, set[str]]] = {}
     done: dict[str, int] = {}
-    for name, (rows, moment) in moments.items():
-        hold(held, rows=rows)
+    for name, (rows, built, moment) in moments.items():
+        hold(held, rows=rows, built=built)
         process = started(file, folder)
         wait_until(moment, process)
         family = process.children(recursive=True)

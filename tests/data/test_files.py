@@ -133,7 +133,7 @@ def test_mean_and_std_per_channel_of_uint8_images(tmp_path: Path) -> None:
     save_suite(
         tmp_path,
         train={"images": x, "labels": np.arange(2500) % 2},
-        validation={"images": x, "labels": x[:, 0, 0, 0] % 2},
+        validation={"images": x[::-1], "labels": x[:, 0, 0, 0] % 2},
     )
     suite = load_suite(tmp_path)
     assert suite.mean == pytest.approx((x / 255).mean((0, 1, 2)))
@@ -156,13 +156,58 @@ def test_without_validation_a_tenth_of_train_is_drawn_whatever_the_seed(tmp_path
 def test_class_folders_keep_their_names_and_order(tmp_path: Path) -> None:
     for index, pixels in enumerate(pictures(8)):
         save_png(tmp_path / "train" / ("dog", "cat")[index % 2] / f"{index}.png", pixels)
-        save_png(tmp_path / "validation" / "dog" / f"{index}.png", pixels)  # one class only: the names decide
-        save_png(tmp_path / "test" / ("dog", "cat")[index % 2] / f"{index}.png", pixels)
+        save_png(tmp_path / "validation" / "dog" / f"{index}.png", pixels // 2)  # one class only: the names decide
+        save_png(tmp_path / "test" / ("dog", "cat")[index % 2] / f"{index}.png", pixels // 3)
     suite = load_suite(tmp_path)
     assert suite.classes == ("cat", "dog")
     assert suite.validation.labels.tolist() == [1] * 8
     for data in (suite.train, suite.test):
         assert [suite.classes[label] for label in data.labels] == [name.split("/")[0] for name in data.names]
+
+
+def test_folders_called_by_numbers_count_in_their_order(tmp_path: Path) -> None:
+    for name, pixels in zip(range(12), pictures(12), strict=True):
+        save_png(tmp_path / "train" / str(name) / "x.png", pixels)
+        save_png(tmp_path / "validation" / str(name) / "x.png", pixels // 2)
+    np.savez(tmp_path / "test.npz", images=pictures(3), labels=np.array([2, 10, 11]))
+    suite = load_suite(tmp_path)
+    assert suite.classes == tuple(str(number) for number in range(12))
+    assert suite.test.labels.tolist() == [2, 10, 11]
+    for data in (suite.train, suite.validation):
+        assert [suite.classes[label] for label in data.labels] == [name.split("/")[0] for name in data.names]
+
+
+def test_bare_numbers_mean_the_classes_that_are_called_so(tmp_path: Path) -> None:
+    for name, pixels in zip(("007", "3", "10"), pictures(3), strict=True):
+        save_png(tmp_path / "train" / name / "x.png", pixels)
+        save_png(tmp_path / "validation" / name / "x.png", pixels // 2)
+    np.savez(tmp_path / "test.npz", images=pictures(3), labels=np.array([10, 3, 7]))
+    suite = load_suite(tmp_path)
+    assert suite.classes == ("3", "007", "10") and suite.test.labels.tolist() == [2, 0, 1]
+    np.savez(tmp_path / "test.npz", images=pictures(2), labels=np.array([10, 1]))
+    with pytest.raises(ValueError, match=r"labels in .*test\.npz must be numbers of train's classes, got 1\."):
+        load_suite(tmp_path)
+
+
+def test_bare_numbers_beside_other_names_need_their_order(tmp_path: Path) -> None:
+    for name, pixels in zip(("cat", "dog"), pictures(2), strict=True):
+        for part, factor in (("train", 1), ("validation", 2)):
+            save_png(tmp_path / part / name / "x.png", pixels // factor)
+    np.savez(tmp_path / "test.npz", images=pictures(2), labels=np.array([1, 1]))
+    with pytest.raises(ValueError, match=r"test\.npz must have names, .* \('cat', …\): .* or say classes = \[…\] in a"):
+        load_suite(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        'train = "train"\nvalidation = "validation"\ntest = "test.npz"\nclasses = ["dog", "cat"]'
+    )
+    suite = load_suite(tmp_path / "mine.toml")
+    assert suite.test.labels.tolist() == [1, 1]
+    assert dict(zip(suite.train.names, suite.train.labels.tolist(), strict=True)) == {"cat/x.png": 1, "dog/x.png": 0}
+
+
+def test_numbers_count_the_given_classes_even_where_those_are_numbers(tmp_path: Path) -> None:
+    save_suite(tmp_path, test={"images": pictures(2), "labels": np.array([0, 1])})
+    (tmp_path / "mine.toml").write_text('train = "train.npz"\ntest = "test.npz"\nclasses = ["1", "0"]')
+    assert load_suite(tmp_path / "mine.toml").test.labels.tolist() == [0, 1]
 
 
 def test_class_names_in_arrays_are_matched_by_name(tmp_path: Path) -> None:

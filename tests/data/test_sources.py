@@ -247,16 +247,33 @@ def test_a_list_gives_its_images_in_its_order_with_their_labels(tmp_path: Path) 
     assert found.names == ("b/c.png", "d e.png", "b/c.png")
 
 
+def test_a_list_may_have_tabs_and_more_blanks_and_a_mark_at_its_start(tmp_path: Path) -> None:
+    found = read_source(listed(tmp_path, "\ufeffb/c.png\t1  \nd e.png \t  0\n"))
+    assert found.names == ("b/c.png", "d e.png")
+    assert found.labels is not None and found.labels.tolist() == [1, 0]
+
+
 def test_a_list_without_class_ids_has_no_labels(tmp_path: Path) -> None:
-    found = read_source(listed(tmp_path, "b/c.png {'kind': 'strange'}\na.png 0\n"))
-    assert [image[0, 0, 0] for image in pixels(found)] == [2, 1] and found.labels is None
+    found = read_source(listed(tmp_path, "b/c.png {'kind': 'strange thing'}\nd e.png\na.png\n"))
+    assert [image[0, 0, 0] for image in pixels(found)] == [2, 3, 1] and found.labels is None
 
 
 LISTS = {
-    "no label": ("a.png 0\nb/c.png\n", r"line 2 of .*list\.txt must be the path of an image and a class id, got 'b/c"),
+    "no label": (
+        "a.png 0\nb/c.png\n",
+        r"line 2 of .*list\.txt must be a path, a blank and a class id, .* got 'b/c\.png'",
+    ),
+    "a word": ("d e.png cat\na.png 0\n", "line 1 of .* must be a path, a blank and a class id, .* got 'd e.png cat'"),
+    "fraction": ("a.png 0.0\n", r"line 1 of .* must end on a class id, a whole number, got '0\.0'"),
+    "immense": (
+        "a.png 1\na.png 99999999999999999999",
+        "line 2 of .* must end on a class id, .* got '99999999999999999999'",
+    ),
+    "comma": ("a.png,0\n", "names a.png,0, but nothing is at .*: path and class id are separated by a blank"),
+    "comma and blank": ("a.png, 0\n", "names a.png,, but .*: path and class id are separated by a blank"),
     "missing": ("a.png 0\n\nb/d.png 1\n", r"line 3 of .*list\.txt names b/d\.png, but nothing is at .*images/b/d\.png"),
     "empty": ("\n\n", r"list\.txt must list images, but is empty"),
-    "bytes": ("\x00\n", r"line 1 of .* must be the path of an image and a class id"),
+    "bytes": ("\x00\n", r"line 1 of .* names \x00, but nothing is at"),
 }
 
 
@@ -309,6 +326,7 @@ DATASETS = {
     "three": ([(PICTURE, 1, 2)], r"must be \(image, class id\), got tuple at 0"),
     "no class": ([(PICTURE, 0), (PICTURE, "cat")], "got 'cat' for a class at 1"),
     "soft class": ([(PICTURE, np.ones(3))], r"got array\(.*\) for a class at 0"),
+    "immense class": ([(PICTURE, 2**63)], "got 9223372036854775808 for a class at 0"),
     "several classes": ([(PICTURE, np.ones(3, int))], r"got array\(.*\) for a class at 0"),
     "no image": ([("cat.png", 0)], "got str of shape"),
     "channels": ([(torch.zeros(3, 4, 4), 0), (torch.zeros(4, 4, 4), 0)], r"at 1, must .*got Tensor of shape .*4, 4, 4"),
@@ -350,3 +368,52 @@ def test_a_function_that_gives_a_data_set(tmp_path: Path, monkeypatch: pytest.Mo
     }.items():
         with pytest.raises(ValueError, match=sentence):
             read_source({"dataset": place})
+
+
+def test_what_breaks_in_a_users_own_code_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "typo_for_a_test": "def two(:",
+        "crash_for_a_test": "1 / 0",
+        "script_for_a_test": "raise SystemExit(0)",
+        "broken_for_a_test": """
+import numpy as np
+class Late:
+    def __len__(self): return 60
+    def __getitem__(self, row): return np.zeros((2, 2)), 1 / 0 if row == 50 else 0
+def late(): return Late()
+def crash(): raise RuntimeError("two\\nlines.")
+def needs(path): return []
+""",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for place, sentence in {
+        "typo_for_a_test:two": r"dataset 'typo_for_a_test:two' cannot be imported: SyntaxError: .*, line 1\)\.$",
+        "crash_for_a_test:two": "cannot be imported: ZeroDivisionError: division by zero\\.$",
+        "script_for_a_test:two": "cannot be imported: SystemExit: 0\\.$",
+        "broken_for_a_test:crash": r"crash' broke when called without arguments: RuntimeError: two lines\.$",
+        "broken_for_a_test:late": "^dataset 'broken_for_a_test:late' broke at row 50: ZeroDivisionError: division by",
+        "broken_for_a_test:needs": r"broke when called without arguments: TypeError: needs\(\) missing 1 required",
+    }.items():
+        with pytest.raises(ValueError, match=sentence) as refused:
+            read_source({"dataset": place})
+        assert "\n" not in str(refused.value)
+
+
+def test_a_row_that_breaks_is_named() -> None:
+    class Late(list[tuple[np.ndarray, int]]):
+        def __getitem__(self, row):  # type: ignore[no-untyped-def]
+            return PICTURE, 1 // (3 - row)
+
+    with pytest.raises(
+        ValueError, match=r"^the Late broke at row 3: ZeroDivisionError: integer division or modulo by zero"
+    ):
+        from_dataset(Late([(PICTURE, 0)] * 5))
+
+
+def test_a_damaged_image_that_pillow_opens_later_is_named(tmp_path: Path) -> None:
+    Image.fromarray(RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:-400])
+    with Image.open(tmp_path / "b.png") as late, pytest.raises(ValueError, match="images in the list, at 0, cannot be"):
+        from_dataset([(late, 0)])

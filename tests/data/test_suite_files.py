@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oodles.data import SHIPPED, SUITES, Augment, ImageSet, Suite, load_suite, read_images
+from oodles.data import SHIPPED, SUITES, Augment, ImageSet, Suite, decoded, load_suite, read_images
 from oodles.data.building import _order
 from oodles.data.description import read_description, sources
 from oodles.data.found import Found
@@ -231,8 +231,14 @@ MISTAKES = {
     ),
     "validation": ("validation = 1.5", "validation in .* must be a number of rows or a share .*, got 1.5"),
     "all validate": ("validation = 20", r"validation of .*train\.npz must be at most 19, as there are 20 rows, got 20"),
-    "a class is gone": ("validation = 19", r"every class must have images in .*train\.npz, class \d has none"),
+    "a class is gone": (
+        "validation = 19",
+        r"every class must have rows to train on, but class '\d' has none among the 1 of 20 that are left of .*: take",
+    ),
     "held from nothing": ("validation_outliers = 5", "can be a number only where there are outliers"),
+    "slash": ("near.'a/b' = 'more.npz'", "names of near sets must be some text without '/' and ':', got 'a/b'"),
+    "colon": ("far.'a:b' = 'more.npz'", "names of far sets must be some text without '/' and ':', got 'a:b'"),
+    "no name": ("far.'' = 'more.npz'", "names of far sets must be some text without '/' and ':', got ''"),
     "near is no table": ("near = 'more.npz'", "near in .* must be a table with a source for every set, got 'more.npz'"),
     "near.x": ("near.x = 3", "near.x in .* must be a path or a table such as"),
     "name": ("name = 3", "name in .* must be text, got 3"),
@@ -242,16 +248,34 @@ MISTAKES = {
     "classes too few": ("classes = ['a', 'b', 'c']", "class 2 has none"),
     "shape": ("input_shape = [32, 32]", r"input_shape in .* must be \[channels, height, width\] .*, got \[32, 32\]"),
     "true for a number": ("input_shape = [true, 8, 8]", "input_shape in .* must be"),
-    "channels": ("input_shape = [4, 8, 8]", "with 1 or 3 channels, got"),
-    "resize": ("input_shape = [3, 8, 8]\nresize = 7", "resize in .* no smaller than input_shape's, got 7"),
+    "channels": ("input_shape = [4, 8, 8]", "with 1 or 3 channels and at most 4096 pixels a side, got"),
+    "side": ("input_shape = [3, 8, 4097]", r"at most 4096 pixels a side, got \[3, 8, 4097\]"),
+    "resize": (
+        "input_shape = [3, 8, 8]\nresize = 7",
+        "resize in .* no smaller than input_shape's and at most .*, got 7",
+    ),
+    "resize too much": ("input_shape = [3, 8, 8]\nresize = 4097", "resize in .* at most 4096, got 4097"),
     "resize alone": ("resize = 7", "resize in .* needs input_shape"),
     "mean": ("mean = 0.5", "mean in .* must be one number per channel, got 0.5"),
     "mean of a channel": ("input_shape = [3, 8, 8]\nmean = [0.5]", r"mean in .* one number per channel, got \[0.5\]"),
-    "std": ("std = [0.0, 1.0, 1.0]", "std in .* must be one number per channel"),
+    "std": ("std = [0.0, 1.0, 1.0]", r"std in .* must be per channel, of images in \[0, 1\], so above 0 and at most 1"),
+    "mean of bytes": (
+        "mean = [125, 123.5, 110]",
+        r"mean in .* must be per channel, of images in \[0, 1\], .* got \[125, 123\.5, 110\]: divide by 255\.",
+    ),
+    "mean below 0": ("mean = [-0.1, 0, 0]", r"mean in .*, so at least 0 and at most 1, got \[-0\.1, 0, 0\]\."),
+    "mean, NaN": ("mean = [nan, 0, 0]", r"mean in .* at most 1, got \[nan, 0, 0\]\."),
+    "std, infinite": ("std = [1, inf, 1]", r"std in .*, so above 0 and at most 1, got \[1, inf, 1\]"),
+    "mean alone": ("mean = [0.5, 0.5, 0.5]", "mean in .* needs std: give both, or neither and they are measured"),
+    "std alone": ("std = [0.5, 0.5, 0.5]", "std in .* needs mean: give both, or neither and they are measured"),
     "augment": ("augment = 3", "augment in .* must be a table such as .*, got 3"),
     "augment key": ("augment = { flipp = true }", r"augment in .* has no key 'flipp': did you mean 'flip'\?"),
     "flip": ("augment = { flip = 1 }", "flip in .* must be true or false, got 1"),
     "shift": ("augment = { shift = -1 }", "augment in .* cannot be used: shift must be a whole number"),
+    "shift out of the image": (
+        "augment = { shift = 4 }",
+        "shift must be smaller than the sides of the images, 4 × 4 pixels, got 4",
+    ),
     "notes": ("notes = ['a']", "notes in .* must be a table of remarks"),
     "note on nothing": ("near.cat = 'more.npz'\nnotes.cats = 'a'", r"speak of 'cats', .*: did you mean 'cat'\?"),
 }
@@ -261,6 +285,71 @@ MISTAKES = {
 def test_mistakes_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load_suite(suite_file(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("train", "text", "sentence"),
+    [
+        ("'test.npz'", "", r"train and test must .*, but both are .*test\.npz: name other images"),
+        ("{ path = 'same.npz', rows = 3 }", "", r"train and test must .*, but both are .*test\.npz: name other"),
+        ("'train.npz'", "validation = 'train.npz'", r"train and validation .*: say how many rows of train validate"),
+        ("'train.npz'", "validation = { path = 'test.npz', rows = 9 }", r"validation and test must .* both are"),
+        ("{ dataset = 'a:b' }", "validation = { dataset = 'a:b' }", "train and validation .* both are a:b"),
+    ],
+)
+def test_the_same_source_is_never_two_of_train_validation_and_test(
+    tmp_path: Path, train: str, text: str, sentence: str
+) -> None:
+    (tmp_path / "same.npz").symlink_to("test.npz")
+    with pytest.raises(ValueError, match=sentence):
+        load_suite(suite_file(tmp_path, text, train=train))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_copies_are_never_two_of_train_validation_and_test(
+    tmp_path: Path, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row, pixels in enumerate(pictures(4)):
+        for name in ("train", "more", "test"):
+            image = tmp_path / name / "ab"[row % 2] / f"{row}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels // 2 if name == "test" and row == 3 else pixels).save(image)
+    if not fits:
+        monkeypatch.setattr(decoded, "IN_MEMORY", 100)
+    path = suite_file(tmp_path, "validation = 'test'\nnear.train = 'train'", train="'train'", test="'more'")
+    with pytest.raises(ValueError, match="train and test must hold different images, but hold the same"):
+        load_suite(path)
+    path = suite_file(tmp_path, "validation = 'more'\nnear.train = 'train'", train="'train'", test="'test'")
+    with pytest.raises(ValueError, match="train and validation must hold different images, but hold the same"):
+        load_suite(path)
+    path = suite_file(tmp_path, "validation = 1\nnear.train = 'train'", train="'train'", test="'test'")
+    assert len(load_suite(path).train) == 3  # most images are in two sets: for `oodles suite check`
+
+
+def test_too_few_rows_are_told_as_such(tmp_path: Path) -> None:
+    save(tmp_path / "train.npz", rows=200, classes=12)
+    sentence = r"but class '\d+' has none among the 3 of 200 that are left of .*train\.npz: take more rows for train"
+    with pytest.raises(ValueError, match=sentence):
+        load_suite(suite_file(tmp_path, train="{ path = 'train.npz', rows = 3 }"))
+    with pytest.raises(
+        ValueError, match=r"must be at most 180, as there are 200 rows and validation takes 20, got 200\."
+    ):
+        load_suite(suite_file(tmp_path, train="{ path = 'train.npz', rows = 200 }"))
+
+
+def test_outliers_that_validate_need_no_others(tmp_path: Path) -> None:
+    suite = load_suite(suite_file(tmp_path, "validation_outliers = 'more.npz'"))
+    assert suite.outliers is None and suite.validation_outliers is not None
+    assert rows_of(suite.validation_outliers) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("get", "end"), [("Ask me.", "or OODLES_DATA. Ask me."), ("it is here", "or OODLES_DATA; it is here.")]
+)
+def test_how_to_get_the_files_reads_well(tmp_path: Path, get: str, end: str) -> None:
+    with pytest.raises(FileNotFoundError) as refused:
+        load_suite(suite_file(tmp_path, f"get = '{get}'", test="'away.npz'"))
+    assert str(refused.value).endswith(end)
 
 
 def test_other_mistakes_are_refused(tmp_path: Path) -> None:
@@ -279,7 +368,7 @@ def test_other_mistakes_are_refused(tmp_path: Path) -> None:
 
 def test_a_list_says_mean_for_as_many_channels_as_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mean must have one number for each of 3 channels, got 1"):
-        load_suite(suite_file(tmp_path, "mean = [0.5]"))
+        load_suite(suite_file(tmp_path, "mean = [0.5]\nstd = [0.5]"))
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -314,7 +403,7 @@ def test_shipped_files_say_in_a_sentence_what_is_missing(name: str, tmp_path: Pa
     sentence = str(refused.value)
     assert sentence.startswith(f"The data {name!r} needs ") and f"which is in none of {tmp_path}" in sentence
     assert str(SHIPPED) not in sentence  # a package is no place for data
-    assert sentence.endswith(f"or OODLES_DATA; {description['get']}.")
+    assert sentence.endswith(f"{description['get']}.")
     assert {"train", "test", "outliers"} <= {place for place, _ in sources(description)}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from oodles.deployment import score_inputs
 from oodles.recipe import Recipe
+from oodles.run_evaluation import evaluate_run
 from oodles.run_folder import Run
 from oodles.training import train
 from tests.training.small import small_suite
@@ -69,6 +70,28 @@ def test_scores_that_compare_with_training_rows_read_the_data(tmp_path: Path) ->
     assert own.data == str(data.resolve())
     verdicts = score_inputs(own, data / "validation.npz", score="knn", to=None)
     np.testing.assert_allclose(verdicts.scores, own.scores["validation/knn"], rtol=1e-6)
+
+
+def test_a_suite_is_found_again_where_its_files_are_now(tmp_path: Path) -> None:
+    suite, before, after = small_suite(), tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    sets = {"train": suite.train, "validation": suite.validation, "test": suite.test, "noise": suite.near["noise"]}
+    for name, images in sets.items():
+        np.savez(before / f"{name}.npz", images=images.images, labels=images.labels)
+    words = "\n".join(f'{name} = "{name}.npz"' for name in ("train", "validation", "test"))
+    (tmp_path / "mine.toml").write_text(f'{words}\n[near]\nnoise = "noise.npz"\n', encoding="utf-8")
+    recipe = Recipe(epochs=1, batch_size=20)
+    options = {"folder": tmp_path / "run", "network": "tests.training.small:linear", "progress": False}
+    run = train(recipe, tmp_path / "mine.toml", root=before, **options)  # type: ignore[arg-type]
+    assert run.record["arguments"]["root"] == [str(before)]
+    known, metrics = run.scores["validation/knn"], evaluate_run(run).metrics
+    before.rename(after)
+    verdicts = score_inputs(run, after / "validation.npz", score="knn", to=None, root=after)
+    assert verdicts.scores.tolist() == known.tolist()
+    assert evaluate_run(run, root=after).metrics == metrics
+    assert train(recipe, tmp_path / "mine.toml", root=after, **options).result == run.result  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="--root"):
+        evaluate_run(run)
 
 
 def test_mistakes_get_a_sentence(run: Run, validation: Path, tmp_path: Path) -> None:

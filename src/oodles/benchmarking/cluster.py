@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+from oodles.benchmarking.local import in_threads, threads
+
 RETRIES = 3
 """How often a run is taken over; it goes on from its last saved state."""
 
@@ -17,7 +19,8 @@ def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[C
 
     Args:
         jobs: how finely the cluster is shared: a call gets a share of its GPUs or cores such that so many fit, or a
-            few more; one for each GPU unless given, or for each core where there are no GPUs.
+            few more; one for each GPU unless given, or for each core where there are no GPUs. It has as many threads
+            as cores, unless ``OMP_NUM_THREADS`` says how many.
         use_gpus: whether calls ask for GPUs, if there are any.
         address: of a running cluster; unless given, one that runs on this machine, or else a new one.
 
@@ -38,8 +41,8 @@ def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[C
         share = _share(ray.nodes(), jobs, use_gpus)
 
         def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            task = ray.remote(max_retries=RETRIES, **share)(function).options(name=str(arguments[0]))
-            running.append(task.remote(*arguments))
+            task = ray.remote(max_retries=RETRIES, **share)(in_threads).options(name=str(arguments[0]))
+            running.append(task.remote(threads(int(share["num_cpus"])), function, *arguments))
             future: Future[Any] = running[-1].future()
             return future
 

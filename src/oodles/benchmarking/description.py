@@ -7,7 +7,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from oodles.cards import card
+from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
+from oodles.results import folder_of_run
 from oodles.spelling import suggestion
 
 OPTIONS = {
@@ -135,14 +138,14 @@ class Benchmark:
                 seed=seed,
                 recipe=replace(row.recipe, seed=seed, weights=str(after) if after else row.recipe.weights),
                 data=data,
-                folder=_run_folder(folder, suite, row.name, seed),
+                folder=folder_of_run(folder, suite, row.name, seed),
                 options={**self.options, **({"root": list(self.root)} if self.root else {})},
                 after=after,
             )
             for row in self.rows
             for suite, data in self.suites.items()
             for seed in self.seeds
-            for after in [_run_folder(folder, suite, row.after, seed) if row.after else None]
+            for after in [folder_of_run(folder, suite, row.after, seed) if row.after else None]
         )
 
 
@@ -166,10 +169,6 @@ def checked_seeds(given: Any) -> tuple[int, ...]:
     return tuple(given)
 
 
-def _run_folder(folder: Path, suite: str, row: str, seed: int) -> Path:
-    return folder / "runs" / suite / f"{row.replace(' ', '')}-{seed}"
-
-
 def _suites(given: Sequence[Any], at: Path) -> dict[str, str]:
     from oodles.data import SUITES
 
@@ -181,11 +180,49 @@ def _suites(given: Sequence[Any], at: Path) -> dict[str, str]:
         if not known and not (at / each).exists():
             hint = suggestion(each, SUITES, f"give a TOML file, a folder, or one of {', '.join(SUITES)}.")
             raise ValueError(f"there is no suite {each!r}{hint}")
-        short = each if known else (at / each).resolve().stem
-        if short in found:
-            raise ValueError(f"two suites are called {short!r}: rename one of them.")
-        found[short] = each if known else str((at / each).resolve())
+        data = each if known else str((at / each).resolve())
+        name = _suite_name(data)
+        if not _can_name_a_folder(name):
+            raise ValueError(f"the suite {each!r} must have a name that a folder can have, got {name!r}.")
+        if name in found:
+            raise ValueError(f"two suites are called {name!r}: give one of them another name.")
+        found[name] = data
     return found
+
+
+def _suite_name(data: str) -> str:
+    """What a suite calls itself, which is what tables and folders call it."""
+    from oodles.data import SUITES
+    from oodles.data.description import read_description
+
+    path = Path(SUITES.get(data, data))
+    if path.suffix != ".toml" or path.is_dir():  # a function, or a folder
+        return path.name if data not in SUITES else data
+    return str(read_description(path)["name"])
+
+
+def _can_name_a_folder(name: Any) -> bool:
+    return isinstance(name, str) and name[:1] not in ("", ".") and not any(sign in name for sign in "/\\\n")
+
+
+def check_data(tasks: Sequence[Task]) -> None:
+    """Looks once for the files of every suite, and for outliers where methods need them.
+
+    Raises:
+        FileNotFoundError: for files that are not there.
+        ValueError: for a suite with a mistake, or one without the outliers that a row needs.
+    """
+    from oodles.data import SUITES, described
+
+    roots = {task.data: task.options.get("root", ()) for task in tasks if not isinstance(SUITES.get(task.data), str)}
+    found = {data: described(data, root) for data, root in roots.items()}
+    for task in tasks:
+        for method, _ in task.recipe.methods:
+            if "outliers" in card(method).needs and "outliers" not in found.get(task.data, ("outliers",)):
+                raise ValueError(
+                    f"The row {task.row!r} cannot be trained on {task.suite!r}: {method} needs outliers, and this "
+                    "suite has none."
+                )
 
 
 def _options(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,9 +332,20 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
         raise ValueError(f"{where}: {error}") from error
     whole = "recipe" in given and "methods" not in given
     name = given.get("name", Path(given["recipe"]).name.removesuffix(".toml") if whole else recipe.label)
-    if not isinstance(name, str) or not name or name[0] == "." or any(sign in name for sign in "/\\\n"):
+    if not _can_name_a_folder(name):
         raise ValueError(f"{where}: name must be one that a folder can have, got {name!r}.")
+    _check_methods(recipe, name)
     return Row(name, recipe)
+
+
+def _check_methods(recipe: Recipe, name: str) -> None:
+    """Makes the methods as training does: each checks its own settings."""
+    from oodles.contract import check_composition
+
+    try:
+        check_composition([method_class(method)(**settings) for method, settings in recipe.methods])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name!r} cannot be trained: {error}") from error
 
 
 def _recipe(source: str, at: Path) -> dict[str, Any]:

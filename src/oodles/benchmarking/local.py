@@ -22,13 +22,14 @@ def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any
     A call whose process dies raises a ``RuntimeError`` that says how it died, and the other calls go on.
 
     Args:
-        jobs: processes side by side; one for each GPU unless given, or for each core where there are no GPUs.
+        jobs: processes side by side; one for each GPU unless given, or for each core where there are no GPUs. They
+            share the cores, unless ``OMP_NUM_THREADS`` says how many threads each has.
         use_gpus: whether GPUs may be used, if there are any.
     """
     gpus = _gpus() if use_gpus else []
     jobs = jobs or len(gpus) or _cores()
-    threads = max(1, _cores() // jobs)
-    workers = [_Worker(threads, gpus[place % len(gpus)] if gpus else None) for place in range(jobs)]
+    count = threads(max(1, _cores() // jobs))
+    workers = [_Worker(count, gpus[place % len(gpus)] if gpus else None) for place in range(jobs)]
     free: SimpleQueue[_Worker] = SimpleQueue()
     for worker in workers:
         free.put(worker)
@@ -52,11 +53,25 @@ def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any
             worker.stop()
 
 
+def threads(share: int) -> int:
+    """How many threads a run has: what ``OMP_NUM_THREADS`` says, or else its share of the cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) else share
+
+
+def in_threads(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function gives, called with so many threads: figures depend on their number."""
+    import torch
+
+    torch.set_num_threads(count)
+    return function(*arguments)
+
+
 class _Worker:
     """One process, started when it is first needed and again if it died."""
 
-    def __init__(self, threads: int, gpu: str | None) -> None:
-        self._share = (threads, gpu)
+    def __init__(self, count: int, gpu: str | None) -> None:
+        self._share = (count, gpu)
         self._process: Any = None
         self._connection: Connection | None = None
         self._stopped = False
@@ -96,22 +111,19 @@ class _Worker:
                 self._process.join()
 
 
-def _serve(connection: Connection, threads: int, gpu: str | None) -> None:
+def _serve(connection: Connection, count: int, gpu: str | None) -> None:
     """What a process does: one call after another."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent sees to it
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(count)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    import torch
-
-    torch.set_num_threads(threads)
     while True:
         try:
             function, arguments = connection.recv()
         except EOFError:
             return
-        connection.send(function(*arguments))
+        connection.send(in_threads(count, function, *arguments))
 
 
 def _end_with_the_parent() -> None:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oodles.benchmarking.cluster import cluster
-from oodles.benchmarking.description import OPTIONS, Benchmark, Task, checked_seeds
+from oodles.benchmarking.description import OPTIONS, Benchmark, Task, check_data, checked_seeds
 from oodles.benchmarking.display import display
 from oodles.benchmarking.local import local
 from oodles.comparison import Comparison, compare
-from oodles.results import Result, result_of, write_results
+from oodles.results import RESULTS, Result, result_of, write_results
 from oodles.run_folder import RUN, Run, locked, open_run
 
 PATIENCE = 60.0
 """Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""
+
+LOST = "do all machines see it?"
 
 Submit = Callable[..., Future[str]]
 
@@ -39,11 +41,14 @@ class Benchmarked:
 
     @property
     def failures(self) -> str:
-        """The runs that did not work out, one a line; empty where all did."""
+        """The runs that did not work out, one reason a line; empty where all did."""
         if not self.failed:
             return ""
-        lines = [f"{run}: {reason}" for run, reason in self.failed.items()]
-        count = f"{len(lines)} run{'s' if len(lines) > 1 else ''}"
+        by_reason: dict[str, list[str]] = {}
+        for run, reason in self.failed.items():
+            by_reason.setdefault(reason, []).append(run)
+        lines = [f"{'; '.join(runs)}: {reason}" for reason, runs in by_reason.items()]
+        count = f"{len(self.failed)} run{'s' if len(self.failed) > 1 else ''}"
         return "\n".join([f"{count} did not work out; the same command repeats those that did not diverge:", *lines])
 
 
@@ -78,9 +83,9 @@ def benchmark(
         The comparison, and the runs that did not work out.
 
     Raises:
-        ValueError: before anything trains, for a benchmark with a mistake, and for a folder that holds runs with other
-            settings or is in use.
-        FileNotFoundError: for a benchmark that is not there.
+        ValueError: before anything trains, for a benchmark with a mistake, for a suite without the outliers that a row
+            needs, and for a folder that holds runs with other settings or is in use.
+        FileNotFoundError: for a benchmark or files of a suite that are not there.
         ImportError: for the engine ``ray`` without Ray.
     """
     spec = spec if isinstance(spec, Benchmark) else Benchmark.load(spec)
@@ -110,25 +115,30 @@ def _run_all(
     tasks: Sequence[Task], engine: Callable[[], AbstractContextManager[Submit]], folder: Path, progress: bool
 ) -> tuple[dict[Task, Result], dict[str, str]]:
     """What the runs came to, and why others came to nothing; results are written also where it is interrupted."""
-    results = {task: result for task in tasks if (result := _ended(task))}
-    failed = {str(task): result.reason for task, result in results.items() if result.reason}
-    left = [task for task in tasks if task not in results]
+    outcomes = {task: _outcome(task) for task in tasks}
+    results = {task: result for task, (result, _) in outcomes.items() if result}
+    failed = {str(task): reason for task, (_, reason) in outcomes.items() if reason}
+    reasons = {task.folder: reason for task, (result, reason) in outcomes.items() if result or reason}
+    left = [task for task in tasks if task.folder not in reasons]
     if not left:
         return results, failed
-    reasons = {task.folder: result.reason for task, result in results.items()}
+    check_data(left)
     try:
         with engine() as submit, display(tasks, dict(results), shown=progress) as show:
+            for task, (result, reason) in outcomes.items():
+                if reason and not result:
+                    show(task, None, reason)
             for task, reason in _each_once(left, reasons, submit):
-                if result := _ended(task):  # the folder knows best
-                    results[task], reason = result, result.reason
-                elif not reason:
-                    reason = f"nothing of it is at {task.folder}: do all machines see it?"
+                result, found = _outcome(task)  # the folder knows best
+                if result:
+                    results[task] = result
+                reason = found or ("" if result else reason or f"nothing of it is at {task.folder}: {LOST}")
                 if reason:
                     failed[str(task)] = reason
                 reasons[task.folder] = reason
                 show(task, result, reason)
     except KeyboardInterrupt:
-        _written(folder, tasks, {task: result for task in tasks if (result := _ended(task))})
+        _written(folder, tasks, {task: result for task in tasks if (result := _outcome(task)[0])})
         raise
     return results, failed
 
@@ -186,28 +196,35 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}"
 
 
-def _ended(task: Task) -> Result | None:
-    """What a run came to, or nothing while it has not ended.
+def _outcome(task: Task) -> tuple[Result | None, str]:
+    """What a run came to, or nothing while it has not ended; and why it did not work out, if it did not.
 
     Raises:
         ValueError: where its folder holds a run with other settings.
     """
     if not (task.folder / RUN).is_file():
-        return None
-    run = open_run(task.folder)
-    _check_same(task, run)
-    return replace(result_of(run), label=task.row) if run.result else None
+        return None, ""
+    try:
+        run = open_run(task.folder)
+        different = _different(task, run)
+        result = replace(result_of(run), label=task.row) if run.result and not different else None
+    except Exception as error:  # files can be damaged in any way
+        words = _sentence(error).rstrip(".")
+        return None, f"{task.folder} cannot be read ({words}): delete this folder to train it again."
+    if different:
+        raise ValueError(f"{run.folder} holds a run with other settings: {different}. Choose another folder.")
+    return result, result.reason if result else ""
 
 
-def _check_same(task: Task, run: Run) -> None:
+def _different(task: Task, run: Run) -> str:
+    """In which settings the run in a task's folder is another one."""
     here: dict[str, Any] = {**task.recipe.as_dict(), **OPTIONS, "data": task.data, **task.options}
     there: dict[str, Any] = {**OPTIONS, **run.recipe.as_dict(), **run.arguments}
     skipped = {"root"}  # data may lie elsewhere now, it is known by its content
     skipped |= {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
     skipped |= {"device"} if here["device"] == "auto" else set()
-    if different := [key for key in here if key not in skipped and here[key] != there.get(key)]:
-        words = ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
-        raise ValueError(f"{run.folder} holds a run with other settings: {words}. Choose another folder.")
+    different = [key for key in here if key not in skipped and here[key] != there.get(key)]
+    return ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
 
 
 def _written(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]) -> Comparison | None:
@@ -215,7 +232,7 @@ def _written(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]
     if not results:
         return None
     ordered = [results[task] for task in tasks if task in results]
-    write_results(folder / "results.jsonl", ordered)
+    write_results(folder / RESULTS, ordered)
     comparison = compare(ordered)
     comparison.write(folder / "results.md")
     comparison.write(folder / "report.html")

@@ -11,6 +11,7 @@ from PIL import Image
 from oodles.data import decoded, image_files
 from oodles.data.arrays import in_range
 from oodles.data.found import Found, Listed, Pixels
+from oodles.importing import in_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,14 @@ def _items(dataset: Any, place: str) -> Iterator[tuple[Pixels, int]]:
 
 
 def _item(dataset: Any, row: int, place: str) -> tuple[Pixels, int]:
-    item = dataset[row]
+    try:
+        item = dataset[row]
+    except Exception as error:  # it is the user's, and may do anything
+        raise ValueError(f"{place} broke at row {row}: {in_words(error)}.") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise ValueError(f"items of {place} must be (image, class id), got {type(item).__name__} at {row}.")
     image, label = item
-    if np.ndim(label) != 0 or np.asarray(label).dtype.kind not in "iu":
+    if np.ndim(label) != 0 or np.asarray(label).dtype.kind not in "iu" or int(label) >= 2**63:
         raise ValueError(f"items of {place} must be (image, class id), got {label!r} for a class at {row}.")
     return _pixels(image, f"{place}, at {row},"), int(label)
 
@@ -90,7 +94,10 @@ def _item(dataset: Any, row: int, place: str) -> tuple[Pixels, int]:
 def _pixels(image: Any, place: str) -> Pixels:
     """An image as (H, W, C): one of Pillow's, a tensor (C, H, W), or an array (H, W) or (H, W, C)."""
     if isinstance(image, Image.Image):
-        return image_files.pixels(image)
+        try:
+            return image_files.pixels(image)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow may decode no sooner
+            raise ValueError(f"images in {place} cannot be used: {in_words(error)}.") from error
     if isinstance(image, torch.Tensor):
         pixels = image.detach().cpu().numpy()
         pixels = np.moveaxis(pixels, 0, 2) if pixels.ndim == 3 else pixels

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ KEYS = (
 PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
 """What a folder may hold."""
 VARIABLE = "OODLES_DATA"
+SIDE = 4096
+"""Pixels that a side of an image may be asked to have."""
 
 
 def read_description(path: Path) -> Description:
@@ -105,6 +107,7 @@ def located(description: Description, folders: Sequence[Path]) -> Description:
         elif key in description:
             found[key] = description[key]
     for table in TABLES:
+        check_names(description.get(table, {}), table)
         found[table] = {name: locate_source(each, locate) for name, each in description.get(table, {}).items()}
     return found
 
@@ -123,15 +126,15 @@ def sources(description: Description) -> Iterator[tuple[str, Source]]:
         yield from ((f"{table}:{name}", source) for name, source in description.get(table, {}).items())
 
 
-def rows_wanted(value: float, rows: int, most: int, place: str) -> int:
-    """How many of ``rows`` a whole number or a share below 1 means.
+def rows_wanted(value: float, rows: int, most: int, place: str, taken: str = "") -> int:
+    """How many of ``rows`` a whole number or a share below 1 means; ``taken`` says why ``most`` is less.
 
     Raises:
         ValueError: for more than ``most``.
     """
     count = max(1, round(value * rows)) if isinstance(value, float) else value
     if count > most:
-        raise ValueError(f"{place} must be at most {most}, as there are {rows} rows, got {value}.")
+        raise ValueError(f"{place} must be at most {most}, as there are {rows} rows{taken}, got {value}.")
     return count
 
 
@@ -140,6 +143,13 @@ def check_rows(value: Any, place: str) -> None:
     share = isinstance(value, float) and 0 < value < 1
     if not share and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"{place} must be a number of rows or a share between 0 and 1, got {value!r}.")
+
+
+def check_names(names: Iterable[str], place: str) -> None:
+    """Refuses names of sets that keys such as ``near:NAME/SCORE`` could not be told apart by."""
+    for name in names:
+        if not name.strip() or "/" in name or ":" in name:
+            raise ValueError(f"names of {place} sets must be some text without '/' and ':', got {name!r}.")
 
 
 def augment_of(description: Description) -> Augment | None:
@@ -157,7 +167,9 @@ def _missing(description: Description, path: str, folders: Sequence[Path]) -> st
         where = f"which is in none of {', '.join(map(str, folders))}" if folders else "and nothing says where it is"
         how = f"name its folder with --root (root=) or {VARIABLE}"
         sentence = f"The data {description['name']!r} needs {path}, {where}: {how}"
-    return f"{sentence}; {get}." if get else f"{sentence}."
+    if not get:
+        return f"{sentence}."
+    return f"{sentence}{'.' if get[0].isupper() else ';'} {get}."
 
 
 def _check_sets(content: Description, path: Path) -> None:
@@ -190,20 +202,33 @@ def _check_settings(content: Description, path: Path) -> None:
     if not _all(classes, str) or len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"classes in {path} must be a list of at least 2 different names, got {classes!r}.")
     shape = content.get("input_shape", [1, 1, 1])
-    if not _all(shape, int) or len(shape) != 3 or min(shape) < 1 or shape[0] not in (1, 3):
+    if not _all(shape, int) or len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= SIDE or shape[0] not in (1, 3):
         raise ValueError(
-            f"input_shape in {path} must be [channels, height, width] with 1 or 3 channels, got {shape!r}."
+            f"input_shape in {path} must be [channels, height, width] with 1 or 3 channels and at most {SIDE} pixels "
+            f"a side, got {shape!r}."
         )
     resize = content.get("resize", max(shape[1:]))
-    if isinstance(resize, bool) or not isinstance(resize, int) or resize < max(shape[1:]):
-        raise ValueError(f"resize in {path} must be a number of pixels no smaller than input_shape's, got {resize!r}.")
+    if isinstance(resize, bool) or not isinstance(resize, int) or not max(shape[1:]) <= resize <= SIDE:
+        raise ValueError(
+            f"resize in {path} must be a number of pixels no smaller than input_shape's and at most {SIDE}, "
+            f"got {resize!r}."
+        )
     if "resize" in content and "input_shape" not in content:
         raise ValueError(f"resize in {path} needs input_shape: say to what size the centre is cropped.")
     for key in ("mean", "std"):
         values = content.get(key, [1.0] * shape[0])
         right = _all(values, int | float) and (len(values) == shape[0] or "input_shape" not in content)
-        if not right or not values or (key == "std" and min(values) <= 0):
+        if not right or not values:
             raise ValueError(f"{key} in {path} must be one number per channel, got {values!r}.")
+        if not all(0 <= value <= 1 for value in values) or (key == "std" and 0 in values):
+            least, hint = "above" if key == "std" else "at least", ": divide by 255" if max(values) > 1 else ""
+            raise ValueError(
+                f"{key} in {path} must be per channel, of images in [0, 1], so {least} 0 and at most 1, "
+                f"got {values!r}{hint}."
+            )
+    if ("mean" in content) != ("std" in content):
+        one, other = ("mean", "std") if "mean" in content else ("std", "mean")
+        raise ValueError(f"{one} in {path} needs {other}: give both, or neither and they are measured.")
     _check_augment(content.get("augment", {}), path)
     _check_notes(content, path)
 

@@ -1,5 +1,6 @@
 """Image files of 8 bits per channel: a single one, a folder of them, or those that a text file lists."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_folder(folder: Path) -> Found:
     within = [file for file in within if not any(part.startswith(".") for part in file.parts)]
     if not within:
         raise ValueError(f"{folder} must hold images ({', '.join(sorted(ENDINGS))}), but has none.")
-    classes = tuple(sorted({file.parts[0] for file in within if len(file.parts) > 1}))
+    classes = _in_order({file.parts[0] for file in within if len(file.parts) > 1})
     flat = any(len(file.parts) == 1 for file in within)
     numbers = {name: number for number, name in enumerate(classes)}
     labels = None if flat else np.array([numbers[file.parts[0]] for file in within], dtype=np.int64)
@@ -69,32 +70,33 @@ def read_folder(folder: Path) -> Found:
 
 
 def read_list(path: Path, folder: Path) -> Found:
-    """The images that a text file names: a path inside ``folder`` and a class id on each line.
+    """The images that a text file names: a path inside ``folder``, a blank and a class id on each line.
 
-    Where a line ends on something else than a class id, the images have no labels.
+    Where no line ends on a number, the images have no labels, and a path may be followed by something else.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as a list of images: {error}.") from error
-    names, labels = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        name, _, label = line.rpartition(" ")
-        if not name:
-            raise ValueError(f"line {number} of {path} must be the path of an image and a class id, got {line!r}.")
-        try:
-            labels.append(int(label))
-        except ValueError:
-            name = line.split()[0]
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"line {number} of {path} names {name}, but nothing is at {folder / name}.")
-        names.append(name)
-    if not names:
+    places = [(f"line {number} of {path}", line) for number, line in enumerate(lines, start=1) if line]
+    if not places:
         raise ValueError(f"{path} must list images, but is empty.")
-    told = np.array(labels, dtype=np.int64) if len(labels) == len(names) else None
-    return Found(str(path), Files(folder, tuple(names)), told, (), tuple(names))
+    labels = [_class_id(line, place) for place, line in places]
+    told = [label for label in labels if label is not None]
+    names = []
+    for (place, line), label in zip(places, labels, strict=True):
+        if told and label is None:
+            raise ValueError(f"{place} must be a path, a blank and a class id, as other lines are, got {line!r}.")
+        if label is not None:
+            name = line.rsplit(maxsplit=1)[0]
+        else:
+            name = line if (folder / line).is_file() else line.split()[0]
+        if not (folder / name).is_file():
+            hint = ": path and class id are separated by a blank" if "," in line else ""
+            raise FileNotFoundError(f"{place} names {name}, but nothing is at {folder / name}{hint}.")
+        names.append(name)
+    found = np.array(told, dtype=np.int64) if told else None
+    return Found(str(path), Files(folder, tuple(names)), found, (), tuple(names))
 
 
 def pixels(image: Image.Image) -> Pixels:
@@ -105,6 +107,24 @@ def pixels(image: Image.Image) -> Pixels:
     """
     _check_depth(image)
     return np.atleast_3d(np.asarray(image.convert("L" if _is_grey(image) else "RGB")))
+
+
+def _in_order(classes: set[str]) -> tuple[str, ...]:
+    """Names of classes by the alphabet, or by their size where all are whole numbers."""
+    numbered = all(name.isdecimal() for name in classes)
+    return tuple(sorted(classes, key=lambda name: (int(name) if numbered else 0, name)))
+
+
+def _class_id(line: str, place: str) -> int | None:
+    """The number that a line ends on, if it does."""
+    words = line.rsplit(maxsplit=1)
+    try:
+        float(words[1])
+    except (IndexError, ValueError):
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,18}", words[1]):  # as many digits as surely fit into int64
+        raise ValueError(f"{place} must end on a class id, a whole number, got {words[1]!r}.")
+    return int(words[1])
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -68,7 +68,7 @@ class ImageSet(Dataset[Any]):
         names: one per row, where rows have names.
 
     Raises:
-        ValueError: for arrays of other shapes or lengths.
+        ValueError: for arrays of other shapes or lengths, and a shift that leaves nothing of an image.
     """
 
     images: NDArray[Any] | Decoded
@@ -81,6 +81,12 @@ class ImageSet(Dataset[Any]):
         if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"images must have shape (N, C, H, W) and labels (N,), got {self.images.shape} and {self.labels.shape}."
+            )
+        height, width = self.images.shape[2:]
+        if self.augment.shift and self.augment.shift >= min(height, width):
+            raise ValueError(
+                f"shift must be smaller than the sides of the images, {height} × {width} pixels, "
+                f"got {self.augment.shift}."
             )
 
     def __len__(self) -> int:

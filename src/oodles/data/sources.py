@@ -7,7 +7,7 @@ from typing import Any
 from oodles.data import arrays, cifar, image_files
 from oodles.data.datasets import read_dataset
 from oodles.data.found import Found
-from oodles.importing import function_at
+from oodles.importing import function_at, in_words
 from oodles.spelling import suggestion
 
 Source = str | Mapping[str, Any]
@@ -83,7 +83,7 @@ def read_source(source: Source) -> Found:
     if kind == "list":
         return image_files.read_list(Path(source["list"]), Path(source["images"]))
     if kind == "dataset":
-        return read_dataset(function_at(source["dataset"], "dataset")(), source["dataset"])
+        return _read_function(source["dataset"])
     labels = source.get("labels")
     return arrays.read_idx(Path(source["images"]), None if labels is None else Path(labels))
 
@@ -107,6 +107,15 @@ def _kind(source: Mapping[str, Any], place: str) -> str:
         if kind in source:
             return kind
     raise ValueError(f"{place} must say where its images are: {', '.join(KINDS)}.")
+
+
+def _read_function(name: str) -> Found:
+    function = function_at(name, "dataset")
+    try:
+        dataset = function()
+    except Exception as error:  # it is the user's, and may do anything
+        raise ValueError(f"dataset {name!r} broke when called without arguments: {in_words(error)}.") from error
+    return read_dataset(dataset, f"dataset {name!r}")
 
 
 def _read_cifar(source: Mapping[str, Any]) -> Found:

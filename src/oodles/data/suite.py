@@ -8,6 +8,8 @@ import numpy as np
 from oodles.data.decoded import sample
 from oodles.data.image_set import Augment, ImageSet
 
+KNOWN = ("train", "validation", "test")
+"""Sets of the same classes, of which no image may be in two."""
 ENOUGH = 2000
 """Rows from which mean and deviation are measured where images are decoded on demand."""
 
@@ -80,9 +82,12 @@ class Suite:
             "outliers": self.outliers,
             "validation-outliers": self.validation_outliers,
         }
+        return {name: images for name, images in own.items() if images is not None} | self.ood_sets()
+
+    def ood_sets(self) -> dict[str, ImageSet]:
+        """Those to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
         near = {f"near:{name}": images for name, images in self.near.items()}
-        far = {f"far:{name}": images for name, images in self.far.items()}
-        return {name: images for name, images in own.items() if images is not None} | near | far
+        return near | {f"far:{name}": images for name, images in self.far.items()}
 
     def augmented(self, augment: Augment) -> "Suite":
         """The same suite with other random changes of training rows and outliers."""

@@ -16,9 +16,8 @@ from oodles.data.conversion import fitted
 from oodles.data.decoded import sample
 from oodles.data.description import read_description
 from oodles.data.image_set import ImageSet
-from oodles.data.suite import Suite
+from oodles.data.suite import KNOWN, Suite
 
-KNOWN = ("train", "validation", "test")
 NAMED = 5
 """So many images of an overlap are named."""
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
