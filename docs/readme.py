@@ -78,7 +78,7 @@ def training(network: str) -> str:
     return (
         f"Training {network} on {found['suite']} with plain cross-entropy: {plain:.2f} of the images per second of a "
         f"bare hand-written loop;\nwith Outlier Exposure, which forwards twice the rows, {exposed:.2f} "
-        f"({found['threads']} threads, {found['rows']:,} rows an epoch, the median of single epochs in turn)."
+        f"(recipe {found['recipe']}, {found['rows']:,} rows an epoch, the median of single epochs in turn)."
     )
 
 
