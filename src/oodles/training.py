@@ -169,28 +169,10 @@ def train(
                 processes=accelerator.num_processes,
             )
 
-            first = None
-            if recipe.weights in recipes():
-                start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
-                try:
-                    first = train(start, data, folder=folder.parent / folder_name(start, name), **options, **running)
-                except ValueError as error:
-                    raise ValueError(
-                        f"Training starts from the recipe {recipe.weights!r}, but: {error} "
-                        "Or start from a run of your own, with weights=…."
-                    ) from error
+            first = _trained_first(recipe, data, folder, {**options, **running})
             initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
-            classifier = build_network(
-                network,
-                num_classes=len(suite.classes),
-                input_shape=suite.input_shape,
-                mean=suite.mean,
-                std=suite.std,
-                head=head,
-            )
-            if start_from := (folder / WEIGHTS if trained else initial["file"]):
-                load_weights(classifier, Path(start_from))
+            classifier = _classifier(network, head, suite, folder / WEIGHTS if trained else initial["file"])
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -213,6 +195,35 @@ def train(
                 _finish(folder, classifier, suite, diverged)
             accelerator.wait_for_everyone()
     return open_run(folder)
+
+
+def _trained_first(recipe: Recipe, data: str | Path | Suite, folder: Path, arguments: Mapping[str, Any]) -> Run | None:
+    """The run of the recipe that training starts from, beside its folder; none where it starts from something else."""
+    if recipe.weights not in recipes():
+        return None
+    start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
+    try:
+        return train(start, data, folder=folder.parent / folder_name(start, data_name(data)), **arguments)
+    except ValueError as error:
+        raise ValueError(
+            f"Training starts from the recipe {recipe.weights!r}, but: {error} "
+            "Or start from a run of your own, with weights=…."
+        ) from error
+
+
+def _classifier(network: str, head: str | None, suite: Suite, weights: Path | str) -> Classifier:
+    """For a suite's images and classes; with new weights, drawn by torch's seed, unless there is a file of them."""
+    classifier = build_network(
+        network,
+        num_classes=len(suite.classes),
+        input_shape=suite.input_shape,
+        mean=suite.mean,
+        std=suite.std,
+        head=head,
+    )
+    if weights:
+        load_weights(classifier, Path(weights))
+    return classifier
 
 
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
