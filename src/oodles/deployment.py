@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from oodles.checks import check_number
 from oodles.comparison import own_score
-from oodles.data import load_suite, read_images
+from oodles.data import read_images
 from oodles.evaluation import collect
+from oodles.run_evaluation import suite_of
 from oodles.run_folder import Run, open_run, write_text
 from oodles.scores import score_named
 
@@ -94,8 +95,7 @@ def score_inputs(
     images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
     classifier = run.classifier("auto")
     if chosen.needs_fit:
-        suite = load_suite(run.data, run.seed, root=root or run.arguments.get("root", ()))
-        chosen.fit(*collect(classifier, suite.train.loader()))
+        chosen.fit(*collect(classifier, suite_of(run, root).train.loader()))
     features, logits, _ = collect(classifier, images.loader())
     verdicts = Verdicts(
         names=images.names or tuple(str(row) for row in range(len(images))),

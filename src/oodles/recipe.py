@@ -135,6 +135,16 @@ class Recipe:
         return "\n".join([*_lines(values), *(line for table in tables for line in table), ""])
 
 
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a recipe, later ones winning; a later schedule without steps drops the milestones before it."""
+    settings: dict[str, Any] = {}
+    for layer in layers:
+        if layer.get("schedule", "steps") != "steps":
+            settings.pop("milestones", None)
+        settings |= layer
+    return settings
+
+
 def recipes() -> tuple[str, ...]:
     """The names of the recipes that come with the package."""
     return tuple(_bundled())
@@ -167,7 +177,9 @@ def _as(kind: type, value: Any) -> Any:
 def _milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]:
     if not isinstance(given, list | tuple) or not all(type(epoch) is int for epoch in given):
         raise TypeError(f"milestones must be a list of epochs, got {given!r}.")
-    if (schedule == "steps") != bool(given):
+    if schedule == "steps" and not given:
+        raise ValueError("The schedule 'steps' needs milestones, the epochs after which it divides by ten, got none.")
+    if schedule != "steps" and given:
         raise ValueError(f"milestones go with the schedule 'steps', got {list(given)} with {schedule!r}.")
     if list(given) != sorted(set(given)) or (given and not 0 < given[0] <= given[-1] < epochs):
         raise ValueError(f"milestones must rise and lie between 0 and the {epochs} epochs, got {list(given)}.")

@@ -40,13 +40,38 @@ def evaluate_run(
     """
     run = run if isinstance(run, Run) else open_run(run)
     classifier = run.classifier("auto")
-    suite = suite or load_suite(run.data, run.seed, root=root or run.arguments.get("root", ()))
+    suite = suite or suite_of(run, root)
     sets = suite.ood_sets()
     for name, path in (ood or {}).items():
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
         sets[name] = read_images(path, suite.input_shape, suite.resize)
     return _evaluated(classifier, suite, sets, scores)
+
+
+def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
+    """The data that a run was trained on, or what lies there by now.
+
+    Args:
+        run: the run.
+        root: where its files are, if they have moved: the folder with the suite's files, or with its folder or TOML
+            file, or that folder itself.
+
+    Raises:
+        FileNotFoundError: where they are not.
+    """
+    roots = [Path(each) for each in ([root] if isinstance(root, str | Path) else root)]
+    data = Path(run.data)
+    if not data.is_absolute() or data.exists():
+        return load_suite(run.data, run.seed, root=roots or run.arguments.get("root", ()))
+    moved = [place for each in roots for place in (each / data.name, each) if _is_suite(place)]
+    if not moved:
+        raise FileNotFoundError(f"The data of {run.folder} is not at {data} any more: say where it is with --root.")
+    return load_suite(moved[0], run.seed, root=roots)
+
+
+def _is_suite(path: Path) -> bool:
+    return path.is_file() if path.suffix == ".toml" else (path / "train").is_dir() or (path / "train.npz").is_file()
 
 
 def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]]:

@@ -249,6 +249,15 @@ def test_the_digits_keep_their_settings() -> None:
     assert tomllib.loads(spec.rows[0].recipe.to_toml())["weight_decay"] == 5e-4
 
 
+def test_another_schedule_leaves_the_milestones_of_a_recipe_behind() -> None:
+    (row,) = parsed(recipes=[{"recipe": "mixup", "schedule": "cosine", "epochs": 2}]).rows
+    assert (row.recipe.schedule, row.recipe.milestones, row.recipe.weight_decay) == ("cosine", (), 1e-4)
+    (row,) = parsed(settings={"recipe": "mixup", "schedule": "cosine"}, recipes=[{"epochs": 3, "name": "m"}]).rows
+    assert row.recipe.milestones == () and row.recipe.epochs == 3
+    (row,) = parsed(recipes=[{"recipe": "mixup", "epochs": 9, "milestones": [2, 3]}]).rows
+    assert row.recipe.milestones == (2, 3) and row.recipe.schedule == "steps"
+
+
 def test_options_are_those_of_training_with_its_defaults() -> None:
     parameters = inspect.signature(train).parameters
     assert {name: parameters[name].default for name in OPTIONS} == OPTIONS

@@ -324,6 +324,10 @@ def test_copies_are_never_two_of_train_validation_and_test(
         load_suite(path)
     path = suite_file(tmp_path, "validation = 1\nnear.train = 'train'", train="'train'", test="'test'")
     assert len(load_suite(path).train) == 3  # most images are in two sets: for `oodles suite check`
+    if fits:  # what validates is taken out of train, and the copy is noticed all the same
+        path = suite_file(tmp_path, "validation = 1\nnear.train = 'train'", train="'train'", test="'more'")
+        with pytest.raises(ValueError, match="train with what validates holds the same as test: name other images"):
+            load_suite(path)
 
 
 def test_too_few_rows_are_told_as_such(tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def test_scores_that_compare_with_training_rows_read_the_data(tmp_path: Path) ->
     assert own.data == str(data.resolve())
     verdicts = score_inputs(own, data / "validation.npz", score="knn", to=None)
     np.testing.assert_allclose(verdicts.scores, own.scores["validation/knn"], rtol=1e-6)
+    (tmp_path / "elsewhere").mkdir()
+    data.rename(tmp_path / "elsewhere" / "data")
+    for root in (tmp_path / "elsewhere", tmp_path / "elsewhere" / "data"):
+        verdicts = score_inputs(own, tmp_path / "elsewhere/data/validation.npz", score="knn", to=None, root=root)
+        np.testing.assert_allclose(verdicts.scores, own.scores["validation/knn"], rtol=1e-6)
+        assert evaluate_run(own, root=root).accuracy == own.result["test_accuracy"]
+    with pytest.raises(FileNotFoundError, match=r"is not at .*data any more: say where it is with --root"):
+        evaluate_run(own, root=tmp_path)
 
 
 def test_a_suite_is_found_again_where_its_files_are_now(tmp_path: Path) -> None:

@@ -104,7 +104,10 @@ def test_no_hyper_parameter_is_called_name() -> None:
         ('optimizer = "adam"', "optimizer must be one of sgd, adamw, got 'adam'."),
         ("suggest = true", "suggest measures settings on trained weights"),
         ("milestones = 3", "milestones must be a list of epochs, got 3."),
-        ('schedule = "steps"', "milestones go with the schedule 'steps', got [] with 'steps'."),
+        (
+            'schedule = "steps"',
+            "The schedule 'steps' needs milestones, the epochs after which it divides",
+        ),
         ("milestones = [1]", "milestones go with the schedule 'steps', got [1] with 'cosine'."),
         ('schedule = "steps"\nmilestones = [9, 60]', "must rise and lie between 0 and the 60 epochs, got [9, 60]."),
         ('schedule = "steps"\nmilestones = [9, 9]', "must rise and lie between 0 and the 60 epochs, got [9, 9]."),

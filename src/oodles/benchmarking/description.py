@@ -9,7 +9,7 @@ from typing import Any
 
 from oodles.cards import card
 from oodles.methods import method_class
-from oodles.recipe import Recipe, recipes
+from oodles.recipe import Recipe, merged, recipes
 from oodles.results import folder_of_run
 from oodles.spelling import suggestion
 
@@ -327,7 +327,7 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
     shared = {key: value for key, value in settings.items() if key != "recipe"}
     try:
         base = _recipe(source, at) if source else {}
-        recipe = Recipe.from_dict({**base, **shared, **own})
+        recipe = Recipe.from_dict(merged(base, shared, own))
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise ValueError(f"{where}: {error}") from error
     whole = "recipe" in given and "methods" not in given

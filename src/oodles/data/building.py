@@ -1,6 +1,6 @@
 """From a description to a suite: reading every source, drawing rows, one shape for all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,19 @@ def _check_images(suite: Suite) -> None:
             same = isinstance(others, np.ndarray) and np.array_equal(images, others)
         if same:
             raise ValueError(f"{one} and {other} must hold different images, but hold the same: name other images.")
+    learnt = [suite.train.images, suite.validation.images]
+    copied = sum(map(len, learnt)) == len(suite.test) and _pictures(learnt)
+    if copied and copied == _pictures([suite.test.images]):
+        raise ValueError(
+            "train and test must hold different images, but train with what validates holds the same as test: "
+            "name other images."
+        )
+
+
+def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
+    """What the images are, whatever their order; nothing where they are not in memory."""
+    arrays = [images for images in sets if isinstance(images, np.ndarray)]
+    return {image.tobytes() for images in arrays for image in images} if len(arrays) == len(sets) else None
 
 
 def _drawn(source: Source) -> Found:
