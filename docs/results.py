@@ -10,10 +10,11 @@ from typing import Any
 
 from readme import RESULTS, ROOT, keep
 
-from oodles.comparison import PLAIN, Comparison, Group, Table, compare
+from oodles.comparison import Comparison, Group, Table, compare
 from oodles.figures import Seeds, in_points
 from oodles.markdown import READING, escaped, grid, ranks_table, suite
 from oodles.ranking import ranking
+from oodles.recipe import PLAIN
 from oodles.results import Result
 
 PUBLISHED = ROOT / "benchmarks" / "published.toml"

@@ -1,6 +1,7 @@
 """The order of training data: the batch of a position is a function of (seed, position, process)."""
 
 from copy import copy
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -40,9 +41,9 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
                 raise ValueError(
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
-        self.suite = suite
-        self.train: ImageSet | Resident = suite.train
-        self.outliers: ImageSet | Resident | None = suite.outliers if outliers else None
+        self.suite = suite if outliers else replace(suite, outliers=None)
+        self.train: ImageSet | Resident = self.suite.train
+        self.outliers: ImageSet | Resident | None = self.suite.outliers
         self.recipe = recipe
         self.accumulate = accumulate
         self.share = slice(process, None, processes)
@@ -52,7 +53,7 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         """The same batches, made on a device that holds all images."""
         other = copy(self)
         other.train = Resident(self.suite.train, device)
-        other.outliers = Resident(self.suite.outliers, device) if self.suite.outliers and self.outliers else None
+        other.outliers = None if self.suite.outliers is None else Resident(self.suite.outliers, device)
         return other
 
     def __len__(self) -> int:

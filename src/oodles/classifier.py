@@ -22,6 +22,12 @@ def without_labels(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Ten
     return {key: value for key, value in inputs.items() if key != "labels"}, inputs.get("labels")
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's tensors are; the CPU where it has none."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Eval mode inside; afterwards every submodule's own mode again, also after an exception.

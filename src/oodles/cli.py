@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -21,7 +21,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction,
 import oodles
 from oodles.cards import card, cards, describe, overview
 from oodles.methods import METHODS
-from oodles.recipe import Recipe
+from oodles.recipe import Recipe, merged
 from oodles.spelling import suggestion
 
 
@@ -211,20 +211,21 @@ def train(
         "nesterov": None if nesterov is None else nesterov == "True",
         "weight_decay": weight_decay,
         "schedule": schedule,
-        "milestones": milestones or (() if schedule not in (None, "steps") else None),
+        "milestones": milestones or None,
         "seed": seed,
         "weights": weights,
         "suggest": suggest or None,
         "mixed_precision": mixed_precision,
-        "methods": chain or None,
+        "methods": [{"name": name, **given} for name, given in chain] or None,
     }
     begin = Recipe.load(recipe) if recipe else Recipe()
     if chain and not begin.is_plain:
         _refuse(
             f"The recipe {recipe} has methods of its own, {begin.label}: leave them or those of the command line out."
         )
+    changes = {name: value for name, value in settings.items() if value is not None}
     run = train_recipe(
-        replace(begin, **{name: value for name, value in settings.items() if value is not None}),
+        Recipe.from_dict(merged(begin.as_dict(), changes)),
         data,
         root=root,
         folder=to,

@@ -13,11 +13,11 @@ from typing import Any
 
 from oodles.cards import card
 from oodles.figures import OOD_METRICS, Figure, Seeds
+from oodles.recipe import are_plain
 from oodles.results import RESULTS, Result, folder_of_run, read_results, result_of
 from oodles.run_folder import RUN, Run, open_run, write_text
 from oodles.spelling import suggestion
 
-PLAIN = "cross-entropy"
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
 MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
@@ -36,7 +36,7 @@ class Group:
 
     @property
     def is_plain(self) -> bool:
-        return _is_plain(self.runs[0])
+        return are_plain(self.runs[0].methods)
 
     @cached_property
     def finished(self) -> tuple[Result, ...]:
@@ -301,13 +301,13 @@ def _recipe(result: Result) -> str:
 
 def _table(suite: str, runs: Sequence[Result], score: str | None) -> Table:
     recipes: dict[str, list[Result]] = {}
-    for run in sorted(runs, key=lambda run: not _is_plain(run)):
+    for run in sorted(runs, key=lambda run: not are_plain(run.methods)):
         recipes.setdefault(_recipe(run), []).append(run)
     _check_same_rows(runs)
     families = [sorted(family, key=lambda run: run.seed) for family in recipes.values()]
     groups: list[Group] = []
     for label, family in zip(_labels([family[0] for family in families]), families, strict=True):
-        plain = None if _is_plain(family[0]) else _beside(family, [group for group in groups if group.is_plain])
+        plain = None if are_plain(family[0].methods) else _beside(family, [group for group in groups if group.is_plain])
         group = Group(label, tuple(family), score or own_score([name for name, _ in family[0].methods]), plain)
         if score and group.finished and score not in group.scores:
             raise ValueError(f"There is no score {score!r} in the runs of {label!r}{suggestion(score, group.scores)}")
@@ -445,8 +445,3 @@ def set_name(ood_set: str) -> str:
     """``near:letters`` as people read it: ``near-OOD letters``."""
     kind, _, name = ood_set.partition(":")
     return f"{kind}-OOD {name}" if name else ood_set
-
-
-def _is_plain(run: Result) -> bool:
-    """Whether the run is cross-entropy training and nothing else."""
-    return all(name == PLAIN and not settings.get("label_smoothing") for name, settings in run.methods)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_targets
-from oodles.classifier import Classifier, Inputs, apply, frozen, without_labels
+from oodles.classifier import Classifier, Inputs, apply, device_of, frozen, without_labels
 from oodles.metrics import METRICS, accuracy, ood_metrics
 from oodles.precision import at_least_float32
 from oodles.scores import Score, score_named
@@ -93,13 +93,13 @@ def evaluate(
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
     if train_loader is not None and any(score.needs_fit for score in chosen):
-        train = _collect(classifier, train_loader, "train_loader", _device(classifier))
+        train = _collect(classifier, train_loader, "train_loader", device_of(classifier))
         chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
     values: dict[str, dict[str, NDArray[Any]]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
     labels = None
     for name, loader in {"id": id_loader, **ood_loaders}.items():
-        features, logits, given = _collect(classifier, loader, f"The loader of {name!r}", _device(classifier))
+        features, logits, given = _collect(classifier, loader, f"The loader of {name!r}", device_of(classifier))
         values[name] = {score.name: _values(score, features, logits, name) for score in chosen}
         predictions[name] = logits.argmax(1).cpu().numpy()
         if name == "id" and given is not None:
@@ -135,13 +135,8 @@ def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
     return _collect(classifier, loader, "loader", torch.device("cpu"))
 
 
-def _device(classifier: nn.Module) -> torch.device:
-    tensors = [*classifier.parameters(), *classifier.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")
-
-
 def _collect(classifier: nn.Module, loader: Iterable[Any], what: str, to: torch.device) -> Collected:
-    device = _device(classifier)
+    device = device_of(classifier)
     features: list[Tensor] = []
     logits: list[Tensor] = []
     labels: list[Tensor | None] = []

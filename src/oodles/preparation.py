@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from oodles import __version__
 from oodles.cards import card
-from oodles.classifier import Classifier
+from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
@@ -59,12 +59,8 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
     if not (folder / RUN).is_file():
         return None
     run = open_run(folder)
-    there = {**run.recipe.as_dict(), **run.arguments}
-    here = {**recipe.as_dict(), **arguments}
-    # images may lie elsewhere now: what they are is looked at in check_same_data
-    if different := [key for key in here if key != "root" and here[key] != there.get(key)]:
-        words = ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
-        raise ValueError(f"{folder} holds a run with other settings: {words}. Choose another folder.")
+    if other := run.other_settings({**recipe.as_dict(), **arguments}):
+        raise ValueError(other)
     return run
 
 
@@ -113,7 +109,7 @@ def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> 
     """What the methods measure on the initial weights, training and validation rows, and outliers."""
     if not recipe.suggest:
         return {}
-    device = next(classifier.parameters()).device
+    device = device_of(classifier)
 
     def rows(*sets: ImageSet | None) -> Any:
         return chain.from_iterable(images.in_order(device) for images in sets if images is not None)

@@ -13,6 +13,7 @@ from oodles.cards import card
 from oodles.spelling import suggestion
 
 Methods = tuple[tuple[str, Mapping[str, Any]], ...]
+PLAIN = "cross-entropy"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         methods = tuple((name, _settings(name, given)) for name, given in self.methods)
-        object.__setattr__(self, "methods", methods or (("cross-entropy", _settings("cross-entropy", {})),))
+        object.__setattr__(self, "methods", methods or ((PLAIN, _settings(PLAIN, {})),))
         for each in fields(self):
             if each.name not in ("methods", "milestones"):
                 object.__setattr__(self, each.name, _checked(each.name, each.type, getattr(self, each.name)))
@@ -81,7 +82,7 @@ class Recipe:
     @property
     def is_plain(self) -> bool:
         """Whether this is cross-entropy training and nothing else."""
-        return all(name == "cross-entropy" and not given["label_smoothing"] for name, given in self.methods)
+        return are_plain(self.methods)
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
@@ -133,6 +134,11 @@ class Recipe:
         values = self.as_dict()
         tables = [["", "[[methods]]", *_lines(method)] for method in values.pop("methods")]
         return "\n".join([*_lines(values), *(line for table in tables for line in table), ""])
+
+
+def are_plain(methods: Methods) -> bool:
+    """Whether methods come to cross-entropy training and nothing else."""
+    return all(name == PLAIN and not given.get("label_smoothing") for name, given in methods)
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

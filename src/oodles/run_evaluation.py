@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from oodles.classifier import Classifier
+from oodles.classifier import Classifier, device_of
 from oodles.data import ImageSet, Suite, load_suite, read_images
 from oodles.evaluation import Evaluation, collect, evaluate
 from oodles.run_folder import Run, open_run
@@ -97,7 +97,7 @@ def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]
 def _evaluated(
     classifier: Classifier, suite: Suite, sets: Mapping[str, ImageSet], scores: Sequence[str | Score] | None
 ) -> Evaluation:
-    device = next(classifier.parameters()).device
+    device = device_of(classifier)
     return evaluate(
         classifier,
         suite.test.in_order(device),

@@ -16,7 +16,7 @@ never half of one. Nothing in the folder is unpickled.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,6 +104,19 @@ class Run:
         """All that was chosen but data, seed, device and paths; runs that agree in it are one row of a comparison."""
         chosen = {**self.recipe.as_dict(), **self.arguments, "initial weights": self.initial_weights}
         return {key: value for key, value in chosen.items() if key not in _NOT_THE_RECIPE}
+
+    def other_settings(self, wanted: Mapping[str, Any], besides: Collection[str] = ()) -> str:
+        """Why this is not the run with these settings, in a sentence; empty where it is.
+
+        Args:
+            wanted: settings and arguments.
+            besides: those that may differ; where images lie may anyway, since they are known by their content.
+        """
+        there = {**self.recipe.as_dict(), **self.arguments}
+        compared = [key for key in wanted if key != "root" and key not in besides]
+        different = [key for key in compared if wanted[key] != there.get(key)]
+        words = ", ".join(f"{key} is {there.get(key)!r} there and {wanted[key]!r} here" for key in different)
+        return words and f"{self.folder} holds a run with other settings: {words}. Choose another folder."
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -22,14 +22,15 @@ from torch.utils.data import DataLoader
 
 from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches
 from oodles.checks import check_number
-from oodles.classifier import Classifier, frozen
+from oodles.classifier import Classifier
 from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import Rows, loader_workers
+from oodles.evaluation import collect
 from oodles.methods import method_class
 from oodles.metrics import accuracy
 from oodles.networks import build_network
-from oodles.precision import at_least_float32, available_precision
+from oodles.precision import available_precision
 from oodles.preparation import (
     about_suite,
     check_needs,
@@ -175,7 +176,7 @@ def train(
             classifier = _classifier(network, head, suite, folder / WEIGHTS if trained else initial["file"])
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
-                classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
             suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
             methods = [method_class(key)(**{**given, **suggested.get(key, {})}) for key, given in recipe.methods]
             step = TrainingStep(classifier, *methods, seed=recipe.seed)
@@ -271,11 +272,11 @@ def _fit(
         counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
         save_state(folder / STATE, step, optimizer, counters)
 
-    ahead, loader = range(position, len(batches)), _loader(batches, accelerator.device, workers)
+    loader = _loader(batches, range(position, len(batches)), accelerator.device, workers)
     saved = time.monotonic()
     began = saved - seconds
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
-        for known, unknown in loader(ahead):
+        for known, unknown in loader:
             step.epoch = position // batches.per_epoch
             rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
             for group in optimizer.param_groups:
@@ -324,14 +325,13 @@ def _fit(
     return ""
 
 
-def _loader(batches: Batches, device: torch.device, workers: int | None) -> Callable[[range], Iterable[Any]]:
-    """Batches at the positions of a range: made on the device that holds the images, or streamed to it."""
-    used = batches.suite if batches.outliers is not None else replace(batches.suite, outliers=None)
-    if workers is None and _fit_on(device, used):
+def _loader(batches: Batches, positions: range, device: torch.device, workers: int | None) -> Iterable[Any]:
+    """Batches at these positions: made on the device that holds the images, or streamed to it."""
+    if workers is None and _fit_on(device, batches.suite):
         resident = batches.resident(device)
-        return lambda positions: (resident[position] for position in positions)
+        return (resident[position] for position in positions)
     processes = loader_workers() if workers is None else workers
-    return lambda positions: DataLoader(
+    return DataLoader(
         batches,
         batch_size=None,
         sampler=positions,
@@ -375,10 +375,7 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     """NaN where logits have grown beyond use. The first process measures, and all get to know."""
     measured = 0.0
     if accelerator.is_main_process:
-        rows = suite.validation.in_order(accelerator.device)
-        with frozen(classifier), torch.no_grad():
-            each = [at_least_float32(classifier(images.to(accelerator.device))) for images, _ in rows]
-        logits = torch.cat(each).cpu()
+        logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
         measured = accuracy(logits, suite.validation.labels) if bool((logits.abs() < LARGEST_LOGIT).all()) else math.nan
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 

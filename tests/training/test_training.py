@@ -273,7 +273,7 @@ def test_outliers_that_nobody_reads_need_not_fit() -> None:
     elsewhere = replace(suite, outliers=replace(suite.outliers, images=_OnDisk(suite.outliers.images)))  # type: ignore[arg-type]
     for wanted, kind in ((False, "generator"), (True, "DataLoader")):
         batches = Batches(elsewhere, PLAIN, outliers=wanted, accumulate=1, process=0, processes=1)
-        loader = training._loader(batches, torch.device("cpu"), None)(range(1))
+        loader = training._loader(batches, range(1), torch.device("cpu"), None)
         assert type(loader).__name__ == kind
 
 

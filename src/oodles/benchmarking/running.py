@@ -16,7 +16,7 @@ from oodles.benchmarking.display import display
 from oodles.benchmarking.local import local
 from oodles.comparison import Comparison, compare
 from oodles.results import RESULTS, Result, result_of, write_results
-from oodles.run_folder import RUN, Run, locked, open_run
+from oodles.run_folder import RUN, locked, open_run
 
 PATIENCE = 60.0
 """Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""
@@ -204,27 +204,19 @@ def _outcome(task: Task) -> tuple[Result | None, str]:
     """
     if not (task.folder / RUN).is_file():
         return None, ""
+    wanted: dict[str, Any] = {**task.recipe.as_dict(), **OPTIONS, "data": task.data, **task.options}
+    besides = {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
+    besides |= {"device"} if wanted["device"] == "auto" else set()
     try:
         run = open_run(task.folder)
-        different = _different(task, run)
-        result = replace(result_of(run), label=task.row) if run.result and not different else None
+        other = run.other_settings(wanted, besides)
+        result = replace(result_of(run), label=task.row) if run.result and not other else None
     except Exception as error:  # files can be damaged in any way
         words = _sentence(error).rstrip(".")
         return None, f"{task.folder} cannot be read ({words}): delete this folder to train it again."
-    if different:
-        raise ValueError(f"{run.folder} holds a run with other settings: {different}. Choose another folder.")
+    if other:
+        raise ValueError(other)
     return result, result.reason if result else ""
-
-
-def _different(task: Task, run: Run) -> str:
-    """In which settings the run in a task's folder is another one."""
-    here: dict[str, Any] = {**task.recipe.as_dict(), **OPTIONS, "data": task.data, **task.options}
-    there: dict[str, Any] = {**OPTIONS, **run.recipe.as_dict(), **run.arguments}
-    skipped = {"root"}  # data may lie elsewhere now, it is known by its content
-    skipped |= {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
-    skipped |= {"device"} if here["device"] == "auto" else set()
-    different = [key for key in here if key not in skipped and here[key] != there.get(key)]
-    return ", ".join(f"{key} is {there.get(key)!r} there and {here[key]!r} here" for key in different)
 
 
 def _written(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]) -> Comparison | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from oodles.data.decoded import Decoded
+from oodles.data.decoded import Decoded, sample
 
 Index = int | tuple[int, int]
 """A row as it is, or an (epoch, row) pair: that row augmented as it is in that epoch."""
@@ -122,7 +122,7 @@ class ImageSet(Dataset[Any]):
         """At most ``count`` rows, evenly spread over the set, as they are."""
         if len(self) <= count:
             return self
-        rows = np.linspace(0, len(self) - 1, count).round().astype(np.int64)
+        rows = sample(len(self), count)
         names = tuple(self.names[row] for row in rows) if self.names else ()
         return ImageSet(self.images[rows], self.labels[rows], names=names)
 
