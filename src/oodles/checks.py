@@ -20,6 +20,13 @@ def check_number(name: str, value: object, *, low: float = -math.inf, above: flo
         raise ValueError(f"{name} must be a finite number{bound}, got {value}.")
 
 
+def check_sides(network: str, input_shape: tuple[int, int, int], least: int, hint: str = "") -> None:
+    """Refuse images (C, H, W) that are smaller than a network takes."""
+    _, height, width = input_shape
+    if min(height, width) < least:
+        raise ValueError(f"{network} takes images of at least {least} × {least} pixels, got {height} × {width}{hint}.")
+
+
 def check_floating(name: str, tensor: Tensor) -> None:
     """Refuse whole numbers where floating-point values are expected."""
     if not isinstance(tensor, Tensor):

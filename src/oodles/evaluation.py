@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,14 +35,22 @@ class Evaluation:
 
     accuracy: float | None
     """The share of right predictions on the in-distribution set, or None without labels."""
-    metrics: dict[str, dict[str, dict[str, float]]]
-    """By out-of-distribution set, score and metric."""
     scores: dict[str, dict[str, NDArray[Any]]]
     """By set and score: one number per row (or pixel); higher is more out-of-distribution."""
     predictions: dict[str, NDArray[np.int64]]
     """By set: the predicted class ids."""
     labels: NDArray[Any] | None
     """The class ids of the in-distribution set."""
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
+        """By out-of-distribution set, score and metric."""
+        known = self.scores["id"]
+        return {
+            name: {score: ood_metrics(known[score], values) for score, values in by_score.items()}
+            for name, by_score in self.scores.items()
+            if name != "id"
+        }
 
     def __str__(self) -> str:
         """The accuracy and a table of the metrics, in percent."""
@@ -107,10 +116,6 @@ def evaluate(
             labels = given.cpu().numpy()
     return Evaluation(
         accuracy=None if labels is None else accuracy(predictions["id"], labels),
-        metrics={
-            name: {key: ood_metrics(values["id"][key], values[name][key]) for key in values["id"]}
-            for name in ood_loaders
-        },
         scores=values,
         predictions=predictions,
         labels=labels,

@@ -4,6 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from oodles.checks import check_sides
+
 WIDTH = 16
 
 
@@ -18,9 +20,8 @@ def cnn_6(num_classes: int, input_shape: tuple[int, int, int], width: int = WIDT
     Raises:
         ValueError: for smaller images.
     """
-    channels, *sides = input_shape
-    if min(sides) < 16:
-        raise ValueError(f"cnn-6 takes images of at least 16 × 16 pixels, got {sides[0]} × {sides[1]}: try small-cnn.")
+    channels = input_shape[0]
+    check_sides("cnn-6", input_shape, 16, ": try small-cnn")
     layers = OrderedDict(
         stage1=_stage(channels, width),
         pool1=nn.MaxPool2d(2),

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from oodles.checks import check_sides
+
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -41,8 +43,7 @@ def resnet_18(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
         ValueError: for smaller images.
     """
     channels, *sides = input_shape
-    if min(sides) < 8:
-        raise ValueError(f"resnet-18 takes images of at least 8 × 8 pixels, got {sides[0]} × {sides[1]}.")
+    check_sides("resnet-18", input_shape, 8)
     large = min(sides) >= 64
     kernel = 7 if large else 3
     layers: OrderedDict[str, nn.Module] = OrderedDict(

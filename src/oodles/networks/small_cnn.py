@@ -4,6 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from oodles.checks import check_sides
+
 WIDTH = 16
 
 
@@ -21,8 +23,7 @@ def small_cnn(num_classes: int, input_shape: tuple[int, int, int], width: int = 
         ValueError: for smaller images.
     """
     channels, height, width_in = input_shape
-    if min(height, width_in) < 8:
-        raise ValueError(f"small-cnn takes images of at least 8 × 8 pixels, got {height} × {width_in}.")
+    check_sides("small-cnn", input_shape, 8)
     layers = [*_block(channels, width)]
     inner = width
     while min(height, width_in) >= 8:

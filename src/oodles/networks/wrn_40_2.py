@@ -5,6 +5,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from oodles.checks import check_sides
+
 WIDTHS = (16, 32, 64, 128)
 BLOCKS = 6  # per stage: 40 layers = 1 + 3 stages × 6 blocks × 2 convolutions + 2 projections + 1 head
 
@@ -40,9 +42,8 @@ def wrn_40_2(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
     Raises:
         ValueError: for smaller images.
     """
-    channels, *sides = input_shape
-    if min(sides) < 8:
-        raise ValueError(f"wrn-40-2 takes images of at least 8 × 8 pixels, got {sides[0]} × {sides[1]}.")
+    channels = input_shape[0]
+    check_sides("wrn-40-2", input_shape, 8)
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False))
     for stage in (1, 2, 3):
         first = Block(WIDTHS[stage - 1], WIDTHS[stage], stride=1 if stage == 1 else 2)
