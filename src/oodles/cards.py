@@ -50,11 +50,13 @@ class Card:
     source: str
     paper: Mapping[str, str | int]
     score: str
+    brings: tuple[str, ...]
     strength: str | None
     needs: tuple[str, ...]
     reads: tuple[str, ...]
     adds: tuple[str, ...]
     terms: tuple[str, ...]
+    asks: tuple[str, ...]
     replaces: tuple[str, ...]
     separate: tuple[str, ...]
     moments: tuple[str, ...]

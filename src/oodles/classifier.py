@@ -78,6 +78,7 @@ class Classifier(nn.Module):
         backbone: gives features, (N, F) or (N, F, H, W), from inputs.
         head: gives logits, (N, C) or (N, C, H, W), from features.
         num_classes: C; by default the head's ``out_features`` or ``out_channels``.
+        num_features: F; by default the head's ``in_features`` or ``in_channels``. Only methods that add heads need it.
 
     Raises:
         ValueError: where the number of classes is neither given nor known to the head.
@@ -89,7 +90,9 @@ class Classifier(nn.Module):
         (torch.Size([2, 3]), torch.Size([2, 16]))
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, num_classes: int | None = None):
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, num_classes: int | None = None, num_features: int | None = None
+    ):
         super().__init__()
         if num_classes is None:
             num_classes = getattr(head, "out_features", None) or getattr(head, "out_channels", None)
@@ -100,8 +103,42 @@ class Classifier(nn.Module):
             )
         self.backbone = backbone
         self.head = head
+        self.heads = nn.ModuleDict()
+        """Further heads, which methods have added: each reads the features, and scores look at them."""
         self.num_classes = num_classes
+        self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
+        self._dense = isinstance(head, nn.Conv2d)
         self._split_at: str | None = None
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of features.
+
+        Raises:
+            ValueError: where it was not given and the head does not tell.
+        """
+        if not isinstance(self._num_features, int):
+            raise ValueError(
+                f"num_features must be known to add or replace a head, and {type(self.head).__name__} does not tell: "
+                "say Classifier(backbone, head, num_features=…)."
+            )
+        return self._num_features
+
+    def add_head(self, name: str, outputs: int) -> nn.Module:
+        """A further linear head on the features, in ``heads``, beside the logits; the one of that name if there is one.
+
+        Raises:
+            ValueError: where the number of features is not known, or the head of that name has other outputs.
+        """
+        if name not in self.heads:
+            size = self.num_features, outputs
+            like = next(self.head.parameters(), None)
+            made = nn.Conv2d(*size, kernel_size=1) if self._dense else nn.Linear(*size)
+            self.heads[name] = made if like is None else made.to(like.device, like.dtype)
+        head = self.heads[name]
+        if (there := getattr(head, "out_features", None) or getattr(head, "out_channels", None)) != outputs:
+            raise ValueError(f"The classifier has a head {name!r} with {there} outputs, and {outputs} are wanted.")
+        return head
 
     def features(self, inputs: Inputs) -> Tensor:
         """What the head sees: (N, F) or (N, F, H, W)."""
@@ -162,7 +199,7 @@ class Classifier(nn.Module):
             except BaseException:
                 model.set_submodule(head, layer)
                 raise
-        classifier = cls(backbone, layer, num_classes=expected.shape[1])
+        classifier = cls(backbone, layer, num_classes=expected.shape[1], num_features=features.shape[1])
         classifier._split_at = head
         return classifier
 

@@ -1,7 +1,8 @@
 """The contract: a method is a difference from plain cross-entropy training, and a training step composes several."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -13,8 +14,11 @@ from torch.distributed import _functional_collectives as collectives
 from oodles.checks import check_same_length, check_targets
 from oodles.classifier import Classifier, Inputs, frozen, without_labels
 from oodles.precision import at_least_float32
-from oodles.randomness import generator_for
+from oodles.randomness import generator_for, random_seed
 from oodles.targets import cross_entropy
+
+NEW_HEADS, EPOCHS = 1, 2
+"""What random numbers are for, besides steps."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ class Outputs:
     logits: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Data:
+    """What an epoch is made of: loaders that can be run through again, each batch (inputs, labels)."""
+
+    id: Iterable[Any] | None = None
+    """In-distribution training rows."""
+    outliers: Iterable[Any] | None = None
+
+
 class Now:
     """What a moment of training may know."""
 
@@ -86,7 +99,9 @@ class Now:
     def generator(self) -> Generator:
         """A CPU generator that depends on (seed, step, rank) alone; there is none after the forward pass."""
         if self._generator is None:
-            raise RuntimeError("Random numbers are drawn in change_batch; hand them on with batch.with_draws(…).")
+            raise RuntimeError(
+                "Random numbers are drawn in start_epoch and change_batch; hand them on with batch.with_draws(…)."
+            )
         return self._generator
 
     @property
@@ -110,6 +125,8 @@ class Now:
 
 
 Terms = Mapping[str, Tensor]
+Rows = Mapping[str, slice]
+"""Where each part is among rows that are forwarded together."""
 
 
 class Method(nn.Module):
@@ -123,16 +140,21 @@ class Method(nn.Module):
     paper: ClassVar[Paper]
     score: ClassVar[str] = "msp"
     """The outlier score that the paper uses."""
+    brings: ClassVar[tuple[str, ...]] = ()
+    """Scores that need what this method leaves in the classifier."""
     strength: ClassVar[str | None] = None
     """The hyper-parameter that switches the method off at zero."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What must be there: ``outliers``, ``images``."""
+    """What must be there: ``outliers``, ``images``, ``vectors`` (features of shape (N, F), one label per row), or
+    ``epochs`` (:meth:`TrainingStep.start_epoch` has to be called)."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Roles whose outputs the loss looks at; a part that nobody reads is not forwarded."""
     adds: ClassVar[tuple[str, ...]] = ()
     """Roles that the method adds to a batch."""
     terms: ClassVar[tuple[str, ...]] = ()
     """Named terms that it adds to the loss."""
+    asks: ClassVar[tuple[str, ...]] = ()
+    """Auxiliary heads that it shares with other methods that ask for them; the first adds the term of that name."""
     replaces: ClassVar[tuple[str, ...]] = ()
     """What it puts something else in place of; two methods may not replace the same thing."""
     separate: ClassVar[tuple[str, ...]] = ()
@@ -148,9 +170,31 @@ class Method(nn.Module):
         """Hyper-parameters measured on a trained classifier, for methods whose defaults depend on its scale."""
         return {}
 
+    def change_classifier(self, classifier: Classifier) -> None:
+        """Before training: other heads, further ones, and what the method owns, now that shapes are known.
+
+        What the trained classifier keeps goes into the classifier, what only training needs into the method. Doing it
+        twice is doing it once. New weights are drawn from torch's generator, which the step seeds.
+        """
+
+    def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
+        """Parameters with a ``weight_decay`` of their own or a ``learning_rate`` as a multiple of everybody's."""
+        return ()
+
+    def start_epoch(self, data: Data, now: Now) -> None:
+        """Eager, before an epoch's first step: a pass over data."""
+
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         """Eager, before the forward pass: new inputs, targets, parts or draws."""
         return batch
+
+    def layers(self, classifier: Classifier) -> tuple[str, ...]:
+        """The backbone's layers, by name, whose results :meth:`change_hidden` changes."""
+        return ()
+
+    def change_hidden(self, hidden: Tensor, layer: str, rows: Rows, batch: Batch) -> Tensor:
+        """Traced, inside the forward pass: another result of a layer, all rows that are forwarded together."""
+        return hidden
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
         """Traced, after the forward pass: new features or logits, of every part."""
@@ -160,12 +204,20 @@ class Method(nn.Module):
         """Traced: add, replace or wrap named scalar terms."""
         return terms
 
+    def change_sum(self, terms: Terms, now: Now) -> Terms:
+        """Traced, when all terms are there: add what makes of their sum another function of it."""
+        return terms
+
+    def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
+        """Eager, after the optimizer: moving averages, controllers. Outputs have no graph."""
+
 
 class TrainingStep(nn.Module):
     """One step of training: cross-entropy on the in-distribution part, changed by the methods in the given order.
 
     Calling it gives the named scalar terms of the loss; the loss is their sum. It is one module, so
-    ``parameters()``, ``state_dict()``, ``DistributedDataParallel`` and ``torch.compile`` cover what methods own.
+    ``parameters()``, ``state_dict()``, ``DistributedDataParallel`` and ``torch.compile`` cover what methods own. Some
+    methods give the classifier other heads, so make the optimizer after the step.
 
     Args:
         classifier: the network to train, see :class:`Classifier`.
@@ -205,7 +257,18 @@ class TrainingStep(nn.Module):
         self.steps = 0
         self.epoch, self.epochs = 0, 1
         self._checked = False
-        self._losses: Callable[[TrainingStep, Batch], dict[str, Tensor]] = _losses
+        self._losses: Callable[[TrainingStep, Batch], tuple[dict[str, Tensor], _Seen]] = _losses
+        self._last: tuple[Outputs, Batch] | None = None
+        with torch.random.fork_rng(devices=[]):
+            for index, method in enumerate(self._active()):
+                torch.manual_seed(random_seed(seed, index, NEW_HEADS))
+                check_head(method, classifier)
+                method.change_classifier(classifier)
+        self._inside = _Inside()
+        for method in self._active():
+            for layer in method.layers(classifier):
+                change = partial(_change_hidden, self._inside, method, layer)
+                classifier.backbone.get_submodule(layer).register_forward_hook(change)
         if TrainingStep._prepare is _prepare:
             disable: Any = torch.compiler.disable  # only now: on import it would bring all of the compiler along
             TrainingStep._prepare = staticmethod(disable(_prepare))
@@ -231,7 +294,66 @@ class TrainingStep(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The traced half: one forward pass over the parts that are read, and the terms; no host sync, no draws."""
-        return self._losses(self, batch)
+        terms, seen = self._losses(self, batch)
+        if seen:
+            self._last = Outputs(*seen), batch
+        return terms
+
+    def start_epoch(
+        self,
+        epoch: int = 0,
+        epochs: int | None = None,
+        *,
+        data: Iterable[Any] | None = None,
+        outliers: Iterable[Any] | None = None,
+    ) -> None:
+        """Says that an epoch begins; only methods that need ``epochs`` have to be told.
+
+        Args:
+            epoch: counted from 0.
+            epochs: how many there will be.
+            data: batches (inputs, labels) of the in-distribution training rows, on the classifier's device.
+            outliers: the same of outliers.
+        """
+        self.after_update()
+        self.epoch, self.epochs = epoch, self.epochs if epochs is None else epochs
+        now = Now(self, generator_for(self.seed, epoch, EPOCHS))
+        for method in self._active():
+            method.start_epoch(Data(data, outliers), now)
+
+    def after_update(self) -> None:
+        """Lets methods look back at the last batch, once; the next batch does so too if nobody else did."""
+        if self._last is not None:
+            outputs, batch = self._last
+            self._last = None
+            with torch.no_grad():
+                for method in self._active():
+                    method.after_update(outputs, batch, Now(self))
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """All parameters for an optimizer, those apart that a method wants with other settings.
+
+        Raises:
+            ValueError: where two methods want other settings for the same parameter.
+
+        Example:
+            >>> import torch
+            >>> classifier = Classifier(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+            >>> step = TrainingStep(classifier)
+            >>> optimizer = torch.optim.SGD(step.parameter_groups(0.1), momentum=0.9, weight_decay=5e-4)
+        """
+        groups: list[dict[str, Any]] = []
+        taken: dict[int, str] = {}
+        for method in self._active():
+            for group in method.parameter_groups(self.classifier):
+                for parameter in group["params"]:
+                    other = taken.setdefault(id(parameter), method.name)
+                    if other != method.name:
+                        raise ValueError(f"{other} and {method.name} both want settings of their own: use one of them.")
+                own = {key: value for key, value in group.items() if key != "learning_rate"}
+                groups.append({**own, "lr": learning_rate * group.get("learning_rate", 1.0)})
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
+        return [{"params": rest, "lr": learning_rate}, *groups]
 
     def compile(self, **options: Any) -> None:
         """Compiles the traced half in one graph; ``options`` go to ``torch.compile``."""
@@ -275,6 +397,7 @@ class TrainingStep(nn.Module):
 
 
 def _prepare(step: TrainingStep, batch: Any, outliers: Any) -> Batch:
+    step.after_update()
     whole = step._as_batch(batch, outliers)
     now = Now(step, generator_for(step.seed, step.steps, _rank()))
     for method in step._active():
@@ -286,10 +409,13 @@ def _prepare(step: TrainingStep, batch: Any, outliers: Any) -> Batch:
 
 TrainingStep._prepare = staticmethod(_prepare)
 
+_Seen = tuple[dict[str, Tensor], ...]
+"""Features and logits by role without their graph, or nothing where no method looks back at them."""
 
-def _losses(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
+
+def _losses(step: TrainingStep, batch: Batch) -> tuple[dict[str, Tensor], _Seen]:
     methods, now = step._active(), Now(step)
-    outputs = _forward(step.classifier, batch, methods)
+    outputs = _forward(step.classifier, batch, methods, step._inside)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
         for method in methods:
             outputs = method.change_outputs(outputs, batch, now)
@@ -297,10 +423,27 @@ def _losses(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
         terms: Terms = {} if targets is None else {"cross_entropy": cross_entropy(outputs.logits["id"], targets)}
         for method in methods:
             terms = method.change_loss(terms, outputs, batch, now)
-    return dict(terms)
+        for method in methods:
+            terms = method.change_sum(terms, now)
+    looked_at = any(type(method).after_update is not Method.after_update for method in methods)
+    found = (outputs.features, outputs.logits) if looked_at else ()
+    return dict(terms), tuple({role: value.detach() for role, value in each.items()} for each in found)
 
 
-def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method]) -> Outputs:
+class _Inside:
+    """What a forward pass of a training step holds; at other times, nothing."""
+
+    rows: Rows | None = None
+    batch: Batch | None = None
+
+
+def _change_hidden(inside: _Inside, method: Method, layer: str, module: nn.Module, args: Any, hidden: Tensor) -> Tensor:
+    if inside.rows is None or inside.batch is None:
+        return hidden
+    return method.change_hidden(hidden, layer, inside.rows, inside.batch)
+
+
+def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method], inside: _Inside) -> Outputs:
     """One forward pass for all parts of one shape, ``id`` first, so that batch norm sees them together."""
     read = {"id", *(role for method in methods for role in method.reads)}
     apart = {role for method in methods for role in method.separate}
@@ -313,7 +456,11 @@ def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method]) ->
     logits: dict[str, Tensor] = {}
     for roles in groups.values():
         sizes = [len(batch[role]) for role in roles]
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        inside.rows = {r: slice(start, start + size) for r, start, size in zip(roles, starts, sizes, strict=True)}
+        inside.batch = batch
         seen = classifier.features(_concatenated([batch[role].inputs for role in roles]))
+        inside.rows = inside.batch = None
         given = classifier.head(seen)
         features.update(zip(roles, torch.split(at_least_float32(seen), sizes), strict=True))
         logits.update(zip(roles, torch.split(at_least_float32(given), sizes), strict=True))
@@ -334,6 +481,15 @@ def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:
     return both[0] / both[1].clamp(min=1), both[1]
 
 
+def check_head(method: Method, classifier: Classifier) -> None:
+    """Refuses a classifier for dense prediction where a method needs features that are vectors."""
+    if "vectors" in method.needs and isinstance(classifier.head, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        raise ValueError(
+            f"{method.name} needs features of shape (N, F) and one label per row, got a head for dense prediction, "
+            f"{type(classifier.head).__name__}: leave the method out."
+        )
+
+
 def check_composition(methods: Sequence[Method]) -> None:
     """Refuses methods that cannot be combined, with a sentence that names them."""
     for method in methods:
@@ -348,7 +504,8 @@ def check_composition(methods: Sequence[Method]) -> None:
                 ("add the part", method.adds, other.adds),
                 ("add the term", method.terms, other.terms),
             ):
-                if clash := sorted(set(mine) & set(theirs)):
+                shared = set(method.asks) & set(other.asks)
+                if clash := sorted((set(mine) & set(theirs)) - shared):
                     raise ValueError(f"{other.name} and {method.name} both {what} {clash[0]!r}: use one of them.")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from oodles.checks import check_number
 from oodles.comparison import own_score
 from oodles.data import read_images
-from oodles.evaluation import collect
+from oodles.evaluation import collect, score_rows
 from oodles.run_evaluation import suite_of
 from oodles.run_folder import Run, open_run, write_text
 from oodles.scores import score_named
@@ -96,11 +96,11 @@ def score_inputs(
     classifier = run.classifier("auto")
     if chosen.needs_fit:
         chosen.fit(*collect(classifier, suite_of(run, root).train.loader()))
-    features, logits, _ = collect(classifier, images.loader())
+    scored = score_rows(classifier, images.loader(), [chosen])
     verdicts = Verdicts(
         names=images.names or tuple(str(row) for row in range(len(images))),
-        classes=tuple(run.classes[index] for index in logits.argmax(1).tolist()),
-        scores=chosen(features, logits).numpy(),
+        classes=tuple(run.classes[index] for index in scored.predictions.tolist()),
+        scores=scored.scores[chosen.name],
         threshold=float(np.sort(known)[math.ceil(accept * len(known)) - 1]),
         score=name,
     )

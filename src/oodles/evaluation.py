@@ -1,6 +1,7 @@
 """What a trained classifier is worth: its accuracy, and how well scores tell the unknown from the known."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,21 +105,63 @@ def evaluate(
     if train_loader is not None and any(score.needs_fit for score in chosen):
         train = _collect(classifier, train_loader, "train_loader", device_of(classifier))
         chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
-    values: dict[str, dict[str, NDArray[Any]]] = {}
-    predictions: dict[str, NDArray[np.int64]] = {}
-    labels = None
-    for name, loader in {"id": id_loader, **ood_loaders}.items():
-        features, logits, given = _collect(classifier, loader, f"The loader of {name!r}", device_of(classifier))
-        values[name] = {score.name: _values(score, features, logits, name) for score in chosen}
-        predictions[name] = logits.argmax(1).cpu().numpy()
-        if name == "id" and given is not None:
-            check_targets("labels of the in-distribution set", given.cpu(), logits.shape[1])
-            labels = given.cpu().numpy()
+    sets = {
+        name: _scored(classifier, loader, chosen, f"The loader of {name!r}", name)
+        for name, loader in {"id": id_loader, **ood_loaders}.items()
+    }
+    labels = sets["id"].labels
     return Evaluation(
-        accuracy=None if labels is None else accuracy(predictions["id"], labels),
-        scores=values,
-        predictions=predictions,
+        accuracy=None if labels is None else accuracy(sets["id"].predictions, labels),
+        scores={name: one.scores for name, one in sets.items()},
+        predictions={name: one.predictions for name, one in sets.items()},
         labels=labels,
+    )
+
+
+class Scored(NamedTuple):
+    """What a classifier and scores say about the rows of a loader."""
+
+    scores: dict[str, NDArray[Any]]
+    """By score: one number per row (or pixel)."""
+    predictions: NDArray[np.int64]
+    labels: NDArray[Any] | None
+    """Class ids, or None where a batch has none."""
+
+
+def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]) -> Scored:
+    """Scores and predictions of every row of a loader, in eval mode; modes and the global random state stay.
+
+    Args:
+        classifier: as :func:`evaluate` takes it.
+        loader: as :func:`collect` takes it.
+        scores: fitted where they have to be.
+
+    Raises:
+        ValueError: for a loader that gives no rows, and scores that are NaN.
+    """
+    return _scored(classifier, loader, _chosen(scores, classifier, False), "loader", "")
+
+
+def _scored(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], what: str, name: str) -> Scored:
+    values: dict[str, list[Tensor]] = {score.name: [] for score in scores}
+    predictions: list[Tensor] = []
+    labels: list[Tensor | None] = []
+    classes = 0
+    with _testing(classifier):
+        for inputs, features, logits, given in _outputs(classifier, loader, what):
+            for score in scores:
+                value = score.of(classifier, inputs, features, logits)  # type: ignore[arg-type]  # checked
+                values[score.name].append(value.flatten())
+            predictions.append(logits.argmax(1))
+            labels.append(given)
+            classes = logits.shape[1]
+    known = _all_or_none(labels)
+    if known is not None and name == "id":
+        check_targets("labels of the in-distribution set", known.cpu(), classes)
+    return Scored(
+        {score: _checked(torch.cat(found).cpu().numpy(), score, name) for score, found in values.items()},
+        torch.cat(predictions).cpu().numpy(),
+        None if known is None else known.cpu().numpy(),
     )
 
 
@@ -141,23 +184,43 @@ def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
 
 
 def _collect(classifier: nn.Module, loader: Iterable[Any], what: str, to: torch.device) -> Collected:
-    device = device_of(classifier)
     features: list[Tensor] = []
     logits: list[Tensor] = []
     labels: list[Tensor | None] = []
-    # A DataLoader draws a seed from the global generator each time it is iterated over.
-    with torch.random.fork_rng(devices=[]), frozen(classifier), torch.no_grad():
-        for batch in loader:
-            inputs, given = _inputs_and_labels(batch)
-            seen, said = _run(classifier, _moved(inputs, device))
-            features.append(at_least_float32(seen).to(to))
-            logits.append(at_least_float32(said).to(to))
+    with _testing(classifier):
+        for _, seen, said, given in _outputs(classifier, loader, what):
+            features.append(seen.to(to))
+            logits.append(said.to(to))
             labels.append(None if given is None else given.to(to))
-    if not sum(map(len, logits)):
+    return Collected(torch.cat(features), torch.cat(logits), _all_or_none(labels))
+
+
+@contextmanager
+def _testing(classifier: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients, and the global random state stays: a DataLoader draws a seed from it every time."""
+    with torch.random.fork_rng(devices=[]), frozen(classifier), torch.no_grad():
+        yield
+
+
+def _outputs(
+    classifier: nn.Module, loader: Iterable[Any], what: str
+) -> Iterator[tuple[Inputs, Tensor, Tensor, Tensor | None]]:
+    """Inputs, features, logits and labels, batch by batch."""
+    device = device_of(classifier)
+    rows = 0
+    for batch in loader:
+        inputs, given = _inputs_and_labels(batch)
+        inputs = _moved(inputs, device)
+        seen, said = _run(classifier, inputs)
+        rows += len(said)
+        yield inputs, at_least_float32(seen), at_least_float32(said), given
+    if not rows:
         raise ValueError(f"{what} must give at least one row, got none: is its data set empty?")
+
+
+def _all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
     known = [given for given in labels if given is not None]
-    all_labels = torch.cat(known) if len(known) == len(labels) else None
-    return Collected(torch.cat(features), torch.cat(logits), all_labels)
+    return torch.cat(known) if len(known) == len(labels) else None
 
 
 def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -201,21 +264,17 @@ def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool)
     for index, score in enumerate(chosen):
         if score.name in [other.name for other in chosen[:index]]:
             raise ValueError(f"scores must differ by name, got {score.name!r} twice: leave one out.")
-        if score.needs_fit and not isinstance(classifier, Classifier):
-            raise ValueError(
-                f"{score.name} needs features and {type(classifier).__name__} gives logits alone: "
-                "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."
-            )
+        score.check(classifier)
         if score.needs_fit and not score.fitted and not can_fit:
             raise ValueError(f"{score.name} compares with training rows: give them as train_loader=….")
     return chosen
 
 
-def _values(score: Score, features: Tensor, logits: Tensor, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = score(features, logits).flatten().cpu().numpy()
+def _checked(values: NDArray[Any], score: str, name: str) -> NDArray[Any]:
     if missing := int(np.isnan(values).sum()):
+        of_set = f" of the set {name!r}" if name else ""
         raise ValueError(
-            f"{score.name} of the set {name!r} is NaN for {missing} of {len(values)} rows: "
+            f"{score}{of_set} is NaN for {missing} of {len(values)} rows: "
             "the classifier's logits or features are not finite, did training diverge?"
         )
     return values

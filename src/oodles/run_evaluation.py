@@ -6,9 +6,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from oodles.cards import card
 from oodles.classifier import Classifier, device_of
 from oodles.data import ImageSet, Suite, load_suite, read_images
 from oodles.evaluation import Evaluation, collect, evaluate
+from oodles.recipe import Recipe
 from oodles.run_folder import Run, open_run
 from oodles.scores import SCORES, Score
 
@@ -46,7 +48,12 @@ def evaluate_run(
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
         sets[name] = read_images(path, suite.input_shape, suite.resize)
-    return _evaluated(classifier, suite, sets, scores)
+    return _evaluated(classifier, suite, sets, scores or _possible_scores(classifier, suite, brought(run.recipe)))
+
+
+def brought(recipe: Recipe) -> list[str]:
+    """The scores that a recipe's methods bring, in their order."""
+    return list(dict.fromkeys(score for name, _ in recipe.methods for score in card(name).brings))
 
 
 def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
@@ -74,9 +81,10 @@ def _is_suite(path: Path) -> bool:
     return path.is_file() if path.suffix == ".toml" else (path / "train").is_dir() or (path / "train.npz").is_file()
 
 
-def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]]:
+def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe) -> dict[str, NDArray[Any]]:
     """Every score and the predictions of every row that was not trained on, and of outliers that were.
 
+    Scores that the recipe's methods bring are among them.
     The keys are ``SET/SCORE``, ``SET/predictions`` and, of known classes, ``SET/labels``, for the sets ``validation``,
     ``test``, ``validation-outliers``, ``outliers`` (at most some thousand), ``near:NAME`` and ``far:NAME``.
     """
@@ -85,7 +93,7 @@ def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]
         others["validation-outliers"] = suite.validation_outliers
     if suite.outliers is not None:
         others["outliers"] = suite.outliers.evenly(SCORED_OUTLIERS)
-    evaluation = _evaluated(classifier, suite, others, None)
+    evaluation = _evaluated(classifier, suite, others, _possible_scores(classifier, suite, brought(recipe)))
     arrays: dict[str, NDArray[Any]] = {"test/labels": suite.test.labels, "validation/labels": suite.validation.labels}
     for name, by_score in evaluation.scores.items():
         key = "test" if name == "id" else name
@@ -95,20 +103,20 @@ def score_arrays(classifier: Classifier, suite: Suite) -> dict[str, NDArray[Any]
 
 
 def _evaluated(
-    classifier: Classifier, suite: Suite, sets: Mapping[str, ImageSet], scores: Sequence[str | Score] | None
+    classifier: Classifier, suite: Suite, sets: Mapping[str, ImageSet], scores: Sequence[str | Score]
 ) -> Evaluation:
     device = device_of(classifier)
     return evaluate(
         classifier,
         suite.test.in_order(device),
         {name: images.in_order(device) for name, images in sets.items()},
-        scores=_possible_scores(classifier, suite) if scores is None else scores,
+        scores=scores,
         train_loader=suite.train.in_order(device),
     )
 
 
-def _possible_scores(classifier: Classifier, suite: Suite) -> list[str]:
-    """Those that compare features with training rows need features that are vectors."""
+def _possible_scores(classifier: Classifier, suite: Suite, further: Sequence[str]) -> list[str]:
+    """Those of the features need features that are vectors; ``further`` are those of methods."""
     images, _ = suite.test.__getitems__([0])
     vectors = collect(classifier, [images]).features.ndim == 2
-    return [name for name, score in SCORES.items() if vectors or not score.needs_fit]
+    return [*(name for name, score in SCORES.items() if vectors or not score.needs_vectors), *further]

@@ -153,6 +153,7 @@ class Run:
         """
         import torch
 
+        from oodles.methods import method_class
         from oodles.networks import build_network
         from oodles.saved_state import load_weights
 
@@ -169,6 +170,10 @@ class Run:
                 std=suite["std"],
                 head=self.arguments["head"],
             )
+            for name, given in self.methods:
+                method = method_class(name)(**{**given, **self.suggested.get(name, {})})
+                if method.active:
+                    method.change_classifier(classifier)
         load_weights(classifier, self.folder / WEIGHTS)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

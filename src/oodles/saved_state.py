@@ -28,6 +28,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
     _load(module, tensors, path)
 
 
+def weights_fit(module: nn.Module, path: Path) -> bool:
+    """Whether a file holds as many numbers under each name as a module has."""
+    tensors, _ = _read(path)
+    return {name: value.shape for name, value in tensors.items()} == {
+        name: value.shape for name, value in module.state_dict().items()
+    }
+
+
 def save_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, counters: Mapping[str, Any]) -> None:
     """Writes all that a training run needs to go on: the step's tensors, the optimizer's, and plain counters."""
     tensors = {f"step/{name}": value for name, value in step.state_dict().items()}

@@ -1,18 +1,21 @@
 """Outlier scores: the higher, the more out-of-distribution.
 
-Four are functions of the logits; three compare features with those of training rows and are fitted first. Each has
-a :class:`Score` class, so that evaluations treat all alike; ``SCORES`` holds them by name.
+Some are functions of the logits; some compare features with those of training rows and are fitted first; some look at
+what a method has left in the classifier, and are in its file. Each has a :class:`Score` class, so that evaluations
+treat all alike; ``SCORES`` and ``METHOD_SCORES`` hold them by name.
 """
 
 from abc import ABC, abstractmethod
+from importlib import import_module
 from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_number, check_same_length
+from oodles.classifier import Classifier, Inputs
 from oodles.precision import at_least_float32
 from oodles.spelling import suggestion
 
@@ -63,14 +66,35 @@ def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
 class Score(ABC):
     """An outlier score of rows, from their features and logits.
 
-    A score that compares with training rows sets ``needs_fit`` and overrides :meth:`fit`.
+    A score that compares with training rows sets ``needs_fit`` and overrides :meth:`fit`; one that looks at further
+    heads, or at other inputs than the given ones, overrides :meth:`of` and :meth:`check`.
     """
 
     name: str
     """The key of its results."""
     needs_fit: ClassVar[bool] = False
     """Whether it has to see training rows first."""
+    needs_vectors: ClassVar[bool] = False
+    """Whether features have to be vectors, (N, F)."""
+    needs_heads: ClassVar[tuple[str, ...]] = ()
+    """Heads of the classifier that it looks at."""
+    differentiates: ClassVar[bool] = False
+    """Whether it needs a gradient in the inputs, which an exported classifier cannot give."""
     fitted: bool = False
+
+    def check(self, classifier: nn.Module) -> None:
+        """Refuses a classifier whose rows it cannot score."""
+        if (self.needs_fit or self.needs_vectors or self.needs_heads) and not isinstance(classifier, Classifier):
+            raise ValueError(
+                f"{self.name} needs features and {type(classifier).__name__} gives logits alone: "
+                "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."
+            )
+        for head in self.needs_heads:
+            if isinstance(classifier, Classifier) and head not in classifier.heads:
+                raise ValueError(
+                    f"{self.name} looks at a head {head!r} that this classifier lacks: "
+                    "train it with a method that brings this score."
+                )
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         """Learns from training rows: features (N, F), logits (N, C) and class ids (N,); gives itself back."""
@@ -80,10 +104,26 @@ class Score(ABC):
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         """One number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
 
+    def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
+        """The score of a batch of inputs, whose features and logits are there already."""
+        return self(features, logits)
+
     def _check(self, features: Tensor) -> None:
         if not self.fitted:
             raise ValueError(f"{self.name} compares with training rows but has seen none: call fit(…) first.")
         _check_features(features)
+
+
+class HeadScore(Score):
+    """An outlier score of logits and of what the classifier's further heads say, see ``needs_heads``."""
+
+    def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
+        seen = features.to(next(classifier.parameters()).dtype)
+        return self(features, logits, *(at_least_float32(classifier.heads[head](seen)) for head in self.needs_heads))
+
+    @abstractmethod
+    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
+        """One number per row, higher is more out-of-distribution; ``said`` is what each head says, (N, outputs)."""
 
 
 class Msp(Score):
@@ -133,6 +173,7 @@ class NearestNeighbours(Score):
     """
 
     needs_fit = True
+    needs_vectors = True
 
     def __init__(self, k: int = 50):
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
@@ -179,6 +220,7 @@ class Mahalanobis(Score):
 
     name = "mahalanobis"
     needs_fit = True
+    needs_vectors = True
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         _check_training_features(features)
@@ -206,6 +248,7 @@ class RelativeMahalanobis(Score):
 
     name = "relative-mahalanobis"
     needs_fit = True
+    needs_vectors = True
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         self._to_classes = Mahalanobis().fit(features, logits, labels)
@@ -230,15 +273,24 @@ SCORES: dict[str, type[Score]] = {
 }
 
 
+METHOD_SCORES: dict[str, str] = {}
+"""Scores that look at what a method has left in the classifier, and the class in the method's file."""
+
+
 def score_named(name: str) -> Score:
     """A new score with its default settings.
 
     Raises:
-        ValueError: for a name that ``SCORES`` lacks.
+        ValueError: for a name that neither ``SCORES`` nor ``METHOD_SCORES`` has.
     """
+    if name in METHOD_SCORES:
+        module, _, cls = METHOD_SCORES[name].partition(":")
+        made: Score = getattr(import_module(f"oodles.methods.{module}"), cls)()
+        return made
     if name not in SCORES:
-        hint = suggestion(name, SCORES, "choose one of them.")
-        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {name!r}{hint}")
+        known = [*SCORES, *METHOD_SCORES]
+        hint = suggestion(name, known, "choose one of them.")
+        raise ValueError(f"score must be one of {', '.join(known)}, got {name!r}{hint}")
     return SCORES[name]()
 
 

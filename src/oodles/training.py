@@ -25,7 +25,7 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
-from oodles.data.image_set import Rows, loader_workers
+from oodles.data.image_set import ImageSet, Rows, loader_workers
 from oodles.evaluation import collect
 from oodles.methods import method_class
 from oodles.metrics import accuracy
@@ -66,7 +66,7 @@ from oodles.run_folder import (
     write_lines,
     write_text,
 )
-from oodles.saved_state import load_state, load_weights, save_state, save_weights
+from oodles.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
 
 TRACKERS = ("tensorboard", "wandb")
 LOOK_EVERY = 20
@@ -173,13 +173,21 @@ def train(
             first = _trained_first(recipe, data, folder, {**options, **running})
             initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
-            classifier = _classifier(network, head, suite, folder / WEIGHTS if trained else initial["file"])
+            classifier = _classifier(network, head, suite)
+            given = Path(initial["file"]) if initial["file"] and not trained else None
+            fits = given is not None and weights_fit(classifier, given)
+            if given is not None and fits:
+                load_weights(classifier, given)
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
             suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
             methods = [method_class(key)(**{**given, **suggested.get(key, {})}) for key, given in recipe.methods]
             step = TrainingStep(classifier, *methods, seed=recipe.seed)
+            if trained:
+                load_weights(classifier, folder / WEIGHTS)
+            elif given is not None and not fits:  # they may be those of a classifier that these methods have changed
+                load_weights(classifier, given)
             if compile:
                 step.compile()
 
@@ -193,7 +201,7 @@ def train(
             if main:
                 if not trained and not diverged:
                     save_weights(classifier, folder / WEIGHTS)
-                _finish(folder, classifier, suite, diverged)
+                _finish(folder, classifier, batches, diverged)
             accelerator.wait_for_everyone()
     return open_run(folder)
 
@@ -212,9 +220,9 @@ def _trained_first(recipe: Recipe, data: str | Path | Suite, folder: Path, argum
         ) from error
 
 
-def _classifier(network: str, head: str | None, suite: Suite, weights: Path | str) -> Classifier:
-    """For a suite's images and classes; with new weights, drawn by torch's seed, unless there is a file of them."""
-    classifier = build_network(
+def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
+    """For a suite's images and classes, with new weights, drawn by torch's seed."""
+    return build_network(
         network,
         num_classes=len(suite.classes),
         input_shape=suite.input_shape,
@@ -222,9 +230,6 @@ def _classifier(network: str, head: str | None, suite: Suite, weights: Path | st
         std=suite.std,
         head=head,
     )
-    if weights:
-        load_weights(classifier, Path(weights))
-    return classifier
 
 
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
@@ -256,6 +261,7 @@ def _fit(
     recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
     step.epochs = recipe.epochs
     optimizer = _optimizer(recipe, step)
+    multiples = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
     model, stepper = accelerator.prepare(step, optimizer)
     position, seconds, sums = 0, 0.0, {}
     if (folder / STATE).is_file():
@@ -265,6 +271,9 @@ def _fit(
             accelerator.scaler.load_state_dict(counters["scaler"])
     log = [entry for entry in read_log(folder) if entry["epoch"] < position // batches.per_epoch]
     accelerator.wait_for_everyone()
+
+    def in_order(images: ImageSet | None) -> Any:
+        return None if images is None else images.in_order(accelerator.device)
 
     def save() -> None:
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
@@ -278,15 +287,18 @@ def _fit(
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
         for known, unknown in loader:
             step.epoch = position // batches.per_epoch
+            if position % batches.per_epoch == 0:
+                step.start_epoch(step.epoch, data=in_order(suite.train), outliers=in_order(suite.outliers))
             rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for group, multiple in zip(optimizer.param_groups, multiples, strict=True):
+                group["lr"] = rate * multiple
             torch.manual_seed(random_seed(recipe.seed, position, accelerator.process_index, FORWARD_PASS))
             with accelerator.accumulate(model):
                 terms = model(_moved(known, accelerator.device), outliers=_moved(unknown, accelerator.device))
                 accelerator.backward(torch.stack(list(terms.values())).sum())
                 stepper.step()
                 stepper.zero_grad()
+            step.after_update()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + accelerator.reduce(term.detach().double(), "mean")
             position += 1
@@ -357,10 +369,9 @@ _ADVICE = ": lower the learning rate, or check the method's settings."
 
 def _optimizer(recipe: Recipe, step: TrainingStep) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(step.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(step.parameter_groups(recipe.learning_rate), weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
-        step.parameters(),
-        lr=recipe.learning_rate,
+        step.parameter_groups(recipe.learning_rate),
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
         weight_decay=recipe.weight_decay,
@@ -380,12 +391,12 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
 
-def _finish(folder: Path, classifier: Classifier, suite: Suite, diverged: str) -> None:
+def _finish(folder: Path, classifier: Classifier, batches: Batches, diverged: str) -> None:
     """The last two files: the scores, and how the run ended."""
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
         return
-    arrays = score_arrays(classifier, suite)
+    arrays = score_arrays(classifier, batches.suite, batches.recipe)
     write_arrays(folder / SCORES, arrays)
     last = read_log(folder)[-1]
     write_json(

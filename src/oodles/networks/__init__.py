@@ -81,7 +81,7 @@ def _split(
         hint = "" if head is not None else " Name another layer with head=… if this is not the last one."
         raise ValueError(f"{network} cannot be split: {error}{hint}") from error
     backbone = nn.Sequential(OrderedDict(normalize=normalize, network=split.backbone))
-    return Classifier(backbone, split.head, num_classes=split.num_classes)
+    return Classifier(backbone, split.head, split.num_classes, split.num_features)
 
 
 def _function(network: str) -> Callable[..., Any]:
