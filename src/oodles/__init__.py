@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oodles.comparison import Comparison, compare
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
     from oodles.evaluation import Evaluation, collect, evaluate
+    from oodles.methods.background_class import BackgroundClass
     from oodles.methods.cross_entropy import CrossEntropy
     from oodles.methods.cutmix import CutMix
     from oodles.methods.energy_bounded import EnergyBounded
@@ -48,6 +49,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "collect": "evaluation",
     "evaluate": "evaluation",
+    "BackgroundClass": "methods.background_class",
     "CrossEntropy": "methods.cross_entropy",
     "CutMix": "methods.cutmix",
     "EnergyBounded": "methods.energy_bounded",
@@ -69,6 +71,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BackgroundClass",
     "Batch",
     "Benchmark",
     "Benchmarked",

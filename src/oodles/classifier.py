@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 Inputs = Tensor | dict[str, Tensor]
+Placed = TypeVar("Placed", bound=nn.Module)
 
 
 def apply(module: nn.Module, inputs: Inputs) -> Tensor:
@@ -124,6 +126,13 @@ class Classifier(nn.Module):
             )
         return self._num_features
 
+    def placed(self, module: Placed) -> Placed:
+        """A new module, drawn on the CPU, on the device and in the precision of this classifier."""
+        there, here = next(self.parameters(), None), next(module.parameters(), None)
+        if there is None or here is None or (there.device, there.dtype) == (here.device, here.dtype):
+            return module
+        return module.to(there.device, there.dtype)
+
     def add_head(self, name: str, outputs: int) -> nn.Module:
         """A further linear head on the features, in ``heads``, beside the logits; the one of that name if there is one.
 
@@ -132,9 +141,7 @@ class Classifier(nn.Module):
         """
         if name not in self.heads:
             size = self.num_features, outputs
-            like = next(self.head.parameters(), None)
-            made = nn.Conv2d(*size, kernel_size=1) if self._dense else nn.Linear(*size)
-            self.heads[name] = made if like is None else made.to(like.device, like.dtype)
+            self.heads[name] = self.placed(nn.Conv2d(*size, kernel_size=1) if self._dense else nn.Linear(*size))
         head = self.heads[name]
         if (there := getattr(head, "out_features", None) or getattr(head, "out_channels", None)) != outputs:
             raise ValueError(f"The classifier has a head {name!r} with {there} outputs, and {outputs} are wanted.")

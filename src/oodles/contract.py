@@ -1,6 +1,6 @@
 """The contract: a method is a difference from plain cross-entropy training, and a training step composes several."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FunctionType
@@ -17,7 +17,7 @@ from oodles.precision import at_least_float32
 from oodles.randomness import generator_for, random_seed
 from oodles.targets import cross_entropy
 
-NEW_HEADS, EPOCHS = 1, 2
+NEW_HEADS = 1
 """What random numbers are for, besides steps."""
 
 
@@ -46,7 +46,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """Parts by role (``id`` always, ``outliers`` when there are some, what methods add) and random draws by name."""
+    """Parts by role (``id`` always, ``outliers`` when there are some, what methods add) and random draws by name.
+
+    Draws with as many rows as the part ``id`` belong to its rows.
+    """
 
     parts: Mapping[str, Part]
     draws: Mapping[str, Tensor] = field(default_factory=dict)
@@ -68,19 +71,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Features and logits by role, in float32 at least."""
+    """Features and logits by role, and what further heads say by head and role; in float32 at least."""
 
     features: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Data:
-    """What an epoch is made of: loaders that can be run through again, each batch (inputs, labels)."""
-
-    id: Iterable[Any] | None = None
-    """In-distribution training rows."""
-    outliers: Iterable[Any] | None = None
+    heads: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 class Now:
@@ -99,9 +94,7 @@ class Now:
     def generator(self) -> Generator:
         """A CPU generator that depends on (seed, step, rank) alone; there is none after the forward pass."""
         if self._generator is None:
-            raise RuntimeError(
-                "Random numbers are drawn in start_epoch and change_batch; hand them on with batch.with_draws(…)."
-            )
+            raise RuntimeError("Random numbers are drawn in change_batch; hand them on with batch.with_draws(…).")
         return self._generator
 
     @property
@@ -145,8 +138,7 @@ class Method(nn.Module):
     strength: ClassVar[str | None] = None
     """The hyper-parameter that switches the method off at zero."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What must be there: ``outliers``, ``images``, ``vectors`` (features of shape (N, F), one label per row), or
-    ``epochs`` (:meth:`TrainingStep.start_epoch` has to be called)."""
+    """What must be there: ``outliers``, ``images``, or ``vectors`` (features of shape (N, F), one label per row)."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Roles whose outputs the loss looks at; a part that nobody reads is not forwarded."""
     adds: ClassVar[tuple[str, ...]] = ()
@@ -154,7 +146,7 @@ class Method(nn.Module):
     terms: ClassVar[tuple[str, ...]] = ()
     """Named terms that it adds to the loss."""
     asks: ClassVar[tuple[str, ...]] = ()
-    """Auxiliary heads that it shares with other methods that ask for them; the first adds the term of that name."""
+    """Heads that the classifier gets, shared with other methods that ask for them, as is a term of the same name."""
     replaces: ClassVar[tuple[str, ...]] = ()
     """What it puts something else in place of; two methods may not replace the same thing."""
     separate: ClassVar[tuple[str, ...]] = ()
@@ -180,9 +172,6 @@ class Method(nn.Module):
     def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
         """Parameters with a ``weight_decay`` of their own or a ``learning_rate`` as a multiple of everybody's."""
         return ()
-
-    def start_epoch(self, data: Data, now: Now) -> None:
-        """Eager, before an epoch's first step: a pass over data."""
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         """Eager, before the forward pass: new inputs, targets, parts or draws."""
@@ -299,28 +288,6 @@ class TrainingStep(nn.Module):
             self._last = Outputs(*seen), batch
         return terms
 
-    def start_epoch(
-        self,
-        epoch: int = 0,
-        epochs: int | None = None,
-        *,
-        data: Iterable[Any] | None = None,
-        outliers: Iterable[Any] | None = None,
-    ) -> None:
-        """Says that an epoch begins; only methods that need ``epochs`` have to be told.
-
-        Args:
-            epoch: counted from 0.
-            epochs: how many there will be.
-            data: batches (inputs, labels) of the in-distribution training rows, on the classifier's device.
-            outliers: the same of outliers.
-        """
-        self.after_update()
-        self.epoch, self.epochs = epoch, self.epochs if epochs is None else epochs
-        now = Now(self, generator_for(self.seed, epoch, EPOCHS))
-        for method in self._active():
-            method.start_epoch(Data(data, outliers), now)
-
     def after_update(self) -> None:
         """Lets methods look back at the last batch, once; the next batch does so too if nobody else did."""
         if self._last is not None:
@@ -363,6 +330,7 @@ class TrainingStep(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The step counter: with the seed all that resuming needs of the random numbers."""
+        self.after_update()  # before the methods' own state is read
         return torch.tensor(self.steps)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -409,8 +377,8 @@ def _prepare(step: TrainingStep, batch: Any, outliers: Any) -> Batch:
 
 TrainingStep._prepare = staticmethod(_prepare)
 
-_Seen = tuple[dict[str, Tensor], ...]
-"""Features and logits by role without their graph, or nothing where no method looks back at them."""
+_Seen = tuple[Mapping[str, Any], ...]
+"""The outputs without their graph, or nothing where no method looks back at them."""
 
 
 def _losses(step: TrainingStep, batch: Batch) -> tuple[dict[str, Tensor], _Seen]:
@@ -425,9 +393,14 @@ def _losses(step: TrainingStep, batch: Batch) -> tuple[dict[str, Tensor], _Seen]
             terms = method.change_loss(terms, outputs, batch, now)
         for method in methods:
             terms = method.change_sum(terms, now)
-    looked_at = any(type(method).after_update is not Method.after_update for method in methods)
-    found = (outputs.features, outputs.logits) if looked_at else ()
-    return dict(terms), tuple({role: value.detach() for role, value in each.items()} for each in found)
+    if all(type(method).after_update is Method.after_update for method in methods):
+        return dict(terms), ()
+    heads = {name: _detached(said) for name, said in outputs.heads.items()}
+    return dict(terms), (_detached(outputs.features), _detached(outputs.logits), heads)
+
+
+def _detached(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {role: value.detach() for role, value in by_role.items()}
 
 
 class _Inside:
@@ -454,6 +427,7 @@ def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method], in
             groups.setdefault((tuple(layout), role if role in apart else None), []).append(role)
     features: dict[str, Tensor] = {}
     logits: dict[str, Tensor] = {}
+    heads: dict[str, dict[str, Tensor]] = {name: {} for name in classifier.heads}
     for roles in groups.values():
         sizes = [len(batch[role]) for role in roles]
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
@@ -461,10 +435,15 @@ def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method], in
         inside.batch = batch
         seen = classifier.features(_concatenated([batch[role].inputs for role in roles]))
         inside.rows = inside.batch = None
-        given = classifier.head(seen)
-        features.update(zip(roles, torch.split(at_least_float32(seen), sizes), strict=True))
-        logits.update(zip(roles, torch.split(at_least_float32(given), sizes), strict=True))
-    return Outputs(features, logits)
+        _split_among(roles, sizes, seen, features)
+        _split_among(roles, sizes, classifier.head(seen), logits)
+        for name, head in classifier.heads.items():
+            _split_among(roles, sizes, head(seen), heads[name])
+    return Outputs(features, logits, heads)
+
+
+def _split_among(roles: list[str], sizes: list[int], rows: Tensor, found: dict[str, Tensor]) -> None:
+    found.update(zip(roles, torch.split(at_least_float32(rows), sizes), strict=True))
 
 
 def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:

@@ -176,7 +176,9 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as(kind: type, value: Any) -> Any:
-    """Whole numbers become floats where floats are meant, so that 1 and 1.0 are the same setting."""
+    """Whole numbers become floats where floats are meant, so that 1 and 1.0 are the same setting; lists, tuples."""
+    if kind is tuple and isinstance(value, list):
+        return tuple(value)
     return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
 
 

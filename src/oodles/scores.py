@@ -273,7 +273,11 @@ SCORES: dict[str, type[Score]] = {
 }
 
 
-METHOD_SCORES: dict[str, str] = {}
+METHOD_SCORES: dict[str, str] = {
+    "background": "background_class:Background",
+    "background-s2": "background_class:BackgroundS2",
+    "background-s3": "background_class:BackgroundS3",
+}
 """Scores that look at what a method has left in the classifier, and the class in the method's file."""
 
 

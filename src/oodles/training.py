@@ -25,7 +25,7 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
-from oodles.data.image_set import ImageSet, Rows, loader_workers
+from oodles.data.image_set import Rows, loader_workers
 from oodles.evaluation import collect
 from oodles.methods import method_class
 from oodles.metrics import accuracy
@@ -272,9 +272,6 @@ def _fit(
     log = [entry for entry in read_log(folder) if entry["epoch"] < position // batches.per_epoch]
     accelerator.wait_for_everyone()
 
-    def in_order(images: ImageSet | None) -> Any:
-        return None if images is None else images.in_order(accelerator.device)
-
     def save() -> None:
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
         totals = {name: float(total) for name, total in sums.items()}
@@ -287,8 +284,6 @@ def _fit(
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
         for known, unknown in loader:
             step.epoch = position // batches.per_epoch
-            if position % batches.per_epoch == 0:
-                step.start_epoch(step.epoch, data=in_order(suite.train), outliers=in_order(suite.outliers))
             rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
             for group, multiple in zip(optimizer.param_groups, multiples, strict=True):
                 group["lr"] = rate * multiple

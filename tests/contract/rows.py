@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oodles import (
+    BackgroundClass,
     CrossEntropy,
     CutMix,
     EnergyBounded,
@@ -41,6 +42,12 @@ class Row:
     """Backbone tensors on which it has no effect, and why."""
     no_strength: str = ""
     """Why there is no strength, for methods that have none."""
+    aligned: tuple[str, ...] = ()
+    """Added parts whose rows belong to those of the part ``id``, so that only all can be doubled."""
+    forwards: str = ""
+    """Why it forwards rows itself while a batch is prepared, for methods that do."""
+    backward: str = ""
+    """Why autograd's derivative is not that of the loss, for methods that change it on purpose."""
 
     def make(self, **changes: Any) -> Method:
         return self.cls(**{**self.settings, **changes})
@@ -134,6 +141,12 @@ ROWS: dict[str, Row] = {
             ({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)
         ),
         no_strength="no finite temperature gives plain cross-entropy",
+    ),
+    "background-class": Row(
+        BackgroundClass,
+        settings={"weight": 0.8},
+        defaults={"weight": 1.0},
+        wrong=numbers_at_least_zero("weight"),
     ),
 }
 

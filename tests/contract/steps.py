@@ -17,23 +17,37 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
+def all_terms(*methods: type[Method]) -> set[str]:
+    """The terms of a step with these methods."""
+    plain = set() if any("cross-entropy" in method.replaces for method in methods) else {"cross_entropy"}
+    return plain.union(*(method.terms for method in methods))
+
+
 def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
-    """The parts that have to be forwarded: ``id`` first, then what is read."""
+    """The parts that have to be forwarded: ``id`` first, then what is read, then what is forwarded apart."""
     read = {role for method in methods for role in method.reads}
-    return ["id", *(role for role in batch.parts if role != "id" and role in read)]
+    apart = {role for method in methods for role in method.separate}
+    roles = ["id", *(role for role in batch.parts if role != "id" and role in read)]
+    return sorted(roles, key=lambda role: role in apart)
 
 
 def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outputs:
-    """Features and logits of some parts, as leaves that record gradients."""
+    """Features, logits and what further heads say of some parts, as leaves that record gradients."""
+
+    def leaf(value: Tensor) -> Tensor:
+        return value.detach().clone()
+
     features, logits = {}, {}
+    heads: dict[str, dict[str, Tensor]] = {name: {} for name in classifier.heads}
     with torch.no_grad():
         for role in roles:
-            features[role] = classifier.features(batch[role].inputs)
-            logits[role] = classifier.head(features[role])
-    return Outputs(
-        {role: value.clone().requires_grad_() for role, value in features.items()},
-        {role: value.clone().requires_grad_() for role, value in logits.items()},
-    )
+            seen = classifier.features(batch[role].inputs)
+            features[role], logits[role] = leaf(seen), leaf(classifier.head(seen))
+            for name, head in classifier.heads.items():
+                heads[name][role] = leaf(head(seen))
+    for value in (*features.values(), *logits.values(), *(v for said in heads.values() for v in said.values())):
+        value.requires_grad_()
+    return Outputs(features, logits, heads)
 
 
 def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
@@ -46,6 +60,8 @@ def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Te
     terms: Mapping[str, Tensor] = {"cross_entropy": cross_entropy(outputs.logits["id"], targets)}
     for method in methods:
         terms = method.change_loss(terms, outputs, batch, Now(step))
+    for method in methods:
+        terms = method.change_sum(terms, Now(step))
     return dict(terms)
 
 
@@ -53,11 +69,17 @@ def gradients(loss: Tensor, outputs: Outputs) -> dict[str, Tensor]:
     """Gradients of a loss in the logits and features of each part; zero where there is none."""
     leaves = {f"logits of {role}": value for role, value in outputs.logits.items()}
     leaves |= {f"features of {role}": value for role, value in outputs.features.items()}
+    leaves |= {f"{name} of {role}": value for name, said in outputs.heads.items() for role, value in said.items()}
     found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(leaf) if gradient is None else gradient
         for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
     }
+
+
+def of_rows(draw: Tensor, batch: Batch) -> bool:
+    """Whether a draw belongs to the rows of the part ``id``."""
+    return draw.ndim > 0 and len(draw) == len(batch["id"])
 
 
 def repeated(part: Part, times: int) -> Part:

@@ -1,5 +1,7 @@
 """Property 8: losses are computed in float32 whatever the autocast dtype; float64 stays float64."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,20 +18,31 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
     method, net = row.make(), classifier(kind)
     step = TrainingStep(net, method)
     prepared = step.prepare(batch(kind))
-    seen: list[tuple[Tensor, Tensor]] = []
-    hook = net.head.register_forward_hook(lambda module, args, result: seen.append((args[0], result)))
+    seen: dict[str, list[Tensor]] = {"features": [], "logits": [], **{name: [] for name in net.heads}}
+
+    def watch(what: str) -> Callable[..., None]:
+        return lambda module, args, result: seen[what].append(result)
+
+    hooks = [net.backbone.register_forward_hook(watch("features")), net.head.register_forward_hook(watch("logits"))]
+    hooks += [head.register_forward_hook(watch(name)) for name, head in net.heads.items()]
     with torch.autocast("cpu", dtype=dtype):
         terms = step.losses(prepared)
-    hook.remove()
-    ((features, logits),) = seen
-    assert logits.dtype == dtype, "autocast is on in the forward pass"
+    for hook in hooks:
+        hook.remove()
     roles = roles_in_order(prepared, [method])
+    apart = sum(role in method.separate for role in roles)
+    assert seen["features"][0].dtype == dtype or kind == "tokens", "autocast is on in the forward pass"
+    assert seen["logits"][0].dtype == dtype or "head" in method.replaces, "autocast is on in the head"
     sizes = [len(prepared[role]) for role in roles]
+
+    def by_role(what: str, wide: torch.dtype) -> dict[str, Tensor]:
+        whole = torch.cat(seen[what][: 1 + apart]).detach().to(wide)  # a method may call the head once more
+        return dict(zip(roles, whole.split(sizes), strict=True))
+
     # the same values in float32, and in float64, which no autocast touches
     for wide, accuracy in ((torch.float32, 1e-6), (torch.float64, 1e-5)):
         outputs = Outputs(
-            dict(zip(roles, features.detach().to(wide).split(sizes), strict=True)),
-            dict(zip(roles, logits.detach().to(wide).split(sizes), strict=True)),
+            by_role("features", wide), by_role("logits", wide), {name: by_role(name, wide) for name in net.heads}
         )
         for name, expected in terms_of(step, prepared, outputs).items():
             assert terms[name].dtype == torch.float32, name

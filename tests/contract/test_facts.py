@@ -7,11 +7,11 @@ import torch
 
 from oodles import Now, Paper, Part, TrainingStep
 from oodles.methods import METHODS
-from oodles.scores import SCORES
+from oodles.scores import METHOD_SCORES, SCORES, score_named
 
 from .networks import batch, classifier, inputs
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import gradients, is_one_sentence, leaf_outputs, terms_of
+from .steps import all_terms, gradients, is_one_sentence, leaf_outputs, terms_of
 
 INPUTS, LOGITS = "in-distribution inputs", "logits"
 
@@ -20,7 +20,10 @@ def check_facts(row: Row, kind: str) -> None:
     """Parts added, outputs read, terms added, things replaced: as declared."""
     method = row.make()
     net = classifier(kind, dtype=torch.float64)
+    head = net.head
     step = TrainingStep(net, method)
+    assert (net.head is not head) == ("head" in row.cls.replaces), "replaces the head"
+    assert set(net.heads) == set(row.cls.asks), "asks for heads"
     given = batch(kind, dtype=torch.float64).with_part("unread", Part(inputs(kind, 4, seed=3, dtype=torch.float64)))
     prepared = step.prepare(given)
     assert set(prepared.parts) - set(given.parts) == set(row.cls.adds), "adds"
@@ -36,15 +39,16 @@ def check_facts(row: Row, kind: str) -> None:
             assert not torch.equal(changed.logits[role], outputs.logits[role]), f"logits of {role} left as they were"
 
     terms = terms_of(step, prepared, outputs)
-    assert set(terms) - {"cross_entropy"} == set(row.cls.terms), "terms"
+    assert set(terms) == all_terms(row.cls), "terms"
     read = {"id"}
     for value in terms.values():
         assert value.ndim == 0, "a term is a scalar"
         read |= {name.split(" of ")[1] for name, slope in gradients(value, outputs).items() if slope.any()}
     assert read == {"id", *row.cls.reads}, "reads"
-    assert set(row.cls.needs) <= {"outliers", "images"}
+    assert set(row.cls.needs) <= {"outliers", "images", "vectors"}
+    assert set(row.cls.replaces) <= {INPUTS, LOGITS, "head", "cross-entropy", "the sum"}
     assert set(row.cls.separate) <= set(row.cls.reads)
-    assert ("outliers" in row.cls.needs) == ("outliers" in read), "needs"
+    assert "outliers" in row.cls.needs or "outliers" not in read, "needs"
 
 
 def check_needs(row: Row, kind: str) -> None:
@@ -57,8 +61,9 @@ def check_needs(row: Row, kind: str) -> None:
             step(pair)
         assert is_one_sentence(str(refusal.value))
     else:
-        assert set(step(pair)) == {"cross_entropy", *row.cls.terms}
+        assert set(step(pair)) == all_terms(row.cls)
     assert ("images" in row.cls.needs) == ("vectors" in row.refuses and "tokens" in row.refuses)
+    assert "vectors" not in row.cls.needs or "dense" in row.refuses
 
 
 def check_card(row: Row) -> None:
@@ -71,7 +76,8 @@ def check_card(row: Row) -> None:
     assert 1990 <= paper.year <= 2030
     assert re.match(r"https://\S+$", paper.link)
     assert paper.code == "" or re.match(r"https://\S+$", paper.code)
-    assert cls.score in SCORES, f"no score {cls.score!r}"
+    assert cls.score in {*SCORES, *cls.brings}, f"no score {cls.score!r}"
+    assert set(cls.brings) <= set(METHOD_SCORES) and all(score_named(name).name == name for name in cls.brings)
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", cls.name)
     if cls.strength is not None:
         assert cls.strength in row.defaults, "the strength is a hyper-parameter"
@@ -101,5 +107,5 @@ def test_the_name_is_the_one_on_the_command_line_and_of_the_file(name: str) -> N
 
 
 def test_terms_and_names_are_not_used_twice() -> None:
-    terms = [term for row in ROWS.values() for term in row.cls.terms]
+    terms = [term for row in ROWS.values() for term in set(row.cls.terms) - set(row.cls.asks)]
     assert len(terms) == len(set(terms)) and "cross_entropy" not in terms

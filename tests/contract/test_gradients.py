@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodles import TrainingStep
+from oodles import Classifier, TrainingStep
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -23,7 +23,8 @@ def check_reaches_network(row: Row, kind: str) -> None:
     """Along a random direction in each backbone tensor, autograd agrees with finite differences and is not zero."""
     given = batch(kind, dtype=torch.float64)
     net = classifier(kind, dtype=torch.float64)
-    step, plain = TrainingStep(net, row.make()), TrainingStep(net)
+    plain = TrainingStep(Classifier(net.backbone, net.head))  # the head as it was
+    step = TrainingStep(net, row.make())
     prepared = step.prepare(given)
     parameters = dict(net.backbone.named_parameters())
     slopes = {}
@@ -46,7 +47,7 @@ def check_reaches_network(row: Row, kind: str) -> None:
             gradient = gradients[parameter_name]
             slope = 0.0 if gradient is None else float((gradient * direction).sum())
             numeric = float(sides[0][name] - sides[1][name]) / (2 * STEP)
-            assert slope == pytest.approx(numeric, rel=1e-4, abs=1e-7), where
+            assert row.backward or slope == pytest.approx(numeric, rel=1e-4, abs=1e-7), where
             if parameter_name in row.still:
                 assert abs(slope) <= 1e-6, where
             else:

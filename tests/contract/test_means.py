@@ -1,13 +1,16 @@
 """Property 2: a term sees a part only through means over it."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
+from torch import Tensor
 
 from oodles import EnergyBounded, OutlierExposure, Outputs, TrainingStep
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import gradients, leaf_outputs, repeated, roles_in_order, terms_of, total
+from .steps import gradients, leaf_outputs, of_rows, repeated, roles_in_order, terms_of, total
 
 
 def check_means(row: Row, kind: str) -> None:
@@ -20,11 +23,24 @@ def check_means(row: Row, kind: str) -> None:
     terms = terms_of(step, prepared, outputs)
     before = gradients(total(terms), outputs)
     for role in roles:
-        doubled = Outputs(
-            {**outputs.features, role: torch.cat([outputs.features[role]] * 2)},
-            {**outputs.logits, role: torch.cat([outputs.logits[role]] * 2)},
+        if role in row.aligned:
+            continue
+        twice = {role, *(row.aligned if role == "id" else ())}
+
+        def doubled(by_role: Mapping[str, Tensor], twice: set[str] = twice) -> dict[str, Tensor]:
+            return {role: torch.cat([value] * (1 + (role in twice))) for role, value in by_role.items()}
+
+        more = Outputs(
+            doubled(outputs.features),
+            doubled(outputs.logits),
+            {name: doubled(said) for name, said in outputs.heads.items()},
         )
-        again = terms_of(step, prepared.with_part(role, repeated(prepared[role], 2)), doubled)
+        rows = prepared
+        for each in twice:
+            rows = rows.with_part(each, repeated(prepared[each], 2))
+        if role == "id":
+            rows = rows.with_draws(**{n: torch.cat([d] * 2) for n, d in rows.draws.items() if of_rows(d, prepared)})
+        again = terms_of(step, rows, more)
         assert again.keys() == terms.keys()
         for name, value in terms.items():
             torch.testing.assert_close(again[name], value, rtol=1e-12, atol=1e-12, msg=f"{name} with {role} doubled")

@@ -151,7 +151,7 @@ def test_each_process_draws_its_own_numbers(name: str, results: list[dict[str, A
 @pytest.mark.parametrize("name", ROWS)
 def test_whole_steps_in_ddp_keep_the_weights_in_step(name: str, results: list[dict[str, Any]]) -> None:
     first, second = (result["whole steps"][name] for result in results)
-    start = classifier(ROWS[name].kinds[0]).state_dict()
+    start = TrainingStep(classifier(ROWS[name].kinds[0]), ROWS[name].make()).classifier.state_dict()
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
         assert not torch.equal(value, start[key]), f"{key} was not trained"

@@ -13,7 +13,7 @@ from oodles import Batch, Classifier, Part, TrainingStep, mean_over_processes
 
 from ..contract.networks import batch, classifier
 from ..contract.rows import Row
-from ..contract.steps import total
+from ..contract.steps import of_rows, total
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def shard(batch: Batch, rank: int, world: int) -> Batch:
         inputs = part.inputs
         mine = {key: own(value) for key, value in inputs.items()} if isinstance(inputs, dict) else own(inputs)
         parts[role] = Part(mine, None if part.targets is None else own(part.targets))
-    return Batch(parts, dict(batch.draws))
+    return Batch(parts, {name: own(draw) if of_rows(draw, batch) else draw for name, draw in batch.draws.items()})
 
 
 def outcome(step: TrainingStep, module: nn.Module, given: Batch) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ METHODS = {
     "energy-bounded": "EnergyBounded",
     "energy-gap": "EnergyGap",
     "logit-norm": "LogitNorm",
+    "background-class": "BackgroundClass",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

@@ -1,0 +1,114 @@
+"""Background class: one more class, for whatever is none of the known ones."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from oodles.checks import check_logits, check_number
+from oodles.classifier import Classifier
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.precision import at_least_float32
+from oodles.scores import HeadScore
+from oodles.targets import mean_over_rows
+
+BACKGROUND = "background"
+
+
+def known_logit(logits: Float[Tensor, "n c *space"], background: Float[Tensor, "n 1 *space"]) -> Tensor:
+    """d = log Σ_c exp z_c − z_K, so that σ(d) is the probability of the K known classes among all K + 1."""
+    check_logits("logits", logits)
+    return at_least_float32(logits).logsumexp(1) - at_least_float32(background).squeeze(1)
+
+
+def background_term(terms: Terms, outputs: Outputs) -> Terms:
+    """Cross-entropy over K + 1 classes of in-distribution rows, as what it adds to that over K: mean −log σ(d)."""
+    if BACKGROUND in terms:
+        return terms
+    known = known_logit(outputs.logits["id"], outputs.heads[BACKGROUND]["id"])
+    return {**terms, BACKGROUND: mean_over_rows(softplus(-known))}
+
+
+class BackgroundClass(Method):
+    """Adds a class for outliers and trains them into it: CE(z(x), y) + β·CE(z(o), K) over K + 1 classes.
+
+    When to use: you have outliers, and want a probability of being known beside those of the classes.
+    Cost: the outliers' rows in the forward pass.
+    Caveat: unlike Outlier Exposure it says nothing about the known classes' shares on outliers, so score it with its
+    own scores and not with the maximum softmax probability.
+
+    Args:
+        weight: β; 0 switches off.
+
+    Raises:
+        ValueError: for a weight that is negative, NaN or infinite.
+
+    Source: Thulasidasan et al., section 2, and as "BGC" Bitterwolf et al., ICML 2022, equation 8. With
+    d = logsumexp(z_1 … z_K) − z_K+1, cross-entropy over K + 1 classes is that over K plus −log σ(d), and that of an
+    outlier −log σ(−d); in this form targets may be probabilities, and the logits stay those of the known classes.
+    """
+
+    name = "background-class"
+    paper = Paper(
+        title="An Effective Baseline for Robustness to Distributional Shift",
+        authors="Thulasidasan, Thapa, Dhaubhadel, Chennupati, Bhattacharya, Bilmes",
+        venue="ICMLA",
+        year=2021,
+        link="https://arxiv.org/abs/2105.07107",
+    )
+    score = "background"
+    brings = ("background", "background-s2", "background-s3")
+    strength = "weight"
+    needs = ("outliers",)
+    reads = ("id", "outliers")
+    terms = ("background", "background_class")
+    asks = ("background",)
+
+    def __init__(self, *, weight: float = 1.0):
+        super().__init__()
+        check_number("weight", weight, low=0)
+        self.weight = weight
+
+    def forward(
+        self, logits_out: Float[Tensor, "m c *space"], background_out: Float[Tensor, "m 1 *space"]
+    ) -> Float[Tensor, ""]:
+        """The term for the outliers: their logits, and that of the background class."""
+        return self.weight * mean_over_rows(softplus(known_logit(logits_out, background_out)))
+
+    def change_classifier(self, classifier: Classifier) -> None:
+        classifier.add_head(BACKGROUND, 1)
+
+    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        term = self(outputs.logits["outliers"], outputs.heads[BACKGROUND]["outliers"])
+        return {**background_term(terms, outputs), "background_class": term}
+
+
+class Background(HeadScore):
+    """The probability of the background class, p_K = 1 − s₁ (Bitterwolf et al., equation 11)."""
+
+    name = "background"
+    needs_heads = (BACKGROUND,)
+
+    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
+        return torch.sigmoid(-known_logit(logits, *said))
+
+
+class BackgroundS2(HeadScore):
+    """−s₂: the probability of the likeliest known class among all K + 1, negative."""
+
+    name = "background-s2"
+    needs_heads = (BACKGROUND,)
+
+    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
+        return -logits.softmax(1).amax(1) * torch.sigmoid(known_logit(logits, *said))
+
+
+class BackgroundS3(HeadScore):
+    """−s₃ = −(s₂ + (1 − s₁) / K): the highest class probability where the background's is spread evenly, negative."""
+
+    name = "background-s3"
+    needs_heads = (BACKGROUND,)
+
+    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
+        known = torch.sigmoid(known_logit(logits, *said))
+        return -(logits.softmax(1).amax(1) * known + (1 - known) / logits.shape[1])
