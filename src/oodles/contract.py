@@ -313,12 +313,13 @@ class TrainingStep(nn.Module):
         taken: dict[int, str] = {}
         for method in self._active():
             for group in method.parameter_groups(self.classifier):
-                for parameter in group["params"]:
+                own = {**group, "params": list(group["params"])}
+                for parameter in own["params"]:
                     other = taken.setdefault(id(parameter), method.name)
                     if other != method.name:
                         raise ValueError(f"{other} and {method.name} both want settings of their own: use one of them.")
-                own = {key: value for key, value in group.items() if key != "learning_rate"}
-                groups.append({**own, "lr": learning_rate * group.get("learning_rate", 1.0)})
+                own["lr"] = learning_rate * own.pop("learning_rate", 1.0)
+                groups.append(own)
         rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
         return [{"params": rest, "lr": learning_rate}, *groups]
 

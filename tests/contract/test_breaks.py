@@ -24,6 +24,7 @@ from oodles.methods.outlier_exposure import cross_entropy_to_uniform
 from .networks import labels
 from .rows import ROWS, Row
 from .test_arithmetic import check_autocast, check_float64
+from .test_classifiers import check_built_again, check_changed_once
 from .test_facts import check_card, check_facts, check_needs
 from .test_gradients import check_reaches_network
 from .test_means import check_empty_part, check_means
@@ -85,6 +86,8 @@ CHECKS: dict[str, Callable[[Row], None]] = {
     "needs": lambda row: check_needs(row, KIND),
     "card": check_card,
     "state": lambda row: check_state(row, KIND),
+    "changed once": lambda row: check_changed_once(row, KIND),
+    "built again": lambda row: check_built_again(row, KIND),
 }
 BROKEN: list[tuple[str, Row]] = []
 
@@ -488,6 +491,28 @@ class ForgetsItsState(Good):
 
     def term(self, outputs, batch, now):
         return super().term(outputs, batch, now) * batch.draws["seen"]
+
+
+# the classifier
+
+
+@breaks("changed once", "facts")
+class WrapsTheHeadEachTime(Good):
+    def change_classifier(self, classifier):
+        classifier.head = torch.nn.Sequential(classifier.head, torch.nn.Linear(4, 4))
+
+
+@breaks("built again")
+class WeightsOutsideOfTheClassifier(Good):
+    def change_classifier(self, classifier):
+        self.scale = torch.tensor(1.0 + len(list(self.parameters())))
+        classifier.head.register_forward_hook(lambda module, args, logits: logits * torch.rand(()))
+
+
+@breaks("facts")
+class AHeadUndeclared(Good):
+    def change_classifier(self, classifier):
+        classifier.add_head("further", 2)
 
 
 REJECTIONS = (

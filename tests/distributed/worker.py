@@ -59,6 +59,7 @@ def outcome(step: TrainingStep, module: nn.Module, given: Batch) -> dict[str, Te
     step.zero_grad()
     terms = module(given)
     total(terms).backward()
+    step.after_update()
     found = {f"term {name}": value.detach() for name, value in terms.items()}
     found |= {f"gradient {name}": p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
     return found | {f"buffer {name}": value.clone() for name, value in step.named_buffers()}
