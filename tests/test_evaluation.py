@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from oodles.classifier import Classifier
-from oodles.evaluation import Collected, Evaluation, collect, evaluate
+from oodles.evaluation import Collected, Evaluation, collect, evaluate, score_rows
 from oodles.metrics import ood_metrics
-from oodles.scores import SCORES, Energy, NearestNeighbours, energy, msp, score_named
+from oodles.scores import SCORES, Energy, HeadScore, NearestNeighbours, Score, energy, msp, score_named
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -250,3 +250,84 @@ def test_labels_may_be_arrays_or_lists() -> None:
     x, y = torch.eye(3), [0, 1, 0]
     for labels in (y, np.array(y)):
         assert evaluate(torch.nn.Identity(), [(x, labels)], {}).accuracy == pytest.approx(2 / 3)
+
+
+class Brightness(Score):
+    """The mean of the inputs."""
+
+    name = "brightness"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def of(self, classifier, inputs, features, logits):  # type: ignore[no-untyped-def]
+        return inputs.mean(1)
+
+
+class SaysNo(HeadScore):
+    """What a further head says, the sign changed."""
+
+    name = "says-no"
+    needs_heads = ("further",)
+
+    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
+        (value,) = said
+        return -value[:, 0]
+
+
+def test_a_score_may_look_at_the_inputs() -> None:
+    evaluation = evaluated(scores=[Brightness(), "msp"])
+    np.testing.assert_allclose(evaluation.scores["far"]["brightness"], UNKNOWN.mean(1).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(evaluation.scores["id"]["msp"], evaluated().scores["id"]["msp"], rtol=1e-6)
+
+
+def test_a_score_may_look_at_a_further_head() -> None:
+    classifier = copy.deepcopy(CLASSIFIER)
+    head = classifier.add_head("further", 2)
+    evaluation = evaluated(classifier=classifier, scores=[SaysNo()])
+    features, _ = expected_outputs(UNKNOWN)
+    with torch.no_grad():
+        np.testing.assert_allclose(evaluation.scores["far"]["says-no"], -head(features)[:, 0].numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "classifier, sentence",
+    [
+        (
+            CLASSIFIER,
+            "says-no looks at a head 'further' that this classifier lacks: train it with a method that brings",
+        ),
+        (nn.Linear(5, 3), r"says-no needs features and Linear gives logits alone: make a classifier with Classifier"),
+    ],
+)
+def test_a_score_without_its_head_is_refused_before_anything_runs(classifier: nn.Module, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        evaluated(classifier=classifier, scores=[SaysNo()], id_loader=iter(()))
+
+
+def test_modes_come_back_after_a_score_has_failed() -> None:
+    classifier = make_classifier().train()
+    modes = [module.training for module in classifier.modules()]
+    with pytest.raises(NotImplementedError) as failure:
+        evaluated(classifier=classifier, scores=[Fails()])
+    assert [module.training for module in classifier.modules()] == modes and failure is not None
+
+
+class Fails(Brightness):
+    name = "fails"
+
+    def of(self, classifier, inputs, features, logits):  # type: ignore[no-untyped-def]
+        assert not classifier.training and not torch.is_grad_enabled()
+        return self(features, logits)
+
+
+def test_rows_scored_alone_are_those_of_an_evaluation() -> None:
+    scored = score_rows(CLASSIFIER, batches(UNKNOWN), [Energy()])
+    evaluation = evaluated(scores=["energy"])
+    np.testing.assert_array_equal(scored.scores["energy"], evaluation.scores["far"]["energy"])
+    np.testing.assert_array_equal(scored.predictions, evaluation.predictions["far"])
+    assert scored.labels is None and score_rows(CLASSIFIER, batches(KNOWN, LABELS), []).labels.tolist() == (
+        LABELS.tolist()
+    )
+    with pytest.raises(ValueError, match="knn compares with training rows: give them as train_loader"):
+        score_rows(CLASSIFIER, batches(UNKNOWN), [NearestNeighbours()])
