@@ -295,7 +295,7 @@ def test_a_score_may_look_at_a_further_head() -> None:
     [
         (
             CLASSIFIER,
-            "says-no looks at a head 'further' that this classifier lacks: train it with a method that brings",
+            "says-no looks at a head 'further' that this classifier lacks: train it with",
         ),
         (nn.Linear(5, 3), r"says-no needs features and Linear gives logits alone: make a classifier with Classifier"),
     ],

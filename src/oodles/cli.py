@@ -50,14 +50,14 @@ Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavi
 def demo(*, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: OptionalCount = None) -> int:
     """Trains methods with several seeds on real images, compares them and writes a report; takes a minute or two.
 
-    It is the benchmark digits. Finished runs are kept: the same command goes on where it was stopped.
+    It is the benchmark demo, a part of the benchmark digits. Finished runs are kept: the same command goes on where it was stopped.
 
     Args:
         to: folder for the runs and report.html.
         seeds: how many seeds for each method.
         jobs: processes side by side; as many as there are cores unless given.
     """
-    return benchmark("digits", to=to, seeds=seeds, jobs=jobs)
+    return benchmark("demo", to=to, seeds=seeds, jobs=jobs)
 
 
 def benchmark(

@@ -259,8 +259,8 @@ def test_mistakes_get_a_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_demo_is_the_benchmark_of_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_is_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setattr(cli, "benchmark", lambda *given, **named: called.append((given, named)) or 0)
     assert cli.demo(to=tmp_path, seeds=2, jobs=3) == 0
-    assert called == [(("digits",), {"to": tmp_path, "seeds": 2, "jobs": 3})]
+    assert called == [(("demo",), {"to": tmp_path, "seeds": 2, "jobs": 3})]
