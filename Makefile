@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test check
+.PHONY: demo test check docs
 
 demo: .venv/demo.stamp
 	$(BIN)/oodles demo
@@ -16,6 +16,10 @@ check: .venv/check.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: .venv/docs.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
+
 .venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .
 	touch $@
@@ -26,6 +30,10 @@ check: .venv/check.stamp
 
 .venv/check.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[check]'
+	touch $@
+
+.venv/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[docs]'
 	touch $@
 
 $(BIN)/python:

@@ -1,4 +1,4 @@
-"""Mixers and losses against other libraries, where they are installed: python benchmarks/mixers.py
+"""Mixers against other libraries, where they are installed: python benchmarks/mixers.py
 
 timm and torchvision need a torch build that they import with, so this usually runs in an environment of its own.
 """
@@ -10,7 +10,6 @@ from types import ModuleType
 import torch
 from timing import ratios, record, show
 
-from oodles import EnergyBounded, OutlierExposureLoss
 from oodles.methods.cutmix import cutmix_data
 from oodles.methods.mixup import mixup_data
 from oodles.targets import soft_targets
@@ -52,26 +51,6 @@ def mixers(kind: str, x: torch.Tensor, y: torch.Tensor) -> Functions:
     return functions
 
 
-def losses() -> Functions:
-    """Forward and backward on 128 + 256 rows of 100 classes."""
-    logits_in = torch.randn(128, 100, requires_grad=True)
-    logits_out = torch.randn(256, 100, requires_grad=True)
-    y = torch.arange(128) % 100
-    oe, bounded = OutlierExposureLoss(), EnergyBounded()
-    functions: Functions = {
-        "oodles OE": lambda: oe(logits_in, y, logits_out).backward(),
-        "oodles energy": lambda: (
-            torch.nn.functional.cross_entropy(logits_in, y) + bounded(logits_in, logits_out)
-        ).backward(),
-    }
-    if peers := installed("pytorch_ood.loss"):
-        labels = torch.cat([y, torch.full((256,), -1)])
-        peer_oe, peer_energy = peers.OutlierExposureLoss(), peers.EnergyRegularizedLoss()
-        functions["pytorch-ood OE"] = lambda: peer_oe(torch.cat([logits_in, logits_out]), labels).backward()
-        functions["pytorch-ood energy"] = lambda: peer_energy(torch.cat([logits_in, logits_out]), labels).backward()
-    return functions
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     tables = {}
@@ -79,6 +58,4 @@ if __name__ == "__main__":
         x, y = torch.rand(256, 3, 32, 32), torch.arange(256) % 10
         tables[kind] = ratios(mixers(kind, x, y), "oodles", rounds=20, repeats=20)
         show(f"{kind}, 256 × 3 × 32 × 32, one thread", "oodles", tables[kind])
-    tables["losses"] = ratios(losses(), "oodles OE", repeats=20)
-    show("losses, forward and backward, 128 + 256 rows of 100 classes", "oodles OE", tables["losses"])
     record("mixers", tables)

@@ -5,10 +5,13 @@ Forward passes of ResNet-18 are timed on some rows and multiplied; scores compar
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from timing import record
+from torch import nn
 
+from oodles.classifier import Classifier
 from oodles.metrics import ood_metrics
 from oodles.networks import build_network
 from oodles.scores import SCORES, score_named
@@ -46,14 +49,15 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     forward = forward_seconds(device)
     features = torch.randn(ROWS + TRAIN, 512, device=device).relu()
-    head = torch.randn(512, CLASSES, device=device) / 10
+    classifier = Classifier(nn.Identity(), nn.Linear(512, CLASSES)).to(device).requires_grad_(False)
     train, test = features[:TRAIN], features[TRAIN:]
     table = {}
     for name in SCORES:
         score = score_named(name)
-        fitting = seconds(lambda score=score: score.fit(train, train @ head, torch.arange(TRAIN) % CLASSES))
+        fitting = seconds(lambda score=score: score.fit(train, classifier.head(train), torch.arange(TRAIN) % CLASSES))
         values: list[torch.Tensor] = []
-        taken = fitting + seconds(lambda score=score, values=values: values.append(score(test, test @ head).cpu()))
+        of = partial(score.of, classifier, test, test)
+        taken = fitting + seconds(lambda of=of, values=values: values.append(of(classifier.head(test)).cpu()))
         scores = values[0].numpy()
         taken += seconds(lambda scores=scores: ood_metrics(scores[:KNOWN], scores[KNOWN:]))
         table[name] = {"seconds": round(taken, 2), "over forward passes": round(taken / forward, 4)}

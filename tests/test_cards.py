@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
-from typing import get_type_hints
+from typing import get_origin, get_type_hints
 
 import pytest
 
@@ -16,7 +16,7 @@ ALL = [pytest.param(cards.card(name), method_class(name), id=name) for name in M
 
 def hooks(cls: type) -> dict[str, object]:
     """The moments of training, by name."""
-    return {name: value for name, value in vars(cls).items() if name.startswith("change_")}
+    return {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
 
 
 @pytest.mark.parametrize(("card", "cls"), ALL)
@@ -42,7 +42,8 @@ def test_parameters_are_the_signature(card: cards.Card, cls: type[Method]) -> No
     hints = get_type_hints(cls.__init__)
     built = cls()
     for each in card.parameters:
-        assert each.type == hints[each.name].__name__
+        hint = hints[each.name]
+        assert each.type == (str(hint) if get_origin(hint) else hint.__name__)
         assert each.default == signature[each.name].default == getattr(built, each.name)
         assert type(each.default) is type(signature[each.name].default)
 

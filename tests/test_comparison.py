@@ -134,19 +134,20 @@ def test_one_score_for_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("methods", "score"),
     [
-        (["cross-entropy"], "msp"),
-        (["energy-bounded"], "energy"),
-        (["mixup", "energy-gap"], "energy"),
-        (["energy-gap", "mixup"], "energy"),
+        ({"cross-entropy": {}}, "msp"),
+        ({"energy-bounded": {}}, "energy"),
+        ({"mixup": {}, "energy-gap": {}}, "energy"),
+        ({"energy-gap": {"weight": 0.1}, "mixup": {}}, "energy"),
+        ({"background-class": {"weight": 0.0}}, "msp"),
     ],
 )
-def test_own_score(methods: list[str], score: str) -> None:
-    assert own_score(methods) == score
+def test_own_score(methods: dict[str, dict[str, float]], score: str) -> None:
+    assert own_score(tuple(methods.items())) == score
 
 
 def test_a_score_that_plain_training_cannot_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "oodles.comparison.own_score", lambda methods: "msp" if "mixup" not in methods else "confidence"
+        "oodles.comparison.own_score", lambda methods: "msp" if "mixup" not in dict(methods) else "confidence"
     )
     names = ("msp", "energy", "knn", "confidence")
     folders = []

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
+from oodles import Classifier
 from oodles.scores import (
     SCORES,
     Energy,
@@ -113,8 +115,12 @@ def test_a_higher_score_is_more_out_of_distribution(name: str) -> None:
     labels = torch.arange(300) % 3
     known = centers[labels] + normal(300, 4, seed=1)
     unknown = normal(50, 4, seed=2) - 3
-    score = score_named(name).fit(known, known @ centers.T, labels)
-    assert score(unknown, unknown @ centers.T).min() > score(known, known @ centers.T).median()
+    classifier = Classifier(nn.Identity(), nn.Linear(4, 3, bias=False, dtype=torch.float64))
+    with torch.no_grad():
+        classifier.head.weight.copy_(centers)
+        score = score_named(name).fit(known, known @ centers.T, labels)
+        of_known, of_unknown = (score.of(classifier, rows, rows, rows @ centers.T) for rows in (known, unknown))
+    assert of_unknown.min() > of_known.median()
     assert score.name == name
 
 
@@ -232,3 +238,14 @@ def test_settings_are_checked_and_named() -> None:
 def test_whole_numbers_are_no_logits(name: str) -> None:
     with pytest.raises(TypeError, match="logits must be floating point"):
         OF_LOGITS[name](torch.ones(2, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dead", [0, 50, 63, 64])
+def test_mahalanobis_leaves_out_features_that_never_vary(dead: int) -> None:
+    rows, labels = normal(200, 64), torch.arange(200) % 4
+    rows[:, :dead] = 3.0
+    score = Mahalanobis().fit(rows, torch.zeros(200, 4), labels)
+    alive = Mahalanobis().fit(rows[:, dead:], torch.zeros(200, 4), labels) if dead < 64 else None
+    found = score(rows[:9], torch.zeros(9, 4))
+    expected = torch.zeros(9) if alive is None else alive(rows[:9, dead:], torch.zeros(9, 4))
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9)

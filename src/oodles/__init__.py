@@ -13,16 +13,45 @@ if TYPE_CHECKING:
     from oodles.classifier import Classifier, Normalize, frozen
     from oodles.comparison import Comparison, compare
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
+    from oodles.deployed import export
     from oodles.evaluation import Evaluation, collect, evaluate
+    from oodles.methods.acet import ACET
+    from oodles.methods.arpl import ARPL
+    from oodles.methods.ascood import ASCOOD
+    from oodles.methods.augmix import AugMix
     from oodles.methods.background_class import BackgroundClass
+    from oodles.methods.balanced_energy import BalancedEnergy
+    from oodles.methods.cac import CAC
+    from oodles.methods.ceda import CEDA
+    from oodles.methods.confidence_branch import ConfidenceBranch
     from oodles.methods.cross_entropy import CrossEntropy
     from oodles.methods.cutmix import CutMix
+    from oodles.methods.edl import EDL
     from oodles.methods.energy_bounded import EnergyBounded
     from oodles.methods.energy_gap import EnergyGap, EnergyRegularizedLoss
+    from oodles.methods.entropic_open_set import EntropicOpenSet
+    from oodles.methods.flooding import Flooding
+    from oodles.methods.g_odin import GODIN
+    from oodles.methods.ish import ISH
+    from oodles.methods.isomax import IsoMax
+    from oodles.methods.isomax_plus import IsoMaxPlus
+    from oodles.methods.jigsaw import Jigsaw
     from oodles.methods.logit_norm import LogitNorm
+    from oodles.methods.manifold_mixup import ManifoldMixup
+    from oodles.methods.mcd import MCD
+    from oodles.methods.mixoe import MixOE
     from oodles.methods.mixup import Mixup, mixup_criterion, mixup_data
+    from oodles.methods.objectosphere import Objectosphere
+    from oodles.methods.odnl import ODNL
+    from oodles.methods.oecc import OECC
+    from oodles.methods.openmix import OpenMix
     from oodles.methods.outlier_exposure import OutlierExposure, OutlierExposureLoss
+    from oodles.methods.pixmix import PixMix
     from oodles.methods.regmixup import RegMixup
+    from oodles.methods.rotation_prediction import RotationPrediction
+    from oodles.methods.shared_discriminator import SharedDiscriminator
+    from oodles.methods.t2fnorm import T2FNorm
+    from oodles.methods.unleashing_mask import UnleashingMask
     from oodles.outliers import pair
     from oodles.recipe import Recipe
     from oodles.run_folder import Run, open_run
@@ -46,22 +75,51 @@ _HOME = {
     "Part": "contract",
     "TrainingStep": "contract",
     "mean_over_processes": "contract",
+    "export": "deployed",
     "Evaluation": "evaluation",
     "collect": "evaluation",
     "evaluate": "evaluation",
+    "ACET": "methods.acet",
+    "ASCOOD": "methods.ascood",
     "BackgroundClass": "methods.background_class",
+    "BalancedEnergy": "methods.balanced_energy",
+    "CEDA": "methods.ceda",
+    "ARPL": "methods.arpl",
+    "CAC": "methods.cac",
+    "ConfidenceBranch": "methods.confidence_branch",
+    "EDL": "methods.edl",
+    "Flooding": "methods.flooding",
+    "UnleashingMask": "methods.unleashing_mask",
     "CrossEntropy": "methods.cross_entropy",
     "CutMix": "methods.cutmix",
     "EnergyBounded": "methods.energy_bounded",
     "EnergyGap": "methods.energy_gap",
     "EnergyRegularizedLoss": "methods.energy_gap",
+    "EntropicOpenSet": "methods.entropic_open_set",
+    "GODIN": "methods.g_odin",
+    "ISH": "methods.ish",
+    "IsoMax": "methods.isomax",
+    "IsoMaxPlus": "methods.isomax_plus",
+    "Jigsaw": "methods.jigsaw",
     "LogitNorm": "methods.logit_norm",
+    "MCD": "methods.mcd",
+    "AugMix": "methods.augmix",
+    "ManifoldMixup": "methods.manifold_mixup",
+    "MixOE": "methods.mixoe",
+    "OpenMix": "methods.openmix",
+    "PixMix": "methods.pixmix",
     "Mixup": "methods.mixup",
     "mixup_criterion": "methods.mixup",
     "mixup_data": "methods.mixup",
+    "Objectosphere": "methods.objectosphere",
+    "ODNL": "methods.odnl",
+    "OECC": "methods.oecc",
     "OutlierExposure": "methods.outlier_exposure",
     "OutlierExposureLoss": "methods.outlier_exposure",
     "RegMixup": "methods.regmixup",
+    "RotationPrediction": "methods.rotation_prediction",
+    "SharedDiscriminator": "methods.shared_discriminator",
+    "T2FNorm": "methods.t2fnorm",
     "pair": "outliers",
     "Recipe": "recipe",
     "Run": "run_folder",
@@ -71,36 +129,65 @@ _HOME = {
 }
 
 __all__ = [
+    "ACET",
+    "ARPL",
+    "ASCOOD",
+    "CAC",
+    "CEDA",
+    "EDL",
+    "GODIN",
+    "ISH",
+    "MCD",
+    "ODNL",
+    "OECC",
+    "AugMix",
     "BackgroundClass",
+    "BalancedEnergy",
     "Batch",
     "Benchmark",
     "Benchmarked",
     "Classifier",
     "Comparison",
+    "ConfidenceBranch",
     "CrossEntropy",
     "CutMix",
     "EnergyBounded",
     "EnergyGap",
     "EnergyRegularizedLoss",
+    "EntropicOpenSet",
     "Evaluation",
+    "Flooding",
+    "IsoMax",
+    "IsoMaxPlus",
+    "Jigsaw",
     "LogitNorm",
+    "ManifoldMixup",
     "Method",
+    "MixOE",
     "Mixup",
     "Normalize",
     "Now",
+    "Objectosphere",
+    "OpenMix",
     "OutlierExposure",
     "OutlierExposureLoss",
     "Outputs",
     "Paper",
     "Part",
+    "PixMix",
     "Recipe",
     "RegMixup",
+    "RotationPrediction",
     "Run",
+    "SharedDiscriminator",
+    "T2FNorm",
     "TrainingStep",
+    "UnleashingMask",
     "benchmark",
     "collect",
     "compare",
     "evaluate",
+    "export",
     "frozen",
     "mean_over_processes",
     "mixup_criterion",

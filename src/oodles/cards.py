@@ -107,9 +107,10 @@ def cards() -> tuple[Card, ...]:
 def overview() -> str:
     """All methods, two lines each, for a terminal."""
     lines = []
+    width = max(len(one.name) for one in cards()) + 2
     for one in cards():
         needs = f"  needs {', '.join(one.needs)}" if one.needs else ""
-        lines += [f"{one.name:18}{one.reference}{needs}", _wrapped(one.summary)]
+        lines += [f"{one.name:{width}}{one.reference}{needs}", _wrapped(one.summary)]
     return "\n".join([*lines, "", "oodles methods NAME tells more; oodles train NAME trains with it."])
 
 

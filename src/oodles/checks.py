@@ -20,6 +20,12 @@ def check_number(name: str, value: object, *, low: float = -math.inf, above: flo
         raise ValueError(f"{name} must be a finite number{bound}, got {value}.")
 
 
+def check_whole(name: str, value: object, *, low: int) -> None:
+    """Refuse what is no whole number, or below ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
+
+
 def check_sides(network: str, input_shape: tuple[int, int, int], least: int, hint: str = "") -> None:
     """Refuse images (C, H, W) that are smaller than a network takes."""
     _, height, width = input_shape
@@ -33,6 +39,17 @@ def check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be a floating-point tensor, got {type(tensor).__name__}.")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}: convert it with {name}.float().")
+
+
+def check_images(method: str, inputs: object, *, square: bool = False) -> Tensor:
+    """The inputs, where they are floating-point images (N, C, H, W); refuses others."""
+    shape = "square images" if square else "images"
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        got = inputs.dtype if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
+        raise TypeError(f"{method} needs one tensor of {shape}, floating point, got {got}.")
+    if inputs.ndim != 4 or (square and inputs.shape[2] != inputs.shape[3]):
+        raise ValueError(f"{method} needs {shape} of shape (N, C, H, W), got {tuple(inputs.shape)}.")
+    return inputs
 
 
 def check_same_length(**tensors: Tensor) -> None:

@@ -109,7 +109,8 @@ class Classifier(nn.Module):
         """Further heads, which methods have added: each reads the features, and scores look at them."""
         self.num_classes = num_classes
         self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
-        self._dense = isinstance(head, nn.Conv2d)
+        self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        """Whether it was made with a head that predicts for each pixel."""
         self._split_at: str | None = None
 
     @property
@@ -128,8 +129,9 @@ class Classifier(nn.Module):
 
     def placed(self, module: Placed) -> Placed:
         """A new module, drawn on the CPU, on the device and in the precision of this classifier."""
-        there, here = next(self.parameters(), None), next(module.parameters(), None)
-        if there is None or here is None or (there.device, there.dtype) == (here.device, here.dtype):
+        there = next(self.parameters(), None)
+        tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+        if there is None or all((each.device, each.dtype) == (there.device, there.dtype) for each in tensors):
             return module
         return module.to(there.device, there.dtype)
 
@@ -141,7 +143,7 @@ class Classifier(nn.Module):
         """
         if name not in self.heads:
             size = self.num_features, outputs
-            self.heads[name] = self.placed(nn.Conv2d(*size, kernel_size=1) if self._dense else nn.Linear(*size))
+            self.heads[name] = self.placed(nn.Conv2d(*size, kernel_size=1) if self.dense else nn.Linear(*size))
         head = self.heads[name]
         if (there := getattr(head, "out_features", None) or getattr(head, "out_channels", None)) != outputs:
             raise ValueError(f"The classifier has a head {name!r} with {there} outputs, and {outputs} are wanted.")

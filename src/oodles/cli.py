@@ -50,7 +50,8 @@ Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavi
 def demo(*, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: OptionalCount = None) -> int:
     """Trains methods with several seeds on real images, compares them and writes a report; takes a minute or two.
 
-    It is the benchmark demo, a part of the benchmark digits. Finished runs are kept: the same command goes on where it was stopped.
+    It is the benchmark demo, a part of the benchmark digits. Finished runs are kept: the same command goes on where it
+    was stopped.
 
     Args:
         to: folder for the runs and report.html.
@@ -346,6 +347,37 @@ def score(
         print(f"{verdicts}\n{to}")
 
 
+def export(
+    run: Annotated[Path, Positional, arg(metavar="RUN")],
+    /,
+    *,
+    to: File = Path("model.onnx"),
+    score: OptionalName = None,
+    false_alarms: Fraction = 0.05,
+    root: Folders = (),
+    json: bool = False,
+) -> None:
+    """Writes a trained run as one file for other programs: images to logits, score and whether to accept.
+
+    oodles export RUN --to model.onnx
+
+    Args:
+        run: a run folder.
+        to: the file, .onnx or .pt2.
+        score: outlier score; the method's own unless given.
+        false_alarms: share of the validation data that the threshold rejects at most.
+        root: folder that holds the files of the suite, if they have moved.
+        json: print one JSON document.
+    """
+    from oodles.deployed import export as export_run
+
+    exported = export_run(run, to, score=score, false_alarms=false_alarms, root=root)
+    if json:
+        _print_json({"file": str(exported.path), "checked": exported.checked, **exported.about})
+    else:
+        print(exported)
+
+
 def suite_check(
     suite: Annotated[str, Positional, arg(metavar="SUITE")],
     /,
@@ -400,6 +432,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "score": score,
+    "export": export,
     "suite check": suite_check,
     "suite list": suite_list,
 }

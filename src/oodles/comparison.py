@@ -13,7 +13,7 @@ from typing import Any
 
 from oodles.cards import card
 from oodles.figures import OOD_METRICS, Figure, Seeds
-from oodles.recipe import are_plain
+from oodles.recipe import Methods, are_plain
 from oodles.results import RESULTS, Result, folder_of_run, read_results, result_of
 from oodles.run_folder import RUN, Run, open_run, write_text
 from oodles.spelling import suggestion
@@ -185,7 +185,7 @@ class Comparison:
         What is known of a difference over all seeds is repeated on each of its lines. The columns that begin with
         ``best`` are about the difference to plain cross-entropy under the score that is best on validation data.
         """
-        from oodles.export import csv_lines
+        from oodles.comparison_files import csv_lines
 
         return csv_lines(self)
 
@@ -195,7 +195,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """What :meth:`to_json` writes."""
-        from oodles.export import as_dict
+        from oodles.comparison_files import as_dict
 
         return as_dict(self)
 
@@ -308,7 +308,7 @@ def _table(suite: str, runs: Sequence[Result], score: str | None) -> Table:
     groups: list[Group] = []
     for label, family in zip(_labels([family[0] for family in families]), families, strict=True):
         plain = None if are_plain(family[0].methods) else _beside(family, [group for group in groups if group.is_plain])
-        group = Group(label, tuple(family), score or own_score([name for name, _ in family[0].methods]), plain)
+        group = Group(label, tuple(family), score or own_score(family[0].methods), plain)
         if score and group.finished and score not in group.scores:
             raise ValueError(f"There is no score {score!r} in the runs of {label!r}{suggestion(score, group.scores)}")
         groups.append(group)
@@ -335,9 +335,12 @@ def _check_same_rows(runs: Sequence[Result]) -> None:
                 )
 
 
-def own_score(methods: Sequence[str]) -> str:
-    """The score that the methods' papers use; of several, the last that asks for another than softmax decides."""
-    named = [card(name).score for name in methods]
+def own_score(methods: Methods) -> str:
+    """The score that the methods' papers use; of several, the last that asks for another than softmax decides.
+
+    A method whose strength is zero has no say.
+    """
+    named = [card(name).score for name, given in methods if given.get(str(card(name).strength)) != 0]
     return next((score for score in reversed(named) if score != "msp"), "msp")
 
 

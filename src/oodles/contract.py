@@ -17,7 +17,7 @@ from oodles.precision import at_least_float32
 from oodles.randomness import generator_for, random_seed
 from oodles.targets import cross_entropy
 
-NEW_HEADS = 1
+NEW_HEADS = 201
 """What random numbers are for, besides steps."""
 
 
@@ -81,9 +81,10 @@ class Outputs:
 class Now:
     """What a moment of training may know."""
 
-    def __init__(self, step: "TrainingStep", generator: Generator | None = None):
+    def __init__(self, step: "TrainingStep", generator: Generator | None = None, *, traced: bool = False):
         self._step = step
         self._generator = generator
+        self._traced = traced
 
     @property
     def classifier(self) -> Classifier:
@@ -99,18 +100,25 @@ class Now:
 
     @property
     def step(self) -> int:
-        """How many steps came before this one."""
+        """How many steps came before this one; not known in the traced half, nor are the epochs."""
+        self._check_eager()
         return self._step.steps - (self._generator is None)  # once a batch is prepared, the counter has moved on
 
     @property
     def epoch(self) -> int:
         """The current epoch, from 0."""
+        self._check_eager()
         return self._step.epoch
 
     @property
     def epochs(self) -> int:
         """How many epochs there will be."""
+        self._check_eager()
         return self._step.epochs
+
+    def _check_eager(self) -> None:
+        if self._traced:  # a number that changes would be compiled anew every time
+            raise RuntimeError("Steps and epochs are counted in change_batch; hand them on with batch.with_draws(…).")
 
     def frozen(self) -> Any:
         """A context in which the classifier is in eval mode and its statistics stay untouched."""
@@ -158,7 +166,7 @@ class Method(nn.Module):
         return self.strength is None or getattr(self, self.strength) != 0
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
         """Hyper-parameters measured on a trained classifier, for methods whose defaults depend on its scale."""
         return {}
 
@@ -250,7 +258,7 @@ class TrainingStep(nn.Module):
         self._last: tuple[Outputs, Batch] | None = None
         with torch.random.fork_rng(devices=[]):
             for index, method in enumerate(self._active()):
-                torch.manual_seed(random_seed(seed, index, NEW_HEADS))
+                torch.default_generator.manual_seed(random_seed(seed, index, 0, NEW_HEADS))
                 check_head(method, classifier)
                 method.change_classifier(classifier)
         self._inside = _Inside()
@@ -293,7 +301,7 @@ class TrainingStep(nn.Module):
         if self._last is not None:
             outputs, batch = self._last
             self._last = None
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(outputs.logits["id"].device.type, enabled=False):
                 for method in self._active():
                     method.after_update(outputs, batch, Now(self))
 
@@ -331,12 +339,15 @@ class TrainingStep(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The step counter: with the seed all that resuming needs of the random numbers."""
+        if self._last is not None and _processes() > 1:
+            raise RuntimeError("Call step.after_update() in every process before one of them saves the step's state.")
         self.after_update()  # before the methods' own state is read
         return torch.tensor(self.steps)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restores the step counter."""
         self.steps = int(state)
+        self._last = None
 
     def _active(self) -> list[Method]:
         return [method for method in self.methods if isinstance(method, Method) and method.active]
@@ -383,7 +394,7 @@ _Seen = tuple[Mapping[str, Any], ...]
 
 
 def _losses(step: TrainingStep, batch: Batch) -> tuple[dict[str, Tensor], _Seen]:
-    methods, now = step._active(), Now(step)
+    methods, now = step._active(), Now(step, traced=True)
     outputs = _forward(step.classifier, batch, methods, step._inside)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
         for method in methods:
@@ -420,6 +431,7 @@ def _change_hidden(inside: _Inside, method: Method, layer: str, module: nn.Modul
 def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method], inside: _Inside) -> Outputs:
     """One forward pass for all parts of one shape, ``id`` first, so that batch norm sees them together."""
     read = {"id", *(role for method in methods for role in method.reads)}
+    asked = {name: classifier.heads[name] for method in methods for name in method.asks}
     apart = {role for method in methods for role in method.separate}
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
@@ -428,17 +440,19 @@ def _forward(classifier: Classifier, batch: Batch, methods: Sequence[Method], in
             groups.setdefault((tuple(layout), role if role in apart else None), []).append(role)
     features: dict[str, Tensor] = {}
     logits: dict[str, Tensor] = {}
-    heads: dict[str, dict[str, Tensor]] = {name: {} for name in classifier.heads}
+    heads: dict[str, dict[str, Tensor]] = {name: {} for name in asked}
     for roles in groups.values():
         sizes = [len(batch[role]) for role in roles]
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         inside.rows = {r: slice(start, start + size) for r, start, size in zip(roles, starts, sizes, strict=True)}
         inside.batch = batch
-        seen = classifier.features(_concatenated([batch[role].inputs for role in roles]))
-        inside.rows = inside.batch = None
+        try:
+            seen = classifier.features(_concatenated([batch[role].inputs for role in roles]))
+        finally:
+            inside.rows = inside.batch = None
         _split_among(roles, sizes, seen, features)
         _split_among(roles, sizes, classifier.head(seen), logits)
-        for name, head in classifier.heads.items():
+        for name, head in asked.items():
             _split_among(roles, sizes, head(seen), heads[name])
     return Outputs(features, logits, heads)
 
@@ -454,7 +468,7 @@ def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:
     The mean of no values is zero.
     """
     total, count = values.sum(), values.numel()
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if _processes() == 1:
         return total / max(count, 1), count
     both = torch.stack([total, torch.full_like(total, count)])
     both = collectives.all_reduce(both, "sum", list(range(dist.get_world_size())))
@@ -463,10 +477,10 @@ def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:
 
 def check_head(method: Method, classifier: Classifier) -> None:
     """Refuses a classifier for dense prediction where a method needs features that are vectors."""
-    if "vectors" in method.needs and isinstance(classifier.head, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    if "vectors" in method.needs and classifier.dense:
         raise ValueError(
-            f"{method.name} needs features of shape (N, F) and one label per row, got a head for dense prediction, "
-            f"{type(classifier.head).__name__}: leave the method out."
+            f"{method.name} needs features of shape (N, F) and one label per row, got a head for dense prediction: "
+            "leave the method out."
         )
 
 
@@ -519,6 +533,10 @@ def _concatenated(inputs: Sequence[Inputs]) -> Inputs:
 
 def _rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _describe(value: object) -> str:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.checks import check_number
+from oodles.classifier import Classifier
 from oodles.comparison import own_score
 from oodles.data import read_images
 from oodles.evaluation import collect, score_rows
 from oodles.run_evaluation import suite_of
 from oodles.run_folder import Run, open_run, write_text
-from oodles.scores import score_named
+from oodles.scores import Score, score_named
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,49 @@ def score_inputs(
     if accept > 1:
         raise ValueError(f"accept must be at most 1, got {accept}: 0.95 accepts 95 % of the validation rows.")
     run = run if isinstance(run, Run) else open_run(run)
-    name = score or own_score([method for method, _ in run.methods])
-    chosen = score_named(name)
-    known = run.scores.get(f"validation/{name}")
-    if known is None:
-        why = run.reason or ("its features are no vectors." if run.scores else "finish it first.")
-        raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
+    chosen, known = chosen_score(run, score)
     channels, height, width = run.record["suite"]["input_shape"]
     images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
     classifier = run.classifier("auto")
-    if chosen.needs_fit:
-        chosen.fit(*collect(classifier, suite_of(run, root).train.loader()))
+    fit_to_run(chosen, run, classifier, root)
     scored = score_rows(classifier, images.loader(), [chosen])
     verdicts = Verdicts(
         names=images.names or tuple(str(row) for row in range(len(images))),
         classes=tuple(run.classes[index] for index in scored.predictions.tolist()),
         scores=scored.scores[chosen.name],
-        threshold=float(np.sort(known)[math.ceil(accept * len(known)) - 1]),
-        score=name,
+        threshold=threshold_accepting(accept, known),
+        score=chosen.name,
     )
     if to is not None:
         write_text(Path(to), verdicts.to_csv())
     return verdicts
+
+
+def chosen_score(run: Run, score: str | None) -> tuple[Score, NDArray[Any]]:
+    """A score, by default the one that the run's methods ask for, and what it gave to validation rows.
+
+    Raises:
+        FileNotFoundError: for a run without such scores.
+        ValueError: for an unknown score.
+    """
+    name = score or own_score(run.methods)
+    chosen = score_named(name)
+    known = run.scores.get(f"validation/{name}")
+    if known is None:
+        there = [key.removeprefix("validation/") for key in run.scores if key.startswith("validation/")]
+        there = [each for each in there if each not in ("labels", "predictions")]
+        why = run.reason or (f"it has {', '.join(there)}." if there else "finish it first.")
+        raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
+    return chosen, known
+
+
+def fit_to_run(score: Score, run: Run, classifier: Classifier, root: str | Path | Sequence[str | Path]) -> None:
+    """Shows a run's training rows to a score that compares with them."""
+    if score.needs_fit:
+        score.fit(*collect(classifier, suite_of(run, root).train.loader()))
+
+
+def threshold_accepting(share: float, scores: NDArray[Any]) -> float:
+    """The smallest threshold at which at least a share of these scores, and at least one, are accepted."""
+    accepted = math.ceil(round(share * len(scores), 9))  # 0.07 · 100 is a little more than 7
+    return float(np.sort(scores)[max(accepted, 1) - 1])

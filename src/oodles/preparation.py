@@ -22,7 +22,7 @@ from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
 from oodles.run_folder import RUN, WEIGHTS, Run, open_run
 
-Measured = Mapping[str, Mapping[str, float]]
+Measured = Mapping[str, Mapping[str, Any]]
 
 
 def resolved(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
@@ -105,7 +105,7 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
         }
 
 
-def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, float]]:
+def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
     """What the methods measure on the initial weights, training and validation rows, and outliers."""
     if not recipe.suggest:
         return {}
@@ -203,8 +203,10 @@ def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
 def _flag(name: str, value: Any) -> list[str]:
     """A setting as words of the command line."""
     flag = f"--{name.replace('_', '-')}"
-    if value is None or value is False:
+    if value is None or value is False or value == ():
         return []
+    if isinstance(value, tuple):  # a method's setting of several numbers, which one flag takes together
+        return [flag, *map(str, value)]
     if isinstance(value, list):
         return [word for each in value for word in (flag, str(each))]
     return [flag] if value is True else [flag, str(value)]

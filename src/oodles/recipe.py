@@ -88,7 +88,7 @@ class Recipe:
         """All settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "methods"}
         values["milestones"] = list(self.milestones)
-        return {**values, "methods": [{"name": name, **settings} for name, settings in self.methods]}
+        return {**values, "methods": [{"name": name, **_plain(settings)} for name, settings in self.methods]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -173,6 +173,11 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if key not in defaults:
             raise ValueError(f"{name} has no {key!r}{suggestion(key, defaults)}")
     return {key: _as(type(default), given.get(key, default)) for key, default in defaults.items()}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, which is what JSON and TOML give back."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
 def _as(kind: type, value: Any) -> Any:

@@ -35,7 +35,7 @@ class Result:
     """Why the run diverged; empty otherwise."""
     settings: Mapping[str, Any]
     """Everything that was chosen but data, seed and device; runs that agree in it are one row of a comparison."""
-    suggested: Mapping[str, Mapping[str, float]]
+    suggested: Mapping[str, Mapping[str, Any]]
     """Settings that were measured on the initial weights, by method."""
     initial_weights: str
     environment: Mapping[str, Any]

@@ -74,9 +74,9 @@ class Run:
         return self.recipe.methods
 
     @property
-    def suggested(self) -> Mapping[str, Mapping[str, float]]:
+    def suggested(self) -> Mapping[str, Mapping[str, Any]]:
         """Settings that were measured on the initial weights, by method."""
-        suggested: Mapping[str, Mapping[str, float]] = self.record["suggested"]
+        suggested: Mapping[str, Mapping[str, Any]] = self.record["suggested"]
         return suggested
 
     @property
@@ -153,7 +153,7 @@ class Run:
         """
         import torch
 
-        from oodles.methods import method_class
+        from oodles.methods import made
         from oodles.networks import build_network
         from oodles.saved_state import load_weights
 
@@ -170,8 +170,7 @@ class Run:
                 std=suite["std"],
                 head=self.arguments["head"],
             )
-            for name, given in self.methods:
-                method = method_class(name)(**{**given, **self.suggested.get(name, {})})
+            for method in made(self.methods, self.suggested):
                 if method.active:
                     method.change_classifier(classifier)
         load_weights(classifier, self.folder / WEIGHTS)

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_number, check_same_length
@@ -59,7 +59,7 @@ def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
     check_logits("logits", logits)
     logits = at_least_float32(logits)
     top, index = logits.max(1, keepdim=True)
-    below = (logits - top).clamp(min=torch.finfo(logits.dtype).min)  # a class at −inf: 0 · d has to be 0
+    below = (logits - top).clamp(min=torch.finfo(torch.float32).min)  # a class at −inf: 0 · d has to be 0
     return below, below.exp().scatter(1, index, 0.0)
 
 
@@ -165,6 +165,103 @@ class Entropy(Score):
         return entropy(logits)
 
 
+class FeatureNorm(Score):
+    """−‖relu(h)‖₂, since features of unknown rows are short (Yu et al., CVPR 2023, here of the last features)."""
+
+    name = "feature-norm"
+    needs_vectors = True
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        _check_features(features)
+        length: Tensor = torch.linalg.vector_norm(at_least_float32(features).relu(), dim=1)
+        return -length
+
+
+def largest(features: Float[Tensor, "n f"], percentile: float) -> tuple[Bool[Tensor, "n f"], Float[Tensor, "n 1"]]:
+    """Which features of each row are not among its smallest, a share ``percentile``, and r = Σ|h| / Σ|these h|.
+
+    The papers take features of at least 0. With others "small" means small in magnitude and signs stay, so that r is
+    in [1, F / number kept], or 0 for a row of zeros. It is 50 at most, since e^r has to be finite.
+    """
+    sizes = features.abs()
+    count = features.shape[1]
+    top = sizes.topk(max(1, count - round(count * percentile)), dim=1)
+    kept = torch.zeros_like(features, dtype=torch.bool).scatter(1, top.indices, True)
+    total = top.values.sum(1, keepdim=True)
+    ratio = sizes.sum(1, keepdim=True) / total.clamp(min=torch.finfo(total.dtype).tiny)
+    return kept, ratio.clamp(max=50.0)
+
+
+class ShapedScore(Score):
+    """The energy of logits that the classifier's head gives for changed features."""
+
+    needs_vectors = True
+
+    @abstractmethod
+    def shaped(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """The features that the head reads instead."""
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        raise ValueError(
+            f"{self.name} reads the classifier's head, and features and logits are not enough: "
+            "call of(classifier, inputs, features, logits)."
+        )
+
+    def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
+        _check_features(features)
+        changed = self.shaped(at_least_float32(features))
+        return energy(classifier.head(changed.to(next(classifier.parameters()).dtype)))
+
+
+class Scale(ShapedScore):
+    """The energy after all features of a row are multiplied by e^r, r = Σ h / Σ (the largest h).
+
+    See :func:`largest` for features below 0.
+    Source: SCALE, Xu et al., ICLR 2024; 0.85 is the default of the authors' code.
+
+    Args:
+        percentile: the share of features, the smallest ones, that the second sum leaves out, in [0, 1).
+    """
+
+    def __init__(self, percentile: float = 0.85):
+        check_share("percentile", percentile)
+        self.percentile = percentile
+        self.name = "scale" if percentile == 0.85 else f"scale(percentile={percentile:g})"
+
+    def shaped(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        _, ratio = largest(features, self.percentile)
+        return features * ratio.exp()
+
+
+class Ash(ShapedScore):
+    """The energy after the smallest features of each row are set to zero, and the others made larger.
+
+    See :func:`largest` for features below 0.
+    Source: ASH, Djurisic et al., ICLR 2023; S at 0.9 is what the authors use on ImageNet, on CIFAR S at 0.95.
+
+    Args:
+        form: ``S`` multiplies what is left by e^r, r = Σ h / Σ (what is left); ``B`` sets it to one value, so that the
+            sum stays; ``P`` leaves it as it is.
+        percentile: the share of features that is set to zero, in [0, 1).
+    """
+
+    def __init__(self, form: str = "S", percentile: float = 0.9):
+        if form not in ("S", "B", "P"):
+            raise ValueError(f"form must be 'S', 'B' or 'P', got {form!r}.")
+        check_share("percentile", percentile)
+        self.form = form
+        self.percentile = percentile
+        self.name = "ash" if (form, percentile) == ("S", 0.9) else f"ash(form={form}, percentile={percentile:g})"
+
+    def shaped(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        kept, ratio = largest(features, self.percentile)
+        if self.form == "B":
+            even = features.abs().sum(1, keepdim=True) / kept.sum(1, keepdim=True)
+            features = torch.where(features < 0, -even, even)
+        left = features * kept
+        return left * ratio.exp() if self.form == "S" else left
+
+
 class NearestNeighbours(Score):
     """Distance to the k-th nearest training row, of features scaled to unit length (Sun et al., ICML 2022).
 
@@ -195,6 +292,8 @@ class NearestNeighbours(Score):
         features = features.to(self._rows.device)  # it may have been fitted elsewhere
         distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
         k, rows_at_once = min(self.k, len(self._rows)), max(1, distances // len(self._rows))
+        if torch.compiler.is_compiling():  # a graph is for any number of rows
+            return self._distance(features, k)
         return torch.cat([self._distance(chunk, k) for chunk in torch.split(features, rows_at_once)])
 
     def _distance(self, features: Tensor, k: int) -> Tensor:
@@ -267,6 +366,9 @@ SCORES: dict[str, type[Score]] = {
     "max-logit": MaxLogit,
     "energy": Energy,
     "entropy": Entropy,
+    "feature-norm": FeatureNorm,
+    "scale": Scale,
+    "ash": Ash,
     "knn": NearestNeighbours,
     "mahalanobis": Mahalanobis,
     "relative-mahalanobis": RelativeMahalanobis,
@@ -277,6 +379,19 @@ METHOD_SCORES: dict[str, str] = {
     "background": "background_class:Background",
     "background-s2": "background_class:BackgroundS2",
     "background-s3": "background_class:BackgroundS3",
+    "rotation": "rotation_prediction:Rotation",
+    "positive-logit-norm": "jigsaw:PositiveLogitNorm",
+    "discriminator": "shared_discriminator:Discriminator",
+    "discriminator-s2": "shared_discriminator:DiscriminatorS2",
+    "discriminator-s3": "shared_discriminator:DiscriminatorS3",
+    "objectosphere": "objectosphere:ObjectosphereScore",
+    "discrepancy": "mcd:Discrepancy",
+    "confidence": "confidence_branch:Confidence",
+    "confidence-perturbed": "confidence_branch:ConfidencePerturbed",
+    "cac": "cac:AnchorDistance",
+    "vacuity": "edl:Vacuity",
+    "g-odin": "g_odin:Perturbed",
+    "g-odin-unperturbed": "g_odin:Unperturbed",
 }
 """Scores that look at what a method has left in the classifier, and the class in the method's file."""
 
@@ -300,10 +415,19 @@ def score_named(name: str) -> Score:
 
 def _whitening(centered: Float64[Tensor, "n f"]) -> Float64[Tensor, "f r"]:
     """A matrix behind which the rows' covariance is the identity, and squared lengths are the distances."""
-    variances, directions = torch.linalg.eigh(centered.T @ centered / len(centered))
-    varies = variances > torch.finfo(torch.float32).eps * variances[-1]
-    whitening: Tensor = directions[:, varies] / variances[varies].sqrt()
+    alive = centered.square().sum(0) > 0  # with many constant features the eigenvalues may not be found
+    seen = centered[:, alive]
+    variances, directions = torch.linalg.eigh(seen.T @ seen / len(seen))
+    varies = variances > torch.finfo(torch.float32).eps * variances.amax() if len(variances) else variances > 0
+    whitening = centered.new_zeros(centered.shape[1], int(varies.sum()))
+    whitening[alive] = directions[:, varies] / variances[varies].sqrt()
     return whitening
+
+
+def check_share(name: str, value: float) -> None:
+    check_number(name, value, low=0)
+    if value >= 1:
+        raise ValueError(f"{name} must be below 1, got {value}.")
 
 
 def _check_features(features: Tensor) -> None:

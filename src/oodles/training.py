@@ -27,7 +27,7 @@ from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import Rows, loader_workers
 from oodles.evaluation import collect
-from oodles.methods import method_class
+from oodles.methods import made
 from oodles.metrics import accuracy
 from oodles.networks import build_network
 from oodles.precision import available_precision
@@ -127,7 +127,7 @@ def train(
         FileNotFoundError: for a recipe or weights that are not there.
     """
     recipe = resolved(recipe, seed, weights)
-    check_composition([method_class(key)(**given) for key, given in recipe.methods])
+    check_composition(made(recipe.methods))
     if workers is not None:
         check_number("workers", workers, low=0)
     if device == "auto":
@@ -174,20 +174,15 @@ def train(
             initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
             classifier = _classifier(network, head, suite)
-            given = Path(initial["file"]) if initial["file"] and not trained else None
-            fits = given is not None and weights_fit(classifier, given)
-            if given is not None and fits:
-                load_weights(classifier, given)
+            if initial["file"] and not trained:
+                _start_from(Path(initial["file"]), classifier, recipe)
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
             suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
-            methods = [method_class(key)(**{**given, **suggested.get(key, {})}) for key, given in recipe.methods]
-            step = TrainingStep(classifier, *methods, seed=recipe.seed)
+            step = TrainingStep(classifier, *made(recipe.methods, suggested), seed=recipe.seed)
             if trained:
                 load_weights(classifier, folder / WEIGHTS)
-            elif given is not None and not fits:  # they may be those of a classifier that these methods have changed
-                load_weights(classifier, given)
             if compile:
                 step.compile()
 
@@ -230,6 +225,15 @@ def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
         std=suite.std,
         head=head,
     )
+
+
+def _start_from(weights: Path, classifier: Classifier, recipe: Recipe) -> None:
+    """Loads initial weights: those of a plain classifier, or of one that the recipe's methods have changed."""
+    if not weights_fit(classifier, weights):
+        for method in made(recipe.methods):
+            if method.active:
+                method.change_classifier(classifier)
+    load_weights(classifier, weights)
 
 
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:

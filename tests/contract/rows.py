@@ -5,16 +5,44 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oodles import (
+    ACET,
+    ARPL,
+    ASCOOD,
+    CAC,
+    CEDA,
+    EDL,
+    GODIN,
+    ISH,
+    MCD,
+    ODNL,
+    OECC,
+    AugMix,
     BackgroundClass,
+    BalancedEnergy,
+    ConfidenceBranch,
     CrossEntropy,
     CutMix,
     EnergyBounded,
     EnergyGap,
+    EntropicOpenSet,
+    Flooding,
+    IsoMax,
+    IsoMaxPlus,
+    Jigsaw,
     LogitNorm,
+    ManifoldMixup,
     Method,
+    MixOE,
     Mixup,
+    Objectosphere,
+    OpenMix,
     OutlierExposure,
+    PixMix,
     RegMixup,
+    RotationPrediction,
+    SharedDiscriminator,
+    T2FNorm,
+    UnleashingMask,
 )
 
 from .networks import KINDS
@@ -44,6 +72,10 @@ class Row:
     """Why there is no strength, for methods that have none."""
     aligned: tuple[str, ...] = ()
     """Added parts whose rows belong to those of the part ``id``, so that only all can be doubled."""
+    sums: str = ""
+    """Why its own terms are sums over rows and not means, for methods that are published so."""
+    curved: str = ""
+    """Why its own terms are not linear in the targets, for methods whose are not."""
     forwards: str = ""
     """Why it forwards rows itself while a batch is prepared, for methods that do."""
     backward: str = ""
@@ -147,6 +179,334 @@ ROWS: dict[str, Row] = {
         settings={"weight": 0.8},
         defaults={"weight": 1.0},
         wrong=numbers_at_least_zero("weight"),
+    ),
+    "rotation-prediction": Row(
+        RotationPrediction,
+        settings={"weight": 0.7},
+        defaults={"weight": 1.0},
+        wrong=numbers_at_least_zero("weight"),
+        refuses={
+            "vectors": r"rotation-prediction needs square images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "rotation-prediction needs one tensor of square images, floating point, got a dict",
+            "dense": r"rotation-prediction needs features of shape \(N, F\)",
+        },
+    ),
+    "jigsaw": Row(
+        Jigsaw,
+        settings={"weight": 0.6, "patches": 2},
+        defaults={"weight": 1.0, "patches": 3},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(({"patches": n}, "patches must be a whole number of at least 2, got") for n in (1, 2.0, True)),
+        ),
+        random=True,
+        refuses={
+            "vectors": r"jigsaw needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "jigsaw needs one tensor of images, floating point, got a dict",
+        },
+    ),
+    "ceda": Row(
+        CEDA,
+        settings={"weight": 0.8},
+        defaults={"weight": 1.0},
+        wrong=numbers_at_least_zero("weight"),
+        random=True,
+        refuses={
+            "vectors": r"ceda needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "ceda needs one tensor of images, floating point, got a dict",
+        },
+    ),
+    "acet": Row(
+        ACET,
+        settings={"weight": 0.8, "steps": 3},
+        defaults={"weight": 1.0, "epsilon": 0.3, "steps": 40},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(({"epsilon": value}, "epsilon must be a finite number > 0, got") for value in (0, -0.3, NAN, INF)),
+            *(({"steps": n}, "steps must be a whole number of at least 1, got") for n in (0, 40.0, True)),
+        ),
+        random=True,
+        refuses={
+            "vectors": r"acet needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "acet needs one tensor of images, floating point, got a dict",
+        },
+        forwards="it climbs to where the classifier is most confident",
+    ),
+    "shared-discriminator": Row(
+        SharedDiscriminator,
+        settings={"weight": 0.8},
+        defaults={"weight": 1.0},
+        wrong=numbers_at_least_zero("weight"),
+    ),
+    "entropic-open-set": Row(
+        EntropicOpenSet,
+        settings={"weight": 0.7},
+        defaults={"weight": 1.0},
+        wrong=numbers_at_least_zero("weight"),
+    ),
+    "objectosphere": Row(
+        Objectosphere,
+        settings={"weight": 0.7, "magnitude_weight": 0.01, "minimum_magnitude": 4.0},
+        defaults={"weight": 1.0, "magnitude_weight": 1e-4, "minimum_magnitude": 50.0},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("magnitude_weight"),
+            *numbers_at_least_zero("minimum_magnitude"),
+        ),
+    ),
+    "oecc": Row(
+        OECC,
+        sums="the authors' terms are sums, and their weights belong to a batch size",
+        settings={"weight": 0.5, "training_accuracy": 0.8},
+        defaults={"weight": 1.0, "confidence_weight": 0.07, "outlier_weight": 0.05, "training_accuracy": 0.9486},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("confidence_weight"),
+            *numbers_at_least_zero("outlier_weight"),
+            *numbers_at_least_zero("training_accuracy"),
+            ({"training_accuracy": 94.86}, "training_accuracy must be a share from 0 to 1, got 94.86"),
+        ),
+    ),
+    "balanced-energy": Row(
+        BalancedEnergy,
+        settings={"weight": 0.1, "margin_in": -3.0, "margin_out": 1.0},
+        defaults={"weight": 0.1, "margin_in": -25.0, "margin_out": -7.0, "alpha": 5.0, "gamma": 0.75, "prior": ()},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("alpha"),
+            *numbers_at_least_zero("gamma"),
+            ({"margin_in": NAN}, "margin_in must be a finite number, got nan"),
+            ({"margin_in": -5.0, "margin_out": -5.0}, "margin_in must be below margin_out, got -5.0 and -5.0"),
+            ({"prior": (0.5, -0.1)}, r"prior\[1\] must be a finite number >= 0, got -0.1"),
+            ({"prior": (0.0, 0.0)}, "prior must have a number above 0, got zeros alone"),
+        ),
+    ),
+    "mcd": Row(
+        MCD,
+        settings={"weight": 0.6, "margin": 1.2},
+        defaults={"weight": 1.0, "margin": 1.2},
+        wrong=(*numbers_at_least_zero("weight"), *numbers_at_least_zero("margin")),
+    ),
+    "odnl": Row(
+        ODNL,
+        settings={"weight": 0.9},
+        defaults={"weight": 3.0},
+        wrong=numbers_at_least_zero("weight"),
+        random=True,
+    ),
+    "confidence-branch": Row(
+        ConfidenceBranch,
+        curved="the logarithm of p mixed with the label is not linear in the label",
+        settings={"budget": 0.9, "weight": 0.2},
+        defaults={"budget": 0.3, "weight": 0.1},
+        wrong=tuple(
+            ({name: value}, f"{name} must be a finite number > 0, got")
+            for name in ("budget", "weight")
+            for value in (0, -0.1, NAN, INF)
+        ),
+        random=True,
+        no_strength="rows may ask for hints at any budget and weight",
+    ),
+    "cac": Row(
+        CAC,
+        settings={"alpha": 3.0, "weight": 0.2},
+        defaults={"alpha": 10.0, "weight": 0.1},
+        wrong=(
+            *(({"alpha": value}, "alpha must be a finite number > 0, got") for value in (0, -10.0, NAN, INF)),
+            *numbers_at_least_zero("weight"),
+        ),
+        no_strength="without the anchor term the tuplet term still replaces the cross-entropy",
+    ),
+    "arpl": Row(
+        ARPL,
+        settings={"weight": 0.3, "temperature": 0.5, "margin": 1.0},
+        defaults={"weight": 0.1, "temperature": 1.0, "margin": 1.0},
+        wrong=(
+            *(({"weight": value}, "weight must be a finite number > 0, got") for value in (0, -0.1, NAN, INF)),
+            *(({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, -1.0, NAN)),
+            *numbers_at_least_zero("margin"),
+        ),
+        refuses={"dense": r"arpl needs features of shape \(N, F\)"},
+        no_strength="the head stays one of reciprocal points at any weight",
+    ),
+    "flooding": Row(
+        Flooding,
+        settings={"level": 5.0},
+        defaults={"level": 0.05},
+        wrong=numbers_at_least_zero("level"),
+    ),
+    "unleashing-mask": Row(
+        UnleashingMask,
+        settings={"level": 5.0},
+        defaults={"level": 0.1},
+        wrong=numbers_at_least_zero("level"),
+    ),
+    "edl": Row(
+        EDL,
+        settings={"evidence": "softplus", "annealing_epochs": 0},
+        defaults={"evidence": "relu", "form": "mse", "annealing_epochs": 10},
+        wrong=(
+            ({"evidence": "tanh"}, "evidence must be one of relu, softplus, exp, got 'tanh'"),
+            ({"form": "kl"}, "form must be one of mse, log, digamma, got 'kl'"),
+            *(
+                ({"annealing_epochs": n}, "annealing_epochs must be a whole number of at least 0, got")
+                for n in (-1, 2.5, True)
+            ),
+        ),
+        no_strength="the expected loss under a Dirichlet distribution replaces the cross-entropy",
+    ),
+    "t2fnorm": Row(
+        T2FNorm,
+        settings={"temperature": 0.1},
+        defaults={"temperature": 0.1},
+        wrong=tuple(
+            ({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)
+        ),
+        no_strength="features have their own lengths in plain training, at every temperature",
+        refuses={"dense": r"t2fnorm needs features of shape \(N, F\)"},
+    ),
+    "g-odin": Row(
+        GODIN,
+        settings={"form": "cosine"},
+        defaults={"form": "cosine"},
+        wrong=(({"form": "cos"}, "form must be 'cosine', 'euclidean' or 'inner', got 'cos'"),),
+        no_strength="another last layer than that of plain training",
+        refuses={"dense": r"g-odin needs features of shape \(N, F\)"},
+    ),
+    "isomax": Row(
+        IsoMax,
+        settings={"entropic_scale": 10.0, "spread": 0.5},
+        defaults={"entropic_scale": 10.0, "spread": 0.0},
+        wrong=(
+            *numbers_at_least_zero("spread"),
+            *(({"entropic_scale": n}, "entropic_scale must be a finite number > 0, got") for n in (0, -1.0, NAN, INF)),
+        ),
+        no_strength="another last layer than that of plain training",
+        refuses={"dense": r"isomax needs features of shape \(N, F\)"},
+    ),
+    "isomax-plus": Row(
+        IsoMaxPlus,
+        settings={"entropic_scale": 10.0},
+        defaults={"entropic_scale": 10.0},
+        wrong=tuple(
+            ({"entropic_scale": n}, "entropic_scale must be a finite number > 0, got") for n in (0, -1.0, NAN, INF)
+        ),
+        no_strength="another last layer than that of plain training",
+        refuses={"dense": r"isomax-plus needs features of shape \(N, F\)"},
+    ),
+    "ish": Row(
+        ISH,
+        settings={"percentile": 0.6},
+        defaults={"percentile": 0.85, "head_weight_decay": 5e-5},
+        wrong=(
+            *numbers_at_least_zero("head_weight_decay"),
+            *numbers_at_least_zero("percentile"),
+            ({"percentile": 1.0}, "percentile must be below 1, got 1.0"),
+        ),
+        no_strength="features are made larger at every percentile",
+        refuses={"dense": r"ish needs features of shape \(N, F\)"},
+        backward="the last layer's weights get the gradient of shaped features",
+    ),
+    "ascood": Row(
+        ASCOOD,
+        settings={"weight": 0.7},
+        defaults={
+            **{"weight": 1.0, "sigma": 0.5, "form": "gradient", "share": 0.1, "alpha": 10.0},
+            "head_learning_rate": 1.0,
+        },
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(
+                ({name: value}, f"{name} must be a finite number > 0, got")
+                for name in ("sigma", "share", "alpha", "head_learning_rate")
+                for value in (0, -1.0, NAN, INF)
+            ),
+            ({"share": 1.5}, "share must be at most 1, got 1.5"),
+            ({"form": "gaussian"}, "form must be 'gradient' or 'shuffle', got 'gaussian'"),
+        ),
+        no_strength="features are standardised whatever the weight",
+        curved="outliers are moved along the gradient of the label's logit",
+        refuses={
+            "tokens": "ascood needs one tensor of inputs, floating point, got a dict",
+            "dense": r"ascood needs features of shape \(N, F\)",
+        },
+        forwards="it differentiates the labels' logits with respect to the inputs",
+    ),
+    "mixoe": Row(
+        MixOE,
+        settings={"weight": 0.6, "alpha": 2.0},
+        defaults={"form": "mixup", "alpha": 1.0, "weight": 5.0},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(({"alpha": value}, "alpha must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
+            ({"form": "blur"}, "form must be one of mixup, cutmix, got 'blur'"),
+        ),
+        random=True,
+        refuses={
+            "vectors": r"mixoe needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "mixoe needs one tensor of images, floating point, got a dict",
+        },
+    ),
+    "openmix": Row(
+        OpenMix,
+        settings={"weight": 0.8},
+        defaults={"alpha": 10.0, "weight": 1.0},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(({"alpha": value}, "alpha must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
+        ),
+        random=True,
+        refuses={"tokens": "openmix needs one floating-point tensor of inputs"},
+    ),
+    "manifold-mixup": Row(
+        ManifoldMixup,
+        settings={"alpha": 1.0},
+        defaults={"alpha": 2.0, "at": ()},
+        wrong=(
+            *numbers_at_least_zero("alpha"),
+            ({"at": "stage1"}, "at must be names of layers, got 'stage1'"),
+            ({"at": ("stage1", "stage1")}, "at must name each layer once, got"),
+        ),
+        random=True,
+        refuses={"tokens": "manifold-mixup needs one floating-point tensor of inputs"},
+    ),
+    "pixmix": Row(
+        PixMix,
+        settings={"beta": 2.0},
+        defaults={"pictures": "", "rounds": 4, "beta": 3.0, "severity": 3.0},
+        wrong=(
+            ({"pictures": "/no/such/folder"}, "pictures must be a folder or .npz file of pictures, but nothing is at"),
+            *(({"rounds": n}, "rounds must be a whole number of at least 0, got") for n in (-1, 2.0, True)),
+            *(({"beta": value}, "beta must be a finite number > 0, got") for value in (0, -3.0, NAN, INF)),
+            *(({"severity": value}, "severity must be a finite number >= 0.1, got") for value in (0, -3.0, NAN, INF)),
+            ({"severity": 11.0}, "severity must be at most 10, got 11"),
+        ),
+        random=True,
+        no_strength="without any rounds, half of the images are still augmented",
+        refuses={
+            "vectors": r"pixmix needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "pixmix needs one tensor of images, floating point, got a dict",
+            "dense": r"pixmix needs one label per image, got targets of shape \(6, 8, 8\)",
+        },
+    ),
+    "augmix": Row(
+        AugMix,
+        settings={"weight": 20.0, "severity": 10.0},
+        defaults={"weight": 12.0, "severity": 3.0, "width": 3, "depth": -1},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(({"severity": value}, "severity must be a finite number >= 0.1, got") for value in (0, -3.0, NAN, INF)),
+            ({"severity": 11.0}, "severity must be at most 10, got 11"),
+            *(({"width": n}, "width must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+            *(({"depth": n}, "depth must be a whole number of at least -1, got") for n in (-2, 2.0, True)),
+        ),
+        random=True,
+        refuses={
+            "vectors": r"augmix needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "augmix needs one tensor of images, floating point, got a dict",
+            "dense": r"augmix needs one label per image, got targets of shape \(6, 8, 8\)",
+        },
+        aligned=("view1", "view2"),
     ),
 }
 

@@ -13,9 +13,11 @@ from .steps import total
 STEP = 1e-6
 
 
-def _quantities(step: TrainingStep, plain: TrainingStep, prepared, given) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
+def _quantities(step: TrainingStep, plain: TrainingStep, prepared, given, backward) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
     """Every term, and what the method changed: the loss without that of plain training."""
     terms = step.losses(prepared)
+    if backward:  # the loss is that of plain training
+        return dict(terms)
     return {**terms, "difference from plain training": total(terms) - total(plain.losses(given))}
 
 
@@ -28,7 +30,7 @@ def check_reaches_network(row: Row, kind: str) -> None:
     prepared = step.prepare(given)
     parameters = dict(net.backbone.named_parameters())
     slopes = {}
-    for name, value in _quantities(step, plain, prepared, given).items():
+    for name, value in _quantities(step, plain, prepared, given, row.backward).items():
         assert value.requires_grad, f"{name} has no graph"
         found = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
         slopes[name] = dict(zip(parameters, found, strict=True))
@@ -40,7 +42,7 @@ def check_reaches_network(row: Row, kind: str) -> None:
         with torch.no_grad():
             for sign in (1, -1):
                 parameter.copy_(here + sign * STEP * direction)
-                sides.append(_quantities(step, plain, prepared, given))
+                sides.append(_quantities(step, plain, prepared, given, row.backward))
             parameter.copy_(here)
         for name, gradients in slopes.items():
             where = f"{name} along {parameter_name}"

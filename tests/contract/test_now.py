@@ -20,12 +20,19 @@ class Notes(Method):
         return batch
 
     def change_outputs(self, outputs, batch, now):  # type: ignore[no-untyped-def]
-        self.notes.append((self.name, "change_outputs", now.step, now.epoch, now.epochs, now.classifier))
+        self.notes.append((self.name, "change_outputs", now.classifier))
         return outputs
 
     def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
-        self.notes.append((self.name, "change_loss", now.step, now.epoch, now.epochs, now.classifier))
+        self.notes.append((self.name, "change_loss", now.classifier))
         return terms
+
+    def change_sum(self, terms, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_sum", now.classifier))
+        return terms
+
+    def after_update(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "after_update", now.step, now.epoch, now.epochs, now.classifier))
 
 
 class MoreNotes(Notes):
@@ -41,9 +48,23 @@ def test_every_moment_of_a_step_is_told_the_same() -> None:
     for index, epoch in enumerate((0, 0, 1)):
         step.epoch = epoch
         step(batch("vectors"))
-        for moment in ("change_batch", "change_outputs", "change_loss"):
-            expected += [(name, moment, index, epoch, 9, net) for name in ("a", "b")]
+        step.after_update()
+        for moment in ("change_batch", "change_outputs", "change_loss", "change_sum", "after_update"):
+            counted = () if moment in ("change_outputs", "change_loss", "change_sum") else (index, epoch, 9)
+            expected += [(name, moment, *counted, net) for name in ("a", "b")]
     assert notes == expected
+
+
+@pytest.mark.parametrize("what", ["step", "epoch", "epochs"])
+def test_steps_and_epochs_are_not_counted_in_the_traced_half(what: str) -> None:
+    class Looks(Method):
+        name = "looks"
+
+        def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+            return {**terms, "looks": terms["cross_entropy"] * getattr(now, what)}
+
+    with pytest.raises(RuntimeError, match="Steps and epochs are counted in change_batch"):
+        TrainingStep(classifier("vectors"), Looks())(batch("vectors"))
 
 
 def test_parts_and_batches() -> None:

@@ -20,7 +20,8 @@ def check_signature(row: Row) -> None:
         by_position = name in row.by_position
         expected = parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY
         assert parameter.kind is expected, f"{name} must {'come by position' if by_position else 'be keyword-only'}"
-        assert hints[name] is type(parameter.default), f"{name} must be annotated, as its default is typed"
+        kind = typing.get_origin(hints[name]) or hints[name]
+        assert kind is type(parameter.default), f"{name} must be annotated, as its default is typed"
         documented = inspect.getdoc(row.cls) or ""
         assert f"\n    {name}: " in documented, f"{name} is explained under Args"
     made = row.cls()

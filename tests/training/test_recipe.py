@@ -57,7 +57,38 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "logit-norm": ("logit-norm", {"temperature": 0.04}, 0.1, 5e-4, False, ("steps", (80, 140)), 200, 128, None),
     "mixup": ("mixup", {"alpha": 1.0}, 0.1, 1e-4, False, ("steps", (100, 150)), 200, 128, None),
     "cutmix": ("cutmix", {"alpha": 1.0}, 0.25, 1e-4, True, ("steps", (150, 225)), 300, 64, None),
+    "rotation-prediction": ("rotation-prediction", {"weight": 1.0}, 0.1, 5e-4, True, ("cosine", ()), 200, 128, None),
+    "mixoe": ("mixoe", {"form": "mixup", "alpha": 1.0, "weight": 5.0}, 1e-3, 1e-5, True, ("cosine", ()), 10, 32, 32),
+    "openmix": ("openmix", {"alpha": 10.0, "weight": 1.0}, 0.1, 5e-4, False, ("steps", (100, 150)), 200, 128, 128),
+    "manifold-mixup": ("manifold-mixup", {"alpha": 2.0}, 0.1, 1e-4, True, ("steps", (400, 800)), 1200, 128, None),
+    "pixmix": ("pixmix", {"rounds": 4, "beta": 3.0, "severity": 3.0}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "augmix": ("augmix", {"weight": 12.0, "severity": 3.0}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "jigsaw": ("jigsaw", {"weight": 1.0, "patches": 3}, 3e-3, 5e-4, False, ("steps", (10,)), 15, 128, None),
+    "ceda": ("ceda", {"weight": 1.0}, 0.1, 5e-4, False, ("steps", (50, 75, 90)), 100, 128, None),
+    "acet": ("acet", {"epsilon": 0.3, "steps": 40}, 0.1, 5e-4, False, ("steps", (50, 75, 90)), 100, 128, None),
+    "background-class": ("background-class", {"weight": 1.0}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, 256),
+    "shared-discriminator": ("shared-discriminator", {"weight": 1.0}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, 256),
+    "entropic-open-set": ("entropic-open-set", {"weight": 1.0}, 0.01, 0, True, ("constant", ()), 70, 64, 64),
+    "objectosphere": ("objectosphere", {"magnitude_weight": 1e-4}, 0.01, 0, True, ("constant", ()), 70, 64, 64),
+    "oecc": ("oecc", {"training_accuracy": 0.9486}, 1e-3, 5e-4, True, ("cosine", ()), 15, 128, 256),
+    "balanced-energy": ("balanced-energy", {"alpha": 10.0}, 1e-3, 5e-4, True, ("cosine", ()), 20, 128, 256),
+    "mcd": ("mcd", {"margin": 1.2}, 0.1, 5e-4, False, ("constant", ()), 10, 64, 64),
+    "odnl": ("odnl", {"weight": 3.0}, 0.1, 5e-4, False, ("steps", (80, 140)), 200, 128, 128),
+    "confidence-branch": ("confidence-branch", {"budget": 0.3}, 0.1, 1e-4, True, ("steps", (150, 225)), 300, 64, None),
+    "cac": ("cac", {"alpha": 10.0, "weight": 0.1}, 0.01, 5e-6, False, ("steps", (150,)), 200, 128, None),
+    "arpl": ("arpl", {"weight": 0.1, "margin": 1.0}, 0.1, 1e-4, False, ("steps", (30, 60, 90)), 100, 64, None),
+    "unleashing-mask": ("unleashing-mask", {}, 0.1, 1e-4, False, ("cosine", ()), 100, 256, None),
+    "edl": ("edl", {"form": "mse"}, 1e-3, 5e-3, True, ("steps", (7, 14, 21, 28, 35, 42, 49)), 50, 1000, None),
+    "t2fnorm": ("t2fnorm", {"temperature": 0.1}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "g-odin": ("g-odin", {"form": "cosine"}, 0.1, 1e-4, False, ("steps", (150, 225)), 300, 64, None),
+    "isomax": ("isomax", {"entropic_scale": 10.0}, 0.1, 1e-4, True, ("steps", (150, 200, 250)), 300, 64, None),
+    "isomax-plus": ("isomax-plus", {}, 0.1, 1e-4, True, ("steps", (150, 200, 250)), 300, 64, None),
+    "ish": ("ish", {"percentile": 0.85}, 3e-3, 5e-4, True, ("cosine", ()), 10, 128, None),
+    "ascood": ("ascood", {"form": "shuffle", "share": 0.15}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
+WITH_ADAM = ("edl", "entropic-open-set", "objectosphere")
+MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy")
+FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -65,12 +96,12 @@ def test_published_recipes_say_what_their_sources_say(name: str) -> None:
     method, settings, rate, decay, nesterov, schedule, epochs, rows, outliers = PUBLISHED[name]
     recipe = Recipe.load(name)
     assert recipe.label == method and dict(recipe.methods[0][1]).items() >= settings.items()
-    assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", rate, 0.9)
+    optimizer = "adamw" if name in WITH_ADAM else "sgd"
+    assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == (optimizer, rate, 0.9)
     assert (recipe.weight_decay, recipe.nesterov) == (decay, nesterov)
     assert (recipe.schedule, recipe.milestones, recipe.epochs, recipe.batch_size) == (*schedule, epochs, rows)
     assert recipe.outlier_batch_size == outliers or outliers is None
-    tuned = name in ("outlier-exposure", "energy-bounded")
-    assert recipe.weights == ("openood" if tuned else None) and recipe.suggest == (name == "energy-bounded")
+    assert recipe.weights == ("openood" if name in FINE_TUNED else None) and recipe.suggest == (name in MEASURED)
 
 
 @pytest.mark.parametrize("name", recipes())

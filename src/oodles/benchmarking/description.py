@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oodles.cards import card
-from oodles.methods import method_class
+from oodles.methods import made
 from oodles.recipe import Recipe, merged, recipes
 from oodles.results import folder_of_run
 from oodles.spelling import suggestion
@@ -343,7 +343,7 @@ def _check_methods(recipe: Recipe, name: str) -> None:
     from oodles.contract import check_composition
 
     try:
-        check_composition([method_class(method)(**settings) for method, settings in recipe.methods])
+        check_composition(made(recipe.methods))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name!r} cannot be trained: {error}") from error
 

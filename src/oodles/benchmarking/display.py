@@ -63,7 +63,7 @@ class _Cells:
             self.failed += 1
             return
         self.accuracy.append(result.accuracy)
-        score = own_score([name for name, _ in result.methods])
+        score = own_score(result.methods)
         for kind, found in (("near", self.near), ("far", self.far)):
             sets = [by for name, by in result.metrics.get("test", {}).items() if name.startswith(f"{kind}:")]
             if values := [by[score]["auroc"] for by in sets if score in by]:

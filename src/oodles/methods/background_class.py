@@ -1,6 +1,5 @@
 """Background class: one more class, for whatever is none of the known ones."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -8,6 +7,7 @@ from torch.nn.functional import softplus
 from oodles.checks import check_logits, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.methods.shared_discriminator import no_s1, no_s2, no_s3
 from oodles.precision import at_least_float32
 from oodles.scores import HeadScore
 from oodles.targets import mean_over_rows
@@ -84,31 +84,30 @@ class BackgroundClass(Method):
 
 
 class Background(HeadScore):
-    """The probability of the background class, p_K = 1 − s₁ (Bitterwolf et al., equation 11)."""
+    """The probability of the background class, which is 1 − s₁ of Bitterwolf et al."""
 
     name = "background"
     needs_heads = (BACKGROUND,)
 
     def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return torch.sigmoid(-known_logit(logits, *said))
+        return no_s1(known_logit(logits, *said))
 
 
 class BackgroundS2(HeadScore):
-    """−s₂: the probability of the likeliest known class among all K + 1, negative."""
+    """1 − s₂, with s₂ the probability of the likeliest known class among all K + 1."""
 
     name = "background-s2"
     needs_heads = (BACKGROUND,)
 
     def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return -logits.softmax(1).amax(1) * torch.sigmoid(known_logit(logits, *said))
+        return no_s2(logits, known_logit(logits, *said))
 
 
 class BackgroundS3(HeadScore):
-    """−s₃ = −(s₂ + (1 − s₁) / K): the highest class probability where the background's is spread evenly, negative."""
+    """1 − s₃, with s₃ the highest class probability where that of the background is spread evenly over the classes."""
 
     name = "background-s3"
     needs_heads = (BACKGROUND,)
 
     def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        known = torch.sigmoid(known_logit(logits, *said))
-        return -(logits.softmax(1).amax(1) * known + (1 - known) / logits.shape[1])
+        return no_s3(logits, known_logit(logits, *said))

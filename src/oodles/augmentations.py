@@ -1,0 +1,174 @@
+"""Image operations for augmentation, on whole batches of tensors in [0, 1]: the nine of AugMix, with its severities.
+
+What each row gets is drawn on the CPU; rows with the same kind of operation are then changed together, so that the
+number of torch's operations depends neither on the draws nor on the rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from oodles.checks import check_number
+from oodles.contract import Now
+from oodles.precision import at_least_float32
+
+AUTOCONTRAST, EQUALIZE, POSTERIZE, SOLARIZE, ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(9)
+OPERATIONS = 9
+NONE = -1
+"""In an operation's place: the row stays as it is."""
+
+LOWEST_LEVEL, HIGHEST_LEVEL = 0.1, 10.0
+LEVELS = 256
+"""Grey levels of the 8-bit images that the severities are made for."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One operation per row: which one, at what level from 0 to 10, and in which direction (±1)."""
+
+    kind: NDArray[np.int64]
+    level: NDArray[np.float64]
+    sign: NDArray[np.float64]
+
+    def at(self, rows: NDArray[np.int64]) -> "Operations":
+        """Those of some rows."""
+        return Operations(self.kind[rows], self.level[rows], self.sign[rows])
+
+    def only(self, rows: NDArray[np.bool_]) -> "Operations":
+        """All of them, but the other rows stay as they are."""
+        return Operations(np.where(rows, self.kind, NONE), self.level, self.sign)
+
+
+def draw_operations(count: int, severity: float, generator: Generator | None = None) -> Operations:
+    """Operations at random, at levels drawn evenly between 0.1 and ``severity``."""
+    kind = torch.randint(OPERATIONS, (count,), generator=generator).numpy()
+    level, sign = torch.rand(2, count, dtype=torch.float64, generator=generator).numpy()
+    return Operations(kind, LOWEST_LEVEL + (severity - LOWEST_LEVEL) * level, np.where(sign < 0.5, 1.0, -1.0))
+
+
+def augmented(images: Float[Tensor, "n c h w"], operations: Operations) -> Float[Tensor, "n c h w"]:
+    """New images, each changed by its operation; see :func:`augment_`."""
+    changed = at_least_float32(images).clone()
+    augment_(changed, operations)
+    return changed.to(images.dtype)
+
+
+def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
+    """Changes each image by its operation, in place; black comes in at the edges.
+
+    Degrees, pixels, bits and grey levels are whole numbers, rounded towards zero; results are not rounded to 8 bits.
+
+    Source: Hendrycks et al., ICLR 2020, section 3, with the severities of the authors' code, which calls Pillow.
+    Equalisation divides exactly; Pillow's whole numbers saturate on small images, or leave them as they are.
+    """
+    kind, level, device = operations.kind, operations.level, images.device
+
+    def change(rows: NDArray[np.bool_], to: Callable[..., Tensor], *parameters: NDArray[np.float64]) -> None:
+        chosen = np.flatnonzero(rows)
+        given = [torch.from_numpy(each[chosen]).to(device, images.dtype, non_blocking=True) for each in parameters]
+        places = torch.from_numpy(chosen).to(device, non_blocking=True)
+        images.index_copy_(0, places, to(images.index_select(0, places), *given))
+
+    change(kind == AUTOCONTRAST, autocontrast)
+    change(kind == EQUALIZE, equalize)
+    change(kind == POSTERIZE, posterize, np.trunc(level * 4 / 10).clip(max=3))  # one bit has to stay
+    change(kind == SOLARIZE, solarize, np.trunc(level * LEVELS / 10))
+    change(kind >= ROTATE, moved, matrices(operations, *images.shape[2:]))
+
+
+def autocontrast(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Each channel stretched to all of [0, 1]; a channel of one value stays."""
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    return torch.where(high > low, (images - low) / (high - low), images)
+
+
+def equalize(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Each channel's grey levels spread evenly: how many pixels are darker, of those that are not the brightest."""
+    levels = _levels(images).long().flatten(2)
+    ones = torch.ones_like(levels, dtype=images.dtype)
+    counts = images.new_zeros(*levels.shape[:2], LEVELS).scatter_add_(2, levels, ones)
+    darker = (counts.cumsum(2) - counts).gather(2, levels)
+    below_top = darker.amax(2, keepdim=True)
+    return torch.where(below_top > 0, darker / below_top, images.flatten(2)).reshape(images.shape)
+
+
+def posterize(images: Float[Tensor, "n c h w"], severity: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """Only the 4 − severity highest bits of each grey level."""
+    step = (4 + severity).exp2()[:, None, None, None]
+    return (_levels(images) / step).floor() * step / (LEVELS - 1)
+
+
+def solarize(images: Float[Tensor, "n c h w"], severity: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """Grey levels from 256 − severity on inverted."""
+    return torch.where(_levels(images) < (LEVELS - severity)[:, None, None, None], images, 1 - images)
+
+
+def moved(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c h w"]:
+    """Where a pixel (x, y) of the result shows what is at ``matrix`` · (x, y, 1), between pixels by their distances.
+
+    Both count from −1 at one edge of the image to 1 at the other; what lies outside is black.
+    """
+    y, x = (((torch.arange(size, dtype=torch.float64) * 2 + 1) / size - 1).to(images) for size in images.shape[2:])
+    across, down, shift = matrix[:, :, None, None].unbind(4)
+    places = (across * x + shift) + down * y[:, None]  # no matrix product, which might be rounded to 10 bits
+    inside = places.abs().amax(1, keepdim=True) <= 1
+    # half a pixel at each edge has no neighbour on one side, and looks like the edge
+    found = F.grid_sample(images, places.movedim(1, 3), mode="bilinear", padding_mode="border", align_corners=False)
+    return found.mul_(inside)
+
+
+def matrices(operations: Operations, height: int, width: int) -> NDArray[np.float64]:
+    """For :func:`moved`, one matrix per row, (n, 2, 3); the identity for operations that move nothing."""
+    kind, level, sign = operations.kind, operations.level, operations.sign
+    angle = np.radians(np.where(kind == ROTATE, sign * np.trunc(level * 30 / 10), 0.0))
+    shear = sign * level * 0.3 / 10
+    matrix = np.zeros((len(kind), 2, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = np.cos(angle)
+    # as many pixels along a side are different shares of sides that differ
+    matrix[:, 0, 1] = (np.where(kind == SHEAR_X, shear, 0.0) - np.sin(angle)) * height / width
+    matrix[:, 1, 0] = (np.where(kind == SHEAR_Y, shear, 0.0) + np.sin(angle)) * width / height
+    # Pillow shears about the first corner, (−1, −1)
+    matrix[:, 0, 2] = np.where(kind == SHEAR_X, matrix[:, 0, 1], 0.0)
+    matrix[:, 1, 2] = np.where(kind == SHEAR_Y, matrix[:, 1, 0], 0.0)
+    for row, (moves, size) in enumerate(((TRANSLATE_X, width), (TRANSLATE_Y, height))):
+        pixels = sign * np.trunc(level * size / 3 / 10)
+        matrix[:, row, 2] += np.where(kind == moves, 2 * pixels / size, 0.0)
+    return matrix
+
+
+def _levels(images: Tensor) -> Tensor:
+    return (images * (LEVELS - 1)).round()
+
+
+def check_severity(severity: float) -> None:
+    """Refuses a severity at which these operations are not defined."""
+    check_number("severity", severity, low=LOWEST_LEVEL)
+    if severity > HIGHEST_LEVEL:
+        raise ValueError(f"severity must be at most {HIGHEST_LEVEL:g}, got {severity}.")
+
+
+def check_one_label(method: str, targets: Tensor | None) -> None:
+    """Refuses a label for each pixel, which would have to follow the pixels."""
+    if targets is not None and targets.ndim > 1 + targets.is_floating_point():
+        raise ValueError(
+            f"{method} needs one label per image, got targets of shape {tuple(targets.shape)}: "
+            "it moves pixels, and their labels would stay where they are."
+        )
+
+
+def check_unit_range(method: str, images: Tensor, now: Now) -> None:
+    """Refuses images that are not in [0, 1]; reading them from a GPU would wait for it, so there once only."""
+    if not images.numel() or (images.device.type != "cpu" and now.step):
+        return
+    low, high = (float(bound) for bound in images.detach().aminmax())
+    if not -1e-3 <= low <= high <= 1 + 1e-3:
+        raise ValueError(
+            f"{method} needs images in [0, 1], got {low:.3g} to {high:.3g}: let Normalize be the classifier's first "
+            "layer, and leave its inputs as they are."
+        )

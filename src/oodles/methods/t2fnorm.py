@@ -1,0 +1,96 @@
+"""T2FNorm: train the last layer on features of constant norm, and score with features as they are."""
+
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from oodles.checks import check_floating, check_number
+from oodles.classifier import Classifier
+from oodles.contract import Batch, Method, Now, Outputs, Paper
+from oodles.precision import at_least_float32
+
+
+def unit_length(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+    """h / ‖h‖₂, in float32 at least; a row of zeros stays one."""
+    return nn.functional.normalize(at_least_float32(features), dim=1)
+
+
+class ScaledLinear(nn.Linear):
+    """A last layer that multiplies features by a number first, with the weight and bias of the given one."""
+
+    def __init__(self, head: nn.Linear, factor: float):
+        super().__init__(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
+        self.weight, self.bias = head.weight, head.bias
+        self.factor = factor
+
+    def forward(self, features: Tensor) -> Tensor:
+        return linear(features * self.factor, self.weight, self.bias)
+
+
+def linear_head(method: Method, classifier: Classifier) -> nn.Linear:
+    """The classifier's last layer, where it is linear; others are refused by the name of the method."""
+    if not isinstance(classifier.head, nn.Linear):
+        raise ValueError(
+            f"{method.name} needs a linear last layer, torch.nn.Linear, got {type(classifier.head).__name__}: "
+            "split the model there, or leave the method out."
+        )
+    return classifier.head
+
+
+def logits_of(head: nn.Linear, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
+    """W·h + b of a layer's weights, in the precision of the features."""
+    bias = None if head.bias is None else head.bias.to(features.dtype)
+    return linear(features, head.weight.to(features.dtype), bias)
+
+
+class T2FNorm(Method):
+    """Trains the last layer on h / (‖h‖·τ), every part alike, and tests it on h / τ.
+
+    When to use: no outliers at hand; a network that ends with ReLU and pooling, trained from scratch.
+    Cost: none.
+    Caveat: the bias weighs differently in training and in testing, so that a class may change. It brings the maximum
+    softmax probability up most; scores that use lengths of features gain too.
+
+    Args:
+        temperature: τ, above 0. The paper uses 0.1, for fine-tuning on ImageNet 0.05.
+
+    Raises:
+        ValueError: for a temperature that is not a finite number above 0, or a last layer that is not linear.
+
+    Source: Regmi et al., section 3. h is the feature vector and fc the last layer. The authors' code classifies with
+    normalised features and scores without; here the trained classifier gives the logits that are scored. On ImageNet
+    it drops τ in testing.
+    """
+
+    name = "t2fnorm"
+    paper = Paper(
+        title="T2FNorm: Train-time Feature Normalization for OOD Detection in Image Classification",
+        authors="Regmi, Panthi, Dotel, Gyawali, Stoyanov, Bhattarai",
+        venue="CVPR Workshops",
+        year=2024,
+        link="https://arxiv.org/abs/2305.17797",
+        code="https://github.com/sudarshanregmi/T2FNorm",
+    )
+    needs = ("vectors",)
+    reads = ("id",)
+    replaces = ("head", "logits")
+
+    def __init__(self, *, temperature: float = 0.1):
+        super().__init__()
+        check_number("temperature", temperature, above=0)
+        self.temperature = temperature
+
+    def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """What the last layer is trained on, h / (‖h‖·τ)."""
+        check_floating("features", features)
+        return unit_length(features) / self.temperature
+
+    def change_classifier(self, classifier: Classifier) -> None:
+        classifier.head = ScaledLinear(linear_head(self, classifier), 1 / self.temperature)
+
+    def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
+        head = linear_head(self, now.classifier)
+        logits = {role: logits_of(head, self(features)) for role, features in outputs.features.items()}
+        return replace(outputs, logits={**outputs.logits, **logits})

@@ -1,0 +1,99 @@
+"""Unleashing Mask: fine-tune a trained classifier back to the loss of its middle stage, to forget atypical rows."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Generator, Tensor, nn
+
+from oodles.checks import check_number
+from oodles.classifier import Classifier
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.evaluation import collect
+from oodles.methods.flooding import flood
+from oodles.targets import cross_entropy
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def masked(classifier: Classifier, share: float, generator: Generator | None = None) -> Classifier:
+    """A copy in which a share of the weights of every linear and convolutional layer, drawn at random, is zero."""
+    copy = deepcopy(classifier)
+    for layer in copy.modules():
+        if isinstance(layer, LAYERS):
+            flat = layer.weight.data.view(-1)
+            gone = torch.randperm(flat.numel(), generator=generator)[: int(share * flat.numel())]
+            flat[gone.to(flat.device)] = 0.0
+    return copy
+
+
+class UnleashingMask(Method):
+    """Makes the cross-entropy b + abs(CE − b), with b the loss from when the classifier told unknown rows apart best.
+
+    When to use: to fine-tune a classifier that was trained to the end, without or with outliers.
+    Cost: none; ``suggest`` runs the training rows once through a copy.
+    Caveat: the level belongs to one trained classifier; ``suggest`` measures it, but roughly, through a random mask.
+
+    Args:
+        level: b; 0 switches off, as it is in the authors' program unless given. 0.1 is a guess: see ``suggest``.
+
+    Raises:
+        ValueError: for a level that is negative, NaN or infinite.
+
+    Source: Zhu et al., the objective of Unleashing Mask; the form is Flooding's, on the in-distribution cross-entropy
+    instead of the sum. Its pruning variant, UMAP, which learns a mask and keeps the weights, is not here.
+    """
+
+    name = "unleashing-mask"
+    paper = Paper(
+        title="Unleashing Mask: Explore the Intrinsic Out-of-Distribution Detection Capability",
+        authors="Zhu, Li, Yao, Liu, Xu, Han",
+        venue="ICML",
+        year=2023,
+        link="https://arxiv.org/abs/2306.03715",
+        code="https://github.com/tmlr-group/Unleashing-Mask",
+    )
+    score = "energy"
+    strength = "level"
+    terms = ("unleashing_mask",)
+    replaces = ("cross-entropy",)
+
+    def __init__(self, *, level: float = 0.1):
+        super().__init__()
+        check_number("level", level, low=0)
+        self.level = level
+
+    @classmethod
+    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+        """The level for a trained classifier: its cross-entropy with 3.5 % of the weights masked at random.
+
+        That share is the authors' for CIFAR-10. A mask hurts the rows most that were learned last.
+
+        Args:
+            classifier: trained, with plain cross-entropy for instance.
+            id_loader: batches of training rows with labels.
+            outlier_loader: not looked at.
+
+        Returns:
+            ``level``.
+
+        Raises:
+            ValueError: for rows without labels.
+        """
+        rows = collect(masked(classifier, 0.035, Generator().manual_seed(0)), id_loader)
+        if rows.labels is None:
+            raise ValueError("The level of unleashing-mask is a cross-entropy, and the rows came without labels.")
+        return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
+
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+        """|CE − b| + b of logits and class ids or probabilities."""
+        loss = cross_entropy(logits, targets)
+        return loss + flood(loss, self.level)
+
+    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        targets = batch["id"].targets
+        if targets is None:
+            return terms
+        others = {name: term for name, term in terms.items() if name != "cross_entropy"}
+        return {**others, "unleashing_mask": self(outputs.logits["id"], targets)}

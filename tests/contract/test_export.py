@@ -1,0 +1,67 @@
+"""A trained classifier and its method's score export as one graph for any number of rows, with the same numbers."""
+
+import pytest
+import torch
+
+from oodles import TrainingStep
+from oodles.deployed import _FORMS, Deployed, _quiet, as_program
+from oodles.evaluation import collect, score_rows
+from oodles.scores import score_named
+
+from .networks import batch, classifier, inputs, labels
+from .rows import ROWS, Row
+
+KIND = "images"
+EXPORTED = [name for name, row in ROWS.items() if KIND in row.kinds]
+
+
+def exported_scores(row: Row) -> list[str]:
+    """The paper's score and those that the method brings; scores that differentiate are refused elsewhere."""
+    wanted = dict.fromkeys([row.cls.score, *row.cls.brings])
+    return [name for name in wanted if not score_named(name).differentiates] or ["msp"]
+
+
+def changes_inference(row: Row) -> bool:
+    """Whether a trained classifier is another graph than that of plain training."""
+    return bool(row.cls.brings or row.cls.asks or "head" in row.cls.replaces)
+
+
+def check_exports(row: Row, suffix: str) -> None:
+    net = classifier(KIND, noisy=True)
+    step = TrainingStep(net, row.make())
+    step(batch(KIND))
+    step.after_update()
+    net.eval()
+    write, read = _FORMS[suffix]
+    rows = inputs(KIND, 40, seed=5)
+    assert isinstance(rows, torch.Tensor)
+    for name in exported_scores(row):
+        score = score_named(name)
+        if score.needs_fit:
+            score.fit(*collect(net, [(rows, labels(KIND, 40))]))
+        threshold = float(score_rows(net, [rows], [score]).scores[name].mean())
+        with _quiet():
+            module = read(write(as_program(net, score, threshold, rows[:2]), "{}"))
+        assert module is not None
+        for few in (rows[:1], rows[1:8], rows):
+            found = {key: value.detach() for key, value in module(few).items()}
+            with torch.no_grad():
+                torch.testing.assert_close(found["logits"], net(few), atol=1e-4, rtol=1e-4)
+                said = Deployed(net, score, threshold)(few)
+            expected = torch.from_numpy(score_rows(net, [few], [score]).scores[name])
+            torch.testing.assert_close(found["score"], expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(said["score"], expected, atol=0, rtol=0)
+            clear = (expected - threshold).abs() > 1e-4 * (1 + abs(threshold))
+            assert torch.equal(found["accept"][clear], (expected <= threshold)[clear])
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_trained_classifier_exports_with_its_score(name: str) -> None:
+    check_exports(ROWS[name], ".pt2")
+
+
+@pytest.mark.parametrize("name", [name for name in EXPORTED if changes_inference(ROWS[name])])
+def test_what_changes_inference_exports_to_onnx(name: str) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install 'oodles[onnx]'")
+    check_exports(ROWS[name], ".onnx")

@@ -1,0 +1,34 @@
+"""IsoMax and IsoMax+ in plain float64, one row at a time (Macêdo et al., 2021; Macêdo and Ludermir, 2021)."""
+
+import math
+from collections.abc import Sequence
+
+Row = Sequence[float]
+
+
+def distance(a: Row, b: Row) -> float:
+    return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
+
+
+def unit(row: Row) -> list[float]:
+    length = distance(row, [0.0] * len(row))
+    return [x / length for x in row]
+
+
+def isomax_logits(features: Row, prototypes: Sequence[Row]) -> list[float]:
+    """−‖f − p_j‖."""
+    return [-distance(features, prototype) for prototype in prototypes]
+
+
+def isomax_plus_logits(features: Row, prototypes: Sequence[Row], distance_scale: float) -> list[float]:
+    """−|d_s|·‖f̂ − p̂_j‖."""
+    return [-abs(distance_scale) * distance(unit(features), unit(prototype)) for prototype in prototypes]
+
+
+def loss(logits: Sequence[Row], targets: Sequence[Row], entropic_scale: float) -> float:
+    """The mean of −Σ_j t_j log (exp(E_s z_j) / Σ_k exp(E_s z_k))."""
+    total = 0.0
+    for row, target in zip(logits, targets, strict=True):
+        normalizer = sum(math.exp(entropic_scale * z) for z in row)
+        total -= sum(t * math.log(math.exp(entropic_scale * z) / normalizer) for z, t in zip(row, target, strict=True))
+    return total / len(logits)

@@ -1,0 +1,283 @@
+"""The documentation says what is so: its examples run, its commands are understood, its generated pages are of runs."""
+
+import functools
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from oodles import cli
+from oodles.benchmarking.description import Benchmark, benchmarks
+from oodles.cards import card
+from oodles.data import SUITES
+from oodles.data.description import read_description
+from oodles.methods import METHODS, method_class
+from oodles.metrics import METRICS
+from oodles.networks import NETWORKS
+from oodles.recipe import recipes
+from oodles.scores import METHOD_SCORES, SCORES
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+MODULES = ("readme", "drawing", "examples", "pictures", "methods")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+WRITTEN = {**PAGES, "README": (ROOT / "README.md").read_text(encoding="utf-8")}
+TRAINING = ("first-detector", "outliers", "comparing", "writing")
+"""Pages that train."""
+
+
+@pytest.fixture(scope="module")
+def docs() -> Iterator[dict[str, ModuleType]]:
+    """The programs in docs, which are no package: they find one another as scripts do."""
+    before = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
+    sys.path.insert(0, str(DOCS))
+    try:
+        yield {name: importlib.import_module(name) for name in MODULES}
+    finally:
+        sys.path.remove(str(DOCS))
+        for name in MODULES:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in TRAINING)) for p in PAGES])
+def test_examples_run_as_shown(page: str, docs: dict[str, ModuleType]) -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    ran = docs["examples"].printed(PAGES[page], page)
+    shown = [code for language in ("python", "sh") for code in fenced(PAGES[page], language)]
+    assert sorted(block.code for block, _ in ran if block.language in ("python", "sh")) == sorted(shown)
+    assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
+    if page in TRAINING:
+        assert any("±" in out or "AUROC" in out for _, out in ran), "it shows what came of it"
+
+
+def test_an_example_that_breaks_is_noticed(docs: dict[str, ModuleType], tmp_path: Path) -> None:
+    examples = docs["examples"]
+    with pytest.raises(ZeroDivisionError):
+        examples.printed("```python\nx = 1\n```\n\n```python\nx / 0\n```\n")
+    with pytest.raises(RuntimeError, match="ends with the exit code 1"):
+        examples.printed(f"```sh\noodles compare {tmp_path}  # no run\n```\n")
+    page = "```python\nx = 2\n```\nand\n```python\nprint(x + 1)\n```\nend\n"
+    shown = "```{code-block} text\n:class: output\n3\n```"
+    assert examples.with_output(page, "page") == page.replace("1)\n```", f"1)\n```\n\n{shown}")
+
+
+def test_commands_are_found_and_told_apart(docs: dict[str, ModuleType]) -> None:
+    examples = docs["examples"]
+    lines = [
+        "ray start",
+        "oodles train mixup \\",
+        "  --seed 3   # with a seed",
+        "oodles demo",
+        "oodles score path/to/run x",
+    ]
+    (block,) = examples.blocks("\n".join(["```sh", *lines, "```", ""]))
+    assert [shlex.split(command) for command in block.commands] == [
+        ["oodles", "train", "mixup", "--seed", "3"],
+        ["oodles", "demo"],
+        ["oodles", "score", "path/to/run", "x"],
+    ]
+    assert [examples.can_run(command) for command in block.commands] == [True, False, False]
+
+
+COMMANDS = [
+    (page, found)
+    for page, text in WRITTEN.items()
+    for code in fenced(text, "sh")
+    for line in code.replace("\\\n", " ").splitlines()
+    for found in re.findall(r"(?:^|-m )(oodles [^#…]*)(?:#.*)?$", line)
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_are_understood(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without running them: what they name may be on a reader's machine alone."""
+
+    def instead_of(function: Any) -> Any:
+        return functools.wraps(function)(lambda *given, **flags: 0)
+
+    for name, function in cli.COMMANDS.items():
+        monkeypatch.setitem(cli.COMMANDS, name, instead_of(function))
+    monkeypatch.setattr(cli, "train", cli.COMMANDS["train"])
+    arguments = shlex.split(command)[1:]
+    assert cli.main(arguments) == 0
+    for flag, known in (("--recipe", recipes()), ("--network", NETWORKS), ("--data", SUITES)):
+        if flag in arguments and "/" not in (named := arguments[arguments.index(flag) + 1]):
+            assert named in known
+    if arguments[0] == "benchmark" and not arguments[1].endswith(".toml"):
+        assert arguments[1] in benchmarks()
+
+
+def test_commands_are_shown_at_all() -> None:
+    assert len(COMMANDS) > 20 and {"comparing", "scaling", "suites", "README"} <= {page for page, _ in COMMANDS}
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if fenced(text, "toml")])
+def test_toml_examples_are_what_they_are_shown_as(page: str, tmp_path: Path) -> None:
+    for text in fenced(PAGES[page], "toml"):
+        if "suites" in tomllib.loads(text):
+            shown = Benchmark.from_dict(tomllib.loads(text), name="shown", at=tmp_path)
+            assert len(shown.tasks(tmp_path)) == len(shown.rows) * len(shown.suites) * len(shown.seeds) > 0
+        else:
+            (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
+            assert {"train", "test"} <= set(read_description(tmp_path / "shown.toml"))
+
+
+def test_the_first_detector_is_twenty_lines() -> None:
+    first, *_ = fenced(PAGES["first-detector"], "python")
+    assert len([line for line in first.splitlines() if line.strip()]) == 20
+
+
+def test_the_pages_come_in_order() -> None:
+    listed = re.findall(r"^[\w/-]+$", " ".join(PAGES["index"].split("```")).replace(" ", "\n"), flags=re.MULTILINE)
+    order = ["first-detector", "timeline", "methods/index", "scores", "outliers"]
+    order += ["comparing", "writing", "api", "results"]
+    assert [name for name in listed if name in order] == order
+    assert set(PAGES) - {"index"} <= {*listed}, "every page is in the index"
+
+
+def test_every_score_and_metric_is_explained() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|", PAGES["scores"], flags=re.MULTILINE)
+    assert sorted(rows) == sorted([*SCORES, *METRICS])
+
+
+def test_every_moment_has_a_place_in_the_timeline(docs: dict[str, ModuleType]) -> None:
+    pictures = docs["pictures"]
+    assert list(pictures.moments()) == list(pictures.PHASES)
+    drawn = pictures.timeline()
+    assert all(f">{name}</text>" in drawn for name in pictures.PHASES)
+    assert "Before training: other heads" in drawn and ":meth:" not in drawn and "``" not in drawn
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_shown_at_work(name: str, docs: dict[str, ModuleType]) -> None:
+    pictures, one = docs["pictures"], card(name)
+    work = pictures.at_work(name)
+    assert set(one.adds) <= set(work.changed)
+    assert set(work.terms) <= {"cross_entropy", *one.terms}
+    assert ("cross_entropy" in work.terms) is ("cross-entropy" not in one.replaces)
+    drawn, sheet = pictures.diagram(work), pictures.sheet(work)
+    assert all(f">{term}</text>" in drawn for term in work.terms)
+    assert all(pictures.shortened(role, 163)[:8] in drawn for role in work.prepared.parts)
+    assert sheet.count("<image") == 0 or all(role in sheet for role in work.changed)
+    assert len(drawn) + len(sheet) < 40_000
+
+
+def test_pictures_are_the_same_every_time(docs: dict[str, ModuleType]) -> None:
+    pictures = docs["pictures"]
+    state = torch.get_rng_state()
+    for name in ("cutmix", "ascood"):
+        first = pictures.at_work(name)
+        pictures.at_work.cache_clear()
+        second = pictures.at_work(name)
+        assert pictures.diagram(first) == pictures.diagram(second) and pictures.sheet(first) == pictures.sheet(second)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pictures_show_what_a_method_does(docs: dict[str, ModuleType]) -> None:
+    pictures = docs["pictures"]
+
+    def drawn(name: str) -> str:
+        return str(pictures.diagram(pictures.at_work(name)))
+
+    assert "changed" not in drawn("cross-entropy").replace("unchanged", "")
+    assert ">64 rows, changed</text>" in drawn("mixup") and ">64 rows, added</text>" in drawn("regmixup")
+    assert ">change_outputs</text>" in drawn("logit-norm") and "change_outputs" not in drawn("mixup")
+    assert ">Linear, 1 output, added</text>" in drawn("background-class")
+    assert pictures.sheet(pictures.at_work("energy-gap")) == ""
+    mixed = pictures.at_work("mixup").prepared["id"]
+    shares, classes = mixed.targets[2].sort(descending=True)
+    named = pictures.at_work("mixup").classes[int(classes[0])]
+    assert f">{named}: {float(shares[0]):.2f}</text>" in pictures.sheet(pictures.at_work("mixup"))
+
+
+def assert_tables_are_whole(page: str) -> None:
+    """Every row of a table has as many cells as its head."""
+    for table in re.findall(r"(?:^\|.*\n?)+", page, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, ModuleType]) -> None:
+    methods, one = docs["methods"], card(name)
+    page = methods.page(one)
+    for text in (one.summary, one.when_to_use, one.cost, one.caveat, one.source):
+        assert methods.prose(text) in page
+    assert all(f"| `{each.name}` | `{each.flag}` |" in page for each in one.parameters)
+    assert str(one.paper["link"]) in page and f"year = {{{one.paper['year']}}}" in page
+    assert_tables_are_whole(page)
+    names: dict[str, Any] = {}
+    (example,) = fenced(page, "python")
+    exec(example, names)
+    built = names["method"]
+    assert type(built) is method_class(name)
+    assert all(getattr(built, each.name) == each.default for each in one.parameters)
+    (command,) = fenced(page, "sh")
+    assert shlex.split(command) == ["oodles", "train", name, "--data", "digits"]
+
+
+def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dict[str, ModuleType]) -> None:
+    methods = docs["methods"]
+    table = methods.recorded_table("digits")
+    shown = methods.with_plain(table, "energy-gap")
+    assert [(score, [group.label for group in groups]) for score, _, groups in shown.blocks] == [
+        ("energy", ["cross-entropy-fine-tuned", "energy-gap"])
+    ]
+    (mine,) = [group for group in table.groups if group.label == "energy-gap"]
+    figure = table.figure(mine, "near:digits", "auroc", "energy", "energy")
+    text = methods.results("energy-gap")
+    assert str(figure.value) in text and figure.against_plain in text and f"n = {mine.seeds}" in text
+    assert methods.with_plain(table, "nothing") is None
+    plain = methods.with_plain(table, "cross-entropy")
+    assert [group.label for group in plain.groups] == ["cross-entropy", "cross-entropy-fine-tuned"]
+
+
+def test_words_of_docstrings_mean_nothing_to_markdown(docs: dict[str, ModuleType]) -> None:
+    prose, page = docs["methods"].prose, docs["methods"].index()
+    assert prose("|a| * b_c <x> [1] `p | q` :func:`mix`") == r"\|a\| \* b\_c \<x> \[1] `p \| q` `mix`"
+    for name in METHODS:
+        assert page.count(f"| [`{name}`]({name}.md) |") == 2
+    scores = docs["methods"].method_scores()
+    for table in (page, scores, docs["methods"].outlier_methods(), *PAGES.values()):
+        assert_tables_are_whole(table)
+    assert all(f"| `{name}` |" in scores for name in METHOD_SCORES)
+
+
+def test_the_api_page_has_every_public_name(docs: dict[str, ModuleType]) -> None:
+    import oodles
+
+    api = docs["methods"].api()
+    asked = re.findall(r"^\.\. auto\w+:: ([\w.]+)$", api, flags=re.MULTILINE)
+    assert {f"oodles.{name}" for name in oodles.__all__} <= set(asked) and len(asked) == len(set(asked))
+    assert {f"oodles.scores.{score.__name__}" for score in SCORES.values()} <= set(asked)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    missing = [name for name in ("sphinx", "myst_parser", "furo") if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"The site needs {', '.join(missing)}: pip install -c constraints.txt -e '.[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-D", "run_examples=0", DOCS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (*PAGES, "methods/index", *(f"methods/{name}" for name in METHODS)):
+        html = (tmp_path / f"{page}.html").read_text(encoding="utf-8")
+        fetched = re.findall(r'<(?:script|img|iframe|source)[^>]*src="(http[^"]*)"', html)
+        fetched += re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="(http[^"]*)"', html)
+        assert not fetched, "a page needs no network to be read"
+    assert "<svg" in (tmp_path / "methods" / "mixup.html").read_text(encoding="utf-8")

@@ -1,0 +1,108 @@
+"""Runs of methods that change the classifier: their weights, scores and settings, and how they are resumed."""
+
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from oodles.batches import Batches
+from oodles.methods.energy_bounded import EnergyBounded
+from oodles.recipe import Recipe
+from oodles.run_evaluation import evaluate_run
+from oodles.run_folder import Run
+from oodles.training import train
+from tests.training.small import small_suite
+
+BACKGROUND = Recipe(
+    methods=(("background-class", {}),), learning_rate=0.1, epochs=2, batch_size=20, outlier_batch_size=10
+)
+
+
+def _train(recipe: Recipe, folder: Path, **options: Any) -> Run:
+    return train(
+        recipe, small_suite(), folder=folder, network="tests.training.small:linear", progress=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return _train(BACKGROUND, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_the_scores_that_a_method_brings_are_in_the_run(run: Run) -> None:
+    classifier = run.classifier()
+    test = small_suite().test
+    images = torch.as_tensor(np.asarray(test.images))
+    with torch.no_grad():
+        features = classifier.features(images)
+        logits, said = classifier.head(features), classifier.heads["background"](features)
+    expected = torch.sigmoid(said[:, 0] - logits.logsumexp(1))
+    np.testing.assert_allclose(run.scores["test/background"], expected.numpy(), rtol=1e-4)
+    assert set(run.result["metrics"]["test"]["near:noise"]) >= {"msp", "background", "background-s2", "background-s3"}
+    again = evaluate_run(run, suite=small_suite())
+    np.testing.assert_array_equal(again.scores["id"]["background"], run.scores["test/background"])
+
+
+def test_a_method_that_is_switched_off_brings_nothing(tmp_path: Path) -> None:
+    off = _train(replace(BACKGROUND, methods=(("background-class", {"weight": 0.0}),)), tmp_path / "off")
+    plain = _train(replace(BACKGROUND, methods=()), tmp_path / "plain")
+    assert off.status == "finished" and "test/background" not in off.scores
+    for name, value in plain.classifier().state_dict().items():
+        assert torch.equal(off.classifier().state_dict()[name], value)
+
+
+def test_weights_of_a_changed_classifier_start_the_same_method(run: Run, tmp_path: Path) -> None:
+    """What is measured on initial weights is measured on these and not on random ones."""
+    both = (("background-class", {}), ("energy-bounded", {}))
+    tuned = _train(
+        replace(BACKGROUND, methods=both, weights=str(run.folder), suggest=True, epochs=1, learning_rate=1e-9),
+        tmp_path / "tuned",
+    )
+    suite = small_suite()
+    known = chain(suite.train.loader(), suite.validation.loader())
+    assert suite.outliers is not None
+    expected = EnergyBounded.suggest(run.classifier(), known, suite.outliers.loader())
+    assert tuned.suggested["energy-bounded"] == pytest.approx(expected, rel=1e-5)
+    for name, value in run.classifier().state_dict().items():
+        torch.testing.assert_close(tuned.classifier().state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_weights_start_a_method_that_adds_a_head(tmp_path: Path) -> None:
+    plain = _train(replace(BACKGROUND, methods=(), epochs=1), tmp_path / "plain")
+    tuned = _train(replace(BACKGROUND, weights=str(plain.folder), epochs=1, learning_rate=1e-9), tmp_path / "tuned")
+    trained = tuned.classifier().state_dict()
+    assert set(trained) - set(plain.classifier().state_dict()) == {"heads.background.weight", "heads.background.bias"}
+    for name, value in plain.classifier().state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_with_a_head_that_the_recipe_lacks_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"weights.safetensors does not fit this network"):
+        _train(replace(BACKGROUND, methods=(), weights=str(run.folder)), tmp_path / "plain")
+
+
+@pytest.mark.parametrize("name", ["confidence-branch", "g-odin"])
+def test_a_run_that_was_stopped_keeps_what_follows_an_update(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(BACKGROUND, methods=((name, {}),), learning_rate=0.02)
+    whole = _train(recipe, tmp_path / "whole")
+    give = Batches.__getitem__
+
+    def stop(self: Batches, index: int) -> Any:
+        if index == 5:
+            raise KeyboardInterrupt
+        return give(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "__getitem__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _train(recipe, tmp_path / "parts", save_every=0)
+    resumed = _train(recipe, tmp_path / "parts")
+    assert [entry["terms"] for entry in resumed.log] == [entry["terms"] for entry in whole.log]
+    for key, value in whole.classifier().state_dict().items():
+        assert torch.equal(resumed.classifier().state_dict()[key], value), key
