@@ -1,8 +1,16 @@
-"""Settings of every test: one thread, and property-based tests that draw the same examples on every run."""
+"""Settings of every test: one thread, a cache of its own, and property-based tests with the same examples every time."""
 
+import os
+
+import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("oodles", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("oodles")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

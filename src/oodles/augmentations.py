@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from oodles.checks import check_number
+from oodles.checks import check_number, readable
 from oodles.contract import Now
 from oodles.precision import at_least_float32
 
@@ -114,7 +114,7 @@ def moved(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> F
 
     Both count from −1 at one edge of the image to 1 at the other; what lies outside is black.
     """
-    y, x = (((torch.arange(size, dtype=torch.float64) * 2 + 1) / size - 1).to(images) for size in images.shape[2:])
+    y, x = (_middles(size, images) for size in images.shape[2:])
     across, down, shift = matrix[:, :, None, None].unbind(4)
     places = (across * x + shift) + down * y[:, None]  # no matrix product, which might be rounded to 10 bits
     inside = places.abs().amax(1, keepdim=True) <= 1
@@ -142,6 +142,11 @@ def matrices(operations: Operations, height: int, width: int) -> NDArray[np.floa
     return matrix
 
 
+def _middles(size: int, like: Tensor) -> Float[Tensor, " s"]:
+    """Where pixels' middles are between the edges −1 and 1."""
+    return ((torch.arange(size, dtype=torch.float64, device=like.device) * 2 + 1) / size - 1).to(like.dtype)
+
+
 def _levels(images: Tensor) -> Tensor:
     return (images * (LEVELS - 1)).round()
 
@@ -164,7 +169,7 @@ def check_one_label(method: str, targets: Tensor | None) -> None:
 
 def check_unit_range(method: str, images: Tensor, now: Now) -> None:
     """Refuses images that are not in [0, 1]; reading them from a GPU would wait for it, so there once only."""
-    if not images.numel() or (images.device.type != "cpu" and now.step):
+    if not images.numel() or not readable(images, now.step == 0):
         return
     low, high = (float(bound) for bound in images.detach().aminmax())
     if not -1e-3 <= low <= high <= 1 + 1e-3:

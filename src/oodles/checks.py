@@ -92,7 +92,7 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
             )
     elif targets.dtype == torch.bool or targets.is_complex():
         raise TypeError(f"{name} must be class ids or probabilities, got {targets.dtype}.")
-    if not _readable(targets, read_gpu) or targets.numel() == 0:
+    if not readable(targets, read_gpu) or targets.numel() == 0:
         return
     if targets.is_floating_point():
         tolerance = 1e-4 if targets.dtype in (torch.float32, torch.float64) else 2e-2
@@ -112,7 +112,7 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
             )
 
 
-def _readable(tensor: Tensor, read_gpu: bool) -> bool:
+def readable(tensor: Tensor, read_gpu: bool) -> bool:
     """Whether looking at values is allowed: an ordinary tensor, not traced, on the CPU (or a GPU on request)."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
     return plain and (tensor.device.type == "cpu" or (read_gpu and tensor.device.type != "meta"))

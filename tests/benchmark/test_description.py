@@ -10,6 +10,7 @@ import pytest
 from oodles import Benchmark
 from oodles.benchmarking.description import OPTIONS, benchmarks, check_data
 from oodles.cards import card
+from oodles.methods import METHODS
 from oodles.recipe import Recipe
 from oodles.training import train
 
@@ -243,11 +244,24 @@ def test_shipped_benchmarks_are_whole() -> None:
 def test_the_digits_keep_their_settings() -> None:
     """Those of the recorded results."""
     spec = Benchmark.load("digits")
-    assert len(spec.rows) == 9 and spec.seeds == tuple(range(5)) and not spec.options
+    assert spec.seeds == tuple(range(10)) and not spec.options
+    trained = {method for row in spec.rows for method, _ in row.recipe.methods}
+    assert trained == set(METHODS), "a row for every method"
     for row in spec.rows:
         about = (row.recipe.learning_rate, row.recipe.epochs, row.recipe.batch_size, row.recipe.schedule)
         assert about == ((0.02, 60, 64, "cosine") if row.after is None else (0.01, 20, 64, "cosine")), row.name
     assert tomllib.loads(spec.rows[0].recipe.to_toml())["weight_decay"] == 5e-4
+
+
+def test_the_demo_is_a_part_of_the_digits() -> None:
+    demo, digits = Benchmark.load("demo"), Benchmark.load("digits")
+    rows = {row.name: row for row in digits.rows}
+    assert all(rows[row.name] == row for row in demo.rows) and len(demo.rows) < len(rows) / 2
+
+
+def test_fashion_has_a_row_for_every_method() -> None:
+    spec = Benchmark.load("fashion-12k")
+    assert {method for row in spec.rows for method, _ in row.recipe.methods} == set(METHODS) and len(spec.seeds) >= 3
 
 
 def test_another_schedule_leaves_the_milestones_of_a_recipe_behind() -> None:

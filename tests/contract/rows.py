@@ -72,6 +72,8 @@ class Row:
     """Why there is no strength, for methods that have none."""
     aligned: tuple[str, ...] = ()
     """Added parts whose rows belong to those of the part ``id``, so that only all can be doubled."""
+    together: str = ""
+    """Why prepared rows cannot be divided among processes, for methods that mix rows inside the network."""
     sums: str = ""
     """Why its own terms are sums over rows and not means, for methods that are published so."""
     curved: str = ""
@@ -460,6 +462,7 @@ ROWS: dict[str, Row] = {
     ),
     "manifold-mixup": Row(
         ManifoldMixup,
+        together="a row and its partner have to be in one forward pass",
         settings={"alpha": 1.0},
         defaults={"alpha": 2.0, "at": ()},
         wrong=(

@@ -23,9 +23,7 @@ BACKGROUND = Recipe(
 
 
 def _train(recipe: Recipe, folder: Path, **options: Any) -> Run:
-    return train(
-        recipe, small_suite(), folder=folder, network="tests.training.small:linear", progress=False, **options
-    )
+    return train(recipe, small_suite(), folder=folder, network="tests.training.small:linear", progress=False, **options)
 
 
 @pytest.fixture(scope="module")
