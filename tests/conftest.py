@@ -1,4 +1,4 @@
-"""Settings of every test: one thread, a cache of its own, and property-based tests with the same examples every time."""
+"""Settings of every test: one thread, its own cache, and property-based tests with the same examples every time."""
 
 import os
 

@@ -52,6 +52,11 @@ def draw_operations(count: int, severity: float, generator: Generator | None = N
     return Operations(kind, LOWEST_LEVEL + (severity - LOWEST_LEVEL) * level, np.where(sign < 0.5, 1.0, -1.0))
 
 
+def on_device(values: NDArray[np.generic], like: Tensor) -> Tensor:
+    """Numbers that were drawn on the CPU on the device of another tensor, which does not wait for them."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, non_blocking=True)
+
+
 def augmented(images: Float[Tensor, "n c h w"], operations: Operations) -> Float[Tensor, "n c h w"]:
     """New images, each changed by its operation; see :func:`augment_`."""
     changed = at_least_float32(images).clone()
@@ -67,12 +72,12 @@ def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
     Source: Hendrycks et al., ICLR 2020, section 3, with the severities of the authors' code, which calls Pillow.
     Equalisation divides exactly; Pillow's whole numbers saturate on small images, or leave them as they are.
     """
-    kind, level, device = operations.kind, operations.level, images.device
+    kind, level = operations.kind, operations.level
 
     def change(rows: NDArray[np.bool_], to: Callable[..., Tensor], *parameters: NDArray[np.float64]) -> None:
         chosen = np.flatnonzero(rows)
-        given = [torch.from_numpy(each[chosen]).to(device, images.dtype, non_blocking=True) for each in parameters]
-        places = torch.from_numpy(chosen).to(device, non_blocking=True)
+        given = [on_device(each[chosen], images).to(images.dtype) for each in parameters]
+        places = on_device(chosen, images)
         images.index_copy_(0, places, to(images.index_select(0, places), *given))
 
     change(kind == AUTOCONTRAST, autocontrast)

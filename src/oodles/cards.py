@@ -156,10 +156,10 @@ def describe(one: Card) -> str:
 
 def markdown_table() -> str:
     """All methods as the table of the README and of the documentation's index."""
-    rows = [
-        f"| `{one.name}` | {one.summary} | {', '.join(one.needs) or '–'} | [{one.reference}]({one.paper['link']}) |"
-        for one in cards()
-    ]
+    rows = []
+    for one in cards():
+        summary, needs = one.summary.replace("|", "\\|"), ", ".join(one.needs) or "–"
+        rows.append(f"| `{one.name}` | {summary} | {needs} | [{one.reference}]({one.paper['link']}) |")
     return "\n".join(["| method | difference from plain training | needs | paper |", "|---|---|---|---|", *rows])
 
 

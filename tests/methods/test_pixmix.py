@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from oodles import Classifier, Part, PixMix, TrainingStep
 from oodles import augmentations as operations
 from oodles.augmentations import draw_operations
+from oodles.data.mixing_pictures import mixing_pictures
 from oodles.methods.pixmix import added, draw_coefficients, multiplied
-from oodles.mixing_pictures import mixing_pictures
 
 from ..contract.steps import is_one_sentence
 from ..references import pixmix as reference

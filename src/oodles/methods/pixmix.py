@@ -8,10 +8,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from oodles.augmentations import augment_, check_one_label, check_severity, check_unit_range, draw_operations
+from oodles.augmentations import augment_, check_one_label, check_severity, check_unit_range, draw_operations, on_device
 from oodles.checks import check_images, check_number, check_whole
 from oodles.contract import Batch, Method, Now, Paper, Part
-from oodles.mixing_pictures import mixing_pictures
+from oodles.data.mixing_pictures import mixing_pictures
 from oodles.precision import at_least_float32
 
 SMALLEST = 1e-37
@@ -99,7 +99,7 @@ class PixMix(Method):
 
         # all that is mixed with, in one tensor: an augmented copy for each round that wants one, then the pictures
         wanted = np.flatnonzero(uses_copy & (np.arange(slots)[:, None] <= last))
-        places = _tensor(wanted % max(rows, 1), images)
+        places = on_device(wanted % max(rows, 1), images)
         copies = images.index_select(0, places)
         augment_(copies, operations.at(wanted))
         pool = torch.cat([copies, kept.rows(number, images)])
@@ -108,12 +108,12 @@ class PixMix(Method):
 
         # round 0 is the image itself, or a copy
         begin = np.flatnonzero(uses_copy[0])
-        mixed = images.index_copy(0, _tensor(begin, images), pool.index_select(0, _tensor(place[0, begin], images)))
+        mixed = images.index_copy(0, on_device(begin, images), pool.index_select(0, on_device(place[0, begin], images)))
         for step in range(1, slots):
             for mix, chosen in ((added, ~multiplies[step]), (multiplied, multiplies[step])):
                 active = np.flatnonzero(chosen & (step <= last))
-                own, other = (_tensor(each, images) for each in (active, place[step, active]))
-                share = (_tensor(each[step, active], images).to(images.dtype)[:, None, None, None] for each in (a, b))
+                own, other = (on_device(each, images) for each in (active, place[step, active]))
+                share = (on_device(each[step, active], images).to(images.dtype)[:, None, None, None] for each in (a, b))
                 mixed.index_copy_(0, own, mix(mixed.index_select(0, own), pool.index_select(0, other), *share))
         return mixed.to(x.dtype)
 
@@ -123,7 +123,3 @@ class PixMix(Method):
         check_one_label(self.name, part.targets)
         check_unit_range(self.name, images, now)
         return batch.with_part("id", Part(self(images, generator=now.generator), part.targets))
-
-
-def _tensor(values: NDArray[np.generic], like: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, non_blocking=True)

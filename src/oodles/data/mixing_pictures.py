@@ -52,14 +52,14 @@ class MixingPictures:
     def rows(self, numbers: NDArray[np.int64], like: Tensor) -> Tensor:
         """Those pictures in [0, 1], on the device of ``like`` and of its type."""
         if isinstance(self._pixels, Decoded):
-            chosen = torch.from_numpy(self._pixels[numbers]).to(like.device)
+            chosen = torch.from_numpy(self._pixels[numbers]).to(like.device, non_blocking=True)
         else:
             places = torch.from_numpy(numbers).to(like.device, non_blocking=True)
             chosen = self._on(like.device).index_select(0, places)
         return chosen.to(like.dtype) / 255 if chosen.dtype == torch.uint8 else chosen.to(like.dtype)
 
     def _tensor(self, device: torch.device) -> Tensor:
-        return torch.from_numpy(np.require(self._pixels, requirements="W")).to(device)
+        return torch.from_numpy(np.require(self._pixels, requirements="W")).to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=4)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from oodles import mixing_pictures as module
-from oodles.mixing_pictures import MixingPictures, generated_pictures, kept_pictures, mixing_pictures
+from oodles.data import mixing_pictures as module
+from oodles.data.mixing_pictures import MixingPictures, generated_pictures, kept_pictures, mixing_pictures
 
 SHAPES = [(1, 8, 8), (3, 20, 32), (2, 17, 9), (5, 40, 140)]
 
