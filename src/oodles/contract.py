@@ -475,6 +475,11 @@ def mean_over_processes(values: Tensor) -> tuple[Tensor, Tensor | int]:
     return both[0] / both[1].clamp(min=1), both[1]
 
 
+def without_cross_entropy(terms: Terms) -> dict[str, Tensor]:
+    """The other terms, for methods that put something in the place of the cross-entropy."""
+    return {name: term for name, term in terms.items() if name != "cross_entropy"}
+
+
 def check_head(method: Method, classifier: Classifier) -> None:
     """Refuses a classifier for dense prediction where a method needs features that are vectors."""
     if "vectors" in method.needs and classifier.dense:

@@ -74,6 +74,8 @@ class Score(ABC):
     """The key of its results."""
     needs_fit: ClassVar[bool] = False
     """Whether it has to see training rows first."""
+    needs_features: ClassVar[bool] = False
+    """Whether it looks at features, which logits alone do not give."""
     needs_vectors: ClassVar[bool] = False
     """Whether features have to be vectors, (N, F)."""
     needs_heads: ClassVar[tuple[str, ...]] = ()
@@ -84,7 +86,8 @@ class Score(ABC):
 
     def check(self, classifier: nn.Module) -> None:
         """Refuses a classifier whose rows it cannot score."""
-        if (self.needs_fit or self.needs_vectors or self.needs_heads) and not isinstance(classifier, Classifier):
+        looks = self.needs_fit or self.needs_features or self.needs_vectors or self.needs_heads
+        if looks and not isinstance(classifier, Classifier):
             raise ValueError(
                 f"{self.name} needs features and {type(classifier).__name__} gives logits alone: "
                 "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."

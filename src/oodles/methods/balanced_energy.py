@@ -11,7 +11,7 @@ from oodles.checks import check_logits, check_number, check_same_classes
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
 from oodles.evaluation import collect
-from oodles.methods.energy_bounded import EnergyBounded
+from oodles.methods.energy_bounded import EnergyBounded, check_margins
 from oodles.precision import at_least_float32
 from oodles.scores import energy
 from oodles.targets import mean_over_rows
@@ -93,15 +93,9 @@ class BalancedEnergy(Method):
     ):
         super().__init__()
         check_number("weight", weight, low=0)
-        check_number("margin_in", margin_in)
-        check_number("margin_out", margin_out)
+        check_margins(margin_in, margin_out)
         check_number("alpha", alpha, low=0)
         check_number("gamma", gamma, low=0)
-        if margin_in >= margin_out:
-            raise ValueError(
-                f"margin_in must be below margin_out, got {margin_in} and {margin_out}: "
-                "in-distribution rows have the lower energy."
-            )
         prior = tuple(prior)  # a recipe's JSON has a list
         for index, share in enumerate(prior):
             check_number(f"prior[{index}]", share, low=0)

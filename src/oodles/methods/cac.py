@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from oodles.checks import check_logits, check_number, check_same_length
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, without_cross_entropy
 from oodles.precision import at_least_float32
 from oodles.scores import Score, msp
 from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
@@ -85,8 +85,7 @@ class CAC(Method):
         targets = batch["id"].targets
         if targets is None:
             return terms
-        others = {name: term for name, term in terms.items() if name != "cross_entropy"}
-        return {**others, **self._terms(outputs.logits["id"], targets)}
+        return {**without_cross_entropy(terms), **self._terms(outputs.logits["id"], targets)}
 
     def _terms(self, logits: Tensor, targets: Tensor) -> Terms:
         distances = anchor_distances(logits, self.alpha)

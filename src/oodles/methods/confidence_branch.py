@@ -9,7 +9,7 @@ from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from oodles.checks import check_logits, check_number, check_same_length
 from oodles.classifier import Classifier, Inputs, device_of
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes, without_cross_entropy
 from oodles.precision import at_least_float32
 from oodles.scores import HeadScore
 from oodles.targets import as_probabilities, mean_over_rows
@@ -124,8 +124,11 @@ class ConfidenceBranch(Method):
         if targets is None:
             return terms
         hinted = hinted_cross_entropy(outputs.logits["id"], said, targets, batch.draws["confidence_hints"])
-        others = {name: term for name, term in terms.items() if name != "cross_entropy"}
-        return {**others, "hinted_cross_entropy": hinted, "confidence_penalty": self._penalty(said)}
+        return {
+            **without_cross_entropy(terms),
+            "hinted_cross_entropy": hinted,
+            "confidence_penalty": self._penalty(said),
+        }
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         self.steer(outputs.heads[CONFIDENCE]["id"])

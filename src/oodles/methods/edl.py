@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_same_length, check_whole
 from oodles.classifier import Classifier, device_of
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, without_cross_entropy
 from oodles.precision import at_least_float32
 from oodles.scores import Score, energy
 from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
@@ -147,10 +147,9 @@ class EDL(Method):
         logits, targets = outputs.logits["id"], batch["id"].targets
         if targets is None:
             return terms
-        others = {name: term for name, term in terms.items() if name != "cross_entropy"}
         risk = dirichlet_risk(logits, targets, self.form)
         misleading = batch.draws["edl_annealing"] * misleading_evidence(logits, targets)
-        return {**others, "dirichlet_risk": risk, "misleading_evidence": misleading}
+        return {**without_cross_entropy(terms), "dirichlet_risk": risk, "misleading_evidence": misleading}
 
 
 class Vacuity(Score):

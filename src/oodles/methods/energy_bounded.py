@@ -29,6 +29,17 @@ def energy_hinge(
     return mean_over_rows(too_high**power) + mean_over_rows(too_low**power)
 
 
+def check_margins(margin_in: float, margin_out: float) -> None:
+    """Refuse margins that are no finite numbers, or in the wrong order."""
+    check_number("margin_in", margin_in)
+    check_number("margin_out", margin_out)
+    if margin_in >= margin_out:
+        raise ValueError(
+            f"margin_in must be below margin_out, got {margin_in} and {margin_out}: "
+            "in-distribution rows have the lower energy."
+        )
+
+
 class EnergyBounded(Method):
     """Adds weight × (mean relu(E(x) − m_in)² + mean relu(m_out − E(o))²), with E = −logsumexp of the logits.
 
@@ -67,13 +78,7 @@ class EnergyBounded(Method):
     def __init__(self, *, weight: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, power: int = 2):
         super().__init__()
         check_number("weight", weight, low=0)
-        check_number("margin_in", margin_in)
-        check_number("margin_out", margin_out)
-        if margin_in >= margin_out:
-            raise ValueError(
-                f"margin_in must be below margin_out, got {margin_in} and {margin_out}: "
-                "in-distribution rows have the lower energy."
-            )
+        check_margins(margin_in, margin_out)
         if power not in (1, 2):
             raise ValueError(f"power must be 1 or 2, got {power}.")
         self.weight = weight

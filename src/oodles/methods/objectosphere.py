@@ -2,10 +2,9 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodles.checks import check_floating, check_number
-from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.entropic_open_set import class_balanced_entropic
 from oodles.precision import at_least_float32
@@ -94,13 +93,7 @@ class ObjectosphereScore(Score):
     """−max p · ‖h‖ of the features h."""
 
     name = "objectosphere"
-
-    def check(self, classifier: nn.Module) -> None:
-        if not isinstance(classifier, Classifier):
-            raise ValueError(
-                f"{self.name} needs features and {type(classifier).__name__} gives logits alone: "
-                "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."
-            )
+    needs_features = True
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         return (msp(logits) - 1) * magnitude(features)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, without_cross_entropy
 from oodles.evaluation import collect
 from oodles.methods.flooding import flood
 from oodles.targets import cross_entropy
@@ -95,5 +95,4 @@ class UnleashingMask(Method):
         targets = batch["id"].targets
         if targets is None:
             return terms
-        others = {name: term for name, term in terms.items() if name != "cross_entropy"}
-        return {**others, "unleashing_mask": self(outputs.logits["id"], targets)}
+        return {**without_cross_entropy(terms), "unleashing_mask": self(outputs.logits["id"], targets)}
