@@ -146,7 +146,8 @@ class Method(nn.Module):
     strength: ClassVar[str | None] = None
     """The hyper-parameter that switches the method off at zero."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What must be there: ``outliers``, ``images``, or ``vectors`` (features of shape (N, F), one label per row)."""
+    """What must be there: ``outliers``, ``images``, ``vectors`` (features of shape (N, F), one label per row), or
+    ``weights`` (of a trained classifier, which a run has to start from)."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Roles whose outputs the loss looks at; a part that nobody reads is not forwarded."""
     adds: ClassVar[tuple[str, ...]] = ()

@@ -19,7 +19,7 @@ from oodles.cards import card
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
-from oodles.recipe import Recipe, recipes
+from oodles.recipe import Recipe, check_weights, recipes
 from oodles.run_folder import RUN, WEIGHTS, Run, open_run
 
 Measured = Mapping[str, Mapping[str, Any]]
@@ -65,7 +65,8 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
 
 
 def check_needs(recipe: Recipe, suite: Suite) -> None:
-    """Refuses methods that want outliers where the data has none."""
+    """Refuses methods that want outliers where the data has none, and those that want weights to start from."""
+    check_weights(recipe)
     for name, _ in recipe.methods:
         if "outliers" in card(name).needs and not suite.outliers:
             raise ValueError(f"{name} needs outliers, and the data {suite.name!r} has none: add an outliers set to it.")

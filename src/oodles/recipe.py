@@ -141,6 +141,17 @@ def are_plain(methods: Methods) -> bool:
     return all(name == PLAIN and not given.get("label_smoothing") for name, given in methods)
 
 
+def check_weights(recipe: Recipe) -> None:
+    """Refuses methods that fine-tune where training would begin with random weights."""
+    for name, given in recipe.methods:
+        one = card(name)
+        if "weights" in one.needs and recipe.weights is None and given.get(str(one.strength)) != 0:
+            raise ValueError(
+                f"{name} fine-tunes a trained classifier, and training would start from random weights: "
+                f"say which weights to start from, or take the recipe {name!r}."
+            )
+
+
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a recipe, later ones winning; a later schedule without steps drops the milestones before it."""
     settings: dict[str, Any] = {}

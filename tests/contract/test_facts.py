@@ -45,7 +45,7 @@ def check_facts(row: Row, kind: str) -> None:
         assert value.ndim == 0, "a term is a scalar"
         read |= {name.split(" of ")[1] for name, slope in gradients(value, outputs).items() if slope.any()}
     assert read == {"id", *row.cls.reads}, "reads"
-    assert set(row.cls.needs) <= {"outliers", "images", "vectors"}
+    assert set(row.cls.needs) <= {"outliers", "images", "vectors", "weights"}
     assert set(row.cls.replaces) <= {INPUTS, LOGITS, "head", "cross-entropy", "the sum"}
     assert set(row.cls.separate) <= set(row.cls.reads)
     assert "outliers" in row.cls.needs or "outliers" not in read, "needs"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from oodles import Benchmark
 from oodles.batches import Batches
 from oodles.methods.energy_bounded import EnergyBounded
 from oodles.recipe import Recipe
@@ -81,6 +82,15 @@ def test_plain_weights_start_a_method_that_adds_a_head(tmp_path: Path) -> None:
 def test_weights_with_a_head_that_the_recipe_lacks_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"weights.safetensors does not fit this network"):
         _train(replace(BACKGROUND, methods=(), weights=str(run.folder)), tmp_path / "plain")
+
+
+@pytest.mark.parametrize("name", ["mixoe", "unleashing-mask"])
+def test_a_method_that_fine_tunes_is_refused_without_weights(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name} fine-tunes a trained classifier, and training would start from"):
+        _train(replace(BACKGROUND, methods=((name, {}),)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=f"recipe 1: '{name}' cannot be trained: {name} fine-tunes|{name} fine-tunes"):
+        Benchmark.from_dict({"suites": ["digits"], "recipes": [{"methods": [name]}]}, name="mine")
 
 
 @pytest.mark.parametrize("name", ["confidence-branch", "g-odin"])

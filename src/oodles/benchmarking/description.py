@@ -9,7 +9,7 @@ from typing import Any
 
 from oodles.cards import card
 from oodles.methods import made
-from oodles.recipe import Recipe, merged, recipes
+from oodles.recipe import Recipe, check_weights, merged, recipes
 from oodles.results import folder_of_run
 from oodles.spelling import suggestion
 
@@ -344,6 +344,7 @@ def _check_methods(recipe: Recipe, name: str) -> None:
 
     try:
         check_composition(made(recipe.methods))
+        check_weights(recipe)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name!r} cannot be trained: {error}") from error
 

@@ -74,7 +74,7 @@ class MixOE(Method):
         code="https://github.com/zjysteven/MixOE",
     )
     strength = "weight"
-    needs = ("outliers", "images")
+    needs = ("outliers", "images", "weights")
     reads = ("id", "mixed_outliers")
     adds = ("mixed_outliers",)
     terms = ("mixoe",)

@@ -56,6 +56,7 @@ class UnleashingMask(Method):
     )
     score = "energy"
     strength = "level"
+    needs = ("weights",)
     terms = ("unleashing_mask",)
     replaces = ("cross-entropy",)
 
