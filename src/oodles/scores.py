@@ -220,7 +220,7 @@ class Scale(ShapedScore):
     """The energy after all features of a row are multiplied by e^r, r = Σ h / Σ (the largest h).
 
     See :func:`largest` for features below 0.
-    Source: SCALE, Xu et al., ICLR 2024; 0.85 is the default of the authors' code.
+    Source: SCALE, Xu et al., ICLR 2024; 0.85 is what the authors' configuration says.
 
     Args:
         percentile: the share of features, the smallest ones, that the second sum leaves out, in [0, 1).
@@ -240,7 +240,8 @@ class Ash(ShapedScore):
     """The energy after the smallest features of each row are set to zero, and the others made larger.
 
     See :func:`largest` for features below 0.
-    Source: ASH, Djurisic et al., ICLR 2023; S at 0.9 is what the authors use on ImageNet, on CIFAR S at 0.95.
+    Source: ASH, Djurisic et al., ICLR 2023; S at 0.9 is what the authors use with ResNet-50 on ImageNet, on CIFAR S at
+    0.95.
 
     Args:
         form: ``S`` multiplies what is left by e^r, r = Σ h / Σ (what is left); ``B`` sets it to one value, so that the

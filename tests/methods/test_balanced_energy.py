@@ -115,6 +115,12 @@ def test_a_prior_for_other_classes_is_refused_before_training() -> None:
         assert is_one_sentence(str(refusal.value))
 
 
+def test_a_single_number_is_no_prior() -> None:
+    with pytest.raises(TypeError, match="prior must be a number for each class, got 5") as refusal:
+        BalancedEnergy(prior=5)  # type: ignore[arg-type]
+    assert is_one_sentence(str(refusal.value))
+
+
 def test_margins_and_prior_are_measured() -> None:
     net = Classifier(nn.Identity(), nn.Identity(), num_classes=3).train()
     known = [(torch.tensor([[9.0, 0.0, 0.0], [0.0, 7.0, 0.0]]), torch.tensor([0, 1]))]

@@ -231,3 +231,10 @@ def test_wrong_names(at: object) -> None:
     with pytest.raises(ValueError, match="at must") as refusal:
         ManifoldMixup(at=at)  # type: ignore[arg-type]
     assert is_one_sentence(str(refusal.value))
+
+
+def test_a_backbone_that_is_a_single_layer_has_no_names() -> None:
+    net = Classifier(nn.Flatten(), nn.Linear(4, CLASSES))
+    with pytest.raises(ValueError, match="got 'first': it has no layers with names") as refusal:
+        TrainingStep(net, ManifoldMixup(at=("first",)))
+    assert is_one_sentence(str(refusal.value))

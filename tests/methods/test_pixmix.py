@@ -56,6 +56,15 @@ def test_black_pictures_to_a_negative_power() -> None:
     assert found.tolist() == [0.0, 1.0, 1.0]
 
 
+def test_black_that_rounding_has_made_a_trifle_negative() -> None:
+    """Inputs that are accepted as being in [0, 1] give numbers, and the same ones as black and white."""
+    x = torch.tensor([-1e-3, -1e-9, 1 + 1e-3]).repeat(3, 1, 1, 1)
+    found = multiplied(x, x, torch.tensor(0.7), torch.tensor(0.4))
+    assert torch.equal(found[..., :2], torch.zeros_like(found[..., :2])) and (found[..., 2] > 0.99).all()
+    generator = torch.Generator().manual_seed(0)
+    assert all(PixMix()(x, generator=generator).isfinite().all() for _ in range(20))
+
+
 def test_coefficients_are_drawn_as_published() -> None:
     a, b = draw_coefficients((20000,), 3.0, torch.Generator().manual_seed(0))
     first = b >= 0
@@ -149,3 +158,9 @@ def test_any_type_and_number_of_rows(dtype: torch.dtype, rows: int) -> None:
 def test_the_generator_alone_decides() -> None:
     first, again, other = (PixMix()(images(6), generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_number_is_no_place_of_pictures() -> None:
+    with pytest.raises(TypeError, match=r"pictures must be the path of a folder or \.npz file, got 3") as refusal:
+        PixMix(pictures=3)  # type: ignore[arg-type]
+    assert is_one_sentence(str(refusal.value))

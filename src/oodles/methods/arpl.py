@@ -64,9 +64,10 @@ class ARPL(Method):
     Raises:
         ValueError: for a weight or temperature that is not above 0, a negative margin, or one of them not finite.
 
-    Source: Chen et al., without the confusing samples, which need a GAN: 1 / T is the paper's γ, P its O, R its R. The
-    authors' program divides by T in the loss alone; here the head does, so that the softmax that is trained is the one
-    that is tested. The bound is for class ids; of probabilities it is the expectation over the classes.
+    Source: Chen et al., without the confusing samples, which need a GAN: 1 / T is the paper's γ; P and R are its own
+    letters. The authors' program divides by T in the loss alone; here the head does, so that the softmax that is
+    trained is the one that is tested. The bound is for class ids; of probabilities it is the expectation over the
+    classes.
     """
 
     name = "arpl"

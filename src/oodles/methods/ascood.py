@@ -70,10 +70,11 @@ class ASCOOD(Method):
     Raises:
         ValueError: for numbers outside these ranges, another form, or a last layer that is not linear.
 
-    Source: Regmi, section 3. z_y is the label's logit, U the uniform distribution. As in T2FNorm, testing leaves the
-    standardisation out and keeps the factor: the trained classifier gives the logits of σ·h, and its maximum softmax
-    probability is the score; the authors classify with standardised features. Their gradient is that of normalised
-    inputs, and here too where the classifier has a ``Normalize``. Outliers are clamped to [0, 1], theirs are not.
+    Source: Regmi, section 3. z_y is the label's logit, U the uniform distribution. Testing leaves the standardisation
+    out and keeps the factor, as T2FNorm does: the trained classifier gives the logits of σ·h, and its maximum softmax
+    probability is the score here. The authors classify with standardised features, and their scripts score with SCALE
+    on CIFAR and with ODIN on Waterbirds. Their gradient is that of normalised inputs, and here too where the classifier
+    has a ``Normalize``. Outliers are clamped to [0, 1], theirs are not.
     """
 
     name = "ascood"

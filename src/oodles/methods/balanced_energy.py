@@ -1,6 +1,6 @@
 """Balanced energy: energy-bounded learning that presses harder on outliers which look like frequent classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,8 @@ class BalancedEnergy(Method):
         margin_in: m_in, the energy below which in-distribution rows are left alone.
         margin_out: m_out, the energy above which outliers are left alone, but for α·Z.
         alpha: α, how much higher the margin is for frequent classes. The scripts use 10 on CIFAR-10, 100 on CIFAR-100.
-        gamma: γ, from 0, where all classes count the same. The scripts use 0.75 with ResNet-18 and 0.5 with WRN-40-2.
+        gamma: γ, from 0, where all classes count the same. For long-tailed data the scripts use 0.75 with ResNet-18 and
+            0.5 with WRN-40-2, for balanced data 0.05 on CIFAR-10 and 0.005 on CIFAR-100.
         prior: π, how often each class is predicted on outliers, as shares or counts; empty is uniform.
 
     Raises:
@@ -96,6 +97,8 @@ class BalancedEnergy(Method):
         check_margins(margin_in, margin_out)
         check_number("alpha", alpha, low=0)
         check_number("gamma", gamma, low=0)
+        if not isinstance(prior, Iterable):
+            raise TypeError(f"prior must be a number for each class, got {prior!r}.")
         prior = tuple(prior)  # a recipe's JSON has a list
         for index, share in enumerate(prior):
             check_number(f"prior[{index}]", share, low=0)

@@ -53,7 +53,8 @@ class CAC(Method):
 
     Source: Miller et al., the tuplet and the anchor term, with the settings of paper and program. Both are for class
     ids; of probabilities it is the expectation over the classes. A row belongs to the class whose anchor is nearest,
-    which with these anchors is the one with the highest logit; their program decides by the score's centres.
+    which with these anchors is the one with the highest logit; their program decides by the score's centres, for which
+    it looks at mirrored images too.
     """
 
     name = "cac"

@@ -22,7 +22,8 @@ class Flooding(Method):
     Caveat: the right level depends on data and network; choose it by validation.
 
     Args:
-        level: b; 0 switches off. The paper tries levels in steps of 0.01 and keeps the best in validation; 0.05 is one.
+        level: b; 0 switches off. The paper tries levels in steps of 0.01, 0.05 among them, and keeps the best one in
+            validation.
 
     Raises:
         ValueError: for a level that is negative, NaN or infinite.

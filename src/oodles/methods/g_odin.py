@@ -66,7 +66,7 @@ class QuotientHead(nn.Module):
 
 
 class GODIN(Method):
-    """Divides each class's similarity by a learned gate, so that the similarities need not say how known a row is.
+    """Logits are similarities to the classes divided by a learned gate; the largest similarity says how known a row is.
 
     When to use: no outliers at hand, training from scratch; test rows may be perturbed, which costs gradients.
     Cost: none in training; its score takes two more forward passes and one backward.

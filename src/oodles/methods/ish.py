@@ -56,8 +56,8 @@ class ISH(Method):
 
     When to use: to fine-tune a trained network, whose features are not negative, that is scored with SCALE.
     Cost: finding the largest features of each row.
-    Caveat: the last layer's gradients are e^r > 2.7 times larger, so keep the learning rate low. Most of the published
-    gain is the score's.
+    Caveat: gradients of the last layer's weights are e^r > 2.7 times larger, so keep the learning rate low. Most of the
+    published gain is the score's.
 
     Args:
         percentile: the share of features, the smallest of each row, that the weights do not learn from, in [0, 1).
@@ -67,7 +67,8 @@ class ISH(Method):
         ValueError: for a percentile outside [0, 1), a negative weight decay, or a last layer that is not linear.
 
     Source: Xu et al., on intermediate tensor shaping, and the authors' training code in OpenOOD, where features lose
-    their sign: here they keep it, which for features of at least 0 is the same. The paper fine-tunes for 10 epochs.
+    their sign: here they keep it, which for features of at least 0 is the same. That code rounds the number of features
+    learned from down, this to the nearest. The paper fine-tunes for 10 epochs.
     """
 
     name = "ish"

@@ -66,9 +66,9 @@ class ManifoldMixup(Method):
             two blocks.
 
     Raises:
-        ValueError: for a negative α, or, when the step is built, a layer that the backbone has not.
+        ValueError: for a negative α, or, when the step is built, a layer that the backbone does not have.
 
-    Source: Verma et al., section 2 and 5.1: k is drawn from the input and the results of the first two residual
+    Source: Verma et al., sections 2 and 5.1: k is drawn from the input and the results of the first two residual
     blocks, and α = 2. The loss is the paper's cross-entropy, where the authors' code takes a binary one of each
     class's probability. Where a network has no such blocks, its first layers with what follows them take their place.
     """
@@ -105,7 +105,8 @@ class ManifoldMixup(Method):
         for name in self.at:
             if name not in names:
                 known = ", ".join(list(names)[1:9])
-                raise ValueError(f"at must name layers of the backbone, got {name!r}: its first ones are {known}.")
+                hint = f"its first ones are {known}" if known else "it has no layers with names"
+                raise ValueError(f"at must name layers of the backbone, got {name!r}: {hint}.")
         return self.at or first_blocks(classifier.backbone)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:

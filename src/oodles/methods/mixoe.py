@@ -59,9 +59,8 @@ class MixOE(Method):
     Raises:
         ValueError: for another form, an α that is not above 0, or a negative weight.
 
-    Source: Zhang et al., section 3.2: the label is λ·y + (1 − λ)·U. The paper leaves β and α open; these are the
-    authors' scripts'. They stop at the shorter of the two batches; here its rows come again, in order. Boxes are
-    those of :class:`CutMix`.
+    Source: Zhang et al., section 3.2: the label is λ·y + (1 − λ)·U; β and α are those of the authors' scripts. Their
+    batches hold as many outliers as rows; here the fewer come again, in order. Boxes are those of :class:`CutMix`.
     """
 
     name = "mixoe"

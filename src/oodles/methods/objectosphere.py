@@ -45,7 +45,7 @@ class Objectosphere(Method):
 
     Source: Dhamija et al., the Objectosphere loss J_R, in which J_E is the loss of ``entropic-open-set``. The authors'
     code averages the magnitudes over knowns and unknowns at once and does not balance them by class, which for as many
-    of both is half of what is here. Their score multiplies the highest probability by the length of the features;
+    of both is about half of what is here. Their score multiplies the highest probability by the length of the features;
     ports that take the length of the logits score something else.
     """
 

@@ -49,7 +49,8 @@ class OpenMix(Method):
 
     Source: Zhu et al., equations 4 and 5; the score is the maximum softmax probability over the K classes. With
     d = logsumexp(z_1 … z_K) − z_K+1 the further class costs −log σ(d) where it is not meant and −log σ(−d) where it is.
-    The authors stop at the shorter of the two batches; here its rows come again, in order.
+    The authors stop at the shorter of the two batches; here its rows come again, in order. Unless told
+    ``--method OpenMix``, their program mixes at the input or one of two hidden layers.
     """
 
     name = "openmix"

@@ -25,8 +25,8 @@ def added(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def multiplied(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """x^a · picture^b on the scale [0, 2], clipped to [0, 1]; a must be above 0."""
-    # one exponential of two logarithms: several times faster than two powers
-    power = (2 * x).log_().mul_(a).addcmul_((2 * picture).clamp_(min=SMALLEST).log_(), b)
+    # one exponential of two logarithms: several times faster than two powers; a trifle below 0 has no logarithm
+    power = (2 * x).clamp_(min=0).log_().mul_(a).addcmul_((2 * picture).clamp_(min=SMALLEST).log_(), b)
     return power.exp_().div_(2).clamp_(0, 1)
 
 
@@ -57,9 +57,10 @@ class PixMix(Method):
         ValueError: for a place where nothing is, a number of rounds that is not whole or below 0, a β that is not above
             0, or another severity.
 
-    Source: Hendrycks et al., section 3 and appendix. The authors mix with fractals from the web and feature
+    Source: Hendrycks et al., section 3 and the appendix. The authors mix with fractals from the web and feature
     visualisations; here iterated function systems, noise, stripes, cells and discs are generated. The four
-    augmentations that overlap with a benchmark's corruptions are left out, as in the authors' code by default.
+    augmentations that overlap with a benchmark's corruptions are left out, as in the authors' code by default; in the
+    runs of their paper, and in those of OpenOOD, they take part.
     """
 
     name = "pixmix"
@@ -77,6 +78,8 @@ class PixMix(Method):
 
     def __init__(self, *, pictures: str = "", rounds: int = 4, beta: float = 3.0, severity: float = 3.0):
         super().__init__()
+        if not isinstance(pictures, str | Path):
+            raise TypeError(f"pictures must be the path of a folder or .npz file, got {pictures!r}.")
         if pictures and not Path(pictures).exists():
             raise ValueError(f"pictures must be a folder or .npz file of pictures, but nothing is at {pictures!r}.")
         check_whole("rounds", rounds, low=0)

@@ -33,7 +33,7 @@ class SharedDiscriminator(Method):
 
     When to use: you have outliers, and want a probability of being in-distribution that leaves the classes alone.
     Cost: the outliers' rows in the forward pass.
-    Caveat: the classes' own shares never see the outliers, so the maximum softmax probability is a poor score here.
+    Caveat: no term looks at the classes' shares on outliers, so the maximum softmax probability is a poor score here.
 
     Args:
         weight: λ, of the outliers' term; 0 switches off.

@@ -50,8 +50,8 @@ class T2FNorm(Method):
 
     When to use: no outliers at hand; a network that ends with ReLU and pooling, trained from scratch.
     Cost: none.
-    Caveat: the bias weighs differently in training and in testing, so that a class may change. It brings the maximum
-    softmax probability up most; scores that use lengths of features gain too.
+    Caveat: the bias weighs differently in training and in testing, so that a class may change. As a score the maximum
+    softmax probability gains most; scores that use lengths of features gain too.
 
     Args:
         temperature: τ, above 0. The paper uses 0.1, for fine-tuning on ImageNet 0.05.
@@ -60,8 +60,8 @@ class T2FNorm(Method):
         ValueError: for a temperature that is not a finite number above 0, or a last layer that is not linear.
 
     Source: Regmi et al., section 3. h is the feature vector and fc the last layer. The authors' code classifies with
-    normalised features and scores without; here the trained classifier gives the logits that are scored. On ImageNet
-    it drops τ in testing.
+    normalised features and scores without; here the trained classifier gives the logits that are scored, and decides
+    by them too. On ImageNet their code drops τ in testing.
     """
 
     name = "t2fnorm"
