@@ -1,4 +1,4 @@
-"""Image operations for augmentation, on whole batches of tensors in [0, 1]: the nine of AugMix, with its severities.
+"""Image operations for augmentation, on whole batches of tensors in [0, 1]: AugMix's nine and its further four.
 
 What each row gets is drawn on the CPU; rows with the same kind of operation are then changed together, so that the
 number of torch's operations depends neither on the draws nor on the rows.
@@ -19,7 +19,9 @@ from oodles.contract import Now
 from oodles.precision import at_least_float32
 
 AUTOCONTRAST, EQUALIZE, POSTERIZE, SOLARIZE, ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(9)
-OPERATIONS = 9
+COLOR, CONTRAST, BRIGHTNESS, SHARPNESS = range(9, 13)
+OPERATIONS, ALL_OPERATIONS = 9, 13
+"""The last four overlap with the corruptions of a benchmark, and are drawn on request only."""
 NONE = -1
 """In an operation's place: the row stays as it is."""
 
@@ -45,9 +47,12 @@ class Operations:
         return Operations(np.where(rows, self.kind, NONE), self.level, self.sign)
 
 
-def draw_operations(count: int, severity: float, generator: Generator | None = None) -> Operations:
-    """Operations at random, at levels drawn evenly between 0.1 and ``severity``."""
-    kind = torch.randint(OPERATIONS, (count,), generator=generator).numpy()
+def draw_operations(
+    count: int, severity: float, generator: Generator | None = None, *, all_operations: bool = False
+) -> Operations:
+    """Operations at random, of nine or of all, at levels drawn evenly between 0.1 and ``severity``."""
+    kinds = ALL_OPERATIONS if all_operations else OPERATIONS
+    kind = torch.randint(kinds, (count,), generator=generator).numpy()
     level, sign = torch.rand(2, count, dtype=torch.float64, generator=generator).numpy()
     return Operations(kind, LOWEST_LEVEL + (severity - LOWEST_LEVEL) * level, np.where(sign < 0.5, 1.0, -1.0))
 
@@ -84,7 +89,12 @@ def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
     change(kind == EQUALIZE, equalize)
     change(kind == POSTERIZE, posterize, np.trunc(level * 4 / 10).clip(max=3))  # one bit has to stay
     change(kind == SOLARIZE, solarize, np.trunc(level * LEVELS / 10))
-    change(kind >= ROTATE, moved, matrices(operations, *images.shape[2:]))
+    change((kind >= ROTATE) & (kind < COLOR), moved, matrices(operations, *images.shape[2:]))
+    factor = 0.1 + level * 1.8 / 10
+    change(kind == COLOR, color, factor)
+    change(kind == CONTRAST, contrast, factor)
+    change(kind == BRIGHTNESS, brightness, factor)
+    change(kind == SHARPNESS, sharpness, factor)
 
 
 def autocontrast(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -112,6 +122,42 @@ def posterize(images: Float[Tensor, "n c h w"], severity: Float[Tensor, " n"]) -
 def solarize(images: Float[Tensor, "n c h w"], severity: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Grey levels from 256 − severity on inverted."""
     return torch.where(_levels(images) < (LEVELS - severity)[:, None, None, None], images, 1 - images)
+
+
+def color(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """Away from the grey image where the factor is above 1, towards it below."""
+    return _beyond(_luminance(images).expand_as(images), images, factor)
+
+
+def contrast(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """Away from the grey image's mean where the factor is above 1, towards it below."""
+    return _beyond(_luminance(images).mean((2, 3), keepdim=True).expand_as(images), images, factor)
+
+
+def brightness(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """Times the factor."""
+    return _beyond(torch.zeros_like(images), images, factor)
+
+
+def sharpness(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """Away from a smoothed image where the factor is above 1, towards it below; pixels at the edges stay."""
+    smooth = images.clone()
+    if min(images.shape[2:]) > 2:
+        around = F.avg_pool2d(images, 3, stride=1)
+        smooth[:, :, 1:-1, 1:-1] = (9 * around + 4 * images[:, :, 1:-1, 1:-1]) / 13
+    return _beyond(smooth, images, factor)
+
+
+def _beyond(start: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(start, images, factor[:, None, None, None]).clamp(0, 1)
+
+
+def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    """0.299 R + 0.587 G + 0.114 B; of other than three channels their mean."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    red, green, blue = images.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
 def moved(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c h w"]:

@@ -476,7 +476,7 @@ ROWS: dict[str, Row] = {
     "pixmix": Row(
         PixMix,
         settings={"beta": 2.0},
-        defaults={"pictures": "", "rounds": 4, "beta": 3.0, "severity": 3.0},
+        defaults={"pictures": "", "rounds": 4, "beta": 3.0, "severity": 3.0, "all_operations": False},
         wrong=(
             ({"pictures": "/no/such/folder"}, "pictures must be a folder or .npz file of pictures, but nothing is at"),
             *(({"rounds": n}, "rounds must be a whole number of at least 0, got") for n in (-1, 2.0, True)),
@@ -495,7 +495,7 @@ ROWS: dict[str, Row] = {
     "augmix": Row(
         AugMix,
         settings={"weight": 20.0, "severity": 10.0},
-        defaults={"weight": 12.0, "severity": 3.0, "width": 3, "depth": -1},
+        defaults={"weight": 12.0, "severity": 3.0, "width": 3, "depth": -1, "all_operations": False},
         wrong=(
             *numbers_at_least_zero("weight"),
             *(({"severity": value}, "severity must be a finite number >= 0.1, got") for value in (0, -3.0, NAN, INF)),

@@ -1,4 +1,4 @@
-"""The nine augmentations of AugMix (Hendrycks et al., ICLR 2020) in plain float64, one pixel at a time."""
+"""The augmentations of AugMix (Hendrycks et al., ICLR 2020) in plain float64, one pixel at a time."""
 
 import math
 
@@ -29,8 +29,44 @@ def augmented(image: Image, name: str, level: float, sign: float) -> Image:
         return moved(image, lambda x, y: (x, y + sign * level * 0.3 / 10 * x))
     if name == "translate_x":
         return moved(image, lambda x, y: (x + sign * int(level * width / 3 / 10), y))
-    assert name == "translate_y"
-    return moved(image, lambda x, y: (x, y + sign * int(level * height / 3 / 10)))
+    if name == "translate_y":
+        return moved(image, lambda x, y: (x, y + sign * int(level * height / 3 / 10)))
+    factor = 0.1 + level * 1.8 / 10
+    if name == "color":
+        return enhanced(image, lambda c, y, x: luminance(image, y, x), factor)
+    if name == "contrast":
+        mean = sum(luminance(image, y, x) for y in range(height) for x in range(width)) / height / width
+        return enhanced(image, lambda c, y, x: mean, factor)
+    if name == "brightness":
+        return enhanced(image, lambda c, y, x: 0.0, factor)
+    assert name == "sharpness"
+    return enhanced(image, lambda c, y, x: smooth(image[c], y, x), factor)
+
+
+def enhanced(image, start, factor):  # type: ignore[no-untyped-def]
+    """From the start through the image and on, clipped to [0, 1]."""
+    result = np.empty_like(image)
+    for place in np.ndindex(image.shape):
+        begin = start(*place)
+        result[place] = min(1.0, max(0.0, begin + factor * (image[place] - begin)))
+    return result
+
+
+def luminance(image: Image, y: int, x: int) -> float:
+    shares = (0.299, 0.587, 0.114) if len(image) == 3 else [1 / len(image)] * len(image)
+    return float(sum(share * channel[y, x] for share, channel in zip(shares, image, strict=True)))
+
+
+def smooth(channel: np.ndarray, y: int, x: int) -> float:
+    """A pixel five times and its eight neighbours once each; pixels at an edge as they are."""
+    height, width = channel.shape
+    if y in (0, height - 1) or x in (0, width - 1):
+        return float(channel[y, x])
+    total = 4 * channel[y, x]
+    for down in (-1, 0, 1):
+        for along in (-1, 0, 1):
+            total += channel[y + down, x + along]
+    return float(total / 13)
 
 
 def grey(value: float) -> int:

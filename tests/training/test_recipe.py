@@ -71,7 +71,17 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "entropic-open-set": ("entropic-open-set", {"weight": 1.0}, 0.01, 0, True, ("constant", ()), 70, 64, 64),
     "objectosphere": ("objectosphere", {"magnitude_weight": 1e-4}, 0.01, 0, True, ("constant", ()), 70, 64, 64),
     "oecc": ("oecc", {"training_accuracy": 0.9486}, 1e-3, 5e-4, True, ("cosine", ()), 15, 128, 256),
-    "balanced-energy": ("balanced-energy", {"alpha": 10.0}, 1e-3, 5e-4, True, ("cosine", ()), 20, 128, 256),
+    "balanced-energy": (
+        "balanced-energy",
+        {"alpha": 10.0, "gamma": 0.05},
+        1e-3,
+        5e-4,
+        True,
+        ("cosine", ()),
+        20,
+        128,
+        256,
+    ),
     "mcd": ("mcd", {"margin": 1.2}, 0.1, 5e-4, False, ("constant", ()), 10, 64, 64),
     "odnl": ("odnl", {"weight": 3.0}, 0.1, 5e-4, False, ("steps", (80, 140)), 200, 128, 128),
     "confidence-branch": ("confidence-branch", {"budget": 0.3}, 0.1, 1e-4, True, ("steps", (150, 225)), 300, 64, None),
@@ -108,7 +118,7 @@ def test_published_recipes_say_what_their_sources_say(name: str) -> None:
 def test_every_recipe_says_where_it_comes_from_and_fits_the_classes_it_names(name: str) -> None:
     text = resources.files("oodles").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
     assert text.startswith("# ") and (name in PUBLISHED) != ("chosen" in text)
-    assert ".py" in text.split("\n\n")[0] or ".yml" in text.split("\n\n")[0] or name not in PUBLISHED
+    assert any(kind in text.split("\n\n")[0] for kind in (".py", ".yml", ".sh")) or name not in PUBLISHED
     written = tomllib.loads(text)
     recipe = Recipe.load(name)
     methods = [method_class(key)(**settings) for key, settings in recipe.methods]

@@ -42,13 +42,14 @@ class AugMix(Method):
         severity: of the augmentations, from 0.1 to 10.
         width: chains of augmentations that are mixed.
         depth: operations in each chain; below 1, each chain draws 1, 2 or 3.
+        all_operations: with the four augmentations that overlap with a benchmark's corruptions: colour, contrast,
+            brightness and sharpness.
 
     Raises:
         ValueError: for a negative weight, another severity, or a width below 1.
 
     Source: Hendrycks et al., section 3: chains are mixed with shares ~ Dirichlet(1, …, 1), and the result with
-    the image by a share ~ Beta(1, 1). Cross-entropy is that of the clean images alone. The four augmentations that
-    overlap with a benchmark's corruptions are left out, as in the authors' code by default.
+    the image by a share ~ Beta(1, 1). Cross-entropy is that of the clean images alone.
     """
 
     name = "augmix"
@@ -66,7 +67,15 @@ class AugMix(Method):
     adds = ("view1", "view2")
     terms = ("augmix",)
 
-    def __init__(self, *, weight: float = 12.0, severity: float = 3.0, width: int = 3, depth: int = -1):
+    def __init__(
+        self,
+        *,
+        weight: float = 12.0,
+        severity: float = 3.0,
+        width: int = 3,
+        depth: int = -1,
+        all_operations: bool = False,
+    ):
         super().__init__()
         check_number("weight", weight, low=0)
         check_severity(severity)
@@ -76,6 +85,7 @@ class AugMix(Method):
         self.severity = severity
         self.width = width
         self.depth = depth
+        self.all_operations = all_operations
 
     def forward(self, *logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
         """The term for the logits of images and of their views."""
@@ -94,7 +104,7 @@ class AugMix(Method):
         share *= torch.rand(rows, dtype=torch.float64, generator=generator)  # of the chains together, Beta(1, 1)
         chains = images.repeat(width, 1, 1, 1)
         for step in range(deepest):
-            operations = draw_operations(width * rows, self.severity, generator)
+            operations = draw_operations(width * rows, self.severity, generator, all_operations=self.all_operations)
             augment_(chains, operations.only(step < depth))
         weights = torch.cat([share, 1 - share.sum(0, keepdim=True)])[:, :, None, None, None]
         weights = weights.to(images.device, images.dtype, non_blocking=True)

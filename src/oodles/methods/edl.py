@@ -87,8 +87,8 @@ class EDL(Method):
 
     When to use: no outliers at hand, few classes, and one number for "I do not know" is wanted beside the classes.
     Cost: none to speak of.
-    Caveat: relu gives no gradient to a row whose outputs are all negative; without evidence for any class it counts as
-    one of the first. Many classes train badly.
+    Caveat: relu gives no gradient to a row whose outputs are all negative, and with no evidence for any class the row
+    is put in the first one. Many classes train badly.
 
     Args:
         evidence: ``relu``, ``softplus`` or ``exp`` (of outputs within ±10) of the network's outputs.

@@ -52,15 +52,16 @@ class PixMix(Method):
         rounds: k; each image is mixed 0 to k times.
         beta: β; the larger, the less of the pictures.
         severity: of the augmentations, from 0.1 to 10.
+        all_operations: with the four augmentations that overlap with a benchmark's corruptions: colour, contrast,
+            brightness and sharpness.
 
     Raises:
         ValueError: for a place where nothing is, a number of rounds that is not whole or below 0, a β that is not above
             0, or another severity.
 
     Source: Hendrycks et al., section 3 and the appendix. The authors mix with fractals from the web and feature
-    visualisations; here iterated function systems, noise, stripes, cells and discs are generated. The four
-    augmentations that overlap with a benchmark's corruptions are left out, as in the authors' code by default; in the
-    runs of their paper, and in those of OpenOOD, they take part.
+    visualisations; here iterated function systems, noise, stripes, cells and discs are generated. All operations take
+    part in the runs of the paper and in OpenOOD's, and not in the authors' code by default.
     """
 
     name = "pixmix"
@@ -76,7 +77,15 @@ class PixMix(Method):
     reads = ("id",)
     replaces = ("in-distribution inputs",)
 
-    def __init__(self, *, pictures: str = "", rounds: int = 4, beta: float = 3.0, severity: float = 3.0):
+    def __init__(
+        self,
+        *,
+        pictures: str = "",
+        rounds: int = 4,
+        beta: float = 3.0,
+        severity: float = 3.0,
+        all_operations: bool = False,
+    ):
         super().__init__()
         if not isinstance(pictures, str | Path):
             raise TypeError(f"pictures must be the path of a folder or .npz file, got {pictures!r}.")
@@ -89,6 +98,7 @@ class PixMix(Method):
         self.rounds = rounds
         self.beta = beta
         self.severity = severity
+        self.all_operations = all_operations
 
     def forward(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
         """Mixed images; ``x`` has to be in [0, 1]."""
@@ -98,7 +108,7 @@ class PixMix(Method):
         last = torch.randint(slots, (rows,), generator=generator).numpy()
         number = torch.randint(len(kept), (rows,), generator=generator).numpy()
         a, b = draw_coefficients((slots, rows), self.beta, generator)
-        operations = draw_operations(slots * rows, self.severity, generator)
+        operations = draw_operations(slots * rows, self.severity, generator, all_operations=self.all_operations)
 
         # all that is mixed with, in one tensor: an augmented copy for each round that wants one, then the pictures
         wanted = np.flatnonzero(uses_copy & (np.arange(slots)[:, None] <= last))
