@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from oodles.classifier import Classifier, Normalize, frozen
     from oodles.comparison import Comparison, compare
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
-    from oodles.deployed import export
     from oodles.evaluation import Evaluation, collect, evaluate
+    from oodles.exporting import export
     from oodles.methods.acet import ACET
     from oodles.methods.arpl import ARPL
     from oodles.methods.ascood import ASCOOD
@@ -75,7 +75,7 @@ _HOME = {
     "Part": "contract",
     "TrainingStep": "contract",
     "mean_over_processes": "contract",
-    "export": "deployed",
+    "export": "exporting",
     "Evaluation": "evaluation",
     "collect": "evaluation",
     "evaluate": "evaluation",

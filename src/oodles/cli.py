@@ -369,7 +369,7 @@ def export(
         root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
     """
-    from oodles.deployed import export as export_run
+    from oodles.exporting import export as export_run
 
     exported = export_run(run, to, score=score, false_alarms=false_alarms, root=root)
     if json:

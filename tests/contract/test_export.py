@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from oodles import TrainingStep
-from oodles.deployed import _FORMS, Deployed, _quiet, as_program
 from oodles.evaluation import collect, score_rows
+from oodles.exporting import _FORMS, Deployed, _quiet, as_program
 from oodles.scores import score_named
 
 from .networks import batch, classifier, inputs, labels

@@ -13,8 +13,8 @@ from torch import Tensor
 import oodles
 from oodles import Classifier, deployed, scores
 from oodles.cli import main
-from oodles.deployed import ABOUT, as_program, export
 from oodles.deployment import score_inputs, threshold_accepting
+from oodles.exporting import ABOUT, as_program, export
 from oodles.recipe import Recipe
 from oodles.run_folder import RESULT, SCORES, WEIGHTS, Run, open_run
 from oodles.training import train
