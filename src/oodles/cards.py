@@ -59,6 +59,7 @@ class Card:
     asks: tuple[str, ...]
     replaces: tuple[str, ...]
     separate: tuple[str, ...]
+    measured_on: tuple[str, ...]
     moments: tuple[str, ...]
     suggests: bool
     parameters: tuple[Parameter, ...]

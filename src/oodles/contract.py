@@ -160,6 +160,8 @@ class Method(nn.Module):
     """What it puts something else in place of; two methods may not replace the same thing."""
     separate: ClassVar[tuple[str, ...]] = ()
     """Roles that get a forward pass of their own."""
+    measured_on: ClassVar[tuple[str, ...]] = ("train", "validation")
+    """The sets of a suite that :meth:`suggest` is shown as in-distribution rows."""
 
     @property
     def active(self) -> bool:

@@ -107,7 +107,7 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
 
 
 def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
-    """What the methods measure on the initial weights, training and validation rows, and outliers."""
+    """What the methods measure on the initial weights, in-distribution rows that are no test rows, and outliers."""
     if not recipe.suggest:
         return {}
     device = device_of(classifier)
@@ -115,11 +115,11 @@ def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> 
     def rows(*sets: ImageSet | None) -> Any:
         return chain.from_iterable(images.in_order(device) for images in sets if images is not None)
 
-    return {
-        name: method_class(name).suggest(classifier, rows(suite.train, suite.validation), rows(suite.outliers))
-        for name, _ in recipe.methods
-        if card(name).suggests
-    }
+    def measured(name: str) -> dict[str, Any]:
+        known = rows(*(getattr(suite, each) for each in card(name).measured_on))
+        return method_class(name).suggest(classifier, known, rows(suite.outliers))
+
+    return {name: measured(name) for name, _ in recipe.methods if card(name).suggests}
 
 
 def record(

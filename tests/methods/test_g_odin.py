@@ -99,12 +99,15 @@ def test_the_trained_classifier_uses_moving_averages(form: str) -> None:
 
 def test_the_moving_averages_are_those_of_batch_norm() -> None:
     norm, step = nn.BatchNorm1d(1, dtype=torch.float64), step_of("inner")
+    head = head_of(step.classifier)
+    optimizer = torch.optim.SGD(step.parameters(), lr=0.5)
     for seed in range(5):
         x = features(7, seed=seed, signed=True)
-        norm(x @ torch.tensor([GATE], dtype=torch.float64).T)
-        step((x, torch.arange(7) % 3))
+        norm(x @ head.g.weight.detach().T)
+        optimizer.zero_grad()
+        step((x, torch.arange(7) % 3))["cross_entropy"].backward()
+        optimizer.step()  # the averages are of what the batch norm saw, before this
         step.after_update()
-    head = head_of(step.classifier)
     torch.testing.assert_close(head.mean, norm.running_mean)
     torch.testing.assert_close(head.variance, norm.running_var)
 

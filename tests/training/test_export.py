@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import oodles
-from oodles import Classifier, deployed, scores
+from oodles import Classifier, exporting, scores
 from oodles.cli import main
 from oodles.deployment import score_inputs, threshold_accepting
 from oodles.exporting import ABOUT, as_program, export
@@ -141,9 +141,9 @@ def test_a_score_at_the_threshold_is_accepted_everywhere(background: Run, tmp_pa
     assert exported.about["false_alarms_on_test"] == exported.about["rejected"]["near:noise"] == 6 / 30
     classifier, images = background.classifier(), torch.from_numpy(small_suite().test.images[:5])
     with torch.no_grad():
-        scored = deployed.Deployed(classifier, scores.score_named("msp"), 0.0)(images)["score"]
+        scored = exporting.Deployed(classifier, scores.score_named("msp"), 0.0)(images)["score"]
         middle = float(scored.sort().values[2])
-        accepted = deployed.Deployed(classifier, scores.score_named("msp"), middle)(images)["accept"]
+        accepted = exporting.Deployed(classifier, scores.score_named("msp"), middle)(images)["accept"]
     assert accepted.tolist() == (scored <= middle).tolist() and int(accepted.sum()) == 3
 
 
@@ -274,12 +274,12 @@ def test_what_does_not_come_out_right_is_not_written(
 
 
 def test_verdicts_are_compared_too(background: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = deployed._read_pt2
+    right = exporting._read_pt2
 
-    def read(content: bytes) -> deployed.Reader:
+    def read(content: bytes) -> exporting.Reader:
         return lambda images: (found := right(content)(images)) and {**found, "accept": ~found["accept"]}
 
-    monkeypatch.setitem(deployed._FORMS, ".pt2", (deployed._as_pt2, read))
+    monkeypatch.setitem(exporting._FORMS, ".pt2", (exporting._as_pt2, read))
     with pytest.raises(ValueError, match=r"model\.pt2 was not written, .*: other inputs are accepted\."):
         export(background, tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
@@ -310,7 +310,7 @@ def test_mistakes_get_a_sentence(plain: Run, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_onnx_is_an_extra(plain: Run, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deployed, "find_spec", lambda name: None if name == missing else object())
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(ImportError, match=r"Writing model\.onnx needs ONNX: pip install 'oodles\[onnx\]'"):
         export(plain, tmp_path / "model.onnx")
     export(plain, tmp_path / "model.pt2")
@@ -320,7 +320,7 @@ def test_without_onnxruntime_it_is_said_that_nothing_was_compared(
     plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs_onnx(".onnx")
-    monkeypatch.setattr(deployed, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxruntime" else object())
     exported = export(plain, tmp_path / "model.onnx")
     assert not exported.checked and "onnxruntime is not installed" in str(exported)
     monkeypatch.undo()

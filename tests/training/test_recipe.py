@@ -93,8 +93,8 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "g-odin": ("g-odin", {"form": "cosine"}, 0.1, 1e-4, False, ("steps", (150, 225)), 300, 64, None),
     "isomax": ("isomax", {"entropic_scale": 10.0}, 0.1, 1e-4, True, ("steps", (150, 200, 250)), 300, 64, None),
     "isomax-plus": ("isomax-plus", {}, 0.1, 1e-4, True, ("steps", (150, 200, 250)), 300, 64, None),
-    "ish": ("ish", {"percentile": 0.85}, 3e-3, 5e-4, True, ("cosine", ()), 10, 128, None),
-    "ascood": ("ascood", {"form": "shuffle", "share": 0.15}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "ish": ("ish", {"percentile": 0.85}, 3e-3, 5e-4, True, ("cosine", ()), 10, 512, None),
+    "ascood": ("ascood", {"form": "shuffle", "share": 0.2}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy")

@@ -70,8 +70,16 @@ def misleading_evidence(logits: Float[Tensor, "n c *space"], targets: Shaped[Ten
     return mean_over_rows((y * divergence).sum(1)).to(at_least_float32(logits).dtype)
 
 
+TIE = 1e-6
+"""By how much the logits of classes without any evidence differ at most."""
+
+
 class Concentration(nn.Module):
-    """A head whose logits are log α: their softmax is the expected class probability α / Σ α."""
+    """A head whose logits are log α: their softmax is the expected class probability α / Σ α.
+
+    In testing, of classes without evidence the one with the larger output has a logit that is larger by next to
+    nothing, so that a row without evidence for any class is put in the class that the outputs say.
+    """
 
     def __init__(self, layer: nn.Module, evidence: str):
         super().__init__()
@@ -79,7 +87,11 @@ class Concentration(nn.Module):
         self.evidence = evidence
 
     def forward(self, features: Float[Tensor, "n f *space"]) -> Float[Tensor, "n c *space"]:
-        return log_concentration(self.layer(features), self.evidence)
+        outputs = at_least_float32(self.layer(features))
+        logits = log_concentration(outputs, self.evidence)
+        if self.training or self.evidence != "relu":
+            return logits
+        return logits - TIE * (-outputs).relu().tanh()
 
 
 class EDL(Method):
@@ -87,8 +99,7 @@ class EDL(Method):
 
     When to use: no outliers at hand, few classes, and one number for "I do not know" is wanted beside the classes.
     Cost: none to speak of.
-    Caveat: relu gives no gradient to a row whose outputs are all negative, and with no evidence for any class the row
-    is put in the first one. Many classes train badly.
+    Caveat: relu gives no gradient to a row whose outputs are all negative. Many classes train badly.
 
     Args:
         evidence: ``relu``, ``softplus`` or ``exp`` (of outputs within ±10) of the network's outputs.
@@ -163,4 +174,4 @@ class Vacuity(Score):
             raise ValueError(f"{self.name} needs a head that gives evidence: train the classifier with edl.")
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        return logits.shape[1] * energy(logits).exp()
+        return (logits.shape[1] * energy(logits).exp()).clamp(max=1)

@@ -106,7 +106,7 @@ class GODIN(Method):
 
     def forward(self, features: Float[Tensor, "n f"], head: QuotientHead) -> Float[Tensor, "n c"]:
         """The logits of in-distribution rows that training sees, with their own statistics in the batch norm."""
-        return head.quotients(features, *_statistics(head, features)[:2])
+        return head.quotients(features, *_statistics(head.projected(features))[:2])
 
     def change_classifier(self, classifier: Classifier) -> None:
         if not (isinstance(classifier.head, QuotientHead) and classifier.head.form == self.form):
@@ -118,21 +118,23 @@ class GODIN(Method):
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
         head = _head(now.classifier, self.name)
-        mean, variance, _ = _statistics(head, outputs.features["id"])
+        projected = head.projected(outputs.features["id"])
+        mean, variance, _ = _statistics(projected)
         logits = {role: head.quotients(features, mean, variance) for role, features in outputs.features.items()}
-        return replace(outputs, logits={**outputs.logits, **logits})
+        return replace(
+            outputs, logits={**outputs.logits, **logits}, heads={**outputs.heads, self.name: {"id": projected}}
+        )
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
-        """The batch norm's moving averages, which take the unbiased variance."""
+        """The batch norm's moving averages of what it saw, which take the unbiased variance."""
         head = _head(now.classifier, self.name)
-        mean, variance, count = _statistics(head, outputs.features["id"])
+        mean, variance, count = _statistics(outputs.heads[self.name]["id"])
         if count:
             head.mean.lerp_(mean.to(head.mean.dtype), 0.1)
             head.variance.lerp_((variance * count / max(count - 1, 1)).to(head.variance.dtype), 0.1)
 
 
-def _statistics(head: QuotientHead, features: Tensor) -> tuple[Tensor, Tensor, Tensor | int]:
-    projected = head.projected(features)
+def _statistics(projected: Float[Tensor, "n 1"]) -> tuple[Tensor, Tensor, Tensor | int]:
     mean, count = mean_over_processes(projected)
     variance, _ = mean_over_processes((projected - mean).square())
     return mean, variance, count

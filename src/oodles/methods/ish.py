@@ -68,7 +68,7 @@ class ISH(Method):
 
     Source: Xu et al., on intermediate tensor shaping, and the authors' training code in OpenOOD, where features lose
     their sign: here they keep it, which for features of at least 0 is the same. That code rounds the number of features
-    learned from down, this to the nearest. The paper fine-tunes for 10 epochs.
+    that it keeps down, this to the nearest: 76 and 77 of 512. The paper fine-tunes for 10 epochs.
     """
 
     name = "ish"

@@ -58,6 +58,7 @@ class UnleashingMask(Method):
     strength = "level"
     needs = ("weights",)
     terms = ("unleashing_mask",)
+    measured_on = ("train",)
     replaces = ("cross-entropy",)
 
     def __init__(self, *, level: float = 0.1):
