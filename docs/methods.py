@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 FOLDER = HERE / "methods"
 SUITES = ("digits", "fashion-12k")
 """Recorded benchmarks whose rows stand on the methods' pages."""
+JOURNALS = ("TPAMI", "Neurocomputing", "CVIU", "arXiv")
 
 INDEX = """# Methods
 
@@ -62,7 +63,7 @@ PAGE = """# {name}
 ## Use it
 
 ```sh
-oodles train {name} --data digits
+{command}
 ```
 
 ```python
@@ -117,6 +118,7 @@ def page(one: Card) -> str:
         pictures=shown(one),
         facts=facts(one),
         call=call(one),
+        command=f"oodles train {'--recipe ' if 'weights' in one.needs else ''}{one.name} --data digits",
         recipes=schedules(one),
         parameters=parameters(one),
         results=results(one.name),
@@ -202,6 +204,7 @@ NEEDS = {
     "outliers": "[outliers](../outliers.md) to train with",
     "images": "inputs that are images",
     "vectors": "features that are vectors, one label per row",
+    "weights": "weights of a trained classifier to start from",
 }
 
 
@@ -280,14 +283,15 @@ def citation(one: Card) -> str:
     authors = str(one.paper["authors"]).split(", ")
     first_word = re.sub(r"\W", "", str(one.paper["title"]).split()[0].split("-")[0]).lower()
     key = f"{re.sub(r'[^a-z]', '', authors[0].lower())}{one.paper['year']}{first_word}"
+    kind, where = ("article", "journal") if one.paper["venue"] in JOURNALS else ("inproceedings", "booktitle")
     fields = {
         "title": f"{{{one.paper['title']}}}",
         "author": " and ".join(authors),
-        "booktitle": one.paper["venue"],
+        where: one.paper["venue"],
         "year": one.paper["year"],
         "url": one.paper["link"],
     }
-    return "\n".join([f"@inproceedings{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"])
+    return "\n".join([f"@{kind}{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"])
 
 
 def method_scores() -> str:

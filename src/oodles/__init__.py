@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from oodles.comparison import Comparison, compare
     from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
     from oodles.evaluation import Evaluation, collect, evaluate
-    from oodles.exporting import export
+    from oodles.exporting import as_program, export
     from oodles.methods.acet import ACET
     from oodles.methods.arpl import ARPL
     from oodles.methods.ascood import ASCOOD
@@ -75,6 +75,7 @@ _HOME = {
     "Part": "contract",
     "TrainingStep": "contract",
     "mean_over_processes": "contract",
+    "as_program": "exporting",
     "export": "exporting",
     "Evaluation": "evaluation",
     "collect": "evaluation",
@@ -183,6 +184,7 @@ __all__ = [
     "T2FNorm",
     "TrainingStep",
     "UnleashingMask",
+    "as_program",
     "benchmark",
     "collect",
     "compare",

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from oodles.checks import check_number, readable
-from oodles.contract import Now
+from oodles.checks import check_number
 from oodles.precision import at_least_float32
 
 AUTOCONTRAST, EQUALIZE, POSTERIZE, SOLARIZE, ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(9)
@@ -207,24 +206,3 @@ def check_severity(severity: float) -> None:
     check_number("severity", severity, low=LOWEST_LEVEL)
     if severity > HIGHEST_LEVEL:
         raise ValueError(f"severity must be at most {HIGHEST_LEVEL:g}, got {severity}.")
-
-
-def check_one_label(method: str, targets: Tensor | None) -> None:
-    """Refuses a label for each pixel, which would have to follow the pixels."""
-    if targets is not None and targets.ndim > 1 + targets.is_floating_point():
-        raise ValueError(
-            f"{method} needs one label per image, got targets of shape {tuple(targets.shape)}: "
-            "it moves pixels, and their labels would stay where they are."
-        )
-
-
-def check_unit_range(method: str, images: Tensor, now: Now) -> None:
-    """Refuses images that are not in [0, 1]; reading them from a GPU would wait for it, so there once only."""
-    if not images.numel() or not readable(images, now.step == 0):
-        return
-    low, high = (float(bound) for bound in images.detach().aminmax())
-    if not -1e-3 <= low <= high <= 1 + 1e-3:
-        raise ValueError(
-            f"{method} needs images in [0, 1], got {low:.3g} to {high:.3g}: let Normalize be the classifier's first "
-            "layer, and leave its inputs as they are."
-        )

@@ -52,6 +52,27 @@ def check_images(method: str, inputs: object, *, square: bool = False) -> Tensor
     return inputs
 
 
+def check_one_label(method: str, targets: Tensor | None) -> None:
+    """Refuse a label for each pixel, which would have to follow the pixels."""
+    if targets is not None and targets.ndim > 1 + targets.is_floating_point():
+        raise ValueError(
+            f"{method} needs one label per image, got targets of shape {tuple(targets.shape)}: "
+            "it moves pixels, and their labels would stay where they are."
+        )
+
+
+def check_unit_range(method: str, images: Tensor, *, read_gpu: bool = False) -> None:
+    """Refuse images that are not in [0, 1]; reading them from a GPU waits for it."""
+    if not images.numel() or not readable(images, read_gpu):
+        return
+    low, high = (float(bound) for bound in images.detach().aminmax())
+    if not -1e-3 <= low <= high <= 1 + 1e-3:
+        raise ValueError(
+            f"{method} needs images in [0, 1], got {low:.3g} to {high:.3g}: let Normalize be the classifier's first "
+            "layer, and leave its inputs as they are."
+        )
+
+
 def check_same_length(**tensors: Tensor) -> None:
     """Refuse tensors with different numbers of rows, and what is no tensor."""
     for name, tensor in tensors.items():

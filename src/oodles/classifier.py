@@ -1,13 +1,14 @@
 """A classifier is a backbone that gives features and a head that turns them into logits."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Inputs = Tensor | dict[str, Tensor]
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -112,6 +113,7 @@ class Classifier(nn.Module):
         self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         """Whether it was made with a head that predicts for each pixel."""
         self._split_at: str | None = None
+        self._watched: list[RemovableHandle] = []
 
     @property
     def num_features(self) -> int:
@@ -126,6 +128,10 @@ class Classifier(nn.Module):
                 "say Classifier(backbone, head, num_features=…)."
             )
         return self._num_features
+
+    def watch(self, layer: str, hook: Callable[..., Tensor | None]) -> None:
+        """Calls ``hook(module, args, result)`` after a layer of the backbone, until :meth:`join`."""
+        self._watched.append(self.backbone.get_submodule(layer).register_forward_hook(hook))
 
     def placed(self, module: Placed) -> Placed:
         """A new module, drawn on the CPU, on the device and in the precision of this classifier."""
@@ -215,13 +221,16 @@ class Classifier(nn.Module):
     def join(self) -> nn.Module:
         """Puts the head back and returns the model that :meth:`split` took over, now trained.
 
-        The classifier is of no use afterwards; split the model again to train on.
+        The classifier is of no use afterwards; split the model again to train on. A head that a method has put in the
+        place of the model's goes with the model, further heads do not: scores that look at them need the classifier.
 
         Raises:
             ValueError: for a classifier that :meth:`split` did not make.
         """
         if self._split_at is None:
             raise ValueError("Only a classifier made by Classifier.split can be joined; use it as it is.")
+        for hook in self._watched:
+            hook.remove()
         model = self.backbone.model if isinstance(self.backbone, _Field) else self.backbone
         model.set_submodule(self._split_at, self.head)
         return model

@@ -259,16 +259,20 @@ class TrainingStep(nn.Module):
         self._checked = False
         self._losses: Callable[[TrainingStep, Batch], tuple[dict[str, Tensor], _Seen]] = _losses
         self._last: tuple[Outputs, Batch] | None = None
-        with torch.random.fork_rng(devices=[]):
-            for index, method in enumerate(self._active()):
-                torch.default_generator.manual_seed(random_seed(seed, index, 0, NEW_HEADS))
-                check_head(method, classifier)
-                method.change_classifier(classifier)
         self._inside = _Inside()
-        for method in self._active():
-            for layer in method.layers(classifier):
-                change = partial(_change_hidden, self._inside, method, layer)
-                classifier.backbone.get_submodule(layer).register_forward_hook(change)
+        layers = [(method, layer) for method in self._active() for layer in method.layers(classifier)]
+        head, heads = classifier.head, dict(classifier.heads.items())
+        try:
+            with torch.random.fork_rng(devices=[]):
+                for index, method in enumerate(self._active()):
+                    torch.default_generator.manual_seed(random_seed(seed, index, 0, NEW_HEADS))
+                    check_head(method, classifier)
+                    method.change_classifier(classifier)
+        except Exception:  # a classifier that is refused is handed back as it was
+            classifier.head, classifier.heads = head, nn.ModuleDict(heads)
+            raise
+        for method, layer in layers:
+            classifier.watch(layer, partial(_change_hidden, self._inside, method, layer))
         if TrainingStep._prepare is _prepare:
             disable: Any = torch.compiler.disable  # only now: on import it would bring all of the compiler along
             TrainingStep._prepare = staticmethod(disable(_prepare))
@@ -548,6 +552,8 @@ def _processes() -> int:
 
 
 def _describe(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}, which has to be called"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__

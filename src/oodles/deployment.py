@@ -17,7 +17,7 @@ from oodles.comparison import own_score
 from oodles.data import read_images
 from oodles.evaluation import collect, score_rows
 from oodles.run_evaluation import suite_of
-from oodles.run_folder import Run, open_run, write_text
+from oodles.run_folder import Run, check_output, open_run, write_text
 from oodles.scores import Score, score_named
 
 
@@ -85,6 +85,8 @@ def score_inputs(
     check_number("accept", accept, above=0)
     if accept > 1:
         raise ValueError(f"accept must be at most 1, got {accept}: 0.95 accepts 95 % of the validation rows.")
+    if to is not None:
+        check_output(Path(to))
     run = run if isinstance(run, Run) else open_run(run)
     chosen, known = chosen_score(run, score)
     channels, height, width = run.record["suite"]["input_shape"]

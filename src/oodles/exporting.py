@@ -24,7 +24,7 @@ from oodles.comparison import set_name
 from oodles.deployment import chosen_score, fit_to_run, threshold_accepting
 from oodles.precision import at_least_float32
 from oodles.run_evaluation import brought
-from oodles.run_folder import Run, in_one_piece, open_run
+from oodles.run_folder import Run, check_output, in_one_piece, open_run
 from oodles.scores import Score, score_named
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def export(
         ValueError: for another ending, a share outside [0, 1), an unknown score, and one that no graph can hold.
     """
     to = Path(to)
+    check_output(to)
     if to.suffix not in _FORMS:
         raise ValueError(f"A run is exported to a file that ends in {' or '.join(_FORMS)}, got {str(to)!r}.")
     check_number("false_alarms", false_alarms, low=0)

@@ -20,7 +20,7 @@ from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
 from oodles.recipe import Recipe, check_weights, recipes
-from oodles.run_folder import RUN, WEIGHTS, Run, open_run
+from oodles.run_folder import LOG, RESULT, RUN, STATE, WEIGHTS, Run, open_run
 
 Measured = Mapping[str, Mapping[str, Any]]
 
@@ -51,12 +51,12 @@ def folder_name(recipe: Recipe, data: str) -> str:
 
 
 def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> Run | None:
-    """The run that was begun in a folder, or none.
+    """The run that was begun in a folder, or none; one that has nothing to lose has not begun.
 
     Raises:
         ValueError: where it was begun with other settings.
     """
-    if not (folder / RUN).is_file():
+    if not (folder / RUN).is_file() or not any((folder / name).is_file() for name in (STATE, LOG, WEIGHTS, RESULT)):
         return None
     run = open_run(folder)
     if other := run.other_settings({**recipe.as_dict(), **arguments}):
@@ -67,8 +67,9 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
 def check_needs(recipe: Recipe, suite: Suite) -> None:
     """Refuses methods that want outliers where the data has none, and those that want weights to start from."""
     check_weights(recipe)
-    for name, _ in recipe.methods:
-        if "outliers" in card(name).needs and not suite.outliers:
+    for name, given in recipe.methods:
+        on = given.get(str(card(name).strength)) != 0
+        if on and "outliers" in card(name).needs and not suite.outliers:
             raise ValueError(f"{name} needs outliers, and the data {suite.name!r} has none: add an outliers set to it.")
 
 

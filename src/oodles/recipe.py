@@ -206,7 +206,10 @@ def _milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]:
     if schedule != "steps" and given:
         raise ValueError(f"milestones go with the schedule 'steps', got {list(given)} with {schedule!r}.")
     if list(given) != sorted(set(given)) or (given and not 0 < given[0] <= given[-1] < epochs):
-        raise ValueError(f"milestones must rise and lie between 0 and the {epochs} epochs, got {list(given)}.")
+        raise ValueError(
+            f"milestones must rise and lie between 0 and the {epochs} epochs, got {list(given)}: "
+            "give others, or another schedule."
+        )
     return tuple(given)
 
 

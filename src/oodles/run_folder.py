@@ -251,16 +251,34 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def check_output(path: Path) -> None:
+    """Refuses, before any work, a file that could not be written, or whose place belongs to a run.
+
+    Raises:
+        ValueError: for a folder, a path below a file, or a file of a run.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} must be a file to write, and it is a folder: give a name in it.")
+    if blocked := next((each for each in path.parents if each.is_file()), None):
+        raise ValueError(f"{path} must be a file to write, and {blocked} is a file: choose another place.")
+    if (path.parent / RUN).is_file() and path.name in (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, RESULT):
+        raise ValueError(f"{path} belongs to a run: choose another name.")
+
+
 @contextmanager
 def in_one_piece(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of ``path`` when all of it is on the disk, and not before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)  # the new name itself
     try:
         os.fsync(folder)

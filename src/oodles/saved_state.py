@@ -67,8 +67,19 @@ def _load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        details = " ".join(str(error).split()[:40])
-        raise ValueError(f"{path} does not fit this network: {details} …") from error
+        raise ValueError(f"{path} does not fit this network: {_mismatch(module, tensors)}.") from error
+
+
+def _mismatch(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """What is besides, missing or of another shape in a file of weights, in words."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if more := sorted(set(found) - set(wanted)):
+        return f"it holds {more[0]!r} besides, so start from weights of the same network and methods"
+    if less := sorted(set(wanted) - set(found)):
+        return f"it lacks {less[0]!r}, so start from weights of the same network and methods"
+    other = next(name for name, shape in wanted.items() if found[name] != shape)
+    return f"{other!r} has shape {found[other]} there and {wanted[other]} here"
 
 
 def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -> None:

@@ -478,7 +478,6 @@ ROWS: dict[str, Row] = {
         settings={"beta": 2.0},
         defaults={"pictures": "", "rounds": 4, "beta": 3.0, "severity": 3.0, "all_operations": False},
         wrong=(
-            ({"pictures": "/no/such/folder"}, "pictures must be a folder or .npz file of pictures, but nothing is at"),
             *(({"rounds": n}, "rounds must be a whole number of at least 0, got") for n in (-1, 2.0, True)),
             *(({"beta": value}, "beta must be a finite number > 0, got") for value in (0, -3.0, NAN, INF)),
             *(({"severity": value}, "severity must be a finite number >= 0.1, got") for value in (0, -3.0, NAN, INF)),

@@ -4,13 +4,34 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodles import Batch, Classifier, LogitNorm, Method, Outputs, Part, TrainingStep, evaluate
+from oodles import (
+    ARPL,
+    BackgroundClass,
+    Batch,
+    Classifier,
+    LogitNorm,
+    ManifoldMixup,
+    Method,
+    Outputs,
+    Part,
+    TrainingStep,
+    evaluate,
+)
 from oodles.contract import Now, Rows, Terms
 from oodles.scores import score_named
 
 from .networks import batch, classifier, inputs, labels, tensors
 from .rows import KINDS_OF_ROWS, ROWS, Row
 from .steps import is_one_sentence, total
+
+
+class NeedsAnother(Method):
+    """Refuses every classifier."""
+
+    name = "needs-another"
+
+    def change_classifier(self, classifier: Classifier) -> None:
+        raise ValueError("another one")
 
 
 def outputs_of(net: Classifier, kind: str) -> dict[str, Tensor]:
@@ -103,6 +124,18 @@ def test_scores_of_a_method_refuse_a_plain_classifier(name: str) -> None:
         with pytest.raises(ValueError, match=f"{score} looks at a head") as refusal:
             evaluate(classifier(kind), [inputs(kind, 4)], {}, [score])
         assert is_one_sentence(str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "methods", [(ARPL(), BackgroundClass(), ManifoldMixup(at=("nope",))), (BackgroundClass(), ARPL(), NeedsAnother())]
+)
+def test_a_classifier_that_is_refused_is_handed_back_as_it_was(methods: tuple[Method, ...]) -> None:
+    net = classifier("vectors")
+    head, state = net.head, set(net.state_dict())
+    with pytest.raises(ValueError):
+        TrainingStep(net, *methods)
+    assert net.head is head and not net.heads and set(net.state_dict()) == state
+    assert torch.equal(net(inputs("vectors", 3)), classifier("vectors")(inputs("vectors", 3)))
 
 
 class OwnRate(Method):

@@ -11,7 +11,7 @@ from oodles import Batch, Method, Part, TrainingStep, frozen
 
 from .networks import batch, classifier, inputs, labels, probabilities, tensors
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import total
+from .steps import is_one_sentence, total
 
 
 def surroundings() -> dict[str, Any]:
@@ -71,6 +71,18 @@ def check_unit_range(row: Row, kind: str) -> None:
             for tensor in tensors(part.inputs):
                 if tensor.is_floating_point():
                     assert tensor.min() >= 0 and tensor.max() <= 1, f"{role} leaves [0, 1]"
+
+
+@pytest.mark.parametrize("name", ["pixmix", "augmix", "ceda", "acet", "ascood"])
+def test_images_outside_of_the_unit_range_are_refused_where_it_matters(name: str) -> None:
+    given = batch("images")
+    pixels = given["id"].inputs
+    assert isinstance(pixels, torch.Tensor)
+    with pytest.raises(ValueError, match=rf"{name} needs images in \[0, 1\], got .* to 2: let Normalize") as refusal:
+        TrainingStep(classifier("images"), ROWS[name].make())(
+            given.with_part("id", Part(4 * pixels.clamp(0.25, 0.5), given["id"].targets))
+        )
+    assert is_one_sentence(str(refusal.value))
 
 
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)

@@ -160,6 +160,12 @@ def test_the_generator_alone_decides() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_pictures_that_are_not_there_are_missed_when_they_are_needed() -> None:
+    method = PixMix(pictures="/no/such/folder")  # a run that has ended is opened without them
+    with pytest.raises(ValueError, match=r"pictures must be a folder or \.npz file of pictures, but nothing is at"):
+        method(images(2))
+
+
 def test_a_number_is_no_place_of_pictures() -> None:
     with pytest.raises(TypeError, match=r"pictures must be the path of a folder or \.npz file, got 3") as refusal:
         PixMix(pictures=3)  # type: ignore[arg-type]

@@ -78,17 +78,22 @@ def test_every_part_is_normalised(order: tuple[int, ...]) -> None:
     )
 
 
-def test_weights_keep_their_names_and_load_before_and_after() -> None:
+def test_weights_are_not_taken_for_those_of_a_plain_layer() -> None:
     plain, changed = classifier(), classifier()
     TrainingStep(changed, T2FNorm())
-    assert list(changed.state_dict()) == list(plain.state_dict()) == ["head.weight", "head.bias"]
+    with pytest.raises(RuntimeError, match=r"head\.factor"):
+        plain.load_state_dict(changed.state_dict())
+    with pytest.raises(RuntimeError, match=r"head\.factor"):
+        changed.load_state_dict(plain.state_dict())
     other = {name: value + 1 for name, value in plain.state_dict().items()}
-    changed.load_state_dict(other)
     plain.load_state_dict(other)
-    torch.testing.assert_close(changed(features() / 10), plain(features()))
-    TrainingStep(changed, T2FNorm())
+    expected = plain(10 * features())
     TrainingStep(plain, T2FNorm())
-    torch.testing.assert_close(changed(features()), plain(features()))
+    torch.testing.assert_close(plain(features()), expected)
+    fresh = classifier()
+    TrainingStep(fresh, T2FNorm(temperature=0.5))
+    fresh.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(fresh(features()), expected)
 
 
 def test_the_parameters_are_those_of_the_head_that_was_there() -> None:

@@ -84,6 +84,16 @@ def test_weights_with_a_head_that_the_recipe_lacks_are_refused(run: Run, tmp_pat
         _train(replace(BACKGROUND, methods=(), weights=str(run.folder)), tmp_path / "plain")
 
 
+def test_a_refusal_does_not_block_the_folder(tmp_path: Path) -> None:
+    puzzles = replace(BACKGROUND, methods=(("jigsaw", {"patches": 9}),), epochs=1)
+    with pytest.raises(ValueError, match="patches must be at most 8 for images of 8 × 8 pixels, got 9"):
+        _train(puzzles, tmp_path / "run")
+    corrected = replace(puzzles, methods=(("jigsaw", {"patches": 2}),))
+    assert _train(corrected, tmp_path / "run").status == "finished"
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        _train(puzzles, tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", ["mixoe", "unleashing-mask"])
 def test_a_method_that_fine_tunes_is_refused_without_weights(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{name} fine-tunes a trained classifier, and training would start from"):

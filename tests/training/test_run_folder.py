@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from oodles.run_folder import in_one_piece, locked, open_run, write_arrays, write_json
+from oodles.run_folder import check_output, in_one_piece, locked, open_run, write_arrays, write_json
 from oodles.saved_state import load_state, load_weights, save_state, save_weights
 
 
@@ -105,8 +105,28 @@ def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_get_a_sentence(tmp_path: Path) -> None:
     save_weights(nn.Linear(2, 2), tmp_path / "w")
-    with pytest.raises(ValueError, match=r"w does not fit this network: .*size mismatch"):
-        load_weights(nn.Linear(3, 2), tmp_path / "w")
+    for other, sentence in (
+        (nn.Linear(3, 2), r"'weight' has shape \(2, 2\) there and \(2, 3\) here"),
+        (nn.Linear(2, 2, bias=False), "it holds 'bias' besides, so start from weights of the same network and methods"),
+        (nn.BatchNorm1d(2), "it lacks 'num_batches_tracked', so start from weights of the same network and methods"),
+    ):
+        with pytest.raises(ValueError, match=rf"w does not fit this network: {sentence}"):
+            load_weights(other, tmp_path / "w")
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    for path, sentence in (
+        (tmp_path, "must be a file to write, and it is a folder"),
+        (tmp_path / "run.json" / "x.csv", "run.json is a file: choose another place"),
+        (tmp_path / "weights.safetensors", "weights.safetensors belongs to a run: choose another name"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            check_output(path)
+    check_output(tmp_path / "scores.csv")
+    with pytest.raises(ZeroDivisionError), in_one_piece(tmp_path / "scores.csv"):
+        raise ZeroDivisionError
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ def mixing_pictures(place: str, shape: Shape) -> MixingPictures:
     """The pictures of a folder or ``.npz`` file in this shape, or without a place the generated ones.
 
     Raises:
-        FileNotFoundError: where nothing is at the place.
-        ValueError: where it holds no images.
+        ValueError: where nothing is at the place, or no images.
     """
+    if place and not Path(place).exists():
+        raise ValueError(f"pictures must be a folder or .npz file of pictures, but nothing is at {place!r}.")
     if place:
         return MixingPictures(read_images(place, shape).images)
     return MixingPictures(kept_pictures(shape, max(1, min(COUNT, MEMORY // int(np.prod(shape))))))

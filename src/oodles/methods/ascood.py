@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number
+from oodles.checks import check_images, check_logits, check_number, check_unit_range
 from oodles.classifier import Classifier, Normalize
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.t2fnorm import ScaledLinear, linear_head, logits_of
@@ -137,6 +137,7 @@ class ASCOOD(Method):
         if isinstance(x, dict) or not x.is_floating_point():
             got = "a dict" if isinstance(x, dict) else x.dtype
             raise TypeError(f"{self.name} needs one tensor of inputs, floating point, got {got}.")
+        check_unit_range(self.name, x, read_gpu=now.step == 0)
         with now.frozen():
             slope = self._slope(now.classifier, x, targets)
         unit = next((m.std for m in now.classifier.modules() if isinstance(m, Normalize)), 1.0)

@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.augmentations import augment_, check_one_label, check_severity, check_unit_range, draw_operations
-from oodles.checks import check_images, check_logits, check_number, check_whole
+from oodles.augmentations import augment_, check_severity, draw_operations
+from oodles.checks import check_images, check_logits, check_number, check_one_label, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.precision import at_least_float32
 from oodles.targets import mean_over_rows
@@ -117,7 +117,7 @@ class AugMix(Method):
         part = batch["id"]
         images = check_images(self.name, part.inputs)
         check_one_label(self.name, part.targets)
-        check_unit_range(self.name, images, now)
+        check_unit_range(self.name, images, read_gpu=now.step == 0)
         for role in VIEWS:
             batch = batch.with_part(role, Part(self.view(images, generator=now.generator)))
         return batch

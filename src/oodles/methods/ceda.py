@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number
+from oodles.checks import check_images, check_logits, check_number, check_unit_range
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.precision import at_least_float32
 from oodles.targets import mean_over_rows
@@ -109,6 +109,7 @@ class CEDA(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         images = check_images(self.name, batch["id"].inputs)
+        check_unit_range(self.name, images, read_gpu=now.step == 0)
         return batch.with_part("noise", Part(noise_images(images, generator=now.generator)))
 
     def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:

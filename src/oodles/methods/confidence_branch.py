@@ -166,8 +166,8 @@ class ConfidencePerturbed(Confidence):
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             got = inputs.dtype if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
             raise TypeError(f"{self.name} needs one floating-point tensor of inputs, got {got}: use confidence.")
-        with torch.enable_grad():
-            x = inputs.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = inputs.clone().detach().requires_grad_()
             said = at_least_float32(classifier.heads[CONFIDENCE](classifier.features(x)))
             (gradient,) = torch.autograd.grad(softplus(-said).sum(), x)
         moved = inputs - self.epsilon * gradient.sign()

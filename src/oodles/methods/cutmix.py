@@ -51,7 +51,7 @@ def cutmix_data(
     if x.ndim < 4:
         raise ValueError(f"CutMix needs images of shape (N, C, H, W), got {tuple(x.shape)}: use Mixup otherwise.")
     check_same_length(x=x, y=y)
-    if not y.is_floating_point() and y.ndim > 1:
+    if y.ndim > 1 + y.is_floating_point():
         raise ValueError(f"CutMix needs one label per image, got targets of shape {tuple(y.shape)}.")
     if alpha == 0 or len(x) == 0:
         return x, y, y, torch.ones(len(x)) if per_sample else 1.0

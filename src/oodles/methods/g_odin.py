@@ -158,8 +158,8 @@ def perturbed(classifier: Classifier, inputs: Inputs, epsilon: float) -> Inputs:
     """
     if isinstance(inputs, dict) or not inputs.is_floating_point() or not epsilon:
         return inputs
-    with torch.enable_grad():
-        rows = inputs.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        rows = inputs.clone().detach().requires_grad_()
         (slope,) = torch.autograd.grad(similarity(classifier, rows).sum(), rows)
     return inputs + epsilon * slope.sign()
 

@@ -49,7 +49,7 @@ class MixOE(Method):
 
     When to use: outliers at hand, and the unknown may look much like the known, as among kinds of birds; to fine-tune.
     Cost: as many further rows as in-distribution ones or outliers, whichever are more, in a forward pass of their own.
-    Caveat: for fine-tuning a trained classifier; with this weight, training from scratch ends at a poor accuracy.
+    Caveat: for fine-tuning a trained classifier, on which the weight is chosen.
 
     Args:
         form: ``mixup`` mixes whole images; ``cutmix`` pastes a box of the outlier into the image.
@@ -101,7 +101,7 @@ class MixOE(Method):
         """Rows mixed with outliers, and their targets; weigh their cross-entropy with ``weight``."""
         x, outliers = check_images(self.name, x), check_images(self.name, outliers)
         check_alike(self.name, x, outliers)
-        if self.form == "cutmix" and not y.is_floating_point() and y.ndim > 1:
+        if self.form == "cutmix" and y.ndim > 1 + y.is_floating_point():
             raise ValueError(
                 f"mixoe needs one label per image to paste boxes, got targets of shape {tuple(y.shape)}: "
                 "use form='mixup'."

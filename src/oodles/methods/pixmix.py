@@ -8,8 +8,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from oodles.augmentations import augment_, check_one_label, check_severity, check_unit_range, draw_operations, on_device
-from oodles.checks import check_images, check_number, check_whole
+from oodles.augmentations import augment_, check_severity, draw_operations, on_device
+from oodles.checks import check_images, check_number, check_one_label, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.data.mixing_pictures import mixing_pictures
 from oodles.precision import at_least_float32
@@ -45,7 +45,7 @@ class PixMix(Method):
 
     When to use: images, no outliers at hand; it makes classifiers robust and calibrated as well.
     Cost: some milliseconds per batch; about 3 MB of pictures of 32 × 32 pixels, made once and kept on the disk.
-    Caveat: needs more epochs than plain training; pictures that look like test data would be outliers in disguise.
+    Caveat: pictures that look like test data would be outliers in disguise.
 
     Args:
         pictures: a folder or ``.npz`` file of pictures to mix with; by default a thousand generated ones.
@@ -56,8 +56,8 @@ class PixMix(Method):
             brightness and sharpness.
 
     Raises:
-        ValueError: for a place where nothing is, a number of rounds that is not whole or below 0, a β that is not above
-            0, or another severity.
+        ValueError: for a number of rounds that is not whole or below 0, a β that is not above 0, or another severity;
+            with the first batch, for a place without pictures.
 
     Source: Hendrycks et al., section 3 and the appendix. The authors mix with fractals from the web and feature
     visualisations; here iterated function systems, noise, stripes, cells and discs are generated. All operations take
@@ -89,8 +89,6 @@ class PixMix(Method):
         super().__init__()
         if not isinstance(pictures, str | Path):
             raise TypeError(f"pictures must be the path of a folder or .npz file, got {pictures!r}.")
-        if pictures and not Path(pictures).exists():
-            raise ValueError(f"pictures must be a folder or .npz file of pictures, but nothing is at {pictures!r}.")
         check_whole("rounds", rounds, low=0)
         check_number("beta", beta, above=0)
         check_severity(severity)
@@ -134,5 +132,5 @@ class PixMix(Method):
         part = batch["id"]
         images = check_images(self.name, part.inputs)
         check_one_label(self.name, part.targets)
-        check_unit_range(self.name, images, now)
+        check_unit_range(self.name, images, read_gpu=now.step == 0)
         return batch.with_part("id", Part(self(images, generator=now.generator), part.targets))

@@ -32,7 +32,8 @@ class RotationPrediction(Method):
 
     When to use: images of things that have an upright, no outliers at hand.
     Cost: four times the rows in the forward pass, and its score four times the rows in testing.
-    Caveat: what looks the same when turned, textures or the digits 0 and 8, tells the head nothing.
+    Caveat: images have to be square. What looks the same when turned, textures or the digits 0 and 8, tells the head
+    nothing.
 
     Args:
         weight: λ; 0 switches off.

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -18,12 +19,17 @@ def unit_length(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
 
 
 class ScaledLinear(nn.Linear):
-    """A last layer that multiplies features by a number first, with the weight and bias of the given one."""
+    """A last layer that multiplies features by a number first, with the weight and bias of the given one.
+
+    The number is among its weights, so that these cannot be taken for those of another function.
+    """
+
+    factor: Tensor
 
     def __init__(self, head: nn.Linear, factor: float):
         super().__init__(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
         self.weight, self.bias = head.weight, head.bias
-        self.factor = factor
+        self.register_buffer("factor", torch.tensor(factor, dtype=head.weight.dtype, device=head.weight.device))
 
     def forward(self, features: Tensor) -> Tensor:
         return linear(features * self.factor, self.weight, self.bias)
