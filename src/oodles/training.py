@@ -196,7 +196,7 @@ def train(
             if main:
                 if not trained and not diverged:
                     save_weights(classifier, folder / WEIGHTS)
-                _finish(folder, classifier, batches, diverged)
+                _finish(folder, classifier, suite, recipe, diverged)
             accelerator.wait_for_everyone()
     return open_run(folder)
 
@@ -390,12 +390,12 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
 
-def _finish(folder: Path, classifier: Classifier, batches: Batches, diverged: str) -> None:
+def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, diverged: str) -> None:
     """The last two files: the scores, and how the run ended."""
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
         return
-    arrays = score_arrays(classifier, batches.suite, batches.recipe)
+    arrays = score_arrays(classifier, suite, recipe)
     write_arrays(folder / SCORES, arrays)
     last = read_log(folder)[-1]
     write_json(

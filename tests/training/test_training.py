@@ -350,6 +350,12 @@ def test_margins_are_measured_on_the_initial_weights(tmp_path: Path) -> None:
     assert tuned.methods[0][1]["margin_in"] == -25.0, "what was asked for stays, so that seeds are one recipe"
 
 
+def test_outliers_are_scored_also_by_a_run_that_has_not_seen_them(tmp_path: Path) -> None:
+    run = _train(replace(PLAIN, epochs=1), tmp_path / "plain")
+    assert len(run.scores["outliers/msp"]) == 50
+    assert set(run.result["metrics"]["validation"]) == {"outliers"}, "which says the best score without a test set"
+
+
 def test_resuming_in_the_middle_needs_no_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _train(EXPOSED, tmp_path / "whole", network="tests.training.small:with_dropout", accumulate=2)
     asked: list[int] = []
