@@ -49,10 +49,9 @@ def recorded(name: str) -> dict:
 def speed() -> str:
     """The ratios of one recorded run each."""
     steps, imports, mixers = recorded("steps.json"), recorded("import_time.json"), recorded("mixers.json")
-    lines = ["| method | a step, over a plain step with as many rows |", "|---|---|"]
-    lines += [f"| `{name}` | {row['ratio']:.2f} |" for name, row in steps["steps"].items()]
+    lines = [steps_of_all(steps["steps"]), ""]
     terms = [f"{name} {row['ratio']:.1f}" for name, row in steps["terms"].items() if name != "F.cross_entropy"]
-    lines += ["", f"Loss terms, forward and backward, over `F.cross_entropy` on the same rows: {', '.join(terms)}", ""]
+    lines += [f"Loss terms, forward and backward, over `F.cross_entropy` on the same rows: {', '.join(terms)}", ""]
     lines[-2] += " (with its cross-entropy)."
     for kind, name in (("mixup", "Mixup"), ("cutmix", "CutMix")):
         ours = mixers[kind]["oodles per sample"]["ratio"]
@@ -60,13 +59,35 @@ def speed() -> str:
         lines.append(
             f"{name} of 256 × 3 × 32 × 32, over ours per batch: ours per sample {ours:.2f}, {', '.join(others)}."
         )
-    lines += ["", *(training(name) for name in ("resnet-18", "cnn-6")), "", scoring()]
+    lines += ["", losses(), "", *(training(name) for name in ("resnet-18", "cnn-6")), "", scoring()]
     added = (
         f"`import oodles` adds {imports['import_ms']:.0f} ms to torch's; the methods, {imports['methods_ms']:.0f} ms."
     )
     lines += ["", added]
     about = f"torch {steps['torch']} (mixers: {mixers['torch']}), {steps['device']}, one thread; medians of one run."
     return "\n".join([*lines, "", about])
+
+
+def steps_of_all(rows: dict[str, dict[str, float]]) -> str:
+    """How much slower than plain training, rows being equal."""
+    ratios = {name: row["ratio"] for name, row in rows.items()}
+    slow = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items() if ratio > 1.05)
+    fast = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items() if ratio < 0.95)
+    return (
+        f"A step of each of the {len(ratios)} methods, over a plain step with as many rows as it forwards, also "
+        f"while it prepares the batch: {min(ratios.values()):.2f} to {max(ratios.values()):.2f}.\n"
+        f"Above 1.05: {slow or 'none'}. Below 0.95, where passes need no gradient of weights: {fast or 'none'}."
+    )
+
+
+def losses() -> str:
+    """Those of another library against ours."""
+    found = {name: table for name, table in recorded("losses.json").items() if isinstance(table, dict)}
+    ratios = ", ".join(f"{name} {table['pytorch-ood']['ratio']:.2f}" for name, table in found.items())
+    return (
+        f"Losses with their cross-entropy, forward and backward, pytorch-ood's time over ours: {ratios}\n"
+        "(its confidence loss gives no hints)."
+    )
 
 
 def training(network: str) -> str:

@@ -128,3 +128,13 @@ def test_a_level_needs_labels() -> None:
     with pytest.raises(ValueError, match="the rows came without labels") as refusal:
         UnleashingMask.suggest(classifier("vectors"), [x], [])
     assert is_one_sentence(str(refusal.value))
+
+
+def test_the_level_does_not_depend_on_the_layout_in_memory() -> None:
+    from ..contract.networks import batch, classifier
+
+    given = batch("images")
+    rows = [(given["id"].inputs, given["id"].targets)]
+    nets = classifier("images"), classifier("images").to(memory_format=torch.channels_last)
+    first, second = (UnleashingMask.suggest(net, rows, None)["level"] for net in nets)
+    assert first == pytest.approx(second, rel=1e-5)

@@ -22,9 +22,11 @@ def masked(classifier: Classifier, share: float, generator: Generator | None = N
     copy = deepcopy(classifier)
     for layer in copy.modules():
         if isinstance(layer, LAYERS):
-            flat = layer.weight.data.view(-1)
-            gone = torch.randperm(flat.numel(), generator=generator)[: int(share * flat.numel())]
-            flat[gone.to(flat.device)] = 0.0
+            weight = layer.weight.data
+            gone = torch.randperm(weight.numel(), generator=generator)[: int(share * weight.numel())]
+            kept = torch.ones(weight.numel(), dtype=weight.dtype, device=weight.device)
+            kept[gone.to(weight.device)] = 0.0
+            weight.mul_(kept.reshape(weight.shape))  # whatever its layout in memory
     return copy
 
 
