@@ -228,7 +228,8 @@ def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, Modu
     assert type(built) is method_class(name)
     assert all(getattr(built, each.name) == each.default for each in one.parameters)
     (command,) = fenced(page, "sh")
-    assert shlex.split(command) == ["oodles", "train", name, "--data", "digits"]
+    start = ["--recipe", name] if "weights" in one.needs else [name]
+    assert shlex.split(command) == ["oodles", "train", *start, "--data", "digits"]
 
 
 def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dict[str, ModuleType]) -> None:

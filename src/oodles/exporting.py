@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
 from oodles import __version__
@@ -26,9 +27,6 @@ from oodles.precision import at_least_float32
 from oodles.run_evaluation import brought
 from oodles.run_folder import Run, check_output, in_one_piece, open_run
 from oodles.scores import Score, score_named
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 ABOUT = "oodles.json"
 """Where a file keeps what is known about it: metadata of ONNX, an extra file in ``.pt2``."""
@@ -173,7 +171,7 @@ def export(
     return Exported(to, about, reader is not None)
 
 
-def as_program(classifier: Classifier, score: Score, threshold: float, images: Tensor) -> "ExportedProgram":
+def as_program(classifier: Classifier, score: Score, threshold: float, images: Tensor) -> ExportedProgram:
     """A classifier, in eval mode, and a score as one graph for any number of rows, without heads that nobody looks at.
 
     Args:
@@ -193,7 +191,7 @@ def as_program(classifier: Classifier, score: Score, threshold: float, images: T
     return _traced(module, images) if unused else program
 
 
-def _traced(module: nn.Module, images: Tensor) -> "ExportedProgram":
+def _traced(module: nn.Module, images: Tensor) -> ExportedProgram:
     rows = torch.export.Dim("batch", min=1)
     with torch.no_grad(), _AnyNumberOfRows():
         return torch.export.export(module, (images,), dynamic_shapes=({0: rows},), strict=False)
@@ -234,7 +232,7 @@ def _difference(module: Deployed, reader: Reader, images: Tensor) -> str:
     return ""
 
 
-def _as_pt2(program: "ExportedProgram", about: str) -> bytes:
+def _as_pt2(program: ExportedProgram, about: str) -> bytes:
     for name, value in program.constants.items():
         program.constants[name] = value.contiguous()  # or torch warns of half a tensor
     content = BytesIO()
@@ -247,7 +245,7 @@ def _read_pt2(content: bytes) -> Reader:
     return module
 
 
-def _as_onnx(program: "ExportedProgram", about: str) -> bytes:
+def _as_onnx(program: ExportedProgram, about: str) -> bytes:
     written = torch.onnx.export(
         program,
         input_names=["images"],
@@ -298,7 +296,7 @@ def _first_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(line.split()).rstrip('.')}"
 
 
-_FORMS: dict[str, tuple[Callable[["ExportedProgram", str], bytes], Callable[[bytes], Reader | None]]] = {
+_FORMS: dict[str, tuple[Callable[[ExportedProgram, str], bytes], Callable[[bytes], Reader | None]]] = {
     ".onnx": (_as_onnx, _read_onnx),
     ".pt2": (_as_pt2, _read_pt2),
 }
