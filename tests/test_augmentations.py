@@ -9,13 +9,10 @@ from torch import Tensor
 from oodles import augmentations
 from oodles.augmentations import NONE, Operations, augment_, augmented, draw_operations
 
+from .references.augmentations import NINE
 from .references.augmentations import augmented as by_loops
 
-NAMES = (
-    *("autocontrast", "equalize", "posterize", "solarize"),
-    *("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
-    *("color", "contrast", "brightness", "sharpness"),
-)
+NAMES = (*NINE, "color", "contrast", "brightness", "sharpness")
 KIND = {name: getattr(augmentations, name.upper()) for name in NAMES}
 LEVELS = (0.1, 1.3, 2.9, 7.7, 10.0)
 

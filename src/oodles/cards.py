@@ -64,6 +64,10 @@ class Card:
     suggests: bool
     parameters: tuple[Parameter, ...]
 
+    def acts(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a method with these settings does anything: at strength zero it does not."""
+        return self.strength is None or settings.get(self.strength) != 0
+
     @property
     def reference(self) -> str:
         """Authors, venue and year in a few words."""

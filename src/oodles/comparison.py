@@ -340,7 +340,7 @@ def own_score(methods: Methods) -> str:
 
     A method whose strength is zero has no say.
     """
-    named = [card(name).score for name, given in methods if given.get(str(card(name).strength)) != 0]
+    named = [card(name).score for name, given in methods if card(name).acts(given)]
     return next((score for score in reversed(named) if score != "msp"), "msp")
 
 

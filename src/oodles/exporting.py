@@ -254,7 +254,7 @@ def _as_onnx(program: ExportedProgram, about: str) -> bytes:
         dynamo=True,
         verbose=False,
     )
-    assert written is not None
+    assert written is not None  # the annotation leaves it open; the exporter with dynamo gives a program or raises
     written.model.metadata_props[ABOUT] = about
     content: bytes = written.model_proto.SerializeToString()
     return content

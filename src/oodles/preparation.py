@@ -68,8 +68,7 @@ def check_needs(recipe: Recipe, suite: Suite) -> None:
     """Refuses methods that want outliers where the data has none, and those that want weights to start from."""
     check_weights(recipe)
     for name, given in recipe.methods:
-        on = given.get(str(card(name).strength)) != 0
-        if on and "outliers" in card(name).needs and not suite.outliers:
+        if "outliers" in card(name).needs and card(name).acts(given) and not suite.outliers:
             raise ValueError(f"{name} needs outliers, and the data {suite.name!r} has none: add an outliers set to it.")
 
 

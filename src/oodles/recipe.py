@@ -145,7 +145,7 @@ def check_weights(recipe: Recipe) -> None:
     """Refuses methods that fine-tune where training would begin with random weights."""
     for name, given in recipe.methods:
         one = card(name)
-        if "weights" in one.needs and recipe.weights is None and given.get(str(one.strength)) != 0:
+        if "weights" in one.needs and recipe.weights is None and one.acts(given):
             raise ValueError(
                 f"{name} fine-tunes a trained classifier, and training would start from random weights: "
                 f"say which weights to start from, or take the recipe {name!r}."

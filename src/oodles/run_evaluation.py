@@ -48,7 +48,9 @@ def evaluate_run(
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
         sets[name] = read_images(path, suite.input_shape, suite.resize)
-    return _evaluated(classifier, suite, sets, scores or _possible_scores(classifier, suite, brought(run.recipe)))
+    if scores is None:
+        scores = _possible_scores(classifier, suite, brought(run.recipe))
+    return _evaluated(classifier, suite, sets, scores)
 
 
 def brought(recipe: Recipe) -> list[str]:

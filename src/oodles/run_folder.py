@@ -153,7 +153,7 @@ class Run:
         """
         import torch
 
-        from oodles.methods import made
+        from oodles.methods import change, made
         from oodles.networks import build_network
         from oodles.saved_state import load_weights
 
@@ -170,9 +170,7 @@ class Run:
                 std=suite["std"],
                 head=self.arguments["head"],
             )
-            for method in made(self.methods, self.suggested):
-                if method.active:
-                    method.change_classifier(classifier)
+            change(classifier, made(self.methods, self.suggested))
         load_weights(classifier, self.folder / WEIGHTS)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -27,7 +27,7 @@ from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import Rows, loader_workers
 from oodles.evaluation import collect
-from oodles.methods import made
+from oodles.methods import change, made
 from oodles.metrics import accuracy
 from oodles.networks import build_network
 from oodles.precision import available_precision
@@ -230,9 +230,7 @@ def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
 def _start_from(weights: Path, classifier: Classifier, recipe: Recipe) -> None:
     """Loads initial weights: those of a plain classifier, or of one that the recipe's methods have changed."""
     if not weights_fit(classifier, weights):
-        for method in made(recipe.methods):
-            if method.active:
-                method.change_classifier(classifier)
+        change(classifier, made(recipe.methods))
     load_weights(classifier, weights)
 
 

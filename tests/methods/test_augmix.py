@@ -17,18 +17,8 @@ from oodles.methods.augmix import jensen_shannon
 
 from ..contract.steps import is_one_sentence
 from ..references import augmix as reference
+from ..references.augmentations import NINE
 
-NAMES = [
-    "autocontrast",
-    "equalize",
-    "posterize",
-    "solarize",
-    "rotate",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-]
 PRECISIONS = [(torch.float32, 2e-5), (torch.float64, 1e-12)]
 
 
@@ -110,7 +100,7 @@ def test_views_against_loops(dtype: torch.dtype, accuracy: float, width: int, de
             which = chain * rows + row
             steps = [
                 (
-                    next(n for n in NAMES if getattr(operations, n.upper()) == d.kind[which]),
+                    next(n for n in NINE if getattr(operations, n.upper()) == d.kind[which]),
                     d.level[which],
                     d.sign[which],
                 )

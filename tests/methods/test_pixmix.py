@@ -16,19 +16,8 @@ from oodles.methods.pixmix import added, draw_coefficients, multiplied
 
 from ..contract.steps import is_one_sentence
 from ..references import pixmix as reference
-from ..references.augmentations import augmented
+from ..references.augmentations import NINE, augmented
 
-NAMES = [
-    "autocontrast",
-    "equalize",
-    "posterize",
-    "solarize",
-    "rotate",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-]
 VALUES = [0.0, 1 / 255, 0.2, 0.5, 0.9, 1.0]
 COEFFICIENTS = [(0.7, 0.4), (1e-30, 0.0), (1.0, 1.0), (1.4, -0.3), (2.0, -1.0), (1.0, 0.0)]
 
@@ -96,7 +85,7 @@ def test_whole_images_against_loops(dtype: torch.dtype, accuracy: float, rounds:
 
         def copy(slot: int, row: int = row) -> np.ndarray:
             which = slot * count + row
-            name = next(name for name in NAMES if getattr(operations, name.upper()) == drawn.kind[which])
+            name = next(name for name in NINE if getattr(operations, name.upper()) == drawn.kind[which])
             return augmented(x[row].numpy(), name, drawn.level[which], drawn.sign[which])
 
         begin = copy(0) if uses_copy[0, row] else x[row].numpy()

@@ -4,6 +4,11 @@ import math
 
 import numpy as np
 
+NINE = (
+    *("autocontrast", "equalize", "posterize", "solarize"),
+    *("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
+)
+"""The operations in the order in which they are counted."""
 Image = np.ndarray
 """(C, H, W) in [0, 1]."""
 

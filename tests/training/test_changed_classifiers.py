@@ -46,6 +46,10 @@ def test_the_scores_that_a_method_brings_are_in_the_run(run: Run) -> None:
     np.testing.assert_array_equal(again.scores["id"]["background"], run.scores["test/background"])
 
 
+def test_no_scores_at_all_are_none_and_not_every_one(run: Run) -> None:
+    assert evaluate_run(run, [], suite=small_suite()).scores["id"] == {}
+
+
 def test_a_method_that_is_switched_off_brings_nothing(tmp_path: Path) -> None:
     off = _train(replace(BACKGROUND, methods=(("background-class", {"weight": 0.0}),)), tmp_path / "off")
     plain = _train(replace(BACKGROUND, methods=()), tmp_path / "plain")

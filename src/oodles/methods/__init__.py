@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oodles.classifier import Classifier
     from oodles.contract import Method
 
 METHODS = {
@@ -60,3 +61,10 @@ def made(
 ) -> "list[Method]":
     """Methods from their names and settings; ``measured`` ones, by name, win."""
     return [method_class(name)(**{**given, **(measured or {}).get(name, {})}) for name, given in methods]
+
+
+def change(classifier: "Classifier", methods: "Iterable[Method]") -> None:
+    """Makes of a new classifier what a training step with these methods would, so that it can take trained weights."""
+    for method in methods:
+        if method.active:
+            method.change_classifier(classifier)

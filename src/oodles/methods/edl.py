@@ -153,7 +153,7 @@ class EDL(Method):
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         # a tensor, since a number that changes would be compiled anew in every epoch
         annealing = min(1.0, now.epoch / self.annealing_epochs) if self.annealing_epochs else 1.0
-        return batch.with_draws(edl_annealing=torch.tensor(annealing, device=device_of(now.classifier)))
+        return batch.with_draws(edl_annealing=torch.full((), annealing, device=device_of(now.classifier)))
 
     def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         logits, targets = outputs.logits["id"], batch["id"].targets
