@@ -12,9 +12,10 @@ from timing import record
 from torch import nn
 
 from oodles.classifier import Classifier
+from oodles.evaluation import score_named
 from oodles.metrics import ood_metrics
 from oodles.networks import build_network
-from oodles.scores import SCORES, score_named
+from oodles.scores import SCORES
 
 ROWS, KNOWN, TRAIN, CLASSES = 100_000, 10_000, 45_000, 10
 

@@ -19,11 +19,12 @@ from readme import RESULTS, recorded
 import oodles
 from oodles.cards import Card, cards
 from oodles.comparison import Table, compare
+from oodles.evaluation import score_named
 from oodles.markdown import figures_table
-from oodles.methods import METHODS
+from oodles.methods import METHOD_SCORES, METHODS
 from oodles.recipe import Recipe, recipes
 from oodles.report import overview
-from oodles.scores import METHOD_SCORES, SCORES, score_named
+from oodles.scores import SCORES
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "methods"

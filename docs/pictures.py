@@ -28,8 +28,9 @@ STEPS, EPOCHS = 10, 60
 SIDES = (8, 24)
 """Of the digits as they are, and enlarged for methods that cannot take so few pixels."""
 
-BEFORE, EAGER, TRACED, AFTER = (
+BEFORE, EPOCH, EAGER, TRACED, AFTER = (
     "once, when the step is built",
+    "every epoch, eager",
     "every batch, eager",
     "every batch, traced",
     "after the optimizer, eager",
@@ -38,10 +39,12 @@ PHASES = {
     "change_classifier": BEFORE,
     "parameter_groups": BEFORE,
     "layers": BEFORE,
+    "start_epoch": EPOCH,
     "change_batch": EAGER,
+    "change_weights": EAGER,
     "change_hidden": TRACED,
     "change_outputs": TRACED,
-    "change_loss": TRACED,
+    "loss_terms": TRACED,
     "change_sum": TRACED,
     "after_update": AFTER,
 }

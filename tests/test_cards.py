@@ -65,7 +65,7 @@ def test_every_method_has_a_card_in_order() -> None:
 def test_card_is_read_as_written() -> None:
     card = cards.card("energy-bounded")
     assert card.reference == "Liu et al., NeurIPS 2020"
-    assert card.needs == ("outliers",) and card.moments == ("change_loss",) and card.suggests
+    assert card.needs == ("outliers",) and card.moments == ("loss_terms",) and card.suggests
     assert card.parameters[1].flag == "--margin-in" and card.parameters[1].default == -25.0
     assert card.parameters[1].help == "m_in, the energy below which in-distribution rows are left alone."
     assert card.cost == "the outliers' rows in the forward pass."

@@ -22,11 +22,11 @@ from oodles.benchmarking.description import Benchmark, benchmarks
 from oodles.cards import card
 from oodles.data import SUITES
 from oodles.data.description import read_description
-from oodles.methods import METHODS, method_class
+from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
 from oodles.recipe import recipes
-from oodles.scores import METHOD_SCORES, SCORES
+from oodles.scores import SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from oodles import Classifier
+from oodles.evaluation import score_named
 from oodles.scores import (
     SCORES,
     Energy,
@@ -22,7 +23,6 @@ from oodles.scores import (
     entropy,
     max_logit,
     msp,
-    score_named,
 )
 
 getcontext().prec = 400  # 1 − p of logits 600 apart needs 261 digits

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from oodles.benchmarking.running import Benchmarked, benchmark
     from oodles.classifier import Classifier, Normalize, frozen
     from oodles.comparison import Comparison, compare
-    from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, TrainingStep, mean_over_processes
-    from oodles.evaluation import Evaluation, collect, evaluate
+    from oodles.contract import Batch, Data, Method, Now, Outputs, Paper, Part
+    from oodles.evaluation import Evaluation, evaluate
     from oodles.exporting import as_program, export
+    from oodles.inference import collect
     from oodles.methods.acet import ACET
     from oodles.methods.arpl import ARPL
     from oodles.methods.ascood import ASCOOD
@@ -53,8 +54,10 @@ if TYPE_CHECKING:
     from oodles.methods.t2fnorm import T2FNorm
     from oodles.methods.unleashing_mask import UnleashingMask
     from oodles.outliers import pair
+    from oodles.processes import mean_over_processes, rows_of_all_processes, sum_over_processes
     from oodles.recipe import Recipe
     from oodles.run_folder import Run, open_run
+    from oodles.step import TrainingStep
     from oodles.targets import soft_targets
     from oodles.training import train
 
@@ -73,12 +76,15 @@ _HOME = {
     "Outputs": "contract",
     "Paper": "contract",
     "Part": "contract",
-    "TrainingStep": "contract",
-    "mean_over_processes": "contract",
+    "TrainingStep": "step",
+    "mean_over_processes": "processes",
+    "rows_of_all_processes": "processes",
+    "sum_over_processes": "processes",
+    "Data": "contract",
     "as_program": "exporting",
     "export": "exporting",
     "Evaluation": "evaluation",
-    "collect": "evaluation",
+    "collect": "inference",
     "evaluate": "evaluation",
     "ACET": "methods.acet",
     "ASCOOD": "methods.ascood",
@@ -152,6 +158,7 @@ __all__ = [
     "ConfidenceBranch",
     "CrossEntropy",
     "CutMix",
+    "Data",
     "EnergyBounded",
     "EnergyGap",
     "EnergyRegularizedLoss",
@@ -196,7 +203,9 @@ __all__ = [
     "mixup_data",
     "open_run",
     "pair",
+    "rows_of_all_processes",
     "soft_targets",
+    "sum_over_processes",
     "train",
 ]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from oodles.methods import METHODS
+from oodles.facts import HOOKS, roles_read, things_replaced
+from oodles.methods import METHODS, scores_of
 from oodles.spelling import suggestion
 
 _HERE = Path(__file__).parent
@@ -55,8 +56,12 @@ class Card:
     needs: tuple[str, ...]
     reads: tuple[str, ...]
     adds: tuple[str, ...]
+    shares: tuple[str, ...]
+    views: tuple[str, ...]
+    consumes: tuple[str, ...]
     terms: tuple[str, ...]
-    asks: tuple[str, ...]
+    measures: tuple[str, ...]
+    heads: tuple[str, ...]
     replaces: tuple[str, ...]
     separate: tuple[str, ...]
     measured_on: tuple[str, ...]
@@ -90,14 +95,20 @@ def card(name: str) -> Card:
     text = cleandoc(_docstring(body)).replace("``", "`")
     sections = _sections(text)
     facts = {**_assignments(contract), **_assignments(body)}
+    moments = tuple(hook for hook in HOOKS if hook in functions)
+    facts |= {
+        "reads": roles_read(facts["needs"], facts["adds"], facts["consumes"]),
+        "replaces": things_replaced(facts["replaces"], moments),
+        "moments": moments,
+    }
     return Card(
+        brings=scores_of(name),
         class_name=METHODS[name],
         summary=" ".join(text.split("\n\n")[0].split()),
         when_to_use=sections.get("When to use", ""),
         cost=sections.get("Cost", ""),
         caveat=sections.get("Caveat", ""),
         source=sections.get("Source", ""),
-        moments=tuple(moment for moment in _moments(contract) if moment in functions),
         suggests="suggest" in functions,
         parameters=tuple(_parameters(functions.get("__init__"), _entries(sections.get("Args", "")))),
         **facts,
@@ -186,11 +197,6 @@ def _docstring(body: list[ast.stmt]) -> str:
 
 def _functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
-
-
-def _moments(contract: list[ast.stmt]) -> list[str]:
-    """The hooks of the contract: its plain methods, in the order in which they run."""
-    return [name for name, function in _functions(contract).items() if not function.decorator_list]
 
 
 def _assignments(body: list[ast.stmt]) -> dict[str, Any]:

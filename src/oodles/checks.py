@@ -26,6 +26,13 @@ def check_whole(name: str, value: object, *, low: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
 
 
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share in [0, 1)."""
+    check_number(name, value, low=0)
+    if value >= 1:
+        raise ValueError(f"{name} must be below 1, got {value}.")
+
+
 def check_sides(network: str, input_shape: tuple[int, int, int], least: int, hint: str = "") -> None:
     """Refuse images (C, H, W) that are smaller than a network takes."""
     _, height, width = input_shape
@@ -41,13 +48,14 @@ def check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}: convert it with {name}.float().")
 
 
-def check_images(method: str, inputs: object, *, square: bool = False) -> Tensor:
-    """The inputs, where they are floating-point images (N, C, H, W); refuses others."""
+def check_images(method: str, inputs: object, *, square: bool = False, volumes: bool = False) -> Tensor:
+    """Return the inputs where they are floating-point images (N, C, H, W), or ``volumes`` if allowed; refuse others."""
     shape = "square images" if square else "images"
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         got = inputs.dtype if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
         raise TypeError(f"{method} needs one tensor of {shape}, floating point, got {got}.")
-    if inputs.ndim != 4 or (square and inputs.shape[2] != inputs.shape[3]):
+    fits = inputs.ndim == 4 or (volumes and inputs.ndim > 4)
+    if not fits or (square and inputs.shape[2] != inputs.shape[3]):
         raise ValueError(f"{method} needs {shape} of shape (N, C, H, W), got {tuple(inputs.shape)}.")
     return inputs
 
@@ -91,6 +99,15 @@ def check_same_classes(logits: Tensor, other: Tensor, name: str = "logits_in", o
         raise ValueError(
             f"{name} and {other_name} must have as many classes, got {logits.shape[1]} and {other.shape[1]}: "
             "both must come from the same classifier."
+        )
+
+
+def check_alike(method: str, x: Tensor, outliers: Tensor) -> None:
+    """Refuse outliers that cannot be mixed with the rows, being of another shape or type."""
+    if x.shape[1:] != outliers.shape[1:] or x.dtype != outliers.dtype:
+        raise ValueError(
+            f"{method} needs outliers of the inputs' shape {tuple(x.shape[1:])} and type {x.dtype}, "
+            f"got {tuple(outliers.shape[1:])} and {outliers.dtype}."
         )
 
 

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from oodles.randomness import NEW_HEADS, random_seed
 
 Inputs = Tensor | dict[str, Tensor]
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -18,6 +21,19 @@ def apply(module: nn.Module, inputs: Inputs) -> Tensor:
     """What a module makes of inputs; a dictionary of them becomes keyword arguments."""
     result: Tensor = module(**inputs) if isinstance(inputs, dict) else module(inputs)
     return result
+
+
+def first_of(inputs: Inputs) -> Tensor:
+    """Return the inputs, or of a dictionary the tensor whose name comes first: all have as many rows."""
+    return inputs[min(inputs)] if isinstance(inputs, dict) else inputs
+
+
+def pieces_of(inputs: Inputs, rows: int) -> list[Inputs]:
+    """Split inputs into pieces of so many rows, the last of which may have fewer; no rows are one piece."""
+    if not isinstance(inputs, dict):
+        return list(torch.split(inputs, rows))
+    split = {name: torch.split(value, rows) for name, value in inputs.items()}
+    return [dict(zip(split, piece, strict=True)) for piece in zip(*split.values(), strict=True)]
 
 
 def without_labels(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -108,6 +124,8 @@ class Classifier(nn.Module):
         self.head = head
         self.heads = nn.ModuleDict()
         """Further heads, which methods have added: each reads the features, and scores look at them."""
+        self.heads_seed: int | None = None
+        """What the weights of further heads depend on, besides their names; torch's generator where it is none."""
         self.num_classes = num_classes
         self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
         self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
@@ -141,19 +159,39 @@ class Classifier(nn.Module):
             return module
         return module.to(there.device, there.dtype)
 
-    def add_head(self, name: str, outputs: int) -> nn.Module:
-        """A further linear head on the features, in ``heads``, beside the logits; the one of that name if there is one.
+    def add_head(self, name: str, outputs: int, hidden: int | None = None) -> nn.Module:
+        """Add a further head on the features, in ``heads``, beside the logits; one of that name stays.
+
+        A head with buffers of its own is added by ``classifier.heads[name] = classifier.placed(module)``.
+
+        Args:
+            name: of the head. In a training step its weights depend on the seed and on this name alone.
+            outputs: how many numbers it gives for each row.
+            hidden: the width of a hidden layer with ReLU; a linear head has none.
 
         Raises:
-            ValueError: where the number of features is not known, or the head of that name has other outputs.
+            ValueError: where the number of features is not known, or the head of that name has other sizes.
         """
+        sizes = [self.num_features, *([] if hidden is None else [hidden]), outputs]
         if name not in self.heads:
-            size = self.num_features, outputs
-            self.heads[name] = self.placed(nn.Conv2d(*size, kernel_size=1) if self.dense else nn.Linear(*size))
+            with self._drawing_head(name):
+                self.heads[name] = self.placed(_layers(sizes, dense=self.dense))
         head = self.heads[name]
-        if (there := getattr(head, "out_features", None) or getattr(head, "out_channels", None)) != outputs:
-            raise ValueError(f"The classifier has a head {name!r} with {there} outputs, and {outputs} are wanted.")
+        if (there := _sizes(head)) != sizes:
+            raise ValueError(
+                f"The classifier has a head {name!r} of sizes {there}, and {sizes} are wanted: give it another name."
+            )
         return head
+
+    @contextmanager
+    def _drawing_head(self, name: str) -> Iterator[None]:
+        """Draw weights that do not depend on who asks for a head first, where a seed is known."""
+        if self.heads_seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(random_seed(self.heads_seed, name, NEW_HEADS))
+            yield
 
     def features(self, inputs: Inputs) -> Tensor:
         """What the head sees: (N, F) or (N, F, H, W)."""
@@ -234,6 +272,21 @@ class Classifier(nn.Module):
         model = self.backbone.model if isinstance(self.backbone, _Field) else self.backbone
         model.set_submodule(self._split_at, self.head)
         return model
+
+
+def _layers(sizes: Sequence[int], *, dense: bool) -> nn.Module:
+    """Linear layers of these sizes with ReLU between them; for each pixel where the classifier is dense."""
+    layers: list[nn.Module] = []
+    for size in pairwise(sizes):
+        layers += [nn.ReLU()] * bool(layers)
+        layers.append(nn.Conv2d(*size, kernel_size=1) if dense else nn.Linear(*size))
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def _sizes(head: nn.Module) -> list[int]:
+    """How many numbers each layer of a head reads, and how many the last one gives."""
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    return [layer.weight.shape[1] for layer in layers] + [layer.weight.shape[0] for layer in layers[-1:]]
 
 
 class _Field(nn.Module):

@@ -15,10 +15,11 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.comparison import own_score
 from oodles.data import read_images
-from oodles.evaluation import collect, score_rows
+from oodles.evaluation import score_named, score_rows
+from oodles.inference import collect
 from oodles.run_evaluation import suite_of
 from oodles.run_folder import Run, check_output, open_run, write_text
-from oodles.scores import Score, score_named
+from oodles.scores import Score
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What a trained classifier is worth: its accuracy, and how well scores tell the unknown from the known."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,22 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_targets
-from oodles.classifier import Classifier, Inputs, apply, device_of, frozen, without_labels
+from oodles.checks import check_targets
+from oodles.classifier import device_of
+from oodles.inference import all_or_none, batches_seen, collect, in_eval_mode
+from oodles.methods import METHOD_SCORES, method_score
 from oodles.metrics import METRICS, accuracy, ood_metrics
-from oodles.precision import at_least_float32
-from oodles.scores import Score, score_named
-
-
-class Collected(NamedTuple):
-    """What a classifier says about the rows of a loader, on the CPU, in float32 at least."""
-
-    features: Tensor
-    """(N, F); (N, 0) for a model that is no :class:`~oodles.Classifier`."""
-    logits: Tensor
-    """(N, C) or (N, C, H, W)."""
-    labels: Tensor | None
-    """As the loader gives them, or None where a batch has none."""
+from oodles.scores import SCORES, Score
+from oodles.spelling import suggestion
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ def evaluate(
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
     if train_loader is not None and any(score.needs_fit for score in chosen):
-        train = _collect(classifier, train_loader, "train_loader", device_of(classifier))
+        train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
         chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
     sets = {
         name: _scored(classifier, loader, chosen, f"The loader of {name!r}", name)
@@ -147,15 +137,15 @@ def _scored(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score
     predictions: list[Tensor] = []
     labels: list[Tensor | None] = []
     classes = 0
-    with _testing(classifier):
-        for inputs, features, logits, given in _outputs(classifier, loader, what):
+    with in_eval_mode(classifier):
+        for batch in batches_seen(classifier, loader, what):
             for score in scores:
-                value = score.of(classifier, inputs, features, logits)  # type: ignore[arg-type]  # checked
+                value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
                 values[score.name].append(value.flatten())
-            predictions.append(logits.argmax(1))
-            labels.append(given)
-            classes = logits.shape[1]
-    known = _all_or_none(labels)
+            predictions.append(batch.logits.argmax(1))
+            labels.append(batch.labels)
+            classes = batch.logits.shape[1]
+    known = all_or_none(labels)
     if known is not None and name == "id":
         check_targets("labels of the in-distribution set", known.cpu(), classes)
     return Scored(
@@ -165,97 +155,19 @@ def _scored(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score
     )
 
 
-def collect(classifier: nn.Module, loader: Iterable[Any]) -> Collected:
-    """Features, logits and labels of every row of a loader, in eval mode and without gradients.
-
-    Batches are moved to the classifier's device, results to the CPU. Modes and the global random state stay
-    as they were.
-
-    Args:
-        classifier: a :class:`~oodles.Classifier`, or any module that gives logits: then without features.
-        loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that
-            become keyword arguments (labels may be in it, under ``labels``).
+def score_named(name: str) -> Score:
+    """Make a score with its default settings.
 
     Raises:
-        TypeError: for batches of other kinds, and models that return no tensor of logits.
-        ValueError: for a loader that gives no rows.
+        ValueError: for a name that neither ``SCORES`` nor ``METHOD_SCORES`` has.
     """
-    return _collect(classifier, loader, "loader", torch.device("cpu"))
-
-
-def _collect(classifier: nn.Module, loader: Iterable[Any], what: str, to: torch.device) -> Collected:
-    features: list[Tensor] = []
-    logits: list[Tensor] = []
-    labels: list[Tensor | None] = []
-    with _testing(classifier):
-        for _, seen, said, given in _outputs(classifier, loader, what):
-            features.append(seen.to(to))
-            logits.append(said.to(to))
-            labels.append(None if given is None else given.to(to))
-    return Collected(torch.cat(features), torch.cat(logits), _all_or_none(labels))
-
-
-@contextmanager
-def _testing(classifier: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, and the global random state stays: a DataLoader draws a seed from it every time."""
-    with torch.random.fork_rng(devices=[]), frozen(classifier), torch.no_grad():
-        yield
-
-
-def _outputs(
-    classifier: nn.Module, loader: Iterable[Any], what: str
-) -> Iterator[tuple[Inputs, Tensor, Tensor, Tensor | None]]:
-    """Inputs, features, logits and labels, batch by batch."""
-    device = device_of(classifier)
-    rows = 0
-    for batch in loader:
-        inputs, given = _inputs_and_labels(batch)
-        inputs = _moved(inputs, device)
-        seen, said = _run(classifier, inputs)
-        rows += len(said)
-        yield inputs, at_least_float32(seen), at_least_float32(said), given
-    if not rows:
-        raise ValueError(f"{what} must give at least one row, got none: is its data set empty?")
-
-
-def _all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
-    known = [given for given in labels if given is not None]
-    return torch.cat(known) if len(known) == len(labels) else None
-
-
-def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    if isinstance(classifier, Classifier):
-        features = classifier.features(inputs)
-        logits = classifier.head(features)
-    else:
-        logits = apply(classifier, inputs)
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            f"The classifier must return a tensor of logits, got {type(logits).__name__}: "
-            "name the field that holds them with Classifier.split(model, …, output=…)."
-        )
-    check_logits("logits", logits)
-    return features if isinstance(classifier, Classifier) else logits.new_zeros(len(logits), 0), logits
-
-
-def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
-    inputs, labels = batch, None
-    if isinstance(batch, list | tuple) and batch:
-        inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
-    if isinstance(inputs, Mapping):
-        inputs, given = without_labels(inputs)
-        labels = labels if given is None else given
-    if not isinstance(inputs, Tensor | dict):
-        raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
-    if isinstance(labels, np.ndarray | list | tuple):
-        labels = torch.as_tensor(labels)
-    return inputs, labels if isinstance(labels, Tensor) else None
-
-
-def _moved(inputs: Inputs, device: torch.device) -> Inputs:
-    if isinstance(inputs, dict):
-        return {key: value.to(device) for key, value in inputs.items()}
-    return inputs.to(device)
+    if name in SCORES:
+        return SCORES[name]()
+    if name in METHOD_SCORES:
+        return method_score(name)
+    known = [*SCORES, *METHOD_SCORES]
+    hint = suggestion(name, known, "choose one of them.")
+    raise ValueError(f"score must be one of {', '.join(known)}, got {name!r}{hint}")
 
 
 def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool) -> list[Score]:

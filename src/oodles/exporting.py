@@ -23,10 +23,11 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.comparison import set_name
 from oodles.deployment import chosen_score, fit_to_run, threshold_accepting
+from oodles.evaluation import score_named
 from oodles.precision import at_least_float32
 from oodles.run_evaluation import brought
 from oodles.run_folder import Run, check_output, in_one_piece, open_run
-from oodles.scores import Score, score_named
+from oodles.scores import Score
 
 ABOUT = "oodles.json"
 """Where a file keeps what is known about it: metadata of ONNX, an extra file in ``.pt2``."""

@@ -1,7 +1,11 @@
-"""Pairing an in-distribution loader with a loader of outliers."""
+"""Pair in-distribution rows with outliers: loaders, and rows of a batch."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 
 def pair(loader: Iterable[Any], outlier_loader: Iterable[Any]) -> "Pairs":
@@ -46,3 +50,12 @@ class Pairs:
         for outliers in self._outliers:
             return outliers
         raise ValueError("outlier_loader must give at least one batch, got none: is its data set empty?")
+
+
+def in_pairs(rows: int, others: int, device: torch.device) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+    """Number the rows and others that go together: every one of both occurs, the fewer again and again in order.
+
+    There are no pairs where there are no rows, or no others.
+    """
+    pairs = torch.arange(max(rows, others) if rows and others else 0, device=device)
+    return pairs % max(rows, 1), pairs % max(others, 1)

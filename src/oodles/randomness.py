@@ -1,18 +1,29 @@
 """Random numbers as a function of (seed, step, rank, …), and the draws that mixing needs."""
 
+from hashlib import sha256
+
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
+NEW_HEADS = 201
+NEW_EPOCH = 202
+"""What random numbers of a training step are for, where they are not those of a batch."""
 
-def random_seed(*words: int) -> int:
-    """One 63-bit seed from several whole numbers such as (seed, step, rank); neighbours give unrelated seeds."""
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+def random_seed(*words: int | str) -> int:
+    """Make one 63-bit seed of whole numbers and names such as (seed, step, rank); neighbours give unrelated seeds."""
+    numbers = [_as_number(word) if isinstance(word, str) else word for word in words]
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generator_for(*words: int) -> Generator:
-    """A CPU generator whose state depends on ``words`` alone, so resuming needs no saved random state."""
+def _as_number(name: str) -> int:
+    return int.from_bytes(sha256(name.encode()).digest()[:8])
+
+
+def generator_for(*words: int | str) -> Generator:
+    """Make a CPU generator whose state depends on ``words`` alone, so resuming needs no saved random state."""
     return Generator().manual_seed(random_seed(*words))
 
 

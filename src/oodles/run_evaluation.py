@@ -6,10 +6,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from oodles.cards import card
 from oodles.classifier import Classifier, device_of
 from oodles.data import ImageSet, Suite, load_suite, read_images
-from oodles.evaluation import Evaluation, collect, evaluate
-from oodles.methods import made
+from oodles.evaluation import Evaluation, evaluate
+from oodles.inference import collect
 from oodles.recipe import Recipe
 from oodles.run_folder import Run, open_run
 from oodles.scores import SCORES, Score
@@ -55,7 +56,8 @@ def evaluate_run(
 
 def brought(recipe: Recipe) -> list[str]:
     """The scores that a recipe's methods bring, in their order."""
-    return list(dict.fromkeys(score for method in made(recipe.methods) if method.active for score in method.brings))
+    brings = (card(name).brings for name, given in recipe.methods if card(name).acts(given))
+    return list(dict.fromkeys(score for scores in brings for score in scores))
 
 
 def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:

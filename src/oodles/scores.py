@@ -1,12 +1,11 @@
-"""Outlier scores: the higher, the more out-of-distribution.
+"""Outlier scores for any classifier: the higher, the more out-of-distribution.
 
-Some are functions of the logits; some compare features with those of training rows and are fitted first; some look at
-what a method has left in the classifier, and are in its file. Each has a :class:`Score` class, so that evaluations
-treat all alike; ``SCORES`` and ``METHOD_SCORES`` hold them by name.
+Some are functions of the logits; some compare features with those of training rows and are fitted first. Those that
+look at what a method has left in the classifier are in the method's file. Each has a :class:`Score` class, so that
+evaluations treat all alike; ``SCORES`` holds these by name, ``oodles.methods.METHOD_SCORES`` the others.
 """
 
 from abc import ABC, abstractmethod
-from importlib import import_module
 from typing import ClassVar, Self
 
 import torch
@@ -14,10 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_number, check_same_length
+from oodles.checks import check_logits, check_number, check_same_length, check_share
 from oodles.classifier import Classifier, Inputs
 from oodles.precision import at_least_float32
-from oodles.spelling import suggestion
 
 
 def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
@@ -377,44 +375,7 @@ SCORES: dict[str, type[Score]] = {
     "mahalanobis": Mahalanobis,
     "relative-mahalanobis": RelativeMahalanobis,
 }
-
-
-METHOD_SCORES: dict[str, str] = {
-    "background": "background_class:Background",
-    "background-s2": "background_class:BackgroundS2",
-    "background-s3": "background_class:BackgroundS3",
-    "rotation": "rotation_prediction:Rotation",
-    "positive-logit-norm": "jigsaw:PositiveLogitNorm",
-    "discriminator": "shared_discriminator:Discriminator",
-    "discriminator-s2": "shared_discriminator:DiscriminatorS2",
-    "discriminator-s3": "shared_discriminator:DiscriminatorS3",
-    "objectosphere": "objectosphere:ObjectosphereScore",
-    "discrepancy": "mcd:Discrepancy",
-    "confidence": "confidence_branch:Confidence",
-    "confidence-perturbed": "confidence_branch:ConfidencePerturbed",
-    "cac": "cac:AnchorDistance",
-    "vacuity": "edl:Vacuity",
-    "g-odin": "g_odin:Perturbed",
-    "g-odin-unperturbed": "g_odin:Unperturbed",
-}
-"""Scores that look at what a method has left in the classifier, and the class in the method's file."""
-
-
-def score_named(name: str) -> Score:
-    """A new score with its default settings.
-
-    Raises:
-        ValueError: for a name that neither ``SCORES`` nor ``METHOD_SCORES`` has.
-    """
-    if name in METHOD_SCORES:
-        module, _, cls = METHOD_SCORES[name].partition(":")
-        made: Score = getattr(import_module(f"oodles.methods.{module}"), cls)()
-        return made
-    if name not in SCORES:
-        known = [*SCORES, *METHOD_SCORES]
-        hint = suggestion(name, known, "choose one of them.")
-        raise ValueError(f"score must be one of {', '.join(known)}, got {name!r}{hint}")
-    return SCORES[name]()
+"""The scores by name, with their default settings."""
 
 
 def _whitening(centered: Float64[Tensor, "n f"]) -> Float64[Tensor, "f r"]:
@@ -426,12 +387,6 @@ def _whitening(centered: Float64[Tensor, "n f"]) -> Float64[Tensor, "f r"]:
     whitening = centered.new_zeros(centered.shape[1], int(varies.sum()))
     whitening[alive] = directions[:, varies] / variances[varies].sqrt()
     return whitening
-
-
-def check_share(name: str, value: float) -> None:
-    check_number(name, value, low=0)
-    if value >= 1:
-        raise ValueError(f"{name} must be below 1, got {value}.")
 
 
 def _check_features(features: Tensor) -> None:

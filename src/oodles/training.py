@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 from oodles.batches import FORWARD_PASS, INITIAL_WEIGHTS, Batches
 from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.contract import TrainingStep, check_composition
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import Rows, loader_workers
-from oodles.evaluation import collect
+from oodles.facts import check_composition
+from oodles.inference import collect
 from oodles.methods import change, made
 from oodles.metrics import accuracy
 from oodles.networks import build_network
@@ -67,6 +67,7 @@ from oodles.run_folder import (
     write_text,
 )
 from oodles.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
+from oodles.step import TrainingStep
 
 TRACKERS = ("tensorboard", "wandb")
 LOOK_EVERY = 20

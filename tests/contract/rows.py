@@ -102,7 +102,7 @@ def numbers_at_least_zero(name: str) -> tuple[tuple[Mapping[str, Any], str], ...
     return tuple(({name: value}, rf"{name} must be a finite number >= 0, got") for value in (-0.1, NAN, INF))
 
 
-needs_tensor = "Mixing needs one floating-point tensor"
+needs_tensor = "cannot act on this batch: inputs must be one floating-point tensor, got a dictionary of ids, mask"
 ROWS: dict[str, Row] = {
     "cross-entropy": Row(
         CrossEntropy,
@@ -129,8 +129,8 @@ ROWS: dict[str, Row] = {
         wrong=numbers_at_least_zero("alpha"),
         random=True,
         refuses={
-            "vectors": r"CutMix needs images of shape \(N, C, H, W\), got \(6, 6\)",
-            "tokens": needs_tensor,
+            "vectors": r"cutmix needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "cutmix needs one tensor of images, floating point, got a dict",
             "dense": r"CutMix needs one label per image, got targets of shape \(6, 8, 8\)",
         },
         by_position=("alpha",),
@@ -188,8 +188,8 @@ ROWS: dict[str, Row] = {
         defaults={"weight": 1.0},
         wrong=numbers_at_least_zero("weight"),
         refuses={
-            "vectors": r"rotation-prediction needs square images of shape \(N, C, H, W\), got \(6, 6\)",
-            "tokens": "rotation-prediction needs one tensor of square images, floating point, got a dict",
+            "vectors": r"rotation-prediction needs images of shape \(N, C, H, W\), got \(6, 6\)",
+            "tokens": "rotation-prediction needs one tensor of images, floating point, got a dict",
             "dense": r"rotation-prediction needs features of shape \(N, F\)",
         },
     ),
@@ -429,7 +429,7 @@ ROWS: dict[str, Row] = {
         no_strength="features are standardised whatever the weight",
         curved="outliers are moved along the gradient of the label's logit",
         refuses={
-            "tokens": "ascood needs one tensor of inputs, floating point, got a dict",
+            "tokens": needs_tensor,
             "dense": r"ascood needs features of shape \(N, F\)",
         },
         forwards="it differentiates the labels' logits with respect to the inputs",
@@ -458,7 +458,7 @@ ROWS: dict[str, Row] = {
             *(({"alpha": value}, "alpha must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
         ),
         random=True,
-        refuses={"tokens": "openmix needs one floating-point tensor of inputs"},
+        refuses={"tokens": needs_tensor},
     ),
     "manifold-mixup": Row(
         ManifoldMixup,
@@ -471,7 +471,7 @@ ROWS: dict[str, Row] = {
             ({"at": ("stage1", "stage1")}, "at must name each layer once, got"),
         ),
         random=True,
-        refuses={"tokens": "manifold-mixup needs one floating-point tensor of inputs"},
+        refuses={"tokens": needs_tensor},
     ),
     "pixmix": Row(
         PixMix,

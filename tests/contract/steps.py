@@ -53,15 +53,16 @@ def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outp
 def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
     """The terms for given outputs, by calling the methods' moments by hand."""
     methods = [method for method in step.methods if isinstance(method, Method) and method.active]
+    now = Now(step.classifier)
     for method in methods:
-        outputs = method.change_outputs(outputs, batch, Now(step))
-    targets = batch["id"].targets
-    assert targets is not None
-    terms: Mapping[str, Tensor] = {"cross_entropy": cross_entropy(outputs.logits["id"], targets)}
+        outputs = method.change_outputs(outputs, batch, now)
+    terms: Mapping[str, Tensor] = {}
+    if not any("cross-entropy" in method.replaces for method in methods):
+        terms = {"cross_entropy": cross_entropy(outputs.logits["id"], batch["id"].labels)}
     for method in methods:
-        terms = method.change_loss(terms, outputs, batch, Now(step))
+        terms = {**terms, **method.loss_terms(outputs, batch, now)}
     for method in methods:
-        terms = method.change_sum(terms, Now(step))
+        terms = method.change_sum(terms, now)
     return dict(terms)
 
 

@@ -88,16 +88,17 @@ def test_autocast_is_off_where_methods_compute() -> None:
 
     class Looks(Method):
         name = "looks"
+        terms = ("looks",)
 
         def change_outputs(self, outputs, batch, now):  # type: ignore[no-untyped-def]
             z = outputs.logits["id"]
             seen["outputs"] = torch.is_autocast_enabled("cpu"), z.dtype, (z @ z.T).dtype
             return outputs
 
-        def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+        def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
             f = outputs.features["id"]
             seen["loss"] = torch.is_autocast_enabled("cpu"), f.dtype, (f @ f.T).dtype
-            return terms
+            return {}
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         TrainingStep(classifier("vectors"), Looks())(batch("vectors"))

@@ -12,13 +12,15 @@ from oodles import (
     LogitNorm,
     ManifoldMixup,
     Method,
+    OutlierExposure,
     Outputs,
     Part,
     TrainingStep,
     evaluate,
 )
 from oodles.contract import Now, Rows, Terms
-from oodles.scores import score_named
+from oodles.evaluation import score_named
+from oodles.methods import scores_of
 
 from .networks import batch, classifier, inputs, labels, tensors
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -79,7 +81,7 @@ def check_built_again(row: Row, kind: str) -> None:
         assert torch.equal(value, expected[name]), name
     if kind == "dense":
         return
-    for score in {row.cls.score, *row.cls.brings}:
+    for score in {row.cls.score, *scores_of(row.cls.name)}:
         if kind == "tokens" and score_named(score).differentiates:
             continue  # there is no slope in token ids
         loaders = [(inputs(kind, 12, seed=1), labels(kind, 12, seed=1))], {"ood": [inputs(kind, 5, seed=2)]}
@@ -115,10 +117,10 @@ def test_every_parameter_is_in_one_group(name: str) -> None:
     assert sorted(grouped) == sorted(id(parameter) for parameter in step.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.cls.brings])
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if scores_of(row.cls.name)])
 def test_scores_of_a_method_refuse_a_plain_classifier(name: str) -> None:
     kind = ROWS[name].kinds[0]
-    for score in ROWS[name].cls.brings:
+    for score in scores_of(name):
         if not score_named(score).needs_heads:
             continue
         with pytest.raises(ValueError, match=f"{score} looks at a head") as refusal:
@@ -163,7 +165,7 @@ def test_parameters_with_settings_of_their_own() -> None:
 
 def test_two_methods_that_want_other_settings_are_refused() -> None:
     step = TrainingStep(classifier("vectors"), OwnRate(), OwnDecay())
-    with pytest.raises(ValueError, match="own-rate and own-decay both want settings of their own") as refusal:
+    with pytest.raises(ValueError, match="own-decay and own-rate both want settings of their own") as refusal:
         step.parameter_groups(0.1)
     assert is_one_sentence(str(refusal.value))
 
@@ -172,7 +174,7 @@ def test_further_heads() -> None:
     net = classifier("dense", dtype=torch.float64)
     head = net.add_head("further", 3)
     assert net.add_head("further", 3) is head and isinstance(head, nn.Conv2d) and head.weight.dtype == torch.float64
-    with pytest.raises(ValueError, match="has a head 'further' with 3 outputs, and 2 are wanted") as refusal:
+    with pytest.raises(ValueError, match=r"has a head 'further' of sizes \[7, 3\], and \[7, 2\] are wanted") as refusal:
         net.add_head("further", 2)
     assert is_one_sentence(str(refusal.value))
     unknown = Classifier(nn.Flatten(), nn.Sequential(nn.Linear(6, 4)), num_classes=4)
@@ -196,8 +198,6 @@ class Doubles(Method):
 
 
 def test_hidden_results_change_inside_a_step_and_nowhere_else() -> None:
-    from oodles import OutlierExposure
-
     net = classifier("vectors")
     given = batch("vectors")
     before = net(given["id"].inputs)
@@ -217,6 +217,7 @@ class Squares(Method):
     """Makes the loss its square."""
 
     name = "squares"
+    terms = ("squares",)
 
     def change_sum(self, terms: Terms, now: Now) -> Terms:
         loss = torch.stack(list(terms.values())).sum()
@@ -225,8 +226,6 @@ class Squares(Method):
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_sum_is_changed_when_all_terms_are_there(order: tuple[int, int]) -> None:
-    from oodles import OutlierExposure
-
     methods = [Squares(), OutlierExposure()]
     given = batch("vectors")
     loss = total(TrainingStep(classifier("vectors"), *(methods[index] for index in order))(given))

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from oodles import TrainingStep
-from oodles.evaluation import collect, score_rows
+from oodles.evaluation import score_named, score_rows
 from oodles.exporting import _FORMS, Deployed, _quiet, as_program
-from oodles.scores import score_named
+from oodles.inference import collect
+from oodles.methods import scores_of
 
 from .networks import batch, classifier, inputs, labels
 from .rows import ROWS, Row
@@ -17,13 +18,13 @@ EXPORTED = [name for name, row in ROWS.items() if KIND in row.kinds]
 
 def exported_scores(row: Row) -> list[str]:
     """The paper's score and those that the method brings; scores that differentiate are refused elsewhere."""
-    wanted = dict.fromkeys([row.cls.score, *row.cls.brings])
+    wanted = dict.fromkeys([row.cls.score, *scores_of(row.cls.name)])
     return [name for name in wanted if not score_named(name).differentiates] or ["msp"]
 
 
 def changes_inference(row: Row) -> bool:
     """Whether a trained classifier is another graph than that of plain training."""
-    return bool(row.cls.brings or row.cls.asks or "head" in row.cls.replaces)
+    return bool(scores_of(row.cls.name) or row.cls.heads or "head" in row.cls.replaces)
 
 
 def check_exports(row: Row, suffix: str) -> None:

@@ -10,6 +10,8 @@ from .networks import batch, classifier
 class Notes(Method):
     """Writes down what it is told at each moment."""
 
+    terms = ("notes",)
+
     def __init__(self, name: str, notes: list[tuple[object, ...]]):
         super().__init__()
         self.name = name  # type: ignore[misc]  # two of them in one step
@@ -19,24 +21,30 @@ class Notes(Method):
         self.notes.append((self.name, "change_batch", now.step, now.epoch, now.epochs, now.classifier))
         return batch
 
-    def change_outputs(self, outputs, batch, now):  # type: ignore[no-untyped-def]
-        self.notes.append((self.name, "change_outputs", now.classifier))
-        return outputs
-
-    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
-        self.notes.append((self.name, "change_loss", now.classifier))
-        return terms
-
-    def change_sum(self, terms, now):  # type: ignore[no-untyped-def]
-        self.notes.append((self.name, "change_sum", now.classifier))
-        return terms
+    def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "loss_terms", now.classifier))
+        return {}
 
     def after_update(self, outputs, batch, now):  # type: ignore[no-untyped-def]
         self.notes.append((self.name, "after_update", now.step, now.epoch, now.epochs, now.classifier))
 
 
 class MoreNotes(Notes):
-    """Another one."""
+    """Replaces what only one method may replace."""
+
+    terms = ("more_notes",)
+
+    def change_weights(self, batch, gradient, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_weights", now.step, now.epoch, now.epochs, now.classifier))
+        return batch
+
+    def change_outputs(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_outputs", now.classifier))
+        return outputs
+
+    def change_sum(self, terms, now):  # type: ignore[no-untyped-def]
+        self.notes.append((self.name, "change_sum", now.classifier))
+        return terms
 
 
 def test_every_moment_of_a_step_is_told_the_same() -> None:
@@ -49,9 +57,16 @@ def test_every_moment_of_a_step_is_told_the_same() -> None:
         step.epoch = epoch
         step(batch("vectors"))
         step.after_update()
-        for moment in ("change_batch", "change_outputs", "change_loss", "change_sum", "after_update"):
-            counted = () if moment in ("change_outputs", "change_loss", "change_sum") else (index, epoch, 9)
-            expected += [(name, moment, *counted, net) for name in ("a", "b")]
+        for names, moment in (
+            ("ab", "change_batch"),
+            ("b", "change_weights"),
+            ("b", "change_outputs"),
+            ("ab", "loss_terms"),
+            ("b", "change_sum"),
+            ("ab", "after_update"),
+        ):
+            counted = () if moment in ("change_outputs", "loss_terms", "change_sum") else (index, epoch, 9)
+            expected += [(name, moment, *counted, net) for name in names]
     assert notes == expected
 
 
@@ -59,9 +74,10 @@ def test_every_moment_of_a_step_is_told_the_same() -> None:
 def test_steps_and_epochs_are_not_counted_in_the_traced_half(what: str) -> None:
     class Looks(Method):
         name = "looks"
+        terms = ("looks",)
 
-        def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
-            return {**terms, "looks": terms["cross_entropy"] * getattr(now, what)}
+        def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+            return {"looks": outputs.logits["id"].sum() * getattr(now, what)}
 
     with pytest.raises(RuntimeError, match="Steps and epochs are counted in change_batch"):
         TrainingStep(classifier("vectors"), Looks())(batch("vectors"))
@@ -82,7 +98,7 @@ def test_parts_and_batches() -> None:
 def test_a_batch_needs_in_distribution_rows() -> None:
     step = TrainingStep(classifier("vectors"))
     for wrong in (Batch({"outliers": batch("vectors")["id"]}), Batch({"id": Part(batch("vectors")["id"].inputs)})):
-        with pytest.raises(ValueError, match="A batch must have a part 'id' with targets"):
+        with pytest.raises(ValueError, match="A batch must have a part 'id' with inputs and targets"):
             step(wrong)
 
 

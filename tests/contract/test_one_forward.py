@@ -104,7 +104,6 @@ def test_what_one_method_adds_the_next_one_sees_in_the_same_forward() -> None:
 def test_the_step_is_one_module_that_covers_what_methods_own() -> None:
     class WithHead(Method):
         name = "with-head"
-        reads = ("id",)
         terms = ("of_head",)
 
         def __init__(self) -> None:
@@ -112,8 +111,8 @@ def test_the_step_is_one_module_that_covers_what_methods_own() -> None:
             self.extra = torch.nn.Linear(7, 1)
             self.register_buffer("queue", torch.arange(3.0))
 
-        def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
-            return {**terms, "of_head": self.extra(outputs.features["id"]).square().mean()}
+        def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+            return {"of_head": self.extra(outputs.features["id"]).square().mean()}
 
     method = WithHead()
     step = TrainingStep(classifier("vectors"), method)

@@ -108,7 +108,7 @@ class Raises(Method):
     """Fails at one moment, while the classifier is frozen."""
 
     name = "raises"
-    reads = ("id",)
+    terms = ("raises",)
 
     def __init__(self, moment: str):
         super().__init__()
@@ -128,12 +128,12 @@ class Raises(Method):
         self._maybe("change_outputs", now)
         return outputs
 
-    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
-        self._maybe("change_loss", now)
-        return terms
+    def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
+        self._maybe("loss_terms", now)
+        return {}
 
 
-@pytest.mark.parametrize("moment", ["change_batch", "change_outputs", "change_loss"])
+@pytest.mark.parametrize("moment", ["change_batch", "change_outputs", "loss_terms"])
 def test_an_exception_leaves_modes_and_global_state_as_they_were(moment: str) -> None:
     net = classifier("images", noisy=True).train()
     norm, dropout = net.backbone[1], net.backbone[2]

@@ -104,7 +104,7 @@ def test_torch_seed_alone_reproduces_a_standalone_call(piece) -> None:  # type: 
 
 
 def test_a_generator_is_there_before_the_forward_only() -> None:
-    now = oodles.Now(TrainingStep(classifier("vectors")))
+    now = oodles.Now(classifier("vectors"))
     with pytest.raises(RuntimeError, match="Random numbers are drawn in change_batch"):
         _ = now.generator
 

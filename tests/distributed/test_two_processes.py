@@ -25,9 +25,9 @@ class LocalHinge(EnergyGap):
 
     name = "local-hinge"
 
-    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+    def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
         gap = energy(outputs.logits["id"]).mean() - energy(outputs.logits["outliers"]).mean()
-        return {**terms, "energy_gap": self.weight * (gap + self.margin).relu()}
+        return {"energy_gap": self.weight * (gap + self.margin).relu()}
 
 
 class LocalBuffer(EnergyGap):
@@ -39,9 +39,9 @@ class LocalBuffer(EnergyGap):
         super().__init__(weight=weight, margin=margin)
         self.register_buffer("average", torch.zeros((), dtype=torch.float64))
 
-    def change_loss(self, terms, outputs, batch, now):  # type: ignore[no-untyped-def]
+    def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
         self.average.copy_(outputs.logits["id"].detach().mean())
-        return super().change_loss(terms, outputs, batch, now)
+        return super().loss_terms(outputs, batch, now)
 
 
 def prepared(row: Row, kind: str) -> Case:

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from oodles import ACET, CEDA, TrainingStep
+from oodles import ACET, TrainingStep
 from oodles.methods.acet import most_confident
-from oodles.methods.ceda import log_confidence
+from oodles.methods.ceda import log_confidence, noise_images
+from oodles.randomness import generator_for
 
 from ..contract.networks import batch, classifier, inputs
 from ..contract.steps import total
@@ -81,7 +82,7 @@ def test_the_term_is_that_of_the_paper(dtype: torch.dtype, accuracy: float) -> N
 
 
 def test_it_starts_from_the_noise_of_ceda() -> None:
-    start = TrainingStep(classifier("images"), CEDA()).prepare(batch("images"))["noise"].inputs
+    start = noise_images(batch("images")["id"].rows, generator=generator_for(0, 0, 0, "acet"))
     net = classifier("images")
     worst = TrainingStep(net, ACET(epsilon=0.1, steps=4)).prepare(batch("images"))["adversarial_noise"].inputs
     assert 0.05 < float((worst - start).abs().max()) <= 0.1 + 1e-6

@@ -169,7 +169,7 @@ def test_descending_the_term_makes_predictions_agree() -> None:
     prepared = step.prepare((images(16), torch.arange(16) % 3))
     optimizer = torch.optim.SGD(step.parameters(), lr=0.3)
     terms = []
-    for _ in range(30):
+    for _ in range(100):
         optimizer.zero_grad()
         terms.append(step.losses(prepared)["augmix"])
         terms[-1].backward()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oodles import BackgroundClass, Classifier, Outputs, TrainingStep
+from oodles import BackgroundClass, Classifier, OpenMix, Outputs, TrainingStep
 from oodles.methods.background_class import Background, BackgroundS2, BackgroundS3, background_term
 
 from ..contract.steps import total
@@ -64,8 +64,7 @@ def test_pixels_are_rows() -> None:
     z_in, b_in, z_out, b_out = normal(2, 4, 3, 2), normal(2, 1, 3, 2), normal(3, 4, 3, 2, seed=1), normal(3, 1, 3, 2)
     y = torch.arange(12).reshape(2, 3, 2) % 4
     outputs = Outputs({}, {"id": z_in, "outliers": z_out}, {"background": {"id": b_in, "outliers": b_out}})
-    terms = background_term({"cross_entropy": F.cross_entropy(z_in, y)}, outputs)
-    loss = total(terms) + BackgroundClass(weight=0.3)(z_out, b_out)
+    loss = F.cross_entropy(z_in, y) + background_term(outputs) + BackgroundClass(weight=0.3)(z_out, b_out)
     rows_in, rows_out = (pixels_as_rows(torch.cat(pair, 1).numpy()) for pair in ((z_in, b_in), (z_out, b_out)))
     expected = reference.loss(rows_in, one_hot(y.flatten().tolist(), 4), rows_out, 0.3)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
@@ -99,9 +98,14 @@ def test_no_outliers_are_an_exact_zero() -> None:
 
 
 def test_the_term_of_known_rows_is_there_once() -> None:
-    outputs = Outputs({}, {"id": normal(4, 3)}, {"background": {"id": normal(4, 1)}})
-    once = background_term({}, outputs)
-    assert background_term(once, outputs) is once and list(once) == ["background"]
+    """Two methods that train the class share its term."""
+    head, background = nn.Linear(6, 5), nn.Linear(6, 1)
+    net = Classifier(nn.Identity(), head)
+    net.heads["background"] = background
+    terms = TrainingStep(net, OpenMix(), BackgroundClass())((X_IN, Y), outliers=X_OUT)
+    assert set(terms) == {"cross_entropy", "background", "background_class", "openmix"}
+    d = head(X_IN).logsumexp(1, keepdim=True) - background(X_IN)
+    assert terms["background"].item() == pytest.approx(F.softplus(-d).mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", SCORES)

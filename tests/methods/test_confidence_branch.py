@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from oodles import Batch, Classifier, ConfidenceBranch, Part, TrainingStep, evaluate
+from oodles import Classifier, ConfidenceBranch, TrainingStep, evaluate
+from oodles.evaluation import score_named
 from oodles.methods.confidence_branch import (
     Confidence,
     ConfidencePerturbed,
@@ -16,7 +17,6 @@ from oodles.methods.confidence_branch import (
     draw_hints,
     hinted_cross_entropy,
 )
-from oodles.scores import score_named
 
 from ..contract.networks import batch, classifier
 from ..contract.steps import is_one_sentence, total
@@ -254,10 +254,3 @@ def test_targets_may_be_mixed_in_the_paper_s_formula() -> None:
         hinted_cross_entropy(y.clamp(min=1e-30).log(), a, y, HINTS), -y.xlogy(y).sum(1).mean(), rtol=1e-12, atol=1e-12
     )
     assert log_softmax(y.log(), 1).isinf().any(), "with a class that has no share"
-
-
-def test_parts_that_carry_no_targets_leave_the_terms_alone() -> None:
-    step = TrainingStep(classifier("vectors"), ConfidenceBranch())
-    prepared = step.prepare(batch("vectors"))
-    bare = Batch({**prepared.parts, "id": Part(prepared["id"].inputs)}, prepared.draws)
-    assert step.losses(bare) == {}

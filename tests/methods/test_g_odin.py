@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from oodles import GODIN, Batch, Classifier, Now, Outputs, Part, TrainingStep, evaluate
-from oodles.methods.g_odin import EPSILONS, Perturbed, QuotientHead, Unperturbed, choose_epsilon, perturbed, similarity
-from oodles.scores import score_named
+from oodles.evaluation import score_named
+from oodles.methods.g_odin import Perturbed, QuotientHead, Unperturbed
 
 from ..contract.networks import classifier as network
 from ..contract.networks import inputs as network_inputs
@@ -68,7 +68,7 @@ def test_every_part_is_divided_by_gates_with_the_statistics_of_known_rows(form: 
     rows = {"id": x, "outliers": outliers}
     given = Batch({role: Part(features) for role, features in rows.items()})
     outputs = Outputs(rows, {role: step.classifier(features) for role, features in rows.items()})
-    found = method.change_outputs(outputs, given, Now(step)).logits
+    found = method.change_outputs(outputs, given, Now(step.classifier)).logits
     for role, features_of_role in rows.items():
         expected = torch.tensor(quotients(form, features_of_role, x), dtype=torch.float64)
         torch.testing.assert_close(found[role], expected, rtol=1e-10, atol=1e-10)
@@ -179,20 +179,6 @@ def test_names() -> None:
     assert Perturbed(0.01).name == "g-odin(epsilon=0.01)" and not Unperturbed().differentiates
     with pytest.raises(ValueError, match=r"epsilon must be a finite number >= 0, got -0\.1"):
         Perturbed(-0.1)
-
-
-def test_epsilon_is_chosen_where_known_rows_are_most_similar() -> None:
-    net, batches = step_of("cosine").classifier, [features(5, seed=s, signed=True) / 10 for s in range(3)]
-    means = []
-    for epsilon in EPSILONS:
-        rows = torch.cat([perturbed(net, x, epsilon) for x in batches])
-        means.append(similarity(net, rows).mean().item())
-    chosen = choose_epsilon(net, batches)
-    assert chosen == EPSILONS[int(np.argmax(means))]
-    assert choose_epsilon(net, batches, (0.3, 0.0)) == 0.3
-    net.train()
-    choose_epsilon(net, batches)
-    assert net.training
 
 
 @pytest.mark.parametrize("name", ["g-odin", "g-odin-unperturbed"])

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from oodles import Batch, IsoMax, IsoMaxPlus, OutlierExposure, Part, TrainingStep
-from oodles.methods.isomax import DistanceHead, distances
+from oodles.heads import distances
+from oodles.methods.isomax import DistanceHead
 from oodles.methods.isomax_plus import UnitDistanceHead
 from oodles.methods.outlier_exposure import cross_entropy_to_uniform
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from oodles import Batch, Classifier, MixOE, Part, TrainingStep
 from oodles.methods import mixoe
-from oodles.methods.mixoe import in_pairs, pasted
+from oodles.methods.mixoe import pasted
+from oodles.outliers import in_pairs
 from oodles.targets import cross_entropy, smoothed
 
 from ..contract.rows import ROWS

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oodles import BackgroundClass, Classifier, OpenMix, TrainingStep
+from oodles.evaluation import score_named
 from oodles.methods import openmix
 from oodles.methods.openmix import mixed_cross_entropy
-from oodles.scores import msp, score_named
+from oodles.scores import msp
 
 from ..contract.steps import is_one_sentence
 from ..references.mixoe import mixed_rows

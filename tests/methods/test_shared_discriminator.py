@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodles import BackgroundClass, Classifier, Outputs, SharedDiscriminator, TrainingStep
+from oodles import BackgroundClass, Classifier, SharedDiscriminator, TrainingStep
 from oodles.methods.shared_discriminator import (
     Discriminator,
     DiscriminatorS2,
     DiscriminatorS3,
-    discriminator_term,
     mean_log_loss,
 )
 
@@ -90,12 +89,6 @@ def test_logits_far_away_stay_finite() -> None:
 def test_no_outliers_are_an_exact_zero() -> None:
     loss = SharedDiscriminator()(torch.zeros(0, 1, requires_grad=True))
     assert loss.item() == 0 and loss.requires_grad
-
-
-def test_the_term_of_known_rows_is_there_once() -> None:
-    outputs = Outputs({}, {}, {"discriminator": {"id": normal(4, 1)}})
-    once = discriminator_term({}, outputs)
-    assert discriminator_term(once, outputs) is once and list(once) == ["discriminator"]
 
 
 def test_the_scores() -> None:

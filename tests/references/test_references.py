@@ -221,7 +221,9 @@ def test_mixing_in_a_step_is_the_mixture_of_two_losses(method: Mixup | CutMix) -
     step = TrainingStep(net, method, seed=4)
     prepared = step.prepare(given)
     value = step.losses(prepared)["cross_entropy"]
-    mixed_x, y_a, y_b, lam = method(given["id"].inputs, given["id"].targets, generator=generator_for(4, 0, 0))
+    mixed_x, y_a, y_b, lam = method(
+        given["id"].inputs, given["id"].targets, generator=generator_for(4, 0, 0, method.name)
+    )
     assert torch.equal(mixed_x, prepared["id"].inputs)
     pred = net(mixed_x)
     per_row = torch.nn.CrossEntropyLoss(reduction="none")

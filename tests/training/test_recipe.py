@@ -10,9 +10,9 @@ from torch import nn
 
 from oodles.cards import cards
 from oodles.classifier import Classifier
-from oodles.contract import TrainingStep
 from oodles.methods import method_class
 from oodles.recipe import Recipe, recipes
+from oodles.step import TrainingStep
 
 
 def test_a_recipe_survives_toml(tmp_path: Path) -> None:

@@ -340,7 +340,7 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
 
 def _check_methods(recipe: Recipe, name: str) -> None:
     """Makes the methods as training does: each checks its own settings."""
-    from oodles.contract import check_composition
+    from oodles.facts import check_composition
 
     try:
         check_composition(made(recipe.methods))

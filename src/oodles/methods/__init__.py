@@ -1,12 +1,17 @@
-"""The published methods: one file is one paper is one difference from plain cross-entropy training."""
+"""The published methods: one file is one paper is one difference from plain cross-entropy training.
+
+Methods and their scores are imported when they are first asked for, so that names cost no torch.
+"""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oodles.classifier import Classifier
     from oodles.contract import Method
+    from oodles.scores import Score
 
 METHODS = {
     "cross-entropy": "CrossEntropy",
@@ -49,11 +54,47 @@ METHODS = {
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
+METHOD_SCORES = {
+    "background": ("background-class", "Background"),
+    "background-s2": ("background-class", "BackgroundS2"),
+    "background-s3": ("background-class", "BackgroundS3"),
+    "rotation": ("rotation-prediction", "Rotation"),
+    "positive-logit-norm": ("jigsaw", "PositiveLogitNorm"),
+    "discriminator": ("shared-discriminator", "Discriminator"),
+    "discriminator-s2": ("shared-discriminator", "DiscriminatorS2"),
+    "discriminator-s3": ("shared-discriminator", "DiscriminatorS3"),
+    "objectosphere": ("objectosphere", "ObjectosphereScore"),
+    "discrepancy": ("mcd", "Discrepancy"),
+    "confidence": ("confidence-branch", "Confidence"),
+    "confidence-perturbed": ("confidence-branch", "ConfidencePerturbed"),
+    "cac": ("cac", "AnchorDistance"),
+    "vacuity": ("edl", "Vacuity"),
+    "g-odin": ("g-odin", "Perturbed"),
+    "g-odin-unperturbed": ("g-odin", "Unperturbed"),
+}
+"""Scores that look at what a method leaves in the classifier: that method, which brings them, and the score's class."""
+
+
+def scores_of(method: str) -> tuple[str, ...]:
+    """Return the names of the scores that a method brings."""
+    return tuple(name for name, (owner, _) in METHOD_SCORES.items() if owner == method)
+
 
 def method_class(name: str) -> "type[Method]":
-    """The class of a method, imported now; raises ``KeyError`` for a name that is not in :data:`METHODS`."""
-    cls: type[Method] = getattr(import_module(f"oodles.methods.{name.replace('-', '_')}"), METHODS[name])
+    """Import the class of a method; raises ``KeyError`` for a name that is not in :data:`METHODS`."""
+    cls: type[Method] = getattr(_module(name), METHODS[name])
     return cls
+
+
+def method_score(name: str) -> "Score":
+    """Make a score of :data:`METHOD_SCORES` with its default settings; raises ``KeyError`` for another name."""
+    method, cls = METHOD_SCORES[name]
+    score: Score = getattr(_module(method), cls)()
+    return score
+
+
+def _module(method: str) -> ModuleType:
+    return import_module(f"oodles.methods.{method.replace('-', '_')}")
 
 
 def made(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_number, check_unit_range, check_whole
+from oodles.checks import check_number, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.ceda import log_confidence, noise_images
 from oodles.precision import at_least_float32
@@ -96,7 +96,6 @@ class ACET(Method):
     )
     strength = "weight"
     needs = ("images",)
-    reads = ("id", "adversarial_noise")
     adds = ("adversarial_noise",)
     terms = ("acet",)
 
@@ -114,7 +113,7 @@ class ACET(Method):
         return self.weight * mean_over_rows(log_confidence(logits_noise))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        images = check_images(self.name, batch["id"].inputs)
+        images = batch["id"].rows
         check_unit_range(self.name, images, read_gpu=now.step == 0)
         noise = noise_images(images, generator=now.generator)
         with now.frozen():
@@ -123,5 +122,5 @@ class ACET(Method):
             )
         return batch.with_part("adversarial_noise", Part(worst))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "acet": self(outputs.logits["adversarial_noise"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"acet": self(outputs.logits["adversarial_noise"])}

@@ -107,8 +107,6 @@ class ARPL(Method):
         classifier.head.temperature = self.temperature
         classifier.placed(self)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        head, targets = now.classifier.head, batch["id"].targets
-        if targets is None or not isinstance(head, ReciprocalPoints):
-            return terms
-        return {**terms, "reciprocal_margin": self(outputs.features["id"], head.points, targets)}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        points: Tensor = now.classifier.head.points  # type: ignore[assignment]  # those of change_classifier
+        return {"reciprocal_margin": self(outputs.features["id"], points, batch["id"].labels)}

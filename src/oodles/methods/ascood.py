@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from oodles.checks import check_images, check_logits, check_number, check_unit_range
 from oodles.classifier import Classifier, Normalize
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.methods.t2fnorm import ScaledLinear, linear_head, logits_of
+from oodles.heads import ScaledLinear, linear_head, logits_of
 from oodles.precision import at_least_float32
 from oodles.targets import as_probabilities, mean_over_rows
 
@@ -21,9 +21,7 @@ def standardized(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
     """(h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation."""
     features = at_least_float32(features)
     centred = features - features.mean(1, keepdim=True)
-    length: Tensor = torch.linalg.vector_norm(
-        centred, dim=1, keepdim=True
-    )  # its gradient is 0 where features are equal
+    length: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)  # where all are equal, its gradient is 0
     return centred / (length / math.sqrt(features.shape[1] - 1) + 1e-6)
 
 
@@ -50,6 +48,11 @@ def divergence_from_uniform(logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
     check_logits("logits", logits)
     logits = at_least_float32(logits)
     return mean_over_rows(logits.logsumexp(1) - logits.mean(1) - math.log(logits.shape[1]))
+
+
+def _pixel_unit(classifier: Classifier) -> Tensor | float:
+    """One unit of the network's inputs in pixels: the deviation that its ``Normalize`` divides by, if it has one."""
+    return next((module.std for module in classifier.modules() if isinstance(module, Normalize)), 1.0)
 
 
 class ASCOOD(Method):
@@ -87,10 +90,9 @@ class ASCOOD(Method):
         code="https://github.com/sudarshanregmi/ASCOOD",
     )
     needs = ("vectors",)
-    reads = ("id", "ascood")
     adds = ("ascood",)
     terms = ("ascood",)
-    replaces = ("head", "logits")
+    replaces = ("head",)
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class ASCOOD(Method):
         return self.weight * divergence_from_uniform(logits_out)
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ScaledLinear(linear_head(self, classifier), self.sigma)
+        classifier.head = ScaledLinear(linear_head(classifier, self.name), self.sigma)
 
     def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
         if self.head_learning_rate == 1:
@@ -131,38 +133,33 @@ class ASCOOD(Method):
         return ({"params": list(classifier.head.parameters()), "learning_rate": self.head_learning_rate},)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        x, targets = batch["id"].inputs, batch["id"].targets
-        if not self.weight or targets is None:
+        if not self.weight:
             return batch
-        if isinstance(x, dict) or not x.is_floating_point():
-            got = "a dict" if isinstance(x, dict) else x.dtype
-            raise TypeError(f"{self.name} needs one tensor of inputs, floating point, got {got}.")
+        x = batch["id"].rows
         check_unit_range(self.name, x, read_gpu=now.step == 0)
-        with now.frozen():
-            slope = self._slope(now.classifier, x, targets)
-        unit = next((m.std for m in now.classifier.modules() if isinstance(m, Normalize)), 1.0)
-        slope = unit * slope  # that of normalised inputs, whose unit is that of pixels divided by the deviation
+        unit = _pixel_unit(now.classifier)
+        slope = unit * self._slope(x, batch["id"].labels, now)
         if self.form == "shuffle":
-            made = shuffled(check_images(self.name, x), slope, self.share, now.generator)
+            outliers = shuffled(check_images(self.name, x), slope, self.share, now.generator)
         else:
-            made = (x + unit * self.alpha * largest_slopes(slope, self.share)).clamp(0, 1)
-        return batch.with_part("ascood", Part(made))
+            outliers = (x + unit * self.alpha * largest_slopes(slope, self.share)).clamp(0, 1)
+        return batch.with_part("ascood", Part(outliers))
 
-    def _slope(self, classifier: Classifier, x: Tensor, targets: Tensor) -> Tensor:
-        """∇_x Σ_c y_c z_c(x)."""
-        with torch.enable_grad():
+    def _slope(self, x: Tensor, labels: Tensor, now: Now) -> Tensor:
+        """∇_x Σ_c y_c z_c(x), of the logits that are trained."""
+        with now.frozen(), torch.enable_grad():
             rows = x.detach().requires_grad_()
-            logits = self._trained_logits(classifier, classifier.features(rows))
-            labelled = (logits * as_probabilities(targets, logits.shape[1])).sum()
+            logits = self._logits(now.classifier, now.classifier.features(rows))
+            labelled = (logits * as_probabilities(labels, logits.shape[1])).sum()
             slope: Tensor = torch.autograd.grad(labelled, rows)[0]
         return slope
 
-    def _trained_logits(self, classifier: Classifier, features: Tensor) -> Tensor:
-        return logits_of(linear_head(self, classifier), self.sigma * standardized(features))
+    def _logits(self, classifier: Classifier, features: Tensor) -> Tensor:
+        return logits_of(linear_head(classifier, self.name), self.sigma * standardized(features))
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        logits = {role: self._trained_logits(now.classifier, given) for role, given in outputs.features.items()}
+        logits = {role: self._logits(now.classifier, features) for role, features in outputs.features.items()}
         return replace(outputs, logits={**outputs.logits, **logits})
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "ascood": self(outputs.logits["ascood"])} if self.weight else terms
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"ascood": self(outputs.logits["ascood"])} if self.weight else {}

@@ -63,8 +63,8 @@ class AugMix(Method):
     )
     strength = "weight"
     needs = ("images",)
-    reads = ("id", "view1", "view2")
     adds = ("view1", "view2")
+    views = ("view1", "view2")
     terms = ("augmix",)
 
     def __init__(
@@ -115,12 +115,12 @@ class AugMix(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         part = batch["id"]
-        images = check_images(self.name, part.inputs)
+        images = part.rows
         check_one_label(self.name, part.targets)
         check_unit_range(self.name, images, read_gpu=now.step == 0)
         for role in VIEWS:
             batch = batch.with_part(role, Part(self.view(images, generator=now.generator)))
         return batch
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "augmix": self(outputs.logits["id"], *(outputs.logits[role] for role in VIEWS))}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"augmix": self(outputs.logits["id"], *(outputs.logits[role] for role in VIEWS))}

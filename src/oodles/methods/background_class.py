@@ -21,12 +21,10 @@ def known_logit(logits: Float[Tensor, "n c *space"], background: Float[Tensor, "
     return at_least_float32(logits).logsumexp(1) - at_least_float32(background).squeeze(1)
 
 
-def background_term(terms: Terms, outputs: Outputs) -> Terms:
-    """Cross-entropy over K + 1 classes of in-distribution rows, as what it adds to that over K: mean −log σ(d)."""
-    if BACKGROUND in terms:
-        return terms
+def background_term(outputs: Outputs) -> Tensor:
+    """Return what cross-entropy over K + 1 classes adds to that over K on in-distribution rows: mean −log σ(d)."""
     known = known_logit(outputs.logits["id"], outputs.heads[BACKGROUND]["id"])
-    return {**terms, BACKGROUND: mean_over_rows(softplus(-known))}
+    return mean_over_rows(softplus(-known))
 
 
 class BackgroundClass(Method):
@@ -57,12 +55,10 @@ class BackgroundClass(Method):
         link="https://arxiv.org/abs/2105.07107",
     )
     score = "background"
-    brings = ("background", "background-s2", "background-s3")
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("background", "background_class")
-    asks = ("background",)
+    heads = ("background",)
 
     def __init__(self, *, weight: float = 1.0):
         super().__init__()
@@ -78,9 +74,9 @@ class BackgroundClass(Method):
     def change_classifier(self, classifier: Classifier) -> None:
         classifier.add_head(BACKGROUND, 1)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         term = self(outputs.logits["outliers"], outputs.heads[BACKGROUND]["outliers"])
-        return {**background_term(terms, outputs), "background_class": term}
+        return {BACKGROUND: background_term(outputs), "background_class": term}
 
 
 class Background(HeadScore):

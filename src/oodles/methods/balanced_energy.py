@@ -5,14 +5,15 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodles.checks import check_logits, check_number, check_same_classes
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
-from oodles.evaluation import collect
-from oodles.methods.energy_bounded import EnergyBounded, check_margins
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.inference import collect
+from oodles.methods.energy_bounded import check_margins, margins_around
 from oodles.precision import at_least_float32
+from oodles.processes import mean_over_processes
 from oodles.scores import energy
 from oodles.targets import mean_over_rows
 
@@ -39,6 +40,18 @@ def balanced_hinge(
     pressure, _ = mean_over_processes(frequent * too_low**2)
     weight, _ = mean_over_processes(frequent)
     return pressure / weight.clamp(min=1e-12)  # no rows, or all of them of classes that were never predicted
+
+
+def _checked(prior: Iterable[float]) -> tuple[float, ...]:
+    """The prior as a tuple, where it is numbers of at least 0, one of them above; a recipe's JSON has a list."""
+    if not isinstance(prior, Iterable):
+        raise TypeError(f"prior must be a number for each class, got {prior!r}.")
+    prior = tuple(prior)
+    for index, share in enumerate(prior):
+        check_number(f"prior[{index}]", share, low=0)
+    if prior and not any(prior):
+        raise ValueError("prior must have a number above 0, got zeros alone: leave it empty for a uniform one.")
+    return prior
 
 
 class BalancedEnergy(Method):
@@ -77,7 +90,6 @@ class BalancedEnergy(Method):
     score = "energy"
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("balanced_energy",)
 
     _shares: Tensor
@@ -97,13 +109,7 @@ class BalancedEnergy(Method):
         check_margins(margin_in, margin_out)
         check_number("alpha", alpha, low=0)
         check_number("gamma", gamma, low=0)
-        if not isinstance(prior, Iterable):
-            raise TypeError(f"prior must be a number for each class, got {prior!r}.")
-        prior = tuple(prior)  # a recipe's JSON has a list
-        for index, share in enumerate(prior):
-            check_number(f"prior[{index}]", share, low=0)
-        if prior and not any(prior):
-            raise ValueError("prior must have a number above 0, got zeros alone: leave it empty for a uniform one.")
+        prior = _checked(prior)
         self.weight = weight
         self.margin_in = margin_in
         self.margin_out = margin_out
@@ -129,10 +135,8 @@ class BalancedEnergy(Method):
             ValueError: where the outliers' mean energy is not the higher one.
         """
         known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
-        as_they_are = Classifier(nn.Identity(), nn.Identity(), num_classes=classifier.num_classes)  # loaders run once
-        margins = EnergyBounded.suggest(as_they_are, [known], [unknown])
         counts = unknown.argmax(1).flatten().bincount(minlength=unknown.shape[1]).double()
-        return {**margins, "prior": tuple((counts / counts.sum()).tolist())}
+        return {**margins_around(known, unknown), "prior": tuple((counts / counts.sum()).tolist())}
 
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
@@ -156,5 +160,5 @@ class BalancedEnergy(Method):
     def change_classifier(self, classifier: Classifier) -> None:
         self._check_prior(classifier.num_classes)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "balanced_energy": self(outputs.logits["id"], outputs.logits["outliers"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"balanced_energy": self(outputs.logits["id"], outputs.logits["outliers"])}

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from oodles.checks import check_logits, check_number, check_same_length
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, without_cross_entropy
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score, msp
 from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
@@ -67,7 +67,6 @@ class CAC(Method):
         code="https://github.com/dimitymiller/cac-openset",
     )
     score = "cac"
-    brings = ("cac",)
     terms = ("tuplet", "anchor")
     replaces = ("cross-entropy",)
 
@@ -82,11 +81,8 @@ class CAC(Method):
         """The loss for logits and class ids or probabilities."""
         return torch.stack(list(self._terms(logits, targets).values())).sum()
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets = batch["id"].targets
-        if targets is None:
-            return terms
-        return {**without_cross_entropy(terms), **self._terms(outputs.logits["id"], targets)}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return self._terms(outputs.logits["id"], batch["id"].labels)
 
     def _terms(self, logits: Tensor, targets: Tensor) -> Terms:
         distances = anchor_distances(logits, self.alpha)

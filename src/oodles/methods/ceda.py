@@ -57,7 +57,7 @@ def noise_images(x: Float[Tensor, "n c h w"], *, generator: Generator | None = N
         x: images; not changed.
         generator: a CPU generator; by default torch's own.
     """
-    half = len(x) // 2
+    half = len(check_images("Noise", x)) // 2
     permuted = permuted_pixels(at_least_float32(x[:half]), generator=generator)
     uniform = torch.rand(len(x) - half, *x.shape[1:], generator=generator).to(x.device, non_blocking=True)
     sigma = 1 + 1.5 * torch.rand((), dtype=torch.float64, generator=generator)
@@ -94,7 +94,6 @@ class CEDA(Method):
     )
     strength = "weight"
     needs = ("images",)
-    reads = ("id", "noise")
     adds = ("noise",)
     terms = ("ceda",)
 
@@ -108,9 +107,9 @@ class CEDA(Method):
         return self.weight * mean_over_rows(log_confidence(logits_noise))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        images = check_images(self.name, batch["id"].inputs)
+        images = batch["id"].rows
         check_unit_range(self.name, images, read_gpu=now.step == 0)
         return batch.with_part("noise", Part(noise_images(images, generator=now.generator)))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "ceda": self(outputs.logits["noise"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"ceda": self(outputs.logits["noise"])}

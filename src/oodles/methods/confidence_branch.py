@@ -9,8 +9,9 @@ from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from oodles.checks import check_logits, check_number, check_same_length
 from oodles.classifier import Classifier, Inputs, device_of
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes, without_cross_entropy
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
+from oodles.processes import mean_over_processes
 from oodles.scores import HeadScore
 from oodles.targets import as_probabilities, mean_over_rows
 
@@ -78,9 +79,8 @@ class ConfidenceBranch(Method):
         code="https://github.com/uoguelph-mlrg/confidence_estimation",
     )
     score = "confidence"
-    brings = ("confidence", "confidence-perturbed")
     terms = ("hinted_cross_entropy", "confidence_penalty")
-    asks = ("confidence",)
+    heads = ("confidence",)
     replaces = ("cross-entropy",)
     multiplier: Tensor
 
@@ -119,15 +119,15 @@ class ConfidenceBranch(Method):
         hints = draw_hints(len(batch["id"]), now.generator)
         return batch.with_draws(confidence_hints=hints.to(device_of(now.classifier), non_blocking=True))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets, said = batch["id"].targets, outputs.heads[CONFIDENCE]["id"]
-        if targets is None:
-            return terms
-        hinted = hinted_cross_entropy(outputs.logits["id"], said, targets, batch.draws["confidence_hints"])
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        logits, confidence, hints = (
+            outputs.logits["id"],
+            outputs.heads[CONFIDENCE]["id"],
+            batch.draws["confidence_hints"],
+        )
         return {
-            **without_cross_entropy(terms),
-            "hinted_cross_entropy": hinted,
-            "confidence_penalty": self._penalty(said),
+            "hinted_cross_entropy": hinted_cross_entropy(logits, confidence, batch["id"].labels, hints),
+            "confidence_penalty": self._penalty(confidence),
         }
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:

@@ -119,7 +119,6 @@ class CutMix(Method):
     )
     strength = "alpha"
     needs = ("images",)
-    reads = ("id",)
     replaces = ("in-distribution inputs",)
 
     def __init__(self, alpha: float = 1.0, *, per_sample: bool = False):

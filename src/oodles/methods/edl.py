@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_same_length, check_whole
 from oodles.classifier import Classifier, device_of
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, without_cross_entropy
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score, energy
 from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
@@ -124,7 +124,6 @@ class EDL(Method):
         link="https://arxiv.org/abs/1806.01768",
     )
     score = "vacuity"
-    brings = ("vacuity",)
     terms = ("dirichlet_risk", "misleading_evidence")
     replaces = ("head", "cross-entropy")
 
@@ -155,13 +154,10 @@ class EDL(Method):
         annealing = min(1.0, now.epoch / self.annealing_epochs) if self.annealing_epochs else 1.0
         return batch.with_draws(edl_annealing=torch.full((), annealing, device=device_of(now.classifier)))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        logits, targets = outputs.logits["id"], batch["id"].targets
-        if targets is None:
-            return terms
-        risk = dirichlet_risk(logits, targets, self.form)
-        misleading = batch.draws["edl_annealing"] * misleading_evidence(logits, targets)
-        return {**without_cross_entropy(terms), "dirichlet_risk": risk, "misleading_evidence": misleading}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        logits, labels = outputs.logits["id"], batch["id"].labels
+        misleading = batch.draws["edl_annealing"] * misleading_evidence(logits, labels)
+        return {"dirichlet_risk": dirichlet_risk(logits, labels, self.form), "misleading_evidence": misleading}
 
 
 class Vacuity(Score):

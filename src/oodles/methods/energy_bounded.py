@@ -8,7 +8,7 @@ from torch import Tensor
 from oodles.checks import check_logits, check_number, check_same_classes
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.evaluation import collect
+from oodles.inference import collect
 from oodles.scores import energy
 from oodles.targets import mean_over_rows
 
@@ -38,6 +38,22 @@ def check_margins(margin_in: float, margin_out: float) -> None:
             f"margin_in must be below margin_out, got {margin_in} and {margin_out}: "
             "in-distribution rows have the lower energy."
         )
+
+
+def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]) -> dict[str, float]:
+    """Return ``margin_in`` and ``margin_out``: the mean energies, moved apart by half their distance on either side.
+
+    Raises:
+        ValueError: where the outliers' mean energy is not the higher one.
+    """
+    mean_in, mean_out = (float(energy(logits).double().mean()) for logits in (logits_in, logits_out))
+    if not mean_in < mean_out:
+        raise ValueError(
+            "Margins need a classifier that gives outliers the higher mean energy, "
+            f"got {mean_in:.3g} in-distribution and {mean_out:.3g} for outliers: train it first."
+        )
+    apart = (mean_out - mean_in) / 2
+    return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
 
 
 class EnergyBounded(Method):
@@ -72,7 +88,6 @@ class EnergyBounded(Method):
     score = "energy"
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("energy_bounded",)
 
     def __init__(self, *, weight: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, power: int = 2):
@@ -104,16 +119,8 @@ class EnergyBounded(Method):
         Raises:
             ValueError: where the outliers' mean energy is not the higher one.
         """
-        mean_in, mean_out = (
-            float(energy(collect(classifier, loader).logits).double().mean()) for loader in (id_loader, outlier_loader)
-        )
-        if not mean_in < mean_out:
-            raise ValueError(
-                "Margins need a classifier that gives outliers the higher mean energy, "
-                f"got {mean_in:.3g} in-distribution and {mean_out:.3g} for outliers: train it first."
-            )
-        apart = (mean_out - mean_in) / 2
-        return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
+        known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
+        return margins_around(known, unknown)
 
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
@@ -124,5 +131,5 @@ class EnergyBounded(Method):
         check_same_classes(logits_in, logits_out)
         return self.weight * energy_hinge(logits_in, logits_out, self.margin_in, self.margin_out, self.power)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "energy_bounded": self(outputs.logits["id"], outputs.logits["outliers"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"energy_bounded": self(outputs.logits["id"], outputs.logits["outliers"])}

@@ -4,7 +4,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_number, check_same_classes
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.processes import mean_over_processes
 from oodles.scores import energy
 from oodles.targets import cross_entropy
 
@@ -98,7 +99,6 @@ class EnergyGap(Method):
     score = "energy"
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("energy_gap",)
 
     def __init__(self, *, weight: float = 0.1, margin: float = 10.0):
@@ -114,5 +114,5 @@ class EnergyGap(Method):
         """The term for in-distribution and outlier logits; the two may differ in size."""
         return self.weight * energy_gap(logits_in, logits_out, self.margin)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "energy_gap": self(outputs.logits["id"], outputs.logits["outliers"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"energy_gap": self(outputs.logits["id"], outputs.logits["outliers"])}

@@ -44,7 +44,6 @@ class EntropicOpenSet(Method):
     )
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("entropic_open_set",)
 
     def __init__(self, *, weight: float = 1.0):
@@ -56,5 +55,5 @@ class EntropicOpenSet(Method):
         """The term for the unknowns' logits."""
         return self.weight * class_balanced_entropic(logits_out)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "entropic_open_set": self(outputs.logits["outliers"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"entropic_open_set": self(outputs.logits["outliers"])}

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oodles.checks import check_number
-from oodles.contract import Method, Now, Paper, Terms, mean_over_processes
+from oodles.contract import Method, Now, Paper, Terms
+from oodles.processes import mean_over_processes
 
 
 def flood(loss: Float[Tensor, ""], level: float) -> Float[Tensor, ""]:
@@ -43,7 +44,6 @@ class Flooding(Method):
     )
     strength = "level"
     terms = ("flooding",)
-    replaces = ("the sum",)
 
     def __init__(self, *, level: float = 0.05):
         super().__init__()

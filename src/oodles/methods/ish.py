@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from oodles.checks import check_number
+from oodles.checks import check_number, check_share
 from oodles.classifier import Classifier
 from oodles.contract import Method, Paper
-from oodles.methods.t2fnorm import linear_head
+from oodles.heads import linear_head
 from oodles.precision import at_least_float32
-from oodles.scores import check_share, largest
+from oodles.scores import largest
 
 
 def shaped(features: Float[Tensor, "n f"], percentile: float) -> Float[Tensor, "n f"]:
@@ -82,7 +82,6 @@ class ISH(Method):
     )
     score = "scale"
     needs = ("vectors",)
-    reads = ("id",)
     replaces = ("head",)
 
     def __init__(self, *, percentile: float = 0.85, head_weight_decay: float = 5e-5):
@@ -99,7 +98,7 @@ class ISH(Method):
         return shaped_linear(features, weight, bias, self.percentile)
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ShapedLinear(linear_head(self, classifier), self.percentile)
+        classifier.head = ShapedLinear(linear_head(classifier, self.name), self.percentile)
 
     def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
         return ({"params": list(classifier.head.parameters()), "weight_decay": self.head_weight_decay},)

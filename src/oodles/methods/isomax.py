@@ -9,16 +9,9 @@ from torch import Tensor, nn
 from oodles.checks import check_logits, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
+from oodles.heads import distances
 from oodles.precision import at_least_float32
 from oodles.targets import cross_entropy
-
-
-def distances(features: Float[Tensor, "n f"], prototypes: Float[Tensor, "c f"]) -> Float[Tensor, "n c"]:
-    """‖h − p_c‖₂ in float32 at least, without the matrix product that is faster and rounds small distances away."""
-    features = at_least_float32(features)
-    with torch.autocast(features.device.type, enabled=False):
-        prototypes = prototypes.to(features.dtype)
-        return torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def times(factor: float, outputs: Outputs) -> Outputs:
@@ -68,8 +61,7 @@ class IsoMax(Method):
     )
     score = "entropy"
     needs = ("vectors",)
-    reads = ("id",)
-    replaces = ("head", "logits")
+    replaces = ("head",)
 
     def __init__(self, *, entropic_scale: float = 10.0, spread: float = 0.0):
         super().__init__()

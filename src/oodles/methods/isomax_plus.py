@@ -8,7 +8,8 @@ from torch.nn.functional import normalize
 from oodles.checks import check_logits, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
-from oodles.methods.isomax import distances, times
+from oodles.heads import distances
+from oodles.methods.isomax import times
 from oodles.precision import at_least_float32
 from oodles.targets import cross_entropy
 
@@ -56,8 +57,7 @@ class IsoMaxPlus(Method):
     )
     score = "max-logit"
     needs = ("vectors",)
-    reads = ("id",)
-    replaces = ("head", "logits")
+    replaces = ("head",)
 
     def __init__(self, *, entropic_scale: float = 10.0):
         super().__init__()

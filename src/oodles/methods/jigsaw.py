@@ -54,6 +54,7 @@ def jigsaw_puzzles(
     Raises:
         ValueError: for images with fewer pixels along a side than patches.
     """
+    check_images("jigsaw", x)
     if min(x.shape[2:]) < patches:
         height, width = x.shape[2:]
         raise ValueError(
@@ -93,10 +94,8 @@ class Jigsaw(Method):
         code="https://github.com/gist-ailab/jigsaw-training-OOD",
     )
     score = "positive-logit-norm"
-    brings = ("positive-logit-norm",)
     strength = "weight"
     needs = ("images",)
-    reads = ("id", "jigsaw")
     adds = ("jigsaw",)
     terms = ("jigsaw",)
 
@@ -112,11 +111,10 @@ class Jigsaw(Method):
         return self.weight * mean_over_rows(positive_norm(logits_jigsaw))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        images = check_images(self.name, batch["id"].inputs)
-        return batch.with_part("jigsaw", Part(jigsaw_puzzles(images, self.patches, generator=now.generator)))
+        return batch.with_part("jigsaw", Part(jigsaw_puzzles(batch["id"].rows, self.patches, generator=now.generator)))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "jigsaw": self(outputs.logits["jigsaw"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"jigsaw": self(outputs.logits["jigsaw"])}
 
 
 class PositiveLogitNorm(Score):

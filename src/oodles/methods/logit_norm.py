@@ -45,8 +45,6 @@ class LogitNorm(Method):
         link="https://arxiv.org/abs/2205.09310",
         code="https://github.com/hongxin001/logitnorm_ood",
     )
-    reads = ("id",)
-    replaces = ("logits",)
 
     def __init__(self, *, temperature: float = 0.04):
         super().__init__()

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from oodles.checks import check_floating, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Paper, Part, Rows
 from oodles.methods.mixup import Mixed, mixup_data
@@ -20,6 +20,16 @@ def mixed(
 ) -> Float[Tensor, " n *rest"]:
     """λ·h + (1 − λ)·h[partners]; at λ = 1 it is h itself, bit for bit."""
     return torch.lerp(hidden.index_select(0, partners), hidden, lam.to(hidden.dtype))
+
+
+def partners_of(keys: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """The order of random keys: one of whichever rows are forwarded together."""
+    return keys.argsort(stable=True)
+
+
+def share_at(layer: str) -> str:
+    """Name the draw that is the share λ of rows at a layer."""
+    return f"manifold_mixup at {layer}"
 
 
 def first_blocks(backbone: nn.Module) -> tuple[str, ...]:
@@ -83,7 +93,6 @@ class ManifoldMixup(Method):
         code="https://github.com/vikasverma1077/manifold_mixup",
     )
     strength = "alpha"
-    reads = ("id",)
     replaces = ("in-distribution inputs",)
 
     def __init__(self, *, alpha: float = 2.0, at: tuple[str, ...] = ()):
@@ -110,41 +119,28 @@ class ManifoldMixup(Method):
         return self.at or first_blocks(classifier.backbone)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        part = batch["id"]
-        if isinstance(part.inputs, dict) or part.targets is None:
-            raise TypeError(
-                "manifold-mixup needs one floating-point tensor of inputs, and targets: got a dictionary, or none."
-            )
-        check_floating("inputs", part.inputs)
-        device, wide = part.inputs.device, torch.promote_types(part.inputs.dtype, torch.float32)
-        names = self.layers(now.classifier)
-        # the partners of rows as an order of random keys: it is one of whichever rows are forwarded together
-        keys = torch.rand(len(part), generator=now.generator).to(device, non_blocking=True)
-        place = int(torch.randint(len(names) + 1, (1,), generator=now.generator))
-        share = draw_beta(self.alpha, 1, now.generator).to(wide)
-        # a share for each place, so that every batch runs the same operations
-        at_input, *hidden = torch.where(torch.arange(len(names) + 1) == place, share, 1.0).to(device, non_blocking=True)
-        partners = keys.argsort(stable=True)
-        inputs = mixed(part.inputs, partners, at_input)
-        y, share = part.targets, share.to(device, non_blocking=True)
-        targets = soft_targets(y, y.index_select(0, partners), share[0], now.classifier.num_classes)
-        draws = {_draw(name): each for name, each in zip(names, hidden, strict=True)}
+        part, names = batch["id"], self.layers(now.classifier)
+        x, y = part.rows, part.labels
+        keys = torch.rand(len(part), generator=now.generator).to(x.device, non_blocking=True)
+        place = torch.randint(len(names) + 1, (1,), generator=now.generator)
+        lam = draw_beta(self.alpha, 1, now.generator).to(torch.promote_types(x.dtype, torch.float32))
+        # a share for each place, 1 where nothing is mixed, so that every batch runs the same operations
+        shares = torch.where(torch.arange(len(names) + 1) == place, lam, 1.0).to(x.device, non_blocking=True)
+        partners, lam = partners_of(keys), lam.to(x.device, non_blocking=True)
+        targets = soft_targets(y, y.index_select(0, partners), lam[0], now.classifier.num_classes)
+        draws = {share_at(name): share for name, share in zip(names, shares[1:], strict=True)}
+        inputs = mixed(x, partners, shares[0])
         return batch.with_part("id", Part(inputs, targets)).with_draws(manifold_mixup_keys=keys, **draws)
 
     def change_hidden(self, hidden: Tensor, layer: str, rows: Rows, batch: Batch) -> Tensor:
         if "id" not in rows:
             return hidden
-        if not isinstance(hidden, Tensor) or hidden.shape[0] != max(each.stop for each in rows.values()):
+        if not isinstance(hidden, Tensor) or hidden.shape[0] != max(part.stop for part in rows.values()):
             got = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
             raise TypeError(
                 "manifold-mixup needs layers that give one tensor with a row for each input, "
                 f"and {layer!r} gives {got}: name others, with at=…."
             )
-        own = rows["id"]
-        known = mixed(hidden[own], batch.draws["manifold_mixup_keys"].argsort(stable=True), batch.draws[_draw(layer)])
+        own, partners = rows["id"], partners_of(batch.draws["manifold_mixup_keys"])
+        known = mixed(hidden[own], partners, batch.draws[share_at(layer)])
         return torch.cat([hidden[: own.start], known, hidden[own.stop :]]) if len(rows) > 1 else known
-
-
-def _draw(layer: str) -> str:
-    """How the share of a layer is called."""
-    return f"manifold_mixup at {layer}"

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from oodles.checks import check_logits, check_number, check_same_classes
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.processes import mean_over_processes
 from oodles.scores import HeadScore, entropy
 from oodles.targets import cross_entropy
 
@@ -49,12 +50,10 @@ class MCD(Method):
         link="https://arxiv.org/abs/1908.04951",
     )
     score = "discrepancy"
-    brings = ("discrepancy",)
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("second_head", "mcd")
-    asks = ("second",)
+    heads = ("second",)
 
     def __init__(self, *, weight: float = 1.0, margin: float = 1.2):
         super().__init__()
@@ -75,12 +74,12 @@ class MCD(Method):
     def change_classifier(self, classifier: Classifier) -> None:
         classifier.add_head(SECOND, classifier.num_classes)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets = batch["id"].targets
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         second = outputs.heads[SECOND]
-        if targets is not None:
-            terms = {**terms, "second_head": cross_entropy(second["id"], targets)}
-        return {**terms, "mcd": self(outputs.logits["outliers"], second["outliers"])}
+        return {
+            "second_head": cross_entropy(second["id"], batch["id"].labels),
+            "mcd": self(outputs.logits["outliers"], second["outliers"]),
+        }
 
 
 class Discrepancy(HeadScore):

@@ -1,34 +1,17 @@
 """MixOE: mix in-distribution rows with outliers, and make the prediction as uncertain as the mixture."""
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_number
+from oodles.checks import check_alike, check_images, check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.cutmix import cutmix_box
+from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
 from oodles.targets import cross_entropy, smoothed
 
 FORMS = ("mixup", "cutmix")
-
-
-def in_pairs(rows: int, others: int, device: torch.device) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
-    """Numbers of rows and of others that go together: every one of both occurs, the fewer again and again in order.
-
-    There are no pairs where there are no rows, or no others.
-    """
-    pairs = torch.arange(max(rows, others) if rows and others else 0, device=device)
-    return pairs % max(rows, 1), pairs % max(others, 1)
-
-
-def check_alike(method: str, x: Tensor, outliers: Tensor) -> None:
-    """Refuse outliers that cannot be mixed with the rows, being of another shape or type."""
-    if x.shape[1:] != outliers.shape[1:] or x.dtype != outliers.dtype:
-        raise ValueError(
-            f"{method} needs outliers of the inputs' shape {tuple(x.shape[1:])} and type {x.dtype}, "
-            f"got {tuple(outliers.shape[1:])} and {outliers.dtype}."
-        )
 
 
 def pasted(
@@ -74,7 +57,7 @@ class MixOE(Method):
     )
     strength = "weight"
     needs = ("outliers", "images", "weights")
-    reads = ("id", "mixed_outliers")
+    consumes = ("outliers",)
     adds = ("mixed_outliers",)
     terms = ("mixoe",)
     separate = ("mixed_outliers",)
@@ -116,15 +99,10 @@ class MixOE(Method):
         return mixed, smoothed(y, 1 - lam, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        known, unknown = batch["id"], batch["outliers"].inputs
-        x, outliers = check_images(self.name, known.inputs), check_images(self.name, unknown)
-        if known.targets is None:
-            return batch
-        mixed = Part(*self(x, known.targets, outliers, now.classifier.num_classes, generator=now.generator))
-        return batch.with_part("mixed_outliers", mixed)
+        known, outliers = batch["id"], batch["outliers"].rows
+        mixed = self(known.rows, known.labels, outliers, now.classifier.num_classes, generator=now.generator)
+        return batch.with_part("mixed_outliers", Part(*mixed))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets = batch["mixed_outliers"].targets
-        if targets is None:
-            return terms
-        return {**terms, "mixoe": self.weight * cross_entropy(outputs.logits["mixed_outliers"], targets)}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        loss = cross_entropy(outputs.logits["mixed_outliers"], batch["mixed_outliers"].labels)
+        return {"mixoe": self.weight * loss}

@@ -146,7 +146,6 @@ class Mixup(Method):
         code="https://github.com/facebookresearch/mixup-cifar10",
     )
     strength = "alpha"
-    reads = ("id",)
     replaces = ("in-distribution inputs",)
 
     def __init__(self, *, alpha: float = 1.0, per_sample: bool = False):
@@ -169,11 +168,7 @@ class Mixup(Method):
 
 def mixed_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
     """A part's rows mixed with one another, with probabilities as targets."""
-    if isinstance(part.inputs, dict) or part.targets is None:
-        raise TypeError(
-            "Mixing needs one floating-point tensor of inputs, and targets: got a dictionary, or no targets."
-        )
-    mixed_x, y_a, y_b, lam = mixer(part.inputs, part.targets, generator=now.generator)
+    mixed_x, y_a, y_b, lam = mixer(part.rows, part.labels, generator=now.generator)
     if mixed_x is part.inputs:
         return part
     return Part(mixed_x, soft_targets(y_a, y_b, lam, now.classifier.num_classes))

@@ -59,10 +59,8 @@ class Objectosphere(Method):
         code="https://github.com/Vastlab/Reducing-Network-Agnostophobia",
     )
     score = "objectosphere"
-    brings = ("objectosphere",)
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("entropic_open_set", "objectosphere")
 
     def __init__(self, *, weight: float = 1.0, magnitude_weight: float = 1e-4, minimum_magnitude: float = 50.0):
@@ -81,12 +79,11 @@ class Objectosphere(Method):
         penalty = magnitude_penalty(features_in, features_out, self.minimum_magnitude)
         return self.weight * self.magnitude_weight * penalty
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        entropic = self.weight * class_balanced_entropic(outputs.logits["outliers"])
-        terms = {**terms, "entropic_open_set": entropic}
-        if not self.magnitude_weight:
-            return terms
-        return {**terms, "objectosphere": self(outputs.features["id"], outputs.features["outliers"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        terms = {"entropic_open_set": self.weight * class_balanced_entropic(outputs.logits["outliers"])}
+        if self.magnitude_weight:
+            terms["objectosphere"] = self(outputs.features["id"], outputs.features["outliers"])
+        return terms
 
 
 class ObjectosphereScore(Score):

@@ -1,13 +1,14 @@
 """Open-set label noise: outliers with labels drawn anew in every step, so that no class can fit them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from oodles.checks import check_number
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.targets import cross_entropy
 
 
@@ -46,8 +47,8 @@ class ODNL(Method):
     )
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("odnl",)
+    replaces = ("labels of outliers",)
 
     def __init__(self, *, weight: float = 3.0):
         super().__init__()
@@ -59,13 +60,10 @@ class ODNL(Method):
         return self.weight * cross_entropy(logits_out, labels)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        outliers, targets = batch["outliers"], batch["id"].targets
-        if targets is None:
-            return batch
-        space = targets.shape[2:] if targets.is_floating_point() else targets.shape[1:]
+        outliers, known = batch["outliers"], batch["id"].labels
+        space = known.shape[2:] if known.is_floating_point() else known.shape[1:]
         labels = random_labels((len(outliers), *space), now.classifier.num_classes, generator=now.generator)
-        return batch.with_part("outliers", Part(outliers.inputs, labels.to(targets.device, non_blocking=True)))
+        return batch.with_part("outliers", replace(outliers, targets=labels.to(known.device, non_blocking=True)))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        labels = batch["outliers"].targets
-        return terms if labels is None else {**terms, "odnl": self(outputs.logits["outliers"], labels)}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"odnl": self(outputs.logits["outliers"], batch["outliers"].labels)}

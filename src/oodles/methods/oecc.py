@@ -7,10 +7,11 @@ from torch import Tensor
 
 from oodles.checks import check_logits, check_number
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, mean_over_processes
-from oodles.evaluation import collect
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.inference import collect
 from oodles.metrics import accuracy
 from oodles.precision import at_least_float32
+from oodles.processes import sum_over_processes
 
 
 def confidence_gap(logits: Float[Tensor, "n c *space"], training_accuracy: float) -> Float[Tensor, "n *space"]:
@@ -23,12 +24,6 @@ def distance_to_uniform(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n
     """Σ_c |p_c − 1 / K| of each row, twice its total variation distance to the uniform distribution."""
     check_logits("logits", logits)
     return (at_least_float32(logits).softmax(1) - 1 / logits.shape[1]).abs().sum(1)
-
-
-def sum_over_processes(values: Float[Tensor, " *shape"]) -> Float[Tensor, ""]:
-    """The sum over all processes: in each of them the same number, so that averaged gradients are those of one."""
-    mean, count = mean_over_processes(values)
-    return mean * count
 
 
 class OECC(Method):
@@ -65,7 +60,6 @@ class OECC(Method):
     )
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("oecc_confidence", "oecc_outliers")
 
     def __init__(
@@ -115,15 +109,16 @@ class OECC(Method):
         return self._confidence(logits_in) + self._outliers(logits_out)
 
     def _confidence(self, logits_in: Tensor) -> Tensor:
-        gaps = sum_over_processes(confidence_gap(logits_in, self.training_accuracy))
+        gaps = sum_over_processes(confidence_gap(logits_in, self.training_accuracy).sum())
         return self.weight * self.confidence_weight * gaps
 
     def _outliers(self, logits_out: Tensor) -> Tensor:
-        return self.weight * self.outlier_weight * sum_over_processes(distance_to_uniform(logits_out))
+        return self.weight * self.outlier_weight * sum_over_processes(distance_to_uniform(logits_out).sum())
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        terms = {}
         if self.confidence_weight:
-            terms = {**terms, "oecc_confidence": self._confidence(outputs.logits["id"])}
+            terms["oecc_confidence"] = self._confidence(outputs.logits["id"])
         if self.outlier_weight:
-            terms = {**terms, "oecc_outliers": self._outliers(outputs.logits["outliers"])}
+            terms["oecc_outliers"] = self._outliers(outputs.logits["outliers"])
         return terms

@@ -5,11 +5,11 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from oodles.checks import check_floating, check_number
+from oodles.checks import check_alike, check_floating, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.background_class import BACKGROUND, background_term, known_logit
-from oodles.methods.mixoe import check_alike, in_pairs
+from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
 from oodles.targets import cross_entropy, mean_over_rows
 
@@ -64,10 +64,10 @@ class OpenMix(Method):
     )
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "openmixed")
+    consumes = ("outliers",)
     adds = ("openmixed",)
     terms = ("background", "openmix")
-    asks = ("background",)
+    heads = ("background",)
 
     def __init__(self, *, alpha: float = 10.0, weight: float = 1.0):
         super().__init__()
@@ -100,19 +100,13 @@ class OpenMix(Method):
         classifier.add_head(BACKGROUND, 1)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        x, targets, outliers = batch["id"].inputs, batch["id"].targets, batch["outliers"].inputs
-        if isinstance(x, dict) or isinstance(outliers, dict) or targets is None:
-            raise TypeError(
-                "openmix needs one floating-point tensor of inputs, and targets: got a dictionary, or none."
-            )
-        mixed, rows, lam = self.mixed(x, outliers, now.generator)
-        part = Part(mixed, targets.index_select(0, rows))
+        x = batch["id"].rows
+        mixed, places, lam = self.mixed(x, batch["outliers"].rows, now.generator)
+        part = Part(mixed, batch["id"].labels.index_select(0, places))
         return batch.with_part("openmixed", part).with_draws(openmix_share=lam.to(x.device, non_blocking=True))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets = batch["openmixed"].targets
-        if targets is None:
-            return terms
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         logits, background = outputs.logits["openmixed"], outputs.heads[BACKGROUND]["openmixed"]
-        term = self(logits, background, targets, batch.draws["openmix_share"].to(logits.dtype))
-        return {**background_term(terms, outputs), "openmix": term}
+        lam = batch.draws["openmix_share"].to(logits.dtype)
+        term = self(logits, background, batch["openmixed"].labels, lam)
+        return {BACKGROUND: background_term(outputs), "openmix": term}

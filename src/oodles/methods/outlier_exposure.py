@@ -91,7 +91,6 @@ class OutlierExposure(Method):
     )
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("outlier_exposure",)
 
     def __init__(self, *, weight: float = 0.5):
@@ -103,5 +102,5 @@ class OutlierExposure(Method):
         """The term for the outliers' logits."""
         return self.weight * cross_entropy_to_uniform(logits_out)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {**terms, "outlier_exposure": self(outputs.logits["outliers"])}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"outlier_exposure": self(outputs.logits["outliers"])}

@@ -1,5 +1,6 @@
 """PixMix: mix images with augmented copies of themselves and with pictures of fractals, and keep their labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from oodles.augmentations import augment_, check_severity, draw_operations, on_device
+from oodles.augmentations import Operations, augment_, check_severity, draw_operations, on_device
 from oodles.checks import check_images, check_number, check_one_label, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.data.mixing_pictures import mixing_pictures
@@ -28,6 +29,59 @@ def multiplied(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
     # one exponential of two logarithms: several times faster than two powers; a trifle below 0 has no logarithm
     power = (2 * x).clamp_(min=0).log_().mul_(a).addcmul_((2 * picture).clamp_(min=SMALLEST).log_(), b)
     return power.exp_().div_(2).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What is drawn for each round, a row of each array, and image; round 0 is what mixing starts with."""
+
+    uses_copy: NDArray[np.bool_]
+    """Whether the round takes an augmented copy of the image, and not its picture."""
+    multiplies: NDArray[np.bool_]
+    """Whether it multiplies, and does not add."""
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    last: NDArray[np.int64]
+    """The last round of each image."""
+    picture: NDArray[np.int64]
+    """The number of each image's picture."""
+
+    @property
+    def wants_copy(self) -> NDArray[np.bool_]:
+        """Where a copy is needed: an image's rounds end before others do."""
+        return self.uses_copy & (np.arange(len(self.uses_copy))[:, None] <= self.last)
+
+    def coefficients(self, number: int, rows: NDArray[np.int64], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a and b of a round for these rows, in a shape that broadcasts over pixels."""
+        a, b = (on_device(share[number, rows], like).to(like.dtype)[:, None, None, None] for share in (self.a, self.b))
+        return a, b
+
+
+def draw_rounds(rounds: int, rows: int, pictures: int, beta: float, generator: Generator | None = None) -> Rounds:
+    """Draw up to so many rounds for each of ``rows`` images."""
+    slots = rounds + 1
+    uses_copy, multiplies = (torch.rand(2, slots, rows, dtype=torch.float64, generator=generator) < 0.5).numpy()
+    last = torch.randint(slots, (rows,), generator=generator).numpy()
+    picture = torch.randint(pictures, (rows,), generator=generator).numpy()
+    a, b = draw_coefficients((slots, rows), beta, generator)
+    return Rounds(uses_copy, multiplies, a, b, last, picture)
+
+
+class Others:
+    """All that images are mixed with, in one tensor: a copy for each round that wants one, and the pictures."""
+
+    def __init__(self, images: Tensor, pictures: Tensor, wants_copy: NDArray[np.bool_], operations: Operations):
+        slots, rows = wants_copy.shape
+        wanted = np.flatnonzero(wants_copy)
+        copies = images.index_select(0, on_device(wanted % max(rows, 1), images))
+        augment_(copies, operations.at(wanted))
+        self._packed = torch.cat([copies, pictures])
+        self._places = np.tile(len(wanted) + np.arange(rows), (slots, 1))
+        self._places.flat[wanted] = np.arange(len(wanted))
+
+    def of(self, number: int, rows: NDArray[np.int64]) -> Tensor:
+        """What these rows are mixed with in a round."""
+        return self._packed.index_select(0, on_device(self._places[number, rows], self._packed))
 
 
 def draw_coefficients(
@@ -74,7 +128,6 @@ class PixMix(Method):
         code="https://github.com/andyzoujm/pixmix",
     )
     needs = ("images",)
-    reads = ("id",)
     replaces = ("in-distribution inputs",)
 
     def __init__(
@@ -99,38 +152,27 @@ class PixMix(Method):
         self.all_operations = all_operations
 
     def forward(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
-        """Mixed images; ``x`` has to be in [0, 1]."""
-        images, rows, slots = at_least_float32(check_images(self.name, x)), len(x), self.rounds + 1
-        kept = mixing_pictures(self.pictures, (x.shape[1], x.shape[2], x.shape[3]))
-        uses_copy, multiplies = (torch.rand(2, slots, rows, dtype=torch.float64, generator=generator) < 0.5).numpy()
-        last = torch.randint(slots, (rows,), generator=generator).numpy()
-        number = torch.randint(len(kept), (rows,), generator=generator).numpy()
-        a, b = draw_coefficients((slots, rows), self.beta, generator)
-        operations = draw_operations(slots * rows, self.severity, generator, all_operations=self.all_operations)
+        """Rows mixed with pictures and with augmented copies; ``x`` has to be in [0, 1]."""
+        images = at_least_float32(check_images(self.name, x))
+        pictures = mixing_pictures(self.pictures, (x.shape[1], x.shape[2], x.shape[3]))
+        rounds = draw_rounds(self.rounds, len(x), len(pictures), self.beta, generator)
+        operations = draw_operations(
+            rounds.uses_copy.size, self.severity, generator, all_operations=self.all_operations
+        )
+        others = Others(images, pictures.rows(rounds.picture, images), rounds.wants_copy, operations)
 
-        # all that is mixed with, in one tensor: an augmented copy for each round that wants one, then the pictures
-        wanted = np.flatnonzero(uses_copy & (np.arange(slots)[:, None] <= last))
-        places = on_device(wanted % max(rows, 1), images)
-        copies = images.index_select(0, places)
-        augment_(copies, operations.at(wanted))
-        pool = torch.cat([copies, kept.rows(number, images)])
-        place = np.tile(len(wanted) + np.arange(rows), (slots, 1))
-        place.flat[wanted] = np.arange(len(wanted))
-
-        # round 0 is the image itself, or a copy
-        begin = np.flatnonzero(uses_copy[0])
-        mixed = images.index_copy(0, on_device(begin, images), pool.index_select(0, on_device(place[0, begin], images)))
-        for step in range(1, slots):
-            for mix, chosen in ((added, ~multiplies[step]), (multiplied, multiplies[step])):
-                active = np.flatnonzero(chosen & (step <= last))
-                own, other = (on_device(each, images) for each in (active, place[step, active]))
-                share = (on_device(each[step, active], images).to(images.dtype)[:, None, None, None] for each in (a, b))
-                mixed.index_copy_(0, own, mix(mixed.index_select(0, own), pool.index_select(0, other), *share))
+        start = np.flatnonzero(rounds.uses_copy[0])
+        mixed = images.index_copy(0, on_device(start, images), others.of(0, start))
+        for number in range(1, self.rounds + 1):
+            for mix, chosen in ((added, ~rounds.multiplies[number]), (multiplied, rounds.multiplies[number])):
+                rows = np.flatnonzero(chosen & (number <= rounds.last))
+                places, (a, b) = on_device(rows, images), rounds.coefficients(number, rows, images)
+                mixed.index_copy_(0, places, mix(mixed.index_select(0, places), others.of(number, rows), a, b))
         return mixed.to(x.dtype)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         part = batch["id"]
-        images = check_images(self.name, part.inputs)
+        images = part.rows
         check_one_label(self.name, part.targets)
         check_unit_range(self.name, images, read_gpu=now.step == 0)
         return batch.with_part("id", Part(self(images, generator=now.generator), part.targets))

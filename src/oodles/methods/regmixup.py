@@ -37,7 +37,6 @@ class RegMixup(Method):
         code="https://github.com/FrancescoPinto/RegMixup",
     )
     strength = "weight"
-    reads = ("id", "mixed")
     adds = ("mixed",)
     terms = ("regmixup",)
 
@@ -56,8 +55,6 @@ class RegMixup(Method):
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         return batch.with_part("mixed", mixed_part(self, batch["id"], now))
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets = batch["mixed"].targets
-        if targets is None:
-            return terms
-        return {**terms, "regmixup": self.weight * cross_entropy(outputs.logits["mixed"], targets)}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        loss = cross_entropy(outputs.logits["mixed"], batch["mixed"].labels)
+        return {"regmixup": self.weight * loss}

@@ -56,13 +56,12 @@ class RotationPrediction(Method):
         code="https://github.com/hendrycks/ss-ood",
     )
     score = "rotation"
-    brings = ("rotation",)
     strength = "weight"
     needs = ("images", "vectors")
-    reads = ("id", "rotated_90", "rotated_180", "rotated_270")
     adds = ("rotated_90", "rotated_180", "rotated_270")
+    views = ("rotated_90", "rotated_180", "rotated_270")
     terms = ("rotation_prediction",)
-    asks = ("rotation",)
+    heads = ("rotation",)
 
     def __init__(self, *, weight: float = 1.0):
         super().__init__()
@@ -78,14 +77,14 @@ class RotationPrediction(Method):
         classifier.add_head(ROTATION, 4)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        images = check_images(self.name, batch["id"].inputs, square=True)
+        images = check_images(self.name, batch["id"].rows, square=True)
         for quarters, role in enumerate(TURNED, start=1):
             batch = batch.with_part(role, Part(rotated(images, quarters)))
         return batch
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         said = outputs.heads[ROTATION]
-        return {**terms, "rotation_prediction": self(*(said[role] for role in ("id", *TURNED)))}
+        return {"rotation_prediction": self(*(said[role] for role in ("id", *TURNED)))}
 
 
 class Rotation(HeadScore):

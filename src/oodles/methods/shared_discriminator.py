@@ -21,13 +21,6 @@ def mean_log_loss(logits: Float[Tensor, "n 1 *space"], *, known: bool) -> Float[
     return mean_over_rows(softplus(-at_least_float32(logits) if known else at_least_float32(logits)))
 
 
-def discriminator_term(terms: Terms, outputs: Outputs) -> Terms:
-    """The discriminator's loss on in-distribution rows, once however many methods ask for it."""
-    if DISCRIMINATOR in terms:
-        return terms
-    return {**terms, DISCRIMINATOR: mean_log_loss(outputs.heads[DISCRIMINATOR]["id"], known=True)}
-
-
 class SharedDiscriminator(Method):
     """Trains a logit d beside the classes to tell outliers: −mean log σ(d(x)) − λ × mean log σ(−d(o)).
 
@@ -57,12 +50,10 @@ class SharedDiscriminator(Method):
         code="https://github.com/j-cb/Breaking_Down_OOD_Detection",
     )
     score = "discriminator-s3"
-    brings = ("discriminator", "discriminator-s2", "discriminator-s3")
     strength = "weight"
     needs = ("outliers",)
-    reads = ("id", "outliers")
     terms = ("discriminator", "shared_discriminator")
-    asks = ("discriminator",)
+    heads = ("discriminator",)
 
     def __init__(self, *, weight: float = 1.0):
         super().__init__()
@@ -76,11 +67,9 @@ class SharedDiscriminator(Method):
     def change_classifier(self, classifier: Classifier) -> None:
         classifier.add_head(DISCRIMINATOR, 1)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        return {
-            **discriminator_term(terms, outputs),
-            "shared_discriminator": self(outputs.heads[DISCRIMINATOR]["outliers"]),
-        }
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        d = outputs.heads[DISCRIMINATOR]
+        return {DISCRIMINATOR: mean_log_loss(d["id"], known=True), "shared_discriminator": self(d["outliers"])}
 
 
 def no_s1(d: Float[Tensor, "n *space"]) -> Float[Tensor, "n *space"]:

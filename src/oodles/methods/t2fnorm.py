@@ -2,53 +2,19 @@
 
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from oodles.checks import check_floating, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
+from oodles.heads import ScaledLinear, linear_head, logits_of
 from oodles.precision import at_least_float32
 
 
 def unit_length(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
     """h / ‖h‖₂, in float32 at least; a row of zeros stays one."""
     return nn.functional.normalize(at_least_float32(features), dim=1)
-
-
-class ScaledLinear(nn.Linear):
-    """A last layer that multiplies features by a number first, with the weight and bias of the given one.
-
-    The number is among its weights, so that these cannot be taken for those of another function.
-    """
-
-    factor: Tensor
-
-    def __init__(self, head: nn.Linear, factor: float):
-        super().__init__(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
-        self.weight, self.bias = head.weight, head.bias
-        self.register_buffer("factor", torch.tensor(factor, dtype=head.weight.dtype, device=head.weight.device))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return linear(features * self.factor, self.weight, self.bias)
-
-
-def linear_head(method: Method, classifier: Classifier) -> nn.Linear:
-    """The classifier's last layer, where it is linear; others are refused by the name of the method."""
-    if not isinstance(classifier.head, nn.Linear):
-        raise ValueError(
-            f"{method.name} needs a linear last layer, torch.nn.Linear, got {type(classifier.head).__name__}: "
-            "split the model there, or leave the method out."
-        )
-    return classifier.head
-
-
-def logits_of(head: nn.Linear, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
-    """W·h + b of a layer's weights, in the precision of the features."""
-    bias = None if head.bias is None else head.bias.to(features.dtype)
-    return linear(features, head.weight.to(features.dtype), bias)
 
 
 class T2FNorm(Method):
@@ -80,8 +46,7 @@ class T2FNorm(Method):
         code="https://github.com/sudarshanregmi/T2FNorm",
     )
     needs = ("vectors",)
-    reads = ("id",)
-    replaces = ("head", "logits")
+    replaces = ("head",)
 
     def __init__(self, *, temperature: float = 0.1):
         super().__init__()
@@ -94,9 +59,9 @@ class T2FNorm(Method):
         return unit_length(features) / self.temperature
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ScaledLinear(linear_head(self, classifier), 1 / self.temperature)
+        classifier.head = ScaledLinear(linear_head(classifier, self.name), 1 / self.temperature)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        head = linear_head(self, now.classifier)
+        head = linear_head(now.classifier, self.name)
         logits = {role: logits_of(head, self(features)) for role, features in outputs.features.items()}
         return replace(outputs, logits={**outputs.logits, **logits})

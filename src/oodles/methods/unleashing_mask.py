@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms, without_cross_entropy
-from oodles.evaluation import collect
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
+from oodles.inference import collect
 from oodles.methods.flooding import flood
 from oodles.targets import cross_entropy
 
@@ -95,8 +95,5 @@ class UnleashingMask(Method):
         loss = cross_entropy(logits, targets)
         return loss + flood(loss, self.level)
 
-    def change_loss(self, terms: Terms, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        targets = batch["id"].targets
-        if targets is None:
-            return terms
-        return {**without_cross_entropy(terms), "unleashing_mask": self(outputs.logits["id"], targets)}
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"unleashing_mask": self(outputs.logits["id"], batch["id"].labels)}

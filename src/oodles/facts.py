@@ -1,0 +1,205 @@
+"""What follows from the facts that a method declares: what it reads and replaces, its turn, and its refusals.
+
+Tables and the command line read facts without importing torch, so nothing here imports it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from oodles.spelling import nearest, suggestion
+
+HOOKS = (
+    "change_classifier",
+    "parameter_groups",
+    "start_epoch",
+    "change_batch",
+    "change_weights",
+    "layers",
+    "change_hidden",
+    "change_outputs",
+    "loss_terms",
+    "change_sum",
+    "after_update",
+)
+"""The moments of training, in time."""
+FACTS = (
+    "name",
+    "paper",
+    "score",
+    "strength",
+    "needs",
+    "adds",
+    "shares",
+    "views",
+    "consumes",
+    "terms",
+    "measures",
+    "heads",
+    "replaces",
+    "separate",
+    "measured_on",
+)
+DERIVED = ("reads", "moments")
+"""Facts that follow from the others."""
+RENAMED = {"change_loss": "loss_terms", "asks": "heads"}
+"""What hooks and facts were called before."""
+
+ROLES = ("outliers", "wild")
+"""Parts that come with a batch, besides ``id``."""
+NEEDS = (*ROLES, "images", "vectors", "weights")
+INPUTS = "in-distribution inputs"
+CHOICE = "choice of outliers"
+OUTLIER_LABELS = "labels of outliers"
+REPLACES: dict[str, tuple[str, ...]] = {
+    INPUTS: ("change_batch",),
+    CHOICE: ("change_batch",),
+    "outliers": ("change_batch",),
+    OUTLIER_LABELS: ("change_batch",),
+    "head": ("change_classifier",),
+    "weights": ("change_weights",),
+    "logits": ("change_outputs", "loss_terms"),
+    "cross-entropy": ("loss_terms",),
+    "the sum": ("change_sum",),
+}
+"""What can be replaced, and the hooks one of which does it."""
+FOLLOWS = {"change_weights": "weights", "change_outputs": "logits", "change_sum": "the sum"}
+"""What a method replaces because it overrides a hook."""
+BACKING: dict[str, tuple[str, ...]] = {
+    "adds": ("change_batch",),
+    "heads": ("change_classifier",),
+    "terms": ("loss_terms", "change_sum"),
+    "measures": ("loss_terms",),
+}
+"""Facts, and the hooks one of which makes them true."""
+PARTS_OF = {"separate": "reads", "shares": "adds", "views": "adds", "consumes": "needs"}
+"""Facts that name some of what another fact names."""
+
+
+def roles_read(needs: Iterable[str], adds: Iterable[str], consumes: Iterable[str]) -> tuple[str, ...]:
+    """Return the roles whose outputs a method looks at: ``id``, what it needs and does not consume, what it adds."""
+    given = (role for role in needs if role in ROLES and role not in consumes)
+    return tuple(dict.fromkeys(("id", *given, *adds)))
+
+
+def things_replaced(declared: Iterable[str], moments: Iterable[str]) -> tuple[str, ...]:
+    """Return what a method puts something else in place of: as declared, and as its overridden hooks imply."""
+    return tuple(dict.fromkeys((*declared, *(FOLLOWS[moment] for moment in moments if moment in FOLLOWS))))
+
+
+def turn(method: Any) -> int:
+    """Return when a method changes the batch: what changes known rows comes before what makes parts from them."""
+    inside = "change_hidden" in method.moments  # it labels rows as what they become later, so parts are made before
+    turns = (
+        INPUTS in method.replaces and not inside,
+        "outliers" in method.adds,
+        CHOICE in method.replaces,
+        "outliers" in method.replaces,
+        OUTLIER_LABELS in method.replaces,
+        bool(method.adds),
+        inside,
+        True,
+    )
+    return turns.index(True)
+
+
+def order(methods: Sequence[Any]) -> list[int]:
+    """Return the numbers of the methods in the order in which they act, whatever order they were written in."""
+    return sorted(range(len(methods)), key=lambda index: (turn(methods[index]), methods[index].name, index))
+
+
+def check_composition(methods: Sequence[Any]) -> None:
+    """Refuse methods whose facts contradict their hooks, or that cannot be combined.
+
+    Raises:
+        ValueError: with a sentence that names the methods.
+    """
+    for method in methods:
+        if not isinstance(getattr(method, "name", None), str):
+            raise ValueError(f"{type(method).__name__} has no name: give the class one, as in name = 'my-method'.")
+        check_facts(type(method))
+        if method.strength is not None and not hasattr(method, method.strength):
+            raise ValueError(f"{method.name} has no setting {method.strength!r}, which it names as its strength.")
+    for index, method in enumerate(methods):
+        for other in methods[:index]:
+            _check_pair(other, method)
+    for method in methods:
+        if {CHOICE, "outliers"} & set(method.replaces):
+            others = [other for other in methods if other is not method]
+            if not any("outliers" in (*other.reads, *other.consumes) for other in others):
+                raise ValueError(
+                    f"{method.name} chooses or changes outliers, and no other method looks at them: "
+                    "add one that does, such as outlier-exposure."
+                )
+
+
+def check_facts(cls: Any) -> None:
+    """Refuse a class of methods whose facts or hooks are misspelt or contradict each other.
+
+    Raises:
+        ValueError: with a sentence that names the class and the nearest right name.
+    """
+    for owner in cls.__mro__:
+        if owner.__module__ == "oodles.contract":
+            break
+        for name, value in vars(owner).items():
+            _check_spelling(owner.__name__, name, value)
+    who = cls.__name__
+    for fact, known in (("needs", NEEDS), ("replaces", tuple(REPLACES))):
+        for word in getattr(cls, fact):
+            if word not in known:
+                raise ValueError(f"{who} {fact} {word!r}, which is unknown{suggestion(word, known)}")
+    for fact, hooks in BACKING.items():
+        _check_backed(cls, who, f"declares {fact}", getattr(cls, fact), hooks)
+    for word in cls.replaces:
+        _check_backed(cls, who, f"replaces {word!r}", (word,), REPLACES[word])
+    for hook, facts in (("loss_terms", ("terms", "measures")), ("change_sum", ("terms",))):
+        if hook in cls.moments and not any(getattr(cls, fact) for fact in facts):
+            raise ValueError(f"{who} overrides {hook} and declares no {' or '.join(facts)}: name what it gives.")
+    if ("layers" in cls.moments) != ("change_hidden" in cls.moments):
+        raise ValueError(f"{who} must override both layers and change_hidden, or neither: one says where, one what.")
+    for fact, whole in PARTS_OF.items():
+        if strangers := [word for word in getattr(cls, fact) if word not in getattr(cls, whole)]:
+            raise ValueError(f"{who} {fact} {strangers[0]!r}, which is not among what it {whole}: declare it there.")
+    derived = roles_read(cls.needs, cls.adds, cls.consumes)
+    if {"id", *cls.reads} != set(derived):
+        raise ValueError(
+            f"{who} declares that it reads {', '.join(cls.reads)}, and by what it needs, adds and consumes it reads "
+            f"{', '.join(derived)}: leave reads out."
+        )
+
+
+def _check_spelling(who: str, name: str, value: Any) -> None:
+    """Refuse a public attribute that is all but the name of a hook or a fact."""
+    is_hook = isinstance(value, Callable | classmethod | staticmethod)  # type: ignore[arg-type]  # an alias of typing
+    known = HOOKS if is_hook else FACTS
+    if name.startswith("_") or name in (*known, *DERIVED) or isinstance(value, property):
+        return
+    old = [former for former, now in RENAMED.items() if now in known]
+    if near := nearest(name, (*known, *old), cutoff=0.8):
+        right = RENAMED.get(near, near)
+        raise ValueError(f"{who} has {name!r}, which is no {'hook' if is_hook else 'fact'} of a method: say {right!r}.")
+
+
+def _check_backed(cls: Any, who: str, does: str, declared: Sequence[str], hooks: Sequence[str]) -> None:
+    if declared and not set(hooks) & set(cls.moments):
+        raise ValueError(f"{who} {does} and overrides no {' or '.join(hooks)}: override it, or leave the fact out.")
+
+
+def _check_pair(a: Any, b: Any) -> None:
+    """Refuse two methods that cannot act together."""
+    if type(a) is type(b):
+        raise ValueError(f"{a.name} is given twice: give it once.")
+    heads, parts = set(a.heads) & set(b.heads), set(a.shares) & set(b.shares)
+    for what, mine, theirs, shared in (
+        ("replace", a.replaces, b.replaces, set()),
+        ("add the part", a.adds, b.adds, parts),
+        ("add the term", (*a.terms, *a.measures), (*b.terms, *b.measures), heads),
+    ):
+        if clash := sorted((set(mine) & set(theirs)) - shared):
+            raise ValueError(f"{a.name} and {b.name} both {what} {clash[0]!r}: use one of them.")
+    for inside, viewer in ((a, b), (b, a)):
+        if "change_hidden" in inside.moments and viewer.views:
+            raise ValueError(
+                f"{inside.name} mixes rows inside the network and {viewer.name} compares them with views of the "
+                "unmixed ones: use one of them."
+            )

@@ -1,0 +1,154 @@
+"""What a classifier gives for rows, in eval mode and without gradients."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oodles.checks import check_logits
+from oodles.classifier import Classifier, Inputs, apply, device_of, first_of, frozen, pieces_of, without_labels
+from oodles.precision import at_least_float32
+
+
+class Seen(NamedTuple):
+    """What a classifier gives for inputs, in float32 at least."""
+
+    features: Tensor
+    """(N, F) or (N, F, H, W)."""
+    logits: Tensor
+    """(N, C) or (N, C, H, W)."""
+    heads: Mapping[str, Tensor]
+    """What each further head gives."""
+
+
+class Collected(NamedTuple):
+    """What a classifier gives for the rows of a loader, on the CPU, in float32 at least."""
+
+    features: Tensor
+    """(N, F); (N, 0) for a model that is no :class:`~oodles.Classifier`."""
+    logits: Tensor
+    """(N, C) or (N, C, H, W)."""
+    labels: Tensor | None
+    """As the loader gives them, or None where a batch has none."""
+
+
+def see(classifier: Classifier, inputs: Inputs, rows: int = 1024) -> Seen:
+    """Run a classifier and its further heads over inputs, ``rows`` at once; statistics and modes stay as they were."""
+    features, logits = [], []
+    heads: dict[str, list[Tensor]] = {name: [] for name in classifier.heads}
+    with frozen(classifier), torch.no_grad():
+        for piece in pieces_of(inputs, rows):
+            seen = classifier.features(piece)
+            features.append(at_least_float32(seen))
+            logits.append(at_least_float32(classifier.head(seen)))
+            for name, head in classifier.heads.items():
+                heads[name].append(at_least_float32(head(seen)))
+    return Seen(torch.cat(features), torch.cat(logits), {name: torch.cat(parts) for name, parts in heads.items()})
+
+
+def collect(
+    classifier: nn.Module, loader: Iterable[Any], *, name: str = "loader", to: str | torch.device = "cpu"
+) -> Collected:
+    """Return features, logits and labels of every row of a loader.
+
+    Batches are moved to the classifier's device. Modes and the global random state stay as they were.
+
+    Args:
+        classifier: a :class:`~oodles.Classifier`, or any module that gives logits: then without features.
+        loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that
+            become keyword arguments (labels may be in it, under ``labels``).
+        name: what errors call the loader.
+        to: the device that results are moved to.
+
+    Raises:
+        TypeError: for batches of other kinds, and models that return no tensor of logits.
+        ValueError: for a loader that gives no rows.
+    """
+    features: list[Tensor] = []
+    logits: list[Tensor] = []
+    labels: list[Tensor | None] = []
+    with in_eval_mode(classifier):
+        for batch in batches_seen(classifier, loader, name):
+            features.append(batch.features.to(to))
+            logits.append(batch.logits.to(to))
+            labels.append(None if batch.labels is None else batch.labels.to(to))
+    return Collected(torch.cat(features), torch.cat(logits), all_or_none(labels))
+
+
+class BatchSeen(NamedTuple):
+    """One batch of a loader, and what a classifier gives for it."""
+
+    inputs: Inputs
+    features: Tensor
+    logits: Tensor
+    labels: Tensor | None
+
+
+@contextmanager
+def in_eval_mode(classifier: nn.Module) -> Iterator[None]:
+    """Set eval mode, switch gradients off, and keep the global random state, from which a DataLoader draws a seed."""
+    with torch.random.fork_rng(devices=[]), frozen(classifier), torch.no_grad():
+        yield
+
+
+def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Iterator[BatchSeen]:
+    """Run a classifier over a loader, batch by batch, inside :func:`in_eval_mode`.
+
+    Raises:
+        TypeError: for batches that are no tensors, and models that return no tensor of logits.
+        ValueError: for a loader, called ``name``, that gives no rows.
+    """
+    device = device_of(classifier)
+    rows = 0
+    for batch in loader:
+        inputs, labels = _inputs_and_labels(batch)
+        inputs = _moved(inputs, device)
+        features, logits = _run(classifier, inputs)
+        rows += len(first_of(inputs))
+        yield BatchSeen(inputs, at_least_float32(features), at_least_float32(logits), labels)
+    if not rows:
+        raise ValueError(f"{name} must give at least one row, got none: is its data set empty?")
+
+
+def all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
+    """Join the labels of all batches; none where any batch lacks them."""
+    known = [given for given in labels if given is not None]
+    return torch.cat(known) if len(known) == len(labels) else None
+
+
+def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    if isinstance(classifier, Classifier):
+        features = classifier.features(inputs)
+        logits = classifier.head(features)
+    else:
+        logits = apply(classifier, inputs)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"The classifier must return a tensor of logits, got {type(logits).__name__}: "
+            "name the field that holds them with Classifier.split(model, …, output=…)."
+        )
+    check_logits("logits", logits)
+    return features if isinstance(classifier, Classifier) else logits.new_zeros(len(logits), 0), logits
+
+
+def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
+    inputs, labels = batch, None
+    if isinstance(batch, list | tuple) and batch:
+        inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(inputs, Mapping):
+        inputs, given = without_labels(inputs)
+        labels = labels if given is None else given
+    if not isinstance(inputs, Tensor | dict):
+        raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
+    if isinstance(labels, np.ndarray | list | tuple):
+        labels = torch.as_tensor(labels)
+    return inputs, labels if isinstance(labels, Tensor) else None
+
+
+def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+    if isinstance(inputs, dict):
+        return {key: value.to(device) for key, value in inputs.items()}
+    return inputs.to(device)

@@ -1,0 +1,56 @@
+"""Sums, means and rows over all processes, differentiable, so that several processes train as one does."""
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributed import _functional_collectives as collectives
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def process_count() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Sum a tensor over all processes, number by number; differentiable in each.
+
+    A non-linear function of a statistic of the batch has to go through here, :func:`mean_over_processes` or
+    :func:`rows_of_all_processes`: then several processes give the gradients of one.
+    """
+    if process_count() == 1:
+        return values
+    total: Tensor = collectives.all_reduce(values, "sum", _everybody())
+    return total
+
+
+def mean_over_processes(values: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, ""], Tensor | int]:
+    """Return the mean of ``values`` over all processes, differentiable in each, and how many values there are.
+
+    The mean of no values is zero.
+    """
+    total, count = values.sum(), values.numel()
+    if process_count() == 1:
+        return total / max(count, 1), count
+    both = sum_over_processes(torch.stack([total, torch.full_like(total, count)]))
+    return both[0] / both[1].clamp(min=1), both[1]
+
+
+def rows_of_all_processes(rows: Float[Tensor, " n *shape"]) -> tuple[Float[Tensor, " m *shape"], int]:
+    """Return the rows of all processes, in order of rank, and where those of this one begin; differentiable in each.
+
+    Every process must give as many rows.
+    """
+    if process_count() == 1:
+        return rows, 0
+    gathered = collectives.all_gather_tensor_autograd(rows.contiguous(), 0, _everybody())
+    return gathered, rank() * len(rows)
+
+
+def _everybody() -> list[int]:
+    return list(range(process_count()))

@@ -1,0 +1,469 @@
+"""One step of training: the engine that carries out what methods say."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from types import FunctionType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from oodles.checks import check_images, check_same_length, check_targets
+from oodles.classifier import Classifier, Inputs, device_of, without_labels
+from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Rows, Terms, WrongPart
+from oodles.facts import ROLES, check_composition, order
+from oodles.precision import at_least_float32
+from oodles.processes import process_count, rank, sum_over_processes
+from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
+from oodles.spelling import suggestion
+from oodles.targets import cross_entropy
+
+
+class TrainingStep(nn.Module):
+    """One step of training: cross-entropy on the in-distribution part, changed by methods.
+
+    Calling it gives the named scalar terms of the loss; the loss is their sum. It is one module, so
+    ``parameters()``, ``state_dict()``, ``DistributedDataParallel`` and ``torch.compile`` cover what methods own. Some
+    methods give the classifier other heads, so make the optimizer after the step. The order in which methods are
+    written has no meaning.
+
+    Args:
+        classifier: the network to train, see :class:`Classifier`.
+        methods: differences from plain training; none at all is plain cross-entropy.
+        seed: every random number of a step depends on (seed, step, rank, name of the method) alone.
+
+    Raises:
+        TypeError: for a classifier or method of another type.
+        ValueError: for methods that contradict themselves or cannot be combined, or a seed below 0.
+
+    Example:
+        >>> import torch
+        >>> from oodles import Classifier, Mixup, OutlierExposure
+        >>> classifier = Classifier(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> step = TrainingStep(classifier, Mixup(alpha=0.2), OutlierExposure(weight=0.5))
+        >>> x, y, o = torch.rand(8, 1, 4, 4), torch.arange(8) % 3, torch.rand(4, 1, 4, 4)
+        >>> list(step((x, y), outliers=o))
+        ['cross_entropy', 'outlier_exposure']
+    """
+
+    _prepare: ClassVar[Any]
+    """The eager half, kept out of compiled graphs from the first step on."""
+
+    def __init__(self, classifier: Classifier, *methods: Method, seed: int = 0):
+        super().__init__()
+        if not isinstance(classifier, Classifier):
+            raise TypeError(
+                f"classifier must be a Classifier, got {type(classifier).__name__}: "
+                "make one with Classifier.split(model, 'name.of.last.layer', example=inputs)."
+            )
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
+        for method in methods:
+            if not isinstance(method, Method):
+                raise TypeError(f"methods must be instances of Method, got {_describe(method)}.")
+        check_composition(methods)
+        self.classifier = classifier
+        self.methods = nn.ModuleList(methods)
+        self.seed = seed
+        self.steps = 0
+        self.epoch, self.epochs = 0, 1
+        self.measures: dict[str, Tensor] = {}
+        """What methods have measured in the last batch, by name."""
+        names = _different([method.name for method in methods])
+        self._in_order = tuple((methods[index], names[index]) for index in order(methods))
+        self._checked = False
+        self._started = self._restored = -1  # epochs: the last one that was started, and the one that was gone on with
+        self._losses: Callable[[TrainingStep, Batch], tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]] = (
+            _losses
+        )
+        self._last: tuple[Outputs, Batch] | None = None
+        self._inside = _Inside()
+        self._whole = (_Whole(classifier),)  # in a tuple, since the classifier is registered once
+        layers = [(method, layer) for method in self._active() for layer in method.layers(classifier)]
+        with _handed_back(classifier), torch.random.fork_rng(devices=[]):
+            classifier.heads_seed = seed
+            for method, name in self._named():
+                torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
+                _check_vectors(method, classifier)
+                method.change_classifier(classifier)
+        for method, layer in layers:
+            classifier.watch(layer, partial(_change_hidden, self._inside, method, layer))
+        if TrainingStep._prepare is _prepare:
+            disable: Any = torch.compiler.disable  # only now: on import it would bring all of the compiler along
+            TrainingStep._prepare = staticmethod(disable(_prepare))
+
+    def forward(self, batch: Any, outliers: Any = None, wild: Any = None) -> dict[str, Tensor]:
+        """Return the named terms for one batch.
+
+        Args:
+            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels``, or a :class:`Batch`; inputs are a
+                tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
+                dimensions for dense prediction.
+            outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
+            wild: likewise, rows of which nobody knows which are outliers.
+
+        Raises:
+            TypeError: for inputs of another kind than a method needs.
+            ValueError: for labels outside the classes, different lengths, or a part that a method needs and lacks.
+        """
+        return self.losses(self.prepare(batch, outliers, wild))
+
+    def prepare(self, batch: Any, outliers: Any = None, wild: Any = None) -> Batch:
+        """Check a batch and let the methods change it: the eager half, where all random numbers are drawn."""
+        prepared: Batch = self._prepare(self, batch, {"outliers": outliers, "wild": wild})
+        return prepared
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Run one forward pass over the parts that are read and return the terms: no host sync, no draws, traced."""
+        terms, self.measures, kept = self._losses(self, batch)
+        if kept is not None:
+            self._last = replace(kept, measures=self.measures), batch
+        return terms
+
+    def after_update(self) -> None:
+        """Let methods look back at the last batch, once; the next batch does so too if nobody else did."""
+        if self._last is not None:
+            outputs, batch = self._last
+            self._last = None
+            with torch.no_grad(), torch.autocast(outputs.logits["id"].device.type, enabled=False):
+                for method in self._active():
+                    method.after_update(outputs, batch, self._now(step=self.steps - 1))
+
+    def start_epoch(self, epoch: int, epochs: int, data: Data | None = None) -> None:
+        """Begin an epoch: count it, and let methods pass over data.
+
+        An epoch in whose middle the state was saved goes on with what they had found when it began.
+
+        Args:
+            epoch: its number, from 0.
+            epochs: how many there will be.
+            data: batches in a fixed order, for methods that go over them.
+        """
+        self.epoch, self.epochs = epoch, epochs
+        gone_on, self._restored, self._started = epoch == self._restored, -1, epoch
+        for method, name in self._named():
+            if not gone_on:
+                now = self._now(step=self.steps, seed=(self.seed, NEW_EPOCH), name=name, rank=rank())
+                method.start_epoch(data or Data(), now)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return all parameters for an optimizer, those apart that a method wants with other settings.
+
+        Raises:
+            ValueError: where two methods want other settings for the same parameter.
+
+        Example:
+            >>> import torch
+            >>> classifier = Classifier(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+            >>> step = TrainingStep(classifier)
+            >>> optimizer = torch.optim.SGD(step.parameter_groups(0.1), momentum=0.9, weight_decay=5e-4)
+        """
+        groups: list[dict[str, Any]] = []
+        taken: dict[int, str] = {}
+        for method in self._active():
+            for group in method.parameter_groups(self.classifier):
+                own = {**group, "params": list(group["params"])}
+                for parameter in own["params"]:
+                    other = taken.setdefault(id(parameter), method.name)
+                    if other != method.name:
+                        raise ValueError(f"{other} and {method.name} both want settings of their own: use one of them.")
+                own["lr"] = learning_rate * own.pop("learning_rate", 1.0)
+                groups.append(own)
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
+        return [{"params": rest, "lr": learning_rate}, *groups]
+
+    def compile(self, **options: Any) -> None:
+        """Compile the traced half in one graph; ``options`` go to ``torch.compile``."""
+        # a copy, since torch limits how often one function is compiled, and steps differ
+        losses = FunctionType(_losses.__code__.replace(), globals(), "losses")
+        self._losses = torch.compile(losses, **{"fullgraph": True, **options})
+
+    def get_extra_state(self) -> Tensor:
+        """Return the counters: with the seed all that resuming needs of the random numbers."""
+        if self._last is not None and process_count() > 1:
+            raise RuntimeError("Call step.after_update() in every process before one of them saves the step's state.")
+        self.after_update()  # before the methods' own state is read
+        return torch.tensor([self.steps, self._started])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the counters."""
+        self.steps, self._restored = state.tolist()
+        self._started = self._restored
+        self._last = None
+
+    def _active(self) -> list[Method]:
+        return [method for method, _ in self._named()]
+
+    def _named(self) -> list[tuple[Method, str]]:
+        """The methods that act, in their order, and the names that their random numbers depend on."""
+        return [(method, name) for method, name in self._in_order if method.active]
+
+    def _now(self, **known: Any) -> Now:
+        return Now(self.classifier, epoch=self.epoch, epochs=self.epochs, **known)
+
+
+def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
+    step.after_update()
+    methods = step._named()
+    whole = _as_batch(step, batch, others)
+    nows = [step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for _, name in methods]
+    for (method, _), now in zip(methods, nows, strict=True):
+        try:
+            whole = method.change_batch(whole, now)
+        except WrongPart as error:
+            raise WrongPart(f"{method.name} cannot act on this batch: {error}") from error
+    for (method, _), now in zip(methods, nows, strict=True):
+        whole = method.change_weights(whole, partial(_gradient, step), now)
+    step.steps += 1
+    step._checked = True
+    return whole
+
+
+TrainingStep._prepare = staticmethod(_prepare)
+
+
+def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
+    """A checked batch of what a caller hands over."""
+    if isinstance(batch, dict) and "labels" in batch:
+        batch = without_labels(batch)
+    if isinstance(batch, Batch):
+        whole = batch
+    elif isinstance(batch, Sequence) and len(batch) == 2:
+        whole = Batch({"id": Part(*batch)})
+    else:
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}.")
+    if "id" not in whole or whole["id"].targets is None or whole["id"].inputs is None:
+        raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
+    for role, given in others.items():
+        if given is not None:
+            whole = whole.with_part(role, _as_part(role, given))
+    for role, part in whole.parts.items():
+        if part.targets is not None:
+            check_same_length(inputs=part.first, targets=part.targets)
+            num_classes = step.classifier.num_classes
+            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+    methods = step._active()
+    made = {role for method in methods for role in method.adds}
+    for method in methods:
+        needed = [role for role in ROLES if role in method.needs]
+        for role in needed:
+            if role not in whole and role not in made:
+                raise ValueError(f"{method.name} needs {role}, got none: call step(batch, {role}=inputs).")
+        if "images" in method.needs:
+            for role in ("id", *needed):
+                if role in whole:
+                    check_images(method.name, whole[role].inputs, volumes=True)
+    return whole
+
+
+def _as_part(role: str, given: Any) -> Part:
+    if isinstance(given, Part):
+        return given
+    if isinstance(given, Sequence) and len(given) and isinstance(given[0], Tensor | dict):
+        given = given[0]
+    if not isinstance(given, Tensor | dict):
+        raise TypeError(f"{role} must be inputs or (inputs, labels), got {_describe(given)}.")
+    if isinstance(given, dict):
+        given, _ = without_labels(given)
+    return Part(given)
+
+
+_Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
+"""Terms, measures, and the outputs without their graph where a method looks back at them."""
+
+
+def _losses(step: TrainingStep, batch: Batch) -> _Losses:
+    methods, now = step._active(), Now(step.classifier)
+    outputs = _forward(step, batch, methods)
+    with torch.autocast(outputs.logits["id"].device.type, enabled=False):
+        for method in methods:
+            outputs = method.change_outputs(outputs, batch, now)
+        terms: Terms = {}
+        if all("cross-entropy" not in method.replaces for method in methods):
+            terms = {"cross_entropy": cross_entropy(outputs.logits["id"], batch["id"].labels)}
+        measures: dict[str, Tensor] = {}
+        for method in methods:
+            own = method.loss_terms(outputs, batch, now)
+            _check_declared(method, own, methods)
+            measures |= {name: value.detach() for name, value in own.items() if name in method.measures}
+            # a head that methods share has one term, which each of them gives
+            new = {name: value for name, value in own.items() if name in method.terms and name not in terms}
+            terms = {**terms, **new}
+        for method in methods:
+            changed = method.change_sum(terms, now)
+            _check_declared(method, [name for name in changed if name not in terms], methods)
+            terms = changed
+    if all("after_update" not in method.moments for method in methods):
+        return dict(terms), measures, None
+    heads = {name: _detached(by_role) for name, by_role in outputs.heads.items()}
+    return dict(terms), measures, Outputs(_detached(outputs.features), _detached(outputs.logits), heads)
+
+
+def _check_declared(method: Method, own: Iterable[str], methods: Sequence[Method]) -> None:
+    """Refuse a term or measure that a method does not declare, or that is another's."""
+    known = (*method.terms, *method.measures)
+    for name in own:
+        if name not in known:
+            owners = [other.name for other in methods if name in (*other.terms, *other.measures)]
+            whose = f"a term of {owners[0]}" if owners else "not among the terms that it declares"
+            raise ValueError(f"{method.name} gives {name!r}, which is {whose}{suggestion(name, known, 'rename it.')}")
+
+
+def _detached(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {role: value.detach() for role, value in by_role.items()}
+
+
+class _Inside:
+    """What a forward pass of a training step holds; at other times, nothing."""
+
+    rows: Rows | None = None
+    batch: Batch | None = None
+
+
+def _change_hidden(inside: _Inside, method: Method, layer: str, module: nn.Module, args: Any, hidden: Tensor) -> Tensor:
+    if inside.rows is None or inside.batch is None:
+        return hidden
+    return method.change_hidden(hidden, layer, inside.rows, inside.batch)
+
+
+class _Whole(nn.Module):
+    """Features, logits and further heads in one call, which ``functional_call`` needs to exchange weights."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(
+        self, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        features = self.classifier.features(inputs)
+        if made:
+            features = torch.cat([features, *(rows.to(features.dtype) for rows in made)])
+        return features, self.classifier.head(features), [self.classifier.heads[name](features) for name in heads]
+
+
+def _forward(step: TrainingStep, batch: Batch, methods: Sequence[Method]) -> Outputs:
+    """One forward pass for all parts of one shape, ``id`` first, so that batch norm sees them together."""
+    read = {"id", *(role for method in methods for role in method.reads)}
+    names = list(dict.fromkeys(name for method in methods for name in method.heads))
+    features: dict[str, Tensor] = {}
+    logits: dict[str, Tensor] = {}
+    heads: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
+    for change, roles in _groups(batch, read, {role for method in methods for role in method.separate}):
+        together = [*roles, *(made if "id" in roles else ())]
+        sizes = [len(batch[role]) for role in together]
+        starts = [sum(sizes[:index]) for index in range(len(roles))]
+        step._inside.rows = {
+            r: slice(start, start + size) for r, start, size in zip(roles, starts, sizes, strict=False)
+        }
+        step._inside.batch = batch
+        try:
+            inputs = _concatenated([batch[role].inputs for role in roles])
+            more = [batch[role].first for role in together[len(roles) :]]
+            seen, given, by_head = _run(step._whole[0], inputs, more, names, change)
+        finally:
+            step._inside.rows = step._inside.batch = None
+        _split_among(together, sizes, seen, features)
+        _split_among(together, sizes, given, logits)
+        for name, rows in zip(names, by_head, strict=True):
+            _split_among(together, sizes, rows, heads[name])
+    return Outputs(features, logits, heads)
+
+
+def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+    """Roles that are forwarded together, and what is added to the classifier's weights for them."""
+    groups: dict[Any, list[str]] = {}
+    for role in sorted(batch.parts, key=lambda role: role != "id"):
+        inputs = batch[role].inputs
+        if role in read and inputs is not None:
+            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
+            changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
+            groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
+    for (_, _, changed), roles in groups.items():
+        yield {} if changed is None else batch.weights[changed][1], roles
+
+
+def _run(
+    whole: _Whole, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str], change: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Forward rows, with ``change`` added to the classifier's weights."""
+    if not change:
+        return whole.forward(inputs, made, heads)
+    weights = dict(whole.classifier.named_parameters())
+    changed = {f"classifier.{name}": weights[name] + more for name, more in change.items()}
+    result: tuple[Tensor, Tensor, list[Tensor]] = functional_call(whole, changed, (inputs, made, heads))
+    return result
+
+
+def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
+    by_role.update(zip(roles, torch.split(at_least_float32(rows), sizes), strict=True))
+
+
+def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
+    """The loss's gradient in the classifier's parameters, a mean over processes; statistics and draws stay."""
+    parameters = {name: value for name, value in step.classifier.named_parameters() if value.requires_grad}
+    buffers = [(buffer, buffer.clone()) for buffer in step.buffers()]
+    device = device_of(step.classifier)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        terms, _, _ = _losses(step, batch)
+        slopes = torch.autograd.grad(
+            torch.stack(list(terms.values())).sum(), list(parameters.values()), allow_unused=True
+        )
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        return {
+            name: torch.zeros_like(value) if slope is None else sum_over_processes(slope) / process_count()
+            for (name, value), slope in zip(parameters.items(), slopes, strict=True)
+        }
+
+
+@contextmanager
+def _handed_back(classifier: Classifier) -> Iterator[None]:
+    """Hand a classifier that is refused back as it was."""
+    head, heads = classifier.head, dict(classifier.heads.items())
+    try:
+        yield
+    except Exception:
+        classifier.head, classifier.heads = head, nn.ModuleDict(heads)
+        raise
+
+
+def _check_vectors(method: Method, classifier: Classifier) -> None:
+    """Refuse a classifier for dense prediction where a method needs features that are vectors."""
+    if "vectors" in method.needs and classifier.dense:
+        raise ValueError(
+            f"{method.name} needs features of shape (N, F) and one label per row, got a head for dense prediction: "
+            "leave the method out."
+        )
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """The names, a second one of the same name numbered."""
+    before = [names[:index].count(name) for index, name in enumerate(names)]
+    return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
+
+
+def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:
+    return [(key, inputs[key]) for key in sorted(inputs)] if isinstance(inputs, dict) else [("", inputs)]
+
+
+def _concatenated(inputs: Sequence[Any]) -> Inputs:
+    if len(inputs) == 1:
+        only: Inputs = inputs[0]
+        return only
+    if isinstance(inputs[0], dict):
+        return {key: torch.cat([one[key] for one in inputs]) for key in inputs[0]}
+    return torch.cat(list(inputs))
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}, which has to be called"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__

@@ -1,0 +1,67 @@
+"""A second view of a batch: its rows once more, seen otherwise."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from oodles.augmentations import brightness, color, contrast, moved
+from oodles.checks import check_unit_range
+from oodles.contract import Batch, Now, Part
+from oodles.precision import at_least_float32
+
+SMALLEST = 0.2
+"""The share of an image that a view shows at least."""
+WIDEST = 4 / 3
+"""How many times as wide as high what a view shows is at most, or as high as wide."""
+JITTER = 0.4
+"""By how much brightness, contrast and saturation are multiplied more or less than once, at most."""
+JITTERED, GREY = 0.8, 0.2
+"""The shares of images whose colours change, and that lose theirs."""
+
+
+def with_view(batch: Batch, now: Now) -> Batch:
+    """Return a batch that has a part ``view``: the rows of ``id`` once more, one by one, with their targets.
+
+    A view that is there stays, be it the loader's or another method's, so that methods which share it see the same.
+    One that is made depends on (seed, step, rank): of images in [0, 1] see :func:`random_view`; of other inputs it is
+    the same rows again, which a network with dropout sees otherwise. For large images let the loader make views, in its
+    workers, and hand over ``Batch({"id": …, "view": …})``.
+    """
+    if "view" in batch:
+        return batch
+    part, generator = batch["id"], now.generator_of("view")
+    inputs = part.inputs
+    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
+        check_unit_range("A second view", inputs, read_gpu=now.step == 0)
+        inputs = random_view(inputs, generator=generator)
+    return batch.with_part("view", Part(inputs, part.targets))
+
+
+def random_view(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
+    """Crop, mirror, recolour and grey images at random, each in a way of its own; all draws are on the CPU.
+
+    A crop shows a share of 0.2 to 1 of the image, 3/4 to 4/3 as wide as high, enlarged to all of it. Half of the views are
+    mirrored; brightness, contrast and saturation of 80 % are multiplied by 0.6 to 1.4; 20 % are grey.
+
+    Args:
+        x: images in [0, 1]; not changed.
+        generator: a CPU generator; by default torch's own.
+
+    Source: the augmentations of contrastive learning (Chen et al., ICML 2020, appendix A), without changes of hue.
+    """
+    images = at_least_float32(x)
+    u = torch.rand(10, len(x), dtype=torch.float64, generator=generator)
+    area, ratio = SMALLEST + (1 - SMALLEST) * u[0], ((2 * u[1] - 1) * math.log(WIDEST)).exp()
+    wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    matrix = torch.zeros(len(x), 2, 3, dtype=torch.float64)
+    matrix[:, 0, 0] = torch.where(u[2] < 0.5, -wide, wide)
+    matrix[:, 1, 1] = high
+    matrix[:, 0, 2], matrix[:, 1, 2] = (1 - wide) * (2 * u[3] - 1), (1 - high) * (2 * u[4] - 1)
+    factors = torch.where(u[5] < JITTERED, 1 + JITTER * (2 * u[6:9] - 1), 1.0)
+    factors[2] = torch.where(u[9] < GREY, 0.0, factors[2])
+    light, depth, colour = factors.to(images.device, images.dtype, non_blocking=True)
+    view = moved(images, matrix.to(images.device, images.dtype, non_blocking=True))
+    view = contrast(brightness(view, light), depth)
+    return (color(view, colour) if x.shape[1] == 3 else view).to(x.dtype)
