@@ -415,7 +415,7 @@ def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
         )
     with torch.no_grad():
         for buffer, before in buffers:
-            buffer.copy_(before)
+            buffer.data.copy_(before)  # by data, since a graph of an earlier batch may still hold the buffer
         return {
             name: torch.zeros_like(value) if slope is None else sum_over_processes(slope) / process_count()
             for (name, value), slope in zip(parameters.items(), slopes, strict=True)

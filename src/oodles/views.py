@@ -42,8 +42,8 @@ def with_view(batch: Batch, now: Now) -> Batch:
 def random_view(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
     """Crop, mirror, recolour and grey images at random, each in a way of its own; all draws are on the CPU.
 
-    A crop shows a share of 0.2 to 1 of the image, 3/4 to 4/3 as wide as high, enlarged to all of it. Half of the views are
-    mirrored; brightness, contrast and saturation of 80 % are multiplied by 0.6 to 1.4; 20 % are grey.
+    A crop shows a share of 0.2 to 1 of the image, 3/4 to 4/3 as wide as high, enlarged to all of it. Half of the views
+    are mirrored; brightness, contrast and saturation of 80 % are multiplied by 0.6 to 1.4; 20 % are grey.
 
     Args:
         x: images in [0, 1]; not changed.

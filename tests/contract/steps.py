@@ -1,7 +1,7 @@
 """What several property checks share: steps on tiny networks, plain numbers out of terms, one sentence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
     """The parts that have to be forwarded: ``id`` first, then what is read, then what is forwarded apart."""
     read = {role for method in methods for role in method.reads}
     apart = {role for method in methods for role in method.separate}
-    roles = ["id", *(role for role in batch.parts if role != "id" and role in read)]
+    forwarded = (role for role, part in batch.parts.items() if part.features is None)
+    roles = ["id", *(role for role in forwarded if role != "id" and role in read)]
     return sorted(roles, key=lambda role: role in apart)
 
 
@@ -41,7 +42,12 @@ def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outp
     heads: dict[str, dict[str, Tensor]] = {name: {} for name in classifier.heads}
     with torch.no_grad():
         for role in roles:
-            seen = classifier.features(batch[role].inputs)
+            made = batch[role].features
+            seen = (
+                classifier.features(batch[role].inputs)
+                if made is None
+                else made.to(next(classifier.parameters()).dtype)
+            )
             features[role], logits[role] = leaf(seen), leaf(classifier.head(seen))
             for name, head in classifier.heads.items():
                 heads[name][role] = leaf(head(seen))
@@ -83,6 +89,28 @@ def of_rows(draw: Tensor, batch: Batch) -> bool:
     return draw.ndim > 0 and len(draw) == len(batch["id"])
 
 
+def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """A batch with another tensor in place of each."""
+
+    def part(given: Part) -> Part:
+        inputs = given.inputs
+        return Part(
+            {key: change(value) for key, value in inputs.items()}
+            if isinstance(inputs, dict)
+            else None
+            if inputs is None
+            else change(inputs),
+            None if given.targets is None else change(given.targets),
+            None if given.features is None else change(given.features),
+        )
+
+    return Batch(
+        {role: part(given) for role, given in batch.parts.items()},
+        {name: change(draw) for name, draw in batch.draws.items()},
+        tuple((roles, {name: change(value) for name, value in more.items()}) for roles, more in batch.weights),
+    )
+
+
 def repeated(part: Part, times: int) -> Part:
     """The rows of a part several times over."""
 
@@ -101,9 +129,11 @@ def equal_parts(a: Batch, b: Batch) -> bool:
 
     def flat(batch: Batch) -> list[tuple[str, Tensor]]:
         found = [(f"draw {name}", value) for name, value in batch.draws.items()]
+        found += [(f"weights {name}", value) for _, change in batch.weights for name, value in change.items()]
         for role, part in batch.parts.items():
-            found += [(role, value) for value in tensors(part.inputs)]
+            found += [(role, value) for value in tensors(part.inputs)] if part.inputs is not None else []
             found += [(f"{role} targets", part.targets)] if part.targets is not None else []
+            found += [(f"{role} features", part.features)] if part.features is not None else []
         return found
 
     first, second = flat(a), flat(b)

@@ -6,31 +6,22 @@ import shutil
 
 import pytest
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from oodles import Batch, EnergyGap, LogitNorm, Mixup, OutlierExposure, Part, RegMixup, TrainingStep
+from oodles import EnergyGap, LogitNorm, Mixup, OutlierExposure, Part, RegMixup, TrainingStep
 
 from .networks import batch, classifier, labels
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import total
+from .steps import mapped, total
 
 
 def check_no_sync(row: Row, kind: str) -> None:
     """Forward and backward run on tensors without values, so that nothing can have waited for a value."""
     prepared = TrainingStep(classifier(kind), row.make()).prepare(batch(kind))
     with FakeTensorMode() as mode:
-
-        def fake(value: Tensor | dict[str, Tensor] | None) -> Tensor | dict[str, Tensor] | None:
-            if isinstance(value, dict):
-                return {key: mode.from_tensor(one) for key, one in value.items()}
-            return None if value is None else mode.from_tensor(value)
-
-        parts = {role: Part(fake(part.inputs), fake(part.targets)) for role, part in prepared.parts.items()}
-        draws = {name: mode.from_tensor(value) for name, value in prepared.draws.items()}
         step = TrainingStep(classifier(kind), row.make())
-        terms = step.losses(Batch(parts, draws))
+        terms = step.losses(mapped(prepared, mode.from_tensor))
         total(terms).backward()
         for name, parameter in step.named_parameters():
             assert parameter.grad is not None and parameter.grad.shape == parameter.shape, name

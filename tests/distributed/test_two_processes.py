@@ -12,6 +12,7 @@ from torch import Tensor
 from oodles import Batch, EnergyGap, Part, TrainingStep
 from oodles.scores import energy
 
+from ..contract.additions import ADDITIONS, Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import KINDS_OF_ROWS, ROWS, Row
 from ..contract.steps import equal_parts
@@ -76,7 +77,8 @@ def _broken(cls: type[EnergyGap]) -> Case:
 def cases() -> dict[str, Case]:
     hinges = {f"{name}/vectors/hinge": with_a_hinge_on_one_process(name) for name in ("energy-bounded", "energy-gap")}
     broken = {"broken/local hinge/": _broken(LocalHinge), "broken/local buffer/": _broken(LocalBuffer)}
-    return {f"{name}/{kind}": prepared(ROWS[name], kind) for name, kind in KINDS_OF_ROWS} | hinges | broken
+    more = {f"{name}/images": prepared(row, "images") for name, row in ADDITIONS.items()}
+    return {f"{name}/{kind}": prepared(ROWS[name], kind) for name, kind in KINDS_OF_ROWS} | more | hinges | broken
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,20 @@ def check_two_equal_one(case: Case, outcomes: list[dict[str, Tensor]]) -> None:
 def test_two_processes_equal_one(name: str, kind: str, cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
     case = f"{name}/{kind}"
     check_two_equal_one(cases[case], [result["outcomes"][case] for result in results])
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_what_no_shipped_method_uses(name: str, cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
+    case = f"{name}/images"
+    check_two_equal_one(cases[case], [result["outcomes"][case] for result in results])
+
+
+def test_weights_that_follow_the_gradient_follow_that_of_all_processes(results: list[dict[str, Any]]) -> None:
+    given = batch("images", dtype=torch.float64)
+    ((_, expected),) = TrainingStep(classifier("images", dtype=torch.float64), Sharpness()).prepare(given).weights
+    for result in results:
+        for name, value in expected.items():
+            torch.testing.assert_close(result["other weights"][name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("name", ["energy-bounded", "energy-gap"])

@@ -9,11 +9,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from oodles import Batch, Classifier, Part, TrainingStep, mean_over_processes
+from oodles import Batch, Classifier, TrainingStep, mean_over_processes
 
+from ..contract.additions import Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import Row
-from ..contract.steps import of_rows, total
+from ..contract.steps import mapped, of_rows, total
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,9 @@ def shard(batch: Batch, rank: int, world: int) -> Batch:
     def own(value: Tensor) -> Tensor:
         return value.tensor_split(world)[rank]
 
-    parts = {}
-    for role, part in batch.parts.items():
-        inputs = part.inputs
-        mine = {key: own(value) for key, value in inputs.items()} if isinstance(inputs, dict) else own(inputs)
-        parts[role] = Part(mine, None if part.targets is None else own(part.targets))
-    return Batch(parts, {name: own(draw) if of_rows(draw, batch) else draw for name, draw in batch.draws.items()})
+    parts = mapped(Batch(batch.parts), own).parts
+    draws = {name: own(draw) if of_rows(draw, batch) else draw for name, draw in batch.draws.items()}
+    return Batch(parts, draws, batch.weights)
 
 
 def outcome(step: TrainingStep, module: nn.Module, given: Batch) -> dict[str, Tensor]:
@@ -83,6 +81,7 @@ def work(rank: int, world: int, folder: str) -> None:
             step = TrainingStep(classifier(kind), row.make(), seed=7)
             results["batches"][name] = [step.prepare(batch(kind)) for _ in range(2)]
             results["whole steps"][name] = _whole_step(row, kind, rank)
+        results["other weights"] = _other_weights(rank, world)
         results["compiled"] = _compiled(cases["energy-gap/vectors"], rank, world)
         torch.save(results, Path(folder, f"{rank}.pt"))
         dist.barrier()
@@ -111,6 +110,13 @@ def _compiled(case: Case, rank: int, world: int) -> dict[str, Tensor]:
     step = case.step()
     step.compile(backend="aot_eager")
     return outcome(step, DistributedDataParallel(Traced(step)), shard(case.prepared, rank, world))
+
+
+def _other_weights(rank: int, world: int) -> dict[str, Tensor]:
+    """What is added to the weights where it follows the gradient over all processes."""
+    net, given = classifier("images", dtype=torch.float64), batch("images", dtype=torch.float64)
+    ((_, change),) = TrainingStep(net, Sharpness()).prepare(shard(given, rank, world)).weights
+    return dict(change)
 
 
 def _whole_step(row: Row, kind: str, rank: int) -> dict[str, Tensor]:
