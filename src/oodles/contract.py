@@ -57,25 +57,21 @@ class Part:
 
     @property
     def rows(self) -> Tensor:
-        """The inputs, where they are one floating-point tensor, which can be mixed and changed.
-
-        Raises:
-            WrongPart: for other inputs, and for features.
-        """
-        if isinstance(self.inputs, Tensor) and self.inputs.is_floating_point():
-            return self.inputs
-        given = self.inputs
-        got = str(given.dtype) if isinstance(given, Tensor) else "features"
-        got = f"a dictionary of {', '.join(given)}" if isinstance(given, dict) else got
+        """The inputs, where they are one floating-point tensor, which can be mixed; raises ``WrongPart`` for others."""
+        match self.inputs:
+            case Tensor() as rows if rows.is_floating_point():
+                return rows
+            case Tensor() as rows:
+                got = str(rows.dtype)
+            case None:
+                got = "features"
+            case names:
+                got = f"a dictionary of {', '.join(names)}"
         raise WrongPart(f"inputs must be one floating-point tensor, got {got}.")
 
     @property
     def labels(self) -> Tensor:
-        """The targets.
-
-        Raises:
-            WrongPart: where there are none.
-        """
+        """The targets; raises ``WrongPart`` where there are none."""
         if self.targets is None:
             raise WrongPart("targets must be class ids or probabilities, got none.")
         return self.targets
@@ -86,10 +82,8 @@ class Part:
         def taken(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.index_select(0, places)
 
-        if isinstance(self.inputs, dict):
-            inputs: Any = {name: taken(rows) for name, rows in self.inputs.items()}
-        else:
-            inputs = taken(self.inputs)
+        given = self.inputs
+        inputs: Any = {name: taken(rows) for name, rows in given.items()} if isinstance(given, dict) else taken(given)
         return Part(inputs, taken(self.targets), taken(self.features))
 
 

@@ -88,15 +88,14 @@ def things_replaced(declared: Iterable[str], moments: Iterable[str]) -> tuple[st
 
 def turn(method: Any) -> int:
     """Return when a method changes the batch: what changes known rows comes before what makes parts from them."""
-    inside = "change_hidden" in method.moments  # it labels rows as what they become later, so parts are made before
+    # rows that are mixed inside the network are labelled now as what they become then: after parts are made of them
     turns = (
-        INPUTS in method.replaces and not inside,
+        INPUTS in method.replaces and "change_hidden" not in method.moments,
         "outliers" in method.adds,
         CHOICE in method.replaces,
         "outliers" in method.replaces,
         OUTLIER_LABELS in method.replaces,
         bool(method.adds),
-        inside,
         True,
     )
     return turns.index(True)

@@ -21,6 +21,9 @@ from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
 from oodles.targets import cross_entropy
 
+_Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
+"""Terms, measures, and the outputs without their graph where a method looks back at them."""
+
 
 class TrainingStep(nn.Module):
     """One step of training: cross-entropy on the in-distribution part, changed by methods.
@@ -76,9 +79,7 @@ class TrainingStep(nn.Module):
         self._in_order = tuple((methods[index], names[index]) for index in order(methods))
         self._checked = False
         self._started = self._restored = -1  # epochs: the last one that was started, and the one that was gone on with
-        self._losses: Callable[[TrainingStep, Batch], tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]] = (
-            _losses
-        )
+        self._losses: Callable[[TrainingStep, Batch], _Losses] = _losses
         self._last: tuple[Outputs, Batch] | None = None
         self._inside = _Inside()
         self._whole = (_Whole(classifier),)  # in a tuple, since the classifier is registered once
@@ -269,10 +270,6 @@ def _as_part(role: str, given: Any) -> Part:
     if isinstance(given, dict):
         given, _ = without_labels(given)
     return Part(given)
-
-
-_Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
-"""Terms, measures, and the outputs without their graph where a method looks back at them."""
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:

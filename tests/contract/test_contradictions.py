@@ -138,9 +138,18 @@ def test_what_follows_is_not_declared(name: str) -> None:
 
 
 def test_images_are_needed_in_every_part_that_is_needed() -> None:
-    given = batch("images").with_part("outliers", batch("vectors")["outliers"])
-    with pytest.raises(ValueError, match=r"mixoe needs images of shape \(N, C, H, W\), got \(10, 6\)"):
-        TrainingStep(classifier("images"), ROWS["mixoe"].make())(given)
+    def method(*needs: str) -> Method:
+        return own(needs=needs, adds=("more",), change_batch=as_it_is)
+
+    given, vectors = batch("images"), batch("vectors")
+    mixed_up = given.with_part("outliers", vectors["outliers"])
+    TrainingStep(classifier("images"), method("images")).prepare(mixed_up)  # nobody looks at them
+    for needs, wrong in ((("images",), vectors), (("images", "outliers"), mixed_up)):
+        with pytest.raises(ValueError, match=r"own needs images of shape \(N, C, H, W\), got \(\d+, 6\)") as refusal:
+            TrainingStep(classifier("images"), method(*needs)).prepare(wrong)
+        assert is_one_sentence(str(refusal.value))
+    with pytest.raises(TypeError, match="own needs one tensor of images, floating point, got a dict"):
+        TrainingStep(classifier("tokens"), method("images")).prepare(batch("tokens"))
 
 
 def test_who_replaces_what() -> None:
