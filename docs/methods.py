@@ -18,11 +18,12 @@ from readme import RESULTS, recorded
 
 import oodles
 from oodles.cards import Card, cards
-from oodles.comparison import Table, compare
-from oodles.markdown import figures_table
+from oodles.comparing.comparison import compare
+from oodles.comparing.markdown import figures_table
+from oodles.comparing.tables import Table
+from oodles.comparing.words import overview
 from oodles.methods import METHODS
-from oodles.recipe import Recipe, recipes
-from oodles.report import overview
+from oodles.runs.recipe import Recipe, recipes
 from oodles.scores import METHOD_SCORES, SCORES, score_named
 
 HERE = Path(__file__).parent

@@ -15,8 +15,8 @@ import oodles
 from oodles import cli
 from oodles.cards import cards
 from oodles.methods import METHODS
-from oodles.recipe import Recipe
-from oodles.run_folder import Run
+from oodles.runs.folder import Run
+from oodles.runs.recipe import Recipe
 
 Calls = list[tuple[Recipe, str, dict[str, Any]]]
 
@@ -134,7 +134,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The calls of ``oodles.training.train``, which does nothing here."""
+    """The calls of ``oodles.runs.training.train``, which does nothing here."""
     from oodles import training
 
     calls: Calls = []

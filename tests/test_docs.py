@@ -25,7 +25,7 @@ from oodles.data.description import read_description
 from oodles.methods import METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
-from oodles.recipe import recipes
+from oodles.runs.recipe import recipes
 from oodles.scores import METHOD_SCORES, SCORES
 
 ROOT = Path(__file__).parent.parent

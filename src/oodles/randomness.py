@@ -5,6 +5,13 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
+ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
+NEW_HEADS = 201
+"""What random numbers are for: the last word of a seed, so that two uses of one seed draw unrelated numbers.
+
+A changed value changes the order of data or the initial weights of every run.
+"""
+
 
 def random_seed(*words: int) -> int:
     """One 63-bit seed from several whole numbers such as (seed, step, rank); neighbours give unrelated seeds."""

@@ -5,7 +5,7 @@ import torch
 
 from oodles import TrainingStep
 from oodles.evaluation import collect, score_rows
-from oodles.exporting import _FORMS, Deployed, _quiet, as_program
+from oodles.runs.exporting import _FORMS, Deployed, _silence, as_program
 from oodles.scores import score_named
 
 from .networks import batch, classifier, inputs, labels
@@ -40,7 +40,7 @@ def check_exports(row: Row, suffix: str) -> None:
         if score.needs_fit:
             score.fit(*collect(net, [(rows, labels(KIND, 40))]))
         threshold = float(score_rows(net, [rows], [score]).scores[name].mean())
-        with _quiet():
+        with _silence():
             module = read(write(as_program(net, score, threshold, rows[:2]), "{}"))
         assert module is not None
         for few in (rows[:1], rows[1:8], rows):
