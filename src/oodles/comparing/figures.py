@@ -96,7 +96,7 @@ class Seeds:
 
     @property
     def sign_test(self) -> float:
-        """Return the two-sided p of a split into positive and negative values as lopsided, or more; zeros are dropped."""
+        """Return the two-sided p of an at least as lopsided split into positive and negative values, zeros dropped."""
         positive = sum(value > 0 for value in self.by_seed.values())
         negative = sum(value < 0 for value in self.by_seed.values())
         n, fewer = positive + negative, min(positive, negative)
@@ -124,7 +124,7 @@ class Seeds:
 
 @lru_cache(maxsize=16)
 def _resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Count how often each of n values is in a resample, and how many of the nⁿ resamples look so; draw some for large n."""
+    """Count how often each of n values is in a resample, and how many resamples look so; draw some for a large n."""
     if n > ALL_RESAMPLES:
         drawn = np.random.default_rng(n).multinomial(n, [1 / n] * n, size=DRAWN_RESAMPLES)
         return drawn.astype(np.float64), np.ones(DRAWN_RESAMPLES, dtype=np.int64)
@@ -163,7 +163,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Return ``better`` or ``worse`` where the paired difference's 95 % interval leaves out zero, else an empty word."""
+        """Return ``better`` or ``worse`` where the paired difference's 95 % interval leaves out zero, else nothing."""
         return self.judge(self.difference) if self.difference else ""
 
     @property
@@ -183,7 +183,7 @@ class Figure:
         return sum(self.sign * value > 0 for value in difference.by_seed.values())
 
     def judge(self, difference: Seeds) -> str:
-        """Return ``better`` or ``worse`` where such a difference's 95 % interval leaves out zero, else an empty word."""
+        """Return ``better`` or ``worse`` where such a difference's 95 % interval leaves out zero, else nothing."""
         half = difference.half_interval
         if half is None or abs(difference.mean) <= half:
             return ""

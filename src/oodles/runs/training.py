@@ -198,7 +198,7 @@ def train(
 
 
 def available_precision(wanted: str, device: str) -> str:
-    """Return the precision on ``cpu`` or ``cuda``: ``auto`` is ``bf16`` where the hardware computes in it, else ``no``."""
+    """Return the precision on ``cpu`` or ``cuda``: ``auto`` is ``bf16`` where hardware computes in it, else ``no``."""
     if wanted != "auto":
         return wanted
     if device == "cuda":
