@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import oodles
-from oodles import Classifier, exporting, scores
+from oodles import Classifier, scores
 from oodles.cli import main
+from oodles.runs import exporting
 from oodles.runs.deployment import score_inputs, threshold_accepting
 from oodles.runs.exporting import ABOUT, as_program, export
 from oodles.runs.folder import RESULT, SCORES, WEIGHTS, Run, open_run

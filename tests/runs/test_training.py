@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from accelerate.state import PartialState
 
-from oodles import training
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident
 from oodles.methods.energy_bounded import EnergyBounded
 from oodles.networks import build_network
 from oodles.randomness import INITIAL_WEIGHTS, random_seed
+from oodles.runs import training
 from oodles.runs.batches import Batches
 from oodles.runs.folder import Run, open_run
 from oodles.runs.recipe import Recipe
