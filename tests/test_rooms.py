@@ -125,7 +125,7 @@ def wrong_arrows(sources: Path, floors: Sequence[Sequence[str]]) -> set[tuple[st
 
 
 def circles(sources: Path) -> set[str]:
-    """Return the modules that import one another in circles, within a room too, and those on a way from one to another."""
+    """Return the modules that import one another in circles, also within a room, and those between two circles."""
     left = arrows(read_modules(sources))
     while ends := {
         path for path, targets in left.items() if not targets & set(left) or path not in set().union(*left.values())

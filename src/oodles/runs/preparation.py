@@ -64,10 +64,11 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
     run = open_run(folder)
     if other := run.other_settings({**recipe.as_dict(), **arguments}):
         raise ValueError(other)
-    if not run.result and run.record.get("draws") != DRAWS:
+    draws = run.record.get("draws", 1)
+    if not run.result and draws != DRAWS:
         raise ValueError(
-            f"{folder} was begun by an earlier version of Oodles, which drew other random numbers, and cannot go on: "
-            "choose another folder, or delete this one to train again."
+            f"{folder} was begun by {'an earlier' if draws < DRAWS else 'a later'} version, whose random numbers were "
+            "others, so it cannot go on: choose another folder, or delete this one to train again."
         )
     return run
 
