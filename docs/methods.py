@@ -331,13 +331,14 @@ SECTIONS = {"contract": STEP, "classifier": STEP, "outliers": STEP, "targets": S
 
 
 def api() -> str:
-    """What autodoc is asked for: all public names, by section."""
-    order = [*FIRST, *oodles._HOME]
-    found: dict[str, list[str]] = {STEP: [], RUNS: [], OWN: []}
-    for name in sorted(oodles.__all__, key=order.index):
-        found[SECTIONS.get(oodles._HOME[name].split(".")[0], RUNS)].append(name)
+    """Write what autodoc is asked for: all public names, by section."""
+    homes = oodles._homes()
+    order = [*FIRST, *homes]
+    sections: dict[str, list[str]] = {STEP: [], RUNS: [], OWN: []}
+    for name in sorted(homes, key=order.index):
+        sections[SECTIONS.get(homes[name].split(".")[1], RUNS)].append(name)
     lines = []
-    for title, names in found.items():
+    for title, names in sections.items():
         lines += [f"## {title}", "", *entries("oodles", names)]
     functions = ["msp", "max_logit", "energy", "entropy", "score_named"]
     classes = ["Score", "HeadScore", *(cls.__name__ for cls in SCORES.values())]

@@ -35,7 +35,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     subprocess.run(
         [*launch, "--module", "tests.runs.launched", str(tmp_path / "two")],
         cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
         check=True,
         timeout=120,
     )
