@@ -72,6 +72,23 @@ def write_run(
     return folder
 
 
+def runs_of(folder: Path, *methods: str, seeds: int = 3, **settings: object) -> list[Path]:
+    """One run per method and seed; ``mixup`` is better than plain training and ``cutmix`` worse."""
+    better = {"mixup": 0.5, "cutmix": -0.5}
+    return [
+        write_run(folder / f"{name}-{seed}", name, seed=seed, better=better.get(name, 0.0), **settings)
+        for name in methods
+        for seed in range(seeds)
+    ]
+
+
+def knn_is_best_on_validation(folder: Path, known: str = "outliers") -> list[Path]:
+    """Three seeds of two methods; by validation data kNN is perfect for plain training, and on test sets nothing is."""
+    best = {f"{known}/knn": np.full(SIZES["outliers"], 99.0), f"{known}/msp": np.zeros(SIZES["outliers"])}
+    plain = [write_run(folder / f"p{seed}", "cross-entropy", seed=seed, arrays=best) for seed in range(3)]
+    return [*plain, *(write_run(folder / f"m{seed}", "mixup", seed=seed, better=0.5) for seed in range(3))]
+
+
 def drawn(
     seed: int, better: float, scores: Sequence[str], sizes: Mapping[str, int], label: str
 ) -> dict[str, NDArray[Any]]:

@@ -90,3 +90,44 @@ def test_differences_in_words() -> None:
     assert (figure.against_plain, figure.verdict, figure.wins) == ("", "", 0)
     assert (figure.in_words(worse), figure.judge(worse)) == ("−2.5 ± 0.5 ▼ 0/3", "worse")
     assert in_brackets((-0.003, 0.012)) == "[−0.3, +1.2]" and in_points(-0.0251) == "−2.5"
+
+
+def test_seeds_mean_and_sample_deviation() -> None:
+    seeds = Seeds({0: 0.5, 1: 0.6, 4: 0.85})
+    assert (seeds.n, seeds.mean, seeds.std) == (3, pytest.approx(0.65), pytest.approx(0.18027756377319948))
+    assert str(seeds) == "65.0 ± 18.0"
+    assert Seeds({0: 0.5}).std is None and str(Seeds({0: 0.5})) == "50.0"
+    difference = seeds.minus(Seeds({1: 0.5, 2: 0.9, 4: 0.8}))
+    assert difference is not None
+    assert difference.by_seed == pytest.approx({1: 0.1, 4: 0.05})
+    assert seeds.minus(Seeds({7: 0.1})) is None
+
+
+@pytest.mark.parametrize("n", [3, 5, 12, 31, 32, 80])
+def test_the_interval_is_students(n: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(n).normal(size=n)
+    half = Seeds(dict(enumerate(values.tolist()))).half_interval
+    exact = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    assert half == pytest.approx(exact, rel=1e-4 if n <= 31 else 0.03)
+    assert half is not None and half >= exact * (1 - 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([0.02, 0.03, 0.025, 0.028, 0.022], "better"),
+        ([-0.02, -0.03, -0.025, -0.028, -0.022], "worse"),
+        ([0.02, 0.03, -0.02, 0.04, 0.01], ""),  # better on four of five, and still inside the noise
+        ([0.02, 0.021], ""),  # two seeds say too little
+        ([0.02], ""),
+        ([0.0, 0.0, 0.0], ""),
+    ],
+)
+def test_only_what_leaves_out_zero_is_marked(differences: list[float], verdict: str) -> None:
+    difference = Seeds(dict(enumerate(differences)))
+    figure = Figure("mixup", "msp", "near:x", "auroc", difference, difference, "msp", difference)
+    assert figure.verdict == verdict
+    assert ("▲" in figure.against_plain, "▼" in figure.against_plain) == (verdict == "better", verdict == "worse")
+    inverse = Figure("mixup", "msp", "near:x", "fpr95_id_positive", difference, difference, "msp", difference)
+    assert inverse.verdict == {"better": "worse", "worse": "better", "": ""}[verdict]

@@ -12,7 +12,7 @@ from oodles.cards import cards
 from oodles.classifier import Classifier
 from oodles.contract import TrainingStep
 from oodles.methods import method_class
-from oodles.runs.recipe import Recipe, recipes
+from oodles.runs.recipe import Recipe, own_score, recipes
 
 
 def test_a_recipe_survives_toml(tmp_path: Path) -> None:
@@ -183,3 +183,17 @@ def test_changing_one_field_keeps_the_others() -> None:
 def test_suggest_without_anything_to_measure_is_refused() -> None:
     with pytest.raises(ValueError, match="suggest has nothing to measure for mixup"):
         Recipe(methods=(("mixup", {}),), weights="cross-entropy", suggest=True)
+
+
+@pytest.mark.parametrize(
+    ("methods", "score"),
+    [
+        ({"cross-entropy": {}}, "msp"),
+        ({"energy-bounded": {}}, "energy"),
+        ({"mixup": {}, "energy-gap": {}}, "energy"),
+        ({"energy-gap": {"weight": 0.1}, "mixup": {}}, "energy"),
+        ({"background-class": {"weight": 0.0}}, "msp"),
+    ],
+)
+def test_own_score(methods: dict[str, dict[str, float]], score: str) -> None:
+    assert own_score(tuple(methods.items())) == score
