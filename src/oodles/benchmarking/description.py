@@ -9,7 +9,7 @@ from typing import Any
 
 from oodles.comparing.results import folder_of_run
 from oodles.contract import check_composition
-from oodles.data import SUITES, described
+from oodles.data import SUITES, describe_suite
 from oodles.data.description import read_description
 from oodles.methods import build_methods
 from oodles.networks import NETWORKS
@@ -211,7 +211,7 @@ def check_data(tasks: Sequence[Task]) -> None:
         ValueError: for a suite with a mistake, or one without the outliers that a row needs.
     """
     roots = {task.data: task.options.get("root", ()) for task in tasks if not isinstance(SUITES.get(task.data), str)}
-    sets = {data: described(data, root) for data, root in roots.items()}
+    sets = {data: describe_suite(data, root) for data, root in roots.items()}
     for task in tasks:
         try:  # a suite that a function makes is known only when it is made
             check_needs(task.recipe, task.suite, outliers="outliers" in sets.get(task.data, ("outliers",)))

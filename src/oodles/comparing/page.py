@@ -46,7 +46,7 @@ def _suite(table: Table) -> dict[str, Any]:
     """Return what the page says and shows about one suite."""
     return {
         "table": table,
-        "verdicts": [(name, _verdict(table, name)) for name in table.ood_sets],
+        "verdicts": [(name, _verdicts(table, name)) for name in table.ood_sets],
         "overview": overview(table),
         "overview_rows": rows(table, overview(table)),
         "details": [
@@ -57,7 +57,7 @@ def _suite(table: Table) -> dict[str, Any]:
     }
 
 
-def _verdict(table: Table, ood_set: str) -> list[tuple[str, str]]:
+def _verdicts(table: Table, ood_set: str) -> list[tuple[str, str]]:
     """Say who is better and who worse than plain cross-entropy in AUROC beyond the noise, and who is inside it."""
     figures = [figure for row in rows(table, [(ood_set, "auroc")]) for figure in row.figures if figure]
     named: dict[str, list[str]] = {"better": [], "worse": []}

@@ -76,7 +76,7 @@ class Result:
 
     @property
     def in_words(self) -> str:
-        """Say in a sentence which run it is: its folder, or the line of a file."""
+        """Say inside a sentence which run it is: its folder, or what a file recorded."""
         return str(self) if self.folder else f"a recorded {self}"
 
 

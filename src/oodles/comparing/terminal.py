@@ -22,12 +22,15 @@ def render(tables: Sequence[Table], *, width: int, color: bool) -> str:
         first, *others = overview(table)
         for start in range(0, max(len(others), 1), 3):  # more do not fit in 100 columns
             columns = [first, *others[start : start + 3]]
-            heads = [_narrow("accuracy"), *(f"{_marked(table, name)}\n{_narrow('auroc')}" for name, _ in columns[1:])]
+            heads = [
+                _narrow("accuracy"),
+                *(f"{_with_star(table, name)}\n{_narrow('auroc')}" for name, _ in columns[1:]),
+            ]
             console.print(_grid(table, f"{table.suite}: accuracy and AUROC", columns, heads))
         for name in table.ood_sets:
             columns = [(name, metric) for metric in OOD_METRICS if metric != "auroc"]
             console.print(
-                _grid(table, f"{table.suite}: {_marked(table, name)}", columns, [_narrow(m) for _, m in columns])
+                _grid(table, f"{table.suite}: {_with_star(table, name)}", columns, [_narrow(m) for _, m in columns])
             )
         for sentence in sentences(table):
             console.print(Text(sentence))
@@ -42,7 +45,7 @@ def _narrow(metric: str) -> str:
     return heading(metric).replace(" ID", "\nID").replace(" OOD", "\nOOD")
 
 
-def _marked(table: Table, ood_set: str | None) -> str:
+def _with_star(table: Table, ood_set: str | None) -> str:
     """Return the set's name, with a star where there is a remark on it below."""
     return set_name(str(ood_set)) + ("*" if table.ood_sets[str(ood_set)] else "")
 

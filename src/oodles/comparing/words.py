@@ -90,16 +90,16 @@ JUDGEMENT_HEADS = (
 
 def judgements(table: Table, ood_set: str) -> list[Judgement]:
     """Return the differences to plain cross-entropy under the same score, and under the one best on validation data."""
-    judged = []
+    made = []
     for row in rows(table, [(None, "accuracy"), (ood_set, "auroc")]):
         right, figure = row.figures
         if right is None or figure is None:
             continue
         if figure.difference:
-            judged.append(Judgement(figure, figure.plain_score, right.against_plain, figure.difference))
+            made.append(Judgement(figure, figure.plain_score, right.against_plain, figure.difference))
         if figure.difference_to_best and figure.best_score and figure.best_score != figure.plain_score:
-            judged.append(Judgement(figure, figure.best_score, right.against_plain, figure.difference_to_best))
-    return judged
+            made.append(Judgement(figure, figure.best_score, right.against_plain, figure.difference_to_best))
+    return made
 
 
 def overview(table: Table) -> list[tuple[str | None, str]]:

@@ -76,11 +76,11 @@ def load_suite(
         module, function = known.split(":")
         suite: Suite = getattr(import_module(module), function)(seed)
         return suite if augment is None else suite.augmented(augment)
-    return build_suite(described(name_or_path, root), seed, augment)
+    return build_suite(describe_suite(name_or_path, root), seed, augment)
 
 
-def described(name_or_path: str | Path, root: str | Path | Sequence[str | Path] = ()) -> Description:
-    """The description of a suite that is no function, with every path made absolute; see :func:`load_suite`."""
+def describe_suite(name_or_path: str | Path, root: str | Path | Sequence[str | Path] = ()) -> Description:
+    """Read the description of a suite that is no function, with every path made absolute; see :func:`load_suite`."""
     shipped = SUITES.get(name_or_path) if isinstance(name_or_path, str) else None
     path = Path(shipped or name_or_path)
     if path.is_dir():
