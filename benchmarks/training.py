@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from oodles.data import Suite, load_suite
 from oodles.networks import build_network
-from oodles.precision import available_precision
-from oodles.recipe import Recipe
-from oodles.training import train
+from oodles.runs.recipe import Recipe
+from oodles.runs.training import available_precision, train
 
 
 class BareLoop:

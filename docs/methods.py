@@ -18,12 +18,13 @@ from readme import RESULTS, recorded
 
 import oodles
 from oodles.cards import Card, cards
-from oodles.comparison import Table, compare
+from oodles.comparing.comparison import compare
+from oodles.comparing.markdown import figures_table
+from oodles.comparing.tables import Table
+from oodles.comparing.words import overview
 from oodles.evaluation import score_named
-from oodles.markdown import figures_table
 from oodles.methods import METHOD_SCORES, METHODS
-from oodles.recipe import Recipe, recipes
-from oodles.report import overview
+from oodles.runs.recipe import Recipe, recipes
 from oodles.scores import SCORES
 
 HERE = Path(__file__).parent
@@ -190,7 +191,8 @@ def facts(one: Card) -> str:
         "reads the parts": codes(one.reads),
         "adds the parts": codes(one.adds),
         "adds the terms": codes(one.terms),
-        "adds the heads": codes(one.asks),
+        "measures": codes(one.measures),
+        "adds the heads": codes(one.heads),
         "replaces": ", ".join(one.replaces),
         "forwards apart": codes(one.separate),
         "score of the paper": f"[`{one.score}`](../scores.md)",
@@ -326,25 +328,27 @@ def outlier_methods() -> str:
 FIRST = ("TrainingStep", "Classifier", "pair", "Method", "Batch", "Part", "Outputs", "Now")
 """What a section begins with."""
 STEP, RUNS, OWN = "The training step", "Training, evaluating, comparing", "Methods"
-SECTIONS = {"contract": STEP, "classifier": STEP, "outliers": STEP, "targets": STEP, "methods": OWN}
+OF_THE_STEP = ("contract", "step", "processes", "classifier", "outliers", "targets")
+SECTIONS = {**dict.fromkeys(OF_THE_STEP, STEP), "methods": OWN}
 """Where names stand on the page of the API, by the module that they come from; all others are about runs."""
 
 
 def api() -> str:
-    """What autodoc is asked for: all public names, by section."""
-    order = [*FIRST, *oodles._HOME]
-    found: dict[str, list[str]] = {STEP: [], RUNS: [], OWN: []}
-    for name in sorted(oodles.__all__, key=order.index):
-        found[SECTIONS.get(oodles._HOME[name].split(".")[0], RUNS)].append(name)
+    """Write what autodoc is asked for: all public names, by section."""
+    homes = oodles._homes()
+    order = [*FIRST, *homes]
+    sections: dict[str, list[str]] = {STEP: [], RUNS: [], OWN: []}
+    for name in sorted(homes, key=order.index):
+        sections[SECTIONS.get(homes[name].split(".")[1], RUNS)].append(name)
     lines = []
-    for title, names in found.items():
+    for title, names in sections.items():
         lines += [f"## {title}", "", *entries("oodles", names)]
-    functions = ["msp", "max_logit", "energy", "entropy", "score_named"]
+    functions = ["msp", "max_logit", "energy", "entropy"]
     classes = ["Score", "HeadScore", *(cls.__name__ for cls in SCORES.values())]
     lines += ["## Scores", "", *entries("oodles.scores", [*functions, *classes])]
-    for name in METHOD_SCORES.values():
-        module, _, cls = name.partition(":")
-        lines += entries(f"oodles.methods.{module}", [cls])
+    lines += entries("oodles.evaluation", ["score_named"])
+    for method, cls in METHOD_SCORES.values():
+        lines += entries(f"oodles.methods.{method.replace('-', '_')}", [cls])
     metrics = ["auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive", "ood_metrics", "accuracy"]
     lines += ["## Metrics", "", *entries("oodles.metrics", metrics)]
     lines += ["## Data and networks", "", *entries("oodles.data", import_module("oodles.data").__all__)]

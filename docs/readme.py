@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 from oodles.cards import markdown_table
-from oodles.comparison import Table, compare, set_name
-from oodles.figures import METRICS, Figure, in_points
-from oodles.markdown import grid
-from oodles.report import overview
-from oodles.results import Result
+from oodles.comparing.comparison import compare
+from oodles.comparing.figures import METRICS, Figure, in_points
+from oodles.comparing.markdown import grid
+from oodles.comparing.results import Result
+from oodles.comparing.tables import Table
+from oodles.comparing.words import overview
+from oodles.runs.folder import set_name
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -10,12 +10,13 @@ from typing import Any
 
 from readme import RESULTS, ROOT, keep
 
-from oodles.comparison import Comparison, Group, Table, compare
-from oodles.figures import Seeds, in_points
-from oodles.markdown import READING, escaped, grid, ranks_table, suite
-from oodles.ranking import ranking
-from oodles.recipe import PLAIN
-from oodles.results import Result
+from oodles.comparing.comparison import Comparison, compare
+from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.markdown import READING, escape, grid, ranks_table, suite
+from oodles.comparing.ranking import ranking
+from oodles.comparing.results import Result
+from oodles.comparing.tables import Group, Table
+from oodles.runs.recipe import PLAIN
 
 PUBLISHED = ROOT / "benchmarks" / "published.toml"
 
@@ -50,8 +51,8 @@ def section(file: str, comparison: Comparison) -> list[str]:
     """What one file holds."""
     lines = []
     for table in comparison.tables:
-        facts = [f"* {name}: {escaped(value)}" for name, value in protocol(table).items()]
-        lines += [f"## {escaped(table.suite)}", "", f"The rows are in `benchmarks/results/{file}`.", "", *facts, ""]
+        facts = [f"* {name}: {escape(value)}" for name, value in protocol(table).items()]
+        lines += [f"## {escape(table.suite)}", "", f"The rows are in `benchmarks/results/{file}`.", "", *facts, ""]
         lines += ["### Accuracy and AUROC", "", *suite(table, "###")]
     return lines
 
@@ -135,7 +136,7 @@ def beside_published(tables: Sequence[Table], published: dict[str, Any]) -> list
     lines = [line for given, table in pairs for line in side_by_side(given, table)]
     without = [table.suite for table in tables if table not in [beside for _, beside in pairs]]
     if without:
-        lines += [f"Without a published counterpart: {escaped(', '.join(dict.fromkeys(without)))}.", ""]
+        lines += [f"Without a published counterpart: {escape(', '.join(dict.fromkeys(without)))}.", ""]
     return lines
 
 
@@ -151,7 +152,7 @@ def side_by_side(given: dict[str, Any], table: Table) -> list[str]:
     ours = protocol(table)
     remark = given.get("remarks", {}).get(table.suite)
     return [
-        f"### {escaped(given['title'])}, beside ours on {escaped(table.suite)}",
+        f"### {escape(given['title'])}, beside ours on {escape(table.suite)}",
         "",
         f"Published: {given['source']}; {given['paper']}. {BESIDE}",
         "",

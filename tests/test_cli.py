@@ -15,8 +15,8 @@ import oodles
 from oodles import cli
 from oodles.cards import cards
 from oodles.methods import METHODS
-from oodles.recipe import Recipe
-from oodles.run_folder import Run
+from oodles.runs.folder import Run
+from oodles.runs.recipe import Recipe
 
 Calls = list[tuple[Recipe, str, dict[str, Any]]]
 
@@ -134,8 +134,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The calls of ``oodles.training.train``, which does nothing here."""
-    from oodles import training
+    """The calls of ``oodles.runs.training.train``, which does nothing here."""
+    from oodles.runs import training
 
     calls: Calls = []
 
@@ -244,7 +244,7 @@ def test_a_diverged_run_exits_1_with_its_sentence(trained: Calls, capsys: pytest
 def test_errors_are_one_sentence(
     error: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from oodles import training
+    from oodles.runs import training
 
     def train(*arguments: object, **options: object) -> None:
         raise error("This went wrong.")
@@ -262,7 +262,7 @@ def test_errors_are_one_sentence(
 
 
 def test_a_mistake_of_the_program_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oodles import training
+    from oodles.runs import training
 
     monkeypatch.setattr(training, "train", lambda *arguments, **options: {}["bug"])
     with pytest.raises(KeyError, match="bug"):

@@ -25,7 +25,7 @@ from oodles.data.description import read_description
 from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
-from oodles.recipe import recipes
+from oodles.runs.recipe import recipes
 from oodles.scores import SCORES
 
 ROOT = Path(__file__).parent.parent
@@ -161,7 +161,7 @@ def test_every_moment_has_a_place_in_the_timeline(docs: dict[str, ModuleType]) -
     assert list(pictures.moments()) == list(pictures.PHASES)
     drawn = pictures.timeline()
     assert all(f">{name}</text>" in drawn for name in pictures.PHASES)
-    assert "Before training: other heads" in drawn and ":meth:" not in drawn and "``" not in drawn
+    assert "Before training: replace the head" in drawn and ":meth:" not in drawn and "``" not in drawn
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -9,10 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from oodles.comparison import Group, compare
-from oodles.results import result_of, write_results
-from oodles.run_folder import open_run
-from tests.synthetic_runs import SIZES, write_run
+from oodles.comparing.comparison import compare
+from oodles.comparing.results import result_of, write_results
+from oodles.comparing.tables import Group
+from oodles.runs.folder import open_run
+from tests.comparing.synthetic_runs import SIZES, write_run
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -20,13 +20,13 @@ from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction,
 
 import oodles
 from oodles.cards import card, cards, describe, overview
-from oodles.methods import METHODS
-from oodles.recipe import Recipe, merged
+from oodles.methods import METHODS, method_class
+from oodles.runs.recipe import Recipe, merge_settings
 from oodles.spelling import suggestion
 
 
 def _setting(name: str, metavar: str) -> object:
-    """A flag that changes one setting of a recipe; its help shows the default."""
+    """Build a flag that changes one setting of a recipe; its help shows the default."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {getattr(Recipe, name)}, or the recipe's)")
 
 
@@ -48,7 +48,7 @@ Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavi
 
 
 def demo(*, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: OptionalCount = None) -> int:
-    """Trains methods with several seeds on real images, compares them and writes a report; takes a minute or two.
+    """Train methods with several seeds on real images, compare them and write a report; takes a minute or two.
 
     It is the benchmark demo, a part of the benchmark digits. Finished runs are kept: the same command goes on where it
     was stopped.
@@ -73,7 +73,7 @@ def benchmark(
     address: OptionalName = None,
     json: bool = False,
 ) -> int:
-    """Trains recipes on suites with several seeds, many runs side by side, compares them and writes a report.
+    """Train recipes on suites with several seeds, many runs side by side, compare them and write a report.
 
     oodles benchmark digits
 
@@ -106,7 +106,7 @@ def benchmark(
 
 
 def methods(name: Annotated[str, Positional, arg(metavar="[NAME]")] = "", /, *, json: bool = False) -> None:
-    """Lists the methods, or describes one: what it changes, when to use it, its paper and its flags.
+    """List the methods, or describe one: what it changes, when to use it, its paper and its flags.
 
     Args:
         name: of one method.
@@ -154,7 +154,7 @@ def train(
     tracker: OptionalName = None,
     json: bool = False,
 ) -> int:
-    """Trains a classifier with one method or several, and keeps everything in a run folder.
+    """Train a classifier with one method or several, and keep everything in a run folder.
 
     oodles train mixup --alpha 0.2
 
@@ -200,7 +200,7 @@ def train(
     """
     if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
-    from oodles.training import train as train_recipe
+    from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -226,7 +226,7 @@ def train(
         )
     changes = {name: value for name, value in settings.items() if value is not None}
     run = train_recipe(
-        Recipe.from_dict(merged(begin.as_dict(), changes)),
+        Recipe.from_dict(merge_settings(begin.as_dict(), changes)),
         data,
         root=root,
         folder=to,
@@ -261,7 +261,7 @@ def evaluate(
     root: Folders = (),
     json: bool = False,
 ) -> None:
-    """Measures how well a trained classifier tells known from unknown, on its suite or on images of your own.
+    """Measure how well a trained classifier tells known from unknown, on its suite or on images of your own.
 
     Args:
         run: a run folder.
@@ -276,7 +276,7 @@ def evaluate(
         if not name or not path or name in further:
             _refuse(f"--ood must be NAME=PATH, got {pair!r}: each name once.")
         further[name] = path
-    from oodles.run_evaluation import evaluate_run
+    from oodles.runs.testing import evaluate_run
 
     evaluation = evaluate_run(run, scores=score or None, ood=further, root=root)
     if json:
@@ -293,7 +293,7 @@ def compare(
     to: OptionalPath = None,
     json: bool = False,
 ) -> None:
-    """Compares runs: mean and deviation over seeds, with plain cross-entropy under the same score beside it.
+    """Compare runs: mean and deviation over seeds, with plain cross-entropy under the same score beside it.
 
     Args:
         runs: run folders, folders of benchmarks, and files of recorded results (.jsonl).
@@ -301,7 +301,7 @@ def compare(
         to: also write a report: .html, .md, .csv or .json.
         json: print one JSON document.
     """
-    from oodles.comparison import compare as compare_runs
+    from oodles.comparing.comparison import compare as compare_runs
 
     comparison = compare_runs(runs, score)
     if to is not None:
@@ -323,7 +323,7 @@ def score(
     root: Folders = (),
     json: bool = False,
 ) -> None:
-    """Classifies new inputs and says of each whether to accept it: class, score and verdict in a CSV file.
+    """Classify new inputs and say of each whether to accept it: class, score and verdict in a CSV file.
 
     Args:
         run: a run folder.
@@ -334,7 +334,7 @@ def score(
         root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
     """
-    from oodles.deployment import score_inputs
+    from oodles.runs.deployment import score_inputs
 
     verdicts = score_inputs(run, inputs, score=score, accept=accept, to=to, root=root)
     if json:
@@ -357,7 +357,7 @@ def export(
     root: Folders = (),
     json: bool = False,
 ) -> None:
-    """Writes a trained run as one file for other programs: images to logits, score and whether to accept.
+    """Write a trained run as one file for other programs: images to logits, score and whether to accept.
 
     oodles export RUN --to model.onnx
 
@@ -369,7 +369,7 @@ def export(
         root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
     """
-    from oodles.exporting import export as export_run
+    from oodles.runs.exporting import export as export_run
 
     exported = export_run(run, to, score=score, false_alarms=false_alarms, root=root)
     if json:
@@ -386,7 +386,7 @@ def suite_check(
     to: OptionalPath = None,
     json: bool = False,
 ) -> int:
-    """Opens every image of a suite: how many there are, of which class, and which are in two sets.
+    """Open every image of a suite: how many there are, of which class, and which are in two sets.
 
     The exit code is 1 where an image is in two sets.
 
@@ -409,15 +409,15 @@ def suite_check(
 
 
 def suite_list(*, root: Folders = (), json: bool = False) -> None:
-    """Lists the suites that have a name, and whether their files are there.
+    """List the suites that have a name, and whether their files are there.
 
     Args:
         root: folder that holds files of suites.
         json: print one JSON document.
     """
-    from oodles.data.suite_check import suite_list as listed
+    from oodles.data.suite_check import suite_list as list_suites
 
-    suites = listed(root)
+    suites = list_suites(root)
     if json:
         _print_json(suites)
     else:
@@ -439,7 +439,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives the exit code; a mistyped command raises ``SystemExit(2)``, help ``SystemExit(0)``."""
+    """Run one command and return the exit code; a mistyped command raises ``SystemExit(2)``, help ``SystemExit(0)``."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help") or (command == "suite" and rest[:1] in ([], ["-h"], ["--help"])):
         print(_help())
@@ -473,7 +473,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) -> Callable[..., int | None]:
-    """The command with its arguments, not run yet: what it raises is no mistake of parsing."""
+    """Return the command with its arguments, not run yet: what it raises is no mistake of parsing."""
 
     @functools.wraps(command)
     def parsed(*given: Any, **flags: Any) -> Callable[..., int | None]:
@@ -483,7 +483,7 @@ def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) 
 
 
 def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
-    """Each segment between ``+`` is a method and its flags; what is left over are the flags of training."""
+    """Parse the segments between ``+``, each a method and its flags; what is left over are the flags of training."""
     chain: list[tuple[str, dict[str, Any]]] = []
     left_over: list[str] = []
     for segment in _split(arguments, "+"):
@@ -501,9 +501,7 @@ def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
 
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The settings of a method, which its class has checked, and the arguments that are not its own."""
-    from oodles.methods import method_class
-
+    """Return the settings of a method, which its class has checked, and the arguments that are not its own."""
     one = card(name)
     method, left_over = tyro.cli(
         method_class(name),
@@ -517,7 +515,7 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
 
 
 def _check_flags(method: str | None, arguments: Sequence[str]) -> None:
-    """Refuses a flag that neither the method nor training has, before anything slow is imported."""
+    """Refuse a flag that neither the method nor training has, before anything slow is imported."""
     own = [parameter.flag for parameter in card(method).parameters] if method else []
     training = [f"--{name.replace('_', '-')}" for name in inspect.signature(train).parameters if name != "chain"]
     known = [*own, *training, "--help"]
@@ -549,7 +547,7 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 def _print(result: object) -> None:
-    """Results come from the first process alone, under ``accelerate launch`` too."""
+    """Print a result, from the first process alone, under ``accelerate launch`` too."""
     if os.environ.get("RANK", "0") == "0":
         print(result)
 

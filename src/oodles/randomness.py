@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
-NEW_HEADS = 201
-NEW_EPOCH = 202
-"""What random numbers of a training step are for, where they are not those of a batch."""
+ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
+NEW_HEADS, NEW_EPOCH = 201, 202
+"""What random numbers are for: the last word of a seed, so that two uses of one seed draw unrelated numbers.
+
+A changed value changes the order of data or the initial weights of every run.
+"""
 
 
 def random_seed(*words: int | str) -> int:

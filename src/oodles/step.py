@@ -191,8 +191,8 @@ class TrainingStep(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the counters."""
-        self.steps, self._restored = state.tolist()
-        self._started = self._restored
+        self.steps, *started = state.flatten().tolist()
+        self._started = self._restored = started[0] if started else -1  # earlier states know no epochs
         self._last = None
 
     def _active(self) -> list[Method]:

@@ -5,9 +5,9 @@ import torch
 
 from oodles import TrainingStep
 from oodles.evaluation import score_named, score_rows
-from oodles.exporting import _FORMS, Deployed, _quiet, as_program
 from oodles.inference import collect
 from oodles.methods import scores_of
+from oodles.runs.exporting import _FORMS, Deployed, _silence, as_program
 
 from .networks import batch, classifier, inputs, labels
 from .rows import ROWS, Row
@@ -41,7 +41,7 @@ def check_exports(row: Row, suffix: str) -> None:
         if score.needs_fit:
             score.fit(*collect(net, [(rows, labels(KIND, 40))]))
         threshold = float(score_rows(net, [rows], [score]).scores[name].mean())
-        with _quiet():
+        with _silence():
             module = read(write(as_program(net, score, threshold, rows[:2]), "{}"))
         assert module is not None
         for few in (rows[:1], rows[1:8], rows):

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from oodles import BalancedEnergy, Classifier, EnergyBounded, Recipe, TrainingStep, compare, train
 from oodles.cli import _parse_train
 from oodles.methods.balanced_energy import balanced_hinge, class_shares, frequency
-from oodles.preparation import _command
+from oodles.runs.preparation import _command
 
 from ..contract.steps import is_one_sentence
 from ..references import balanced_energy as reference
 from ..references.equations import pixels_as_rows
-from ..training.small import small_suite
+from ..runs.small import small_suite
 
 PRIOR = (0.5, 0.25, 0.125, 0.0625, 0.0625)
 MARGINS = {"margin_in": -4.0, "margin_out": -2.0}
@@ -149,7 +149,7 @@ def test_a_prior_survives_toml_json_and_the_command_line(prior: tuple[float, ...
 
 def test_a_measured_prior_goes_through_training_the_run_folder_and_the_report(tmp_path: Path) -> None:
     first = Recipe(learning_rate=0.1, epochs=1, batch_size=20, outlier_batch_size=10)
-    options = {"network": "tests.training.small:linear", "progress": False}
+    options = {"network": "tests.runs.small:linear", "progress": False}
     start = train(first, small_suite(), folder=tmp_path / "first", **options)
     recipe = replace(first, methods=(("balanced-energy", {}),), weights=str(start.folder), suggest=True)
     run = train(recipe, small_suite(), folder=tmp_path / "run", **options)

@@ -15,7 +15,7 @@ RETRIES = 3
 
 @contextmanager
 def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[Callable[..., Future[Any]]]:
-    """A function like ``Executor.submit`` while the block lasts; at its end, what still runs is cancelled.
+    """Open a function like ``Executor.submit`` while the block lasts; at its end, what still runs is cancelled.
 
     Args:
         jobs: how finely the cluster is shared: a call gets a share of its GPUs or cores such that so many fit, or a
@@ -55,11 +55,11 @@ def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[C
 
 
 def _share(nodes: list[dict[str, Any]], jobs: int | None, use_gpus: bool) -> dict[str, float]:
-    """The cores and GPUs of one call, of which some machine has as many."""
+    """Return the cores and GPUs of one call, of which some machine has as many."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cores = [int(resources.get("CPU", 0)) for resources in alive]
     gpus = sum(resources.get("GPU", 0) for resources in alive) if use_gpus else 0
     if gpus:
-        each = 1 / math.ceil(jobs / gpus) if jobs else 1.0
-        return {"num_gpus": each, "num_cpus": 1}
+        part = 1 / math.ceil(jobs / gpus) if jobs else 1.0
+        return {"num_gpus": part, "num_cpus": 1}
     return {"num_cpus": min(max(1, sum(cores) // jobs), max(cores)) if jobs else 1}

@@ -1,4 +1,4 @@
-"""What a benchmark consists of, read from TOML and checked before anything trains."""
+"""The description of a benchmark, read from TOML and checked before anything trains."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,10 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from oodles.cards import card
-from oodles.methods import made
-from oodles.recipe import Recipe, check_weights, merged, recipes
-from oodles.results import folder_of_run
+from oodles.comparing.results import folder_of_run
+from oodles.data import SUITES, describe_suite
+from oodles.data.description import read_description
+from oodles.facts import check_composition
+from oodles.methods import build_methods
+from oodles.networks import NETWORKS
+from oodles.runs.recipe import Recipe, check_needs, check_weights, merge_settings, recipes
 from oodles.spelling import suggestion
 
 OPTIONS = {
@@ -29,7 +32,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
 }
 DEVICES = ("auto", "cpu", "cuda")
 _KEYS = ("suites", "seeds", *OPTIONS, "root", "settings", "recipes")
-_SETTINGS = tuple(each.name for each in fields(Recipe))
+_SETTINGS = tuple(setting.name for setting in fields(Recipe))
 _OF_A_ROW = ("name", "recipe", *_SETTINGS)
 
 
@@ -70,7 +73,7 @@ class Benchmark:
     name: str
     rows: tuple[Row, ...]
     suites: Mapping[str, str]
-    """What :func:`oodles.data.load_suite` is given, by the name that folders have."""
+    """The suites as :func:`oodles.data.load_suite` takes them, by the name that folders have."""
     seeds: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of :func:`oodles.train` that are not at their defaults."""
@@ -79,7 +82,7 @@ class Benchmark:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Benchmark":
-        """A benchmark that comes with the package, by name, or one of your own, by the path of its TOML file.
+        """Read a benchmark that comes with the package, by name, or one of your own, by the path of its TOML file.
 
         Raises:
             ValueError: for an unknown name, or a file with a mistake; the sentence says which.
@@ -102,7 +105,7 @@ class Benchmark:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, name: str, at: str | Path = ".") -> "Benchmark":
-        """A benchmark from what its TOML file says.
+        """Build a benchmark from the content of its TOML file.
 
         Args:
             values: the file's keys: ``suites`` and ``recipes``, and where wanted ``seeds``, ``settings``, ``root``,
@@ -124,13 +127,13 @@ class Benchmark:
             name,
             _rows(values["recipes"], _settings(values.get("settings", {})), at),
             _suites(values["suites"], at),
-            checked_seeds(values.get("seeds", 1)),
+            list_seeds(values.get("seeds", 1)),
             _options(values),
             _folders(values.get("root", []), at),
         )
 
     def tasks(self, folder: Path) -> tuple[Task, ...]:
-        """Every run, after the one that it starts from; the runs of a row lie side by side in ``folder``."""
+        """List every run, after the one that it starts from; the runs of a row lie side by side in ``folder``."""
         return tuple(
             Task(
                 row=row.name,
@@ -150,13 +153,13 @@ class Benchmark:
 
 
 def benchmarks() -> tuple[str, ...]:
-    """The names of the benchmarks that come with the package."""
+    """Return the names of the benchmarks that come with the package."""
     files = resources.files("oodles").joinpath("benchmarks").iterdir()
     return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
 
 
-def checked_seeds(given: Any) -> tuple[int, ...]:
-    """Seeds from how many there are, counted from 0, or from the list of them.
+def list_seeds(given: Any) -> tuple[int, ...]:
+    """List the seeds from how many there are, counted from 0, or from the list of them.
 
     Raises:
         ValueError: for anything else.
@@ -170,31 +173,26 @@ def checked_seeds(given: Any) -> tuple[int, ...]:
 
 
 def _suites(given: Sequence[Any], at: Path) -> dict[str, str]:
-    from oodles.data import SUITES
-
-    found: dict[str, str] = {}
-    for each in given:
-        if not isinstance(each, str):
-            raise ValueError(f"suites must be names, TOML files or folders, got {each!r}.")
-        known = each in SUITES
-        if not known and not (at / each).exists():
-            hint = suggestion(each, SUITES, f"give a TOML file, a folder, or one of {', '.join(SUITES)}.")
-            raise ValueError(f"there is no suite {each!r}{hint}")
-        data = each if known else str((at / each).resolve())
+    suites: dict[str, str] = {}
+    for suite in given:
+        if not isinstance(suite, str):
+            raise ValueError(f"suites must be names, TOML files or folders, got {suite!r}.")
+        known = suite in SUITES
+        if not known and not (at / suite).exists():
+            hint = suggestion(suite, SUITES, f"give a TOML file, a folder, or one of {', '.join(SUITES)}.")
+            raise ValueError(f"there is no suite {suite!r}{hint}")
+        data = suite if known else str((at / suite).resolve())
         name = _suite_name(data)
         if not _can_name_a_folder(name):
-            raise ValueError(f"the suite {each!r} must have a name that a folder can have, got {name!r}.")
-        if name in found:
+            raise ValueError(f"the suite {suite!r} must have a name that a folder can have, got {name!r}.")
+        if name in suites:
             raise ValueError(f"two suites are called {name!r}: give one of them another name.")
-        found[name] = data
-    return found
+        suites[name] = data
+    return suites
 
 
 def _suite_name(data: str) -> str:
-    """What a suite calls itself, which is what tables and folders call it."""
-    from oodles.data import SUITES
-    from oodles.data.description import read_description
-
+    """Return what a suite calls itself, which is what tables and folders call it."""
     path = Path(SUITES.get(data, data))
     if path.suffix != ".toml" or path.is_dir():  # a function, or a folder
         return path.name if data not in SUITES else data
@@ -206,23 +204,19 @@ def _can_name_a_folder(name: Any) -> bool:
 
 
 def check_data(tasks: Sequence[Task]) -> None:
-    """Looks once for the files of every suite, and for outliers where methods need them.
+    """Look once for the files of every suite, and for outliers where methods need them.
 
     Raises:
         FileNotFoundError: for files that are not there.
         ValueError: for a suite with a mistake, or one without the outliers that a row needs.
     """
-    from oodles.data import SUITES, described
-
     roots = {task.data: task.options.get("root", ()) for task in tasks if not isinstance(SUITES.get(task.data), str)}
-    found = {data: described(data, root) for data, root in roots.items()}
+    sets = {data: describe_suite(data, root) for data, root in roots.items()}
     for task in tasks:
-        for method, _ in task.recipe.methods:
-            if "outliers" in card(method).needs and "outliers" not in found.get(task.data, ("outliers",)):
-                raise ValueError(
-                    f"The row {task.row!r} cannot be trained on {task.suite!r}: {method} needs outliers, and this "
-                    "suite has none."
-                )
+        try:  # a suite that a function makes is known only when it is made
+            check_needs(task.recipe, task.suite, outliers="outliers" in sets.get(task.data, ("outliers",)))
+        except ValueError as error:
+            raise ValueError(f"The row {task.row!r} cannot be trained on {task.suite!r}: {error}") from error
 
 
 def _options(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,23 +230,20 @@ def _options(values: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("device", "auto") not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {given['device']!r}.")
     network = given.get("network", "")
-    if network and ":" not in network:
-        from oodles.networks import NETWORKS
-
-        if network not in NETWORKS:
-            raise ValueError(f"there is no network {network!r}{suggestion(network, NETWORKS)}")
+    if network and ":" not in network and network not in NETWORKS:
+        raise ValueError(f"there is no network {network!r}{suggestion(network, NETWORKS)}")
     return {key: value for key, value in given.items() if value != OPTIONS[key]}
 
 
 def _folders(given: Any, at: Path) -> tuple[str, ...]:
-    found = [given] if isinstance(given, str) else given
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+    folders = [given] if isinstance(given, str) else given
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
         raise ValueError(f"root must be a folder or a list of folders, got {given!r}.")
-    return tuple(str((at / each).resolve()) for each in found)
+    return tuple(str((at / folder).resolve()) for folder in folders)
 
 
 def _settings(given: Any) -> dict[str, Any]:
-    """The settings of all rows."""
+    """Return the settings of all rows; refuse what is none."""
     if not isinstance(given, dict):
         raise ValueError(f"settings must be a [settings] table, got {given!r}.")
     known = [name for name in ("recipe", *_SETTINGS) if name not in ("methods", "weights", "seed")]
@@ -267,7 +258,7 @@ def _settings(given: Any) -> dict[str, Any]:
 
 
 def _rows(given: Sequence[Any], settings: Mapping[str, Any], at: Path) -> tuple[Row, ...]:
-    """The rows, and those that they start from, which come first."""
+    """Build the rows, and those that they start from, which come first."""
     rows: dict[str, Row] = {}
     for number, entry in enumerate(given, 1):
         row = _row({"recipe": entry} if isinstance(entry, str) else entry, f"recipe {number}", settings, at)
@@ -294,23 +285,23 @@ def _rows(given: Sequence[Any], settings: Mapping[str, Any], at: Path) -> tuple[
 
 
 def _in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
-    """Each row after the one that it starts from."""
+    """Return each row after the one that it starts from."""
     done: set[str] = set()
     for row in rows.values():
         chain = [row]
         while (start := chain[-1].after) and start not in done:
-            if start in [each.name for each in chain]:
-                circle = " from ".join(repr(each.name) for each in [*chain, rows[start]])
+            if start in [link.name for link in chain]:
+                circle = " from ".join(repr(link.name) for link in [*chain, rows[start]])
                 raise ValueError(f"{circle}: rows cannot start from one another in a circle.")
             chain.append(rows[start])
-        for each in reversed(chain):
-            if each.name not in done:
-                done.add(each.name)
-                yield each
+        for link in reversed(chain):
+            if link.name not in done:
+                done.add(link.name)
+                yield link
 
 
 def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
-    """One entry of ``recipes``: what it says itself wins over the settings of all, these over its recipe."""
+    """Build one entry of ``recipes``: what it says itself wins over the settings of all, these over its recipe."""
     if not isinstance(given, dict):
         raise ValueError(f"{where} must be a [[recipes]] table or the name of a recipe, got {given!r}.")
     for key in given:
@@ -327,7 +318,7 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
     shared = {key: value for key, value in settings.items() if key != "recipe"}
     try:
         base = _recipe(source, at) if source else {}
-        recipe = Recipe.from_dict(merged(base, shared, own))
+        recipe = Recipe.from_dict(merge_settings(base, shared, own))
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise ValueError(f"{where}: {error}") from error
     whole = "recipe" in given and "methods" not in given
@@ -339,18 +330,16 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
 
 
 def _check_methods(recipe: Recipe, name: str) -> None:
-    """Makes the methods as training does: each checks its own settings."""
-    from oodles.facts import check_composition
-
+    """Build the methods as training does: each checks its own settings."""
     try:
-        check_composition(made(recipe.methods))
+        check_composition(build_methods(recipe.methods))
         check_weights(recipe)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name!r} cannot be trained: {error}") from error
 
 
 def _recipe(source: str, at: Path) -> dict[str, Any]:
-    """A recipe's settings; the weights of a recipe in a file are relative to that file."""
+    """Return a recipe's settings; the weights of a recipe in a file are relative to that file."""
     if not source.endswith(".toml"):
         return Recipe.load(source).as_dict()
     values = Recipe.load(at / source).as_dict()
@@ -361,8 +350,8 @@ def _recipe(source: str, at: Path) -> dict[str, Any]:
 
 
 def _methods(given: Any, where: str) -> list[dict[str, Any]]:
-    """Methods as a recipe has them; a name alone stands for the method at its defaults."""
-    entries = [{"name": each} if isinstance(each, str) else each for each in given] if isinstance(given, list) else []
-    if not entries or not all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in entries):
+    """Return methods as a recipe has them; a name alone stands for the method at its defaults."""
+    entries = [{"name": one} if isinstance(one, str) else one for one in given] if isinstance(given, list) else []
+    if not entries or not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in entries):
         raise ValueError(f"{where}: methods must be a list of names or of tables with a name, got {given!r}.")
     return entries

@@ -1,4 +1,4 @@
-"""How far a benchmark is: a table that fills in, or lines where nobody watches a terminal."""
+"""Show how far a benchmark is: a table that fills in, or lines where nobody watches a terminal."""
 
 import math
 import sys
@@ -7,20 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
 from oodles.benchmarking.description import Task
-from oodles.comparison import own_score
-from oodles.results import Result
+from oodles.comparing.results import Result
+from oodles.runs.recipe import own_score
 
 
 class Show(Protocol):
-    """Called with each run that has ended: with what it came to, or the reason why not."""
+    """A function to call with each run that has ended: with its result, or the reason why there is none."""
 
     def __call__(self, task: Task, result: Result | None, reason: str) -> None: ...
 
 
 @contextmanager
 def display(tasks: Sequence[Task], there: Mapping[Task, Result], *, shown: bool) -> Iterator[Show]:
-    """A function that shows what each run came to, on standard error.
+    """Open a function that shows the result of each run, on standard error.
 
     Args:
         tasks: all runs.
@@ -51,7 +56,7 @@ def _words(result: Result | None, reason: str) -> str:
 
 @dataclass
 class _Cells:
-    """What the runs of one row and suite came to so far."""
+    """The results of the runs of one row and suite so far."""
 
     accuracy: list[float] = field(default_factory=list)
     near: list[float] = field(default_factory=list)
@@ -64,19 +69,14 @@ class _Cells:
             return
         self.accuracy.append(result.accuracy)
         score = own_score(result.methods)
-        for kind, found in (("near", self.near), ("far", self.far)):
+        for kind, aurocs in (("near", self.near), ("far", self.far)):
             sets = [by for name, by in result.metrics.get("test", {}).items() if name.startswith(f"{kind}:")]
             if values := [by[score]["auroc"] for by in sets if score in by]:
-                found.append(math.fsum(values) / len(values))
+                aurocs.append(math.fsum(values) / len(values))
 
 
 @contextmanager
 def _live(tasks: Sequence[Task], there: Mapping[Task, Result]) -> Iterator[Show]:
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Table
-
     cells: dict[tuple[str, str], _Cells] = {(task.suite, task.row): _Cells() for task in tasks}
     seeds = {place: sum((task.suite, task.row) == place for task in tasks) for place in cells}
     several = len({suite for suite, _ in cells}) > 1
@@ -89,10 +89,10 @@ def _live(tasks: Sequence[Task], there: Mapping[Task, Result]) -> Iterator[Show]
             table.add_column(heading)
         for heading in ("seeds", "accuracy", "AUROC near", "AUROC far"):
             table.add_column(heading, justify="right")
-        for place, found in cells.items():
-            failed = f", {found.failed} failed" if found.failed else ""
-            done = f"{len(found.accuracy)}/{seeds[place]}{failed}"
-            means = [_mean(values) for values in (found.accuracy, found.near, found.far)]
+        for place, cell in cells.items():
+            failed = f", {cell.failed} failed" if cell.failed else ""
+            done = f"{len(cell.accuracy)}/{seeds[place]}{failed}"
+            means = [_mean(values) for values in (cell.accuracy, cell.near, cell.far)]
             table.add_row(*(place if several else place[1:]), done, *means)
         return Group(table, bar)
 

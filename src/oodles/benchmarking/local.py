@@ -17,7 +17,7 @@ _SPAWN = get_context("spawn")
 
 @contextmanager
 def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any]]]:
-    """A function like ``Executor.submit`` while the block lasts; at its end, what still runs is killed.
+    """Open a function like ``Executor.submit`` while the block lasts; at its end, what still runs is killed.
 
     A call whose process dies raises a ``RuntimeError`` that says how it died, and the other calls go on.
 
@@ -54,13 +54,13 @@ def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any
 
 
 def threads(share: int) -> int:
-    """How many threads a run has: what ``OMP_NUM_THREADS`` says, or else its share of the cores."""
+    """Return how many threads a run has: what ``OMP_NUM_THREADS`` says, or else its share of the cores."""
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(given) if given.isdecimal() and int(given) else share
 
 
 def in_threads(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the function gives, called with so many threads: figures depend on their number."""
+    """Call a function with so many threads: figures depend on their number."""
     import torch
 
     torch.set_num_threads(count)
@@ -78,7 +78,7 @@ class _Worker:
         self._starting = threading.Lock()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function gives, called in the process.
+        """Call a function in the process.
 
         Raises:
             RuntimeError: if the process dies before.
@@ -103,7 +103,7 @@ class _Worker:
             raise RuntimeError(f"its process {_how_it_ended(self._process.exitcode)}") from None
 
     def stop(self) -> None:
-        """Kills the process: every file that it writes is whole at any moment."""
+        """Kill the process: every file that it writes is whole at any moment."""
         with self._starting:
             self._stopped = True
             if self._process is not None:
@@ -112,7 +112,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, count: int, gpu: str | None) -> None:
-    """What a process does: one call after another."""
+    """Answer one call after another, which is what a process is for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent sees to it
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(count)
@@ -127,7 +127,7 @@ def _serve(connection: Connection, count: int, gpu: str | None) -> None:
 
 
 def _end_with_the_parent() -> None:
-    """An orphan would keep the folder that it works in locked."""
+    """Exit when the parent does: an orphan would keep the folder that it works in locked."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -146,7 +146,7 @@ def _cores() -> int:
 
 
 def _gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
+    """List GPUs as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]

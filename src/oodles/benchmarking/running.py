@@ -1,4 +1,4 @@
-"""Training a benchmark's runs, each once and each after the one that it starts from, and comparing them."""
+"""Train a benchmark's runs, each once and each after the one that it starts from, and compare them."""
 
 import os
 import time
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oodles.benchmarking.cluster import cluster
-from oodles.benchmarking.description import OPTIONS, Benchmark, Task, check_data, checked_seeds
+from oodles.benchmarking.description import OPTIONS, Benchmark, Task, check_data, list_seeds
 from oodles.benchmarking.display import display
 from oodles.benchmarking.local import local
-from oodles.comparison import Comparison, compare
-from oodles.results import RESULTS, Result, result_of, write_results
-from oodles.run_folder import RUN, locked, open_run
+from oodles.comparing.comparison import Comparison, compare
+from oodles.comparing.results import RESULTS, Result, result_of, write_results
+from oodles.runs.folder import RUN, locked, open_run
 
 PATIENCE = 60.0
 """Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""
@@ -28,7 +28,7 @@ Submit = Callable[..., Future[str]]
 
 @dataclass(frozen=True, eq=False)
 class Benchmarked:
-    """What a benchmark came to; its files are ``results.jsonl``, ``results.md`` and ``report.html``."""
+    """The outcome of a benchmark; its files are ``results.jsonl``, ``results.md`` and ``report.html``."""
 
     folder: Path
     comparison: Comparison | None
@@ -41,7 +41,7 @@ class Benchmarked:
 
     @property
     def failures(self) -> str:
-        """The runs that did not work out, one reason a line; empty where all did."""
+        """List the runs that did not work out, one reason a line; empty where all did."""
         if not self.failed:
             return ""
         by_reason: dict[str, list[str]] = {}
@@ -63,7 +63,7 @@ def benchmark(
     address: str | None = None,
     progress: bool = True,
 ) -> Benchmarked:
-    """Trains every recipe on every suite with every seed, and compares them.
+    """Train every recipe on every suite with every seed, and compare them.
 
     The same call goes on where an earlier one was stopped, by whatever means: runs that have ended are not repeated.
     A run that breaks does not stop the others. With the local engine, a script must make this call under
@@ -90,9 +90,9 @@ def benchmark(
     """
     spec = spec if isinstance(spec, Benchmark) else Benchmark.load(spec)
     if seeds is not None:
-        spec = replace(spec, seeds=checked_seeds(seeds if isinstance(seeds, int) else list(seeds)))
+        spec = replace(spec, seeds=list_seeds(seeds if isinstance(seeds, int) else list(seeds)))
     if roots := [root] if isinstance(root, str | Path) else root:
-        spec = replace(spec, root=tuple(str(Path(each).resolve()) for each in roots))
+        spec = replace(spec, root=tuple(str(Path(place).resolve()) for place in roots))
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
     use_gpus = spec.options.get("device") != "cpu"
@@ -108,13 +108,13 @@ def benchmark(
     tasks = spec.tasks(folder)
     with locked(folder):
         results, failed = _run_all(tasks, engines[engine], folder, progress)
-    return Benchmarked(folder, _written(folder, tasks, results), failed)
+    return Benchmarked(folder, _write(folder, tasks, results), failed)
 
 
 def _run_all(
     tasks: Sequence[Task], engine: Callable[[], AbstractContextManager[Submit]], folder: Path, progress: bool
 ) -> tuple[dict[Task, Result], dict[str, str]]:
-    """What the runs came to, and why others came to nothing; results are written also where it is interrupted."""
+    """Return results by run, and reasons of runs without one; results are written also where it is interrupted."""
     outcomes = {task: _outcome(task) for task in tasks}
     results = {task: result for task, (result, _) in outcomes.items() if result}
     failed = {str(task): reason for task, (_, reason) in outcomes.items() if reason}
@@ -129,22 +129,22 @@ def _run_all(
                 if reason and not result:
                     show(task, None, reason)
             for task, reason in _each_once(left, reasons, submit):
-                result, found = _outcome(task)  # the folder knows best
+                result, failure = _outcome(task)  # the folder knows best
                 if result:
                     results[task] = result
-                reason = found or ("" if result else reason or f"nothing of it is at {task.folder}: {LOST}")
+                reason = failure or ("" if result else reason or f"nothing of it is at {task.folder}: {LOST}")
                 if reason:
                     failed[str(task)] = reason
                 reasons[task.folder] = reason
                 show(task, result, reason)
     except KeyboardInterrupt:
-        _written(folder, tasks, {task: result for task in tasks if (result := _outcome(task)[0])})
+        _write(folder, tasks, {task: result for task in tasks if (result := _outcome(task)[0])})
         raise
     return results, failed
 
 
 def _each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submit) -> Iterator[tuple[Task, str]]:
-    """Each task when it is done, with the reason where it failed; it waits for the run that it starts from.
+    """Yield each task when it is done, with the reason where it failed; it waits for the run that it starts from.
 
     Args:
         tasks: those that have not ended, each after the one that it starts from.
@@ -168,8 +168,8 @@ def _each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submi
 
 
 def train_task(task: Task) -> str:
-    """Trains one run, in a process of an engine; gives the reason if that did not work out."""
-    from oodles.training import train
+    """Train one run, in a process of an engine; return the reason if that did not work out."""
+    from oodles.runs.training import train
 
     began = time.monotonic()
     while True:
@@ -189,7 +189,7 @@ def train_task(task: Task) -> str:
 
 
 def _sentence(error: BaseException) -> str:
-    """What went wrong; errors that are not made for readers are named."""
+    """Say what went wrong; errors that are not made for readers are named."""
     first = str(error).strip().partition("\n")[0]
     if first and isinstance(error, ValueError | OSError | RuntimeError):
         return first
@@ -197,7 +197,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _outcome(task: Task) -> tuple[Result | None, str]:
-    """What a run came to, or nothing while it has not ended; and why it did not work out, if it did not.
+    """Return the result of a run, or nothing while it has not ended; and why it did not work out, if it did not.
 
     Raises:
         ValueError: where its folder holds a run with other settings.
@@ -219,8 +219,8 @@ def _outcome(task: Task) -> tuple[Result | None, str]:
     return result, result.reason if result else ""
 
 
-def _written(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]) -> Comparison | None:
-    """Writes the results in the benchmark's own order, so that how they came about leaves no trace."""
+def _write(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]) -> Comparison | None:
+    """Write the results in the benchmark's own order, so that how they came about leaves no trace."""
     if not results:
         return None
     ordered = [results[task] for task in tasks if task in results]

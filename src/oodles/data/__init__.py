@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
+from oodles.data.datasets import read_dataset
 from oodles.data.decoded import Decoded, converted
 from oodles.data.description import Description, describe_folder, folders_of, located, read_description
 from oodles.data.found import Found
 from oodles.data.image_set import Augment, ImageSet, as_batch
+from oodles.data.sources import read_path
 from oodles.data.suite import Suite
 from oodles.spelling import suggestion
 
@@ -73,13 +76,11 @@ def load_suite(
         module, function = known.split(":")
         suite: Suite = getattr(import_module(module), function)(seed)
         return suite if augment is None else suite.augmented(augment)
-    from oodles.data.building import build_suite
-
-    return build_suite(described(name_or_path, root), seed, augment)
+    return build_suite(describe_suite(name_or_path, root), seed, augment)
 
 
-def described(name_or_path: str | Path, root: str | Path | Sequence[str | Path] = ()) -> Description:
-    """The description of a suite that is no function, with every path made absolute; see :func:`load_suite`."""
+def describe_suite(name_or_path: str | Path, root: str | Path | Sequence[str | Path] = ()) -> Description:
+    """Read the description of a suite that is no function, with every path made absolute; see :func:`load_suite`."""
     shipped = SUITES.get(name_or_path) if isinstance(name_or_path, str) else None
     path = Path(shipped or name_or_path)
     if path.is_dir():
@@ -114,8 +115,6 @@ def read_images(
         FileNotFoundError: where nothing is at the path.
         ValueError: where it holds no images, or images that cannot be read.
     """
-    from oodles.data.sources import read_path
-
     found = read_path(Path(path))  # folders inside a folder are classes in a suite, and here they may be anything
     return _image_set(replace(found, labels=None) if Path(path).is_dir() else found, input_shape, resize)
 
@@ -138,8 +137,6 @@ def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) 
         >>> from_dataset(svhn, (1, 28, 28)).images.shape
         (2, 1, 28, 28)
     """
-    from oodles.data.datasets import read_dataset
-
     return _image_set(read_dataset(dataset, f"the {type(dataset).__name__}"), input_shape)
 
 

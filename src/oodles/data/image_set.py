@@ -149,6 +149,17 @@ class ImageSet(Dataset[Any]):
             yield _ready(pixels.to(device), None, 0), labels.to(device)
 
 
+@dataclass(frozen=True)
+class InOrder:
+    """Batches of an image set in a fixed order on a device, as often as they are iterated over."""
+
+    images: ImageSet
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Rows]:
+        return self.images.in_order(self.device)
+
+
 @lru_cache(maxsize=8)
 def _changes(augment: Augment, seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
     """For each row of one epoch: where its crop of the padded image begins (y, x), and whether it is mirrored."""

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from oodles.data import SUITES, described, load_suite
+from oodles.data import SUITES, describe_suite, load_suite
 from oodles.data.conversion import fitted
 from oodles.data.decoded import sample
 from oodles.data.description import read_description
@@ -133,7 +133,7 @@ def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, s
         if isinstance(place, Path):
             holds = read_description(place)["about"]
             try:
-                described(name, root)
+                describe_suite(name, root)
             except FileNotFoundError as error:
                 missing = str(error)
         else:

@@ -97,15 +97,15 @@ def _module(method: str) -> ModuleType:
     return import_module(f"oodles.methods.{method.replace('-', '_')}")
 
 
-def made(
+def build_methods(
     methods: "Iterable[tuple[str, Mapping[str, Any]]]", measured: Mapping[str, Mapping[str, Any]] | None = None
 ) -> "list[Method]":
-    """Methods from their names and settings; ``measured`` ones, by name, win."""
+    """Build methods from their names and settings; ``measured`` settings, by name, win."""
     return [method_class(name)(**{**given, **(measured or {}).get(name, {})}) for name, given in methods]
 
 
-def change(classifier: "Classifier", methods: "Iterable[Method]") -> None:
-    """Makes of a new classifier what a training step with these methods would, so that it can take trained weights."""
+def change_classifier_by(methods: "Iterable[Method]", classifier: "Classifier") -> None:
+    """Change a new classifier as a training step with these methods would, so that it can take trained weights."""
     for method in methods:
         if method.active:
             method.change_classifier(classifier)

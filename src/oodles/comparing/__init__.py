@@ -1,0 +1,1 @@
+"""Many runs, from their results to a report."""

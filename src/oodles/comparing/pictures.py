@@ -1,0 +1,288 @@
+"""Draw the pictures of a report as data URIs: score histograms, ROC, training curves, differences, misjudged inputs."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodles.comparing.ranking import Ranking
+from oodles.comparing.tables import Table
+from oodles.metrics import counts
+from oodles.runs.folder import Run, set_name
+
+if TYPE_CHECKING:
+    from oodles.data import ImageSet, Suite
+
+HEIGHT = 2.9
+"""Inches; all pictures are 3.8 wide, which a telephone shows at about its natural size."""
+KNOWN = "#7a8794"
+INK = "#1f2933"
+# Okabe and Ito's colours, which also differ for colour-blind readers.
+COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": "#3e4c59",
+    "xtick.color": "#616e7c",
+    "ytick.color": "#616e7c",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "oodles",
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass(frozen=True)
+class Misjudged:
+    """An unknown input that the classifier is most sure to know."""
+
+    picture: str
+    taken_for: str
+
+
+@rc_context(STYLE)
+def differences(table: Table, ood_set: str) -> str:
+    """Draw AUROC minus plain cross-entropy's, a dot per seed, and the mean with its 95 % interval."""
+    shown = [
+        (figure, figure.difference)
+        for score, plain_score, groups in table.blocks
+        for group in groups
+        if (figure := table.figure(group, ood_set, "auroc", score, plain_score)) and figure.difference
+    ]
+    if not shown:
+        return ""
+    canvas = _blank(0.7 + 0.36 * len(shown))
+    axes = canvas.subplots()
+    axes.axvline(0, color="#3e4c59", linewidth=1)
+    for position, (figure, seeds) in enumerate(shown):
+        color = {"better": COLORS[2], "worse": COLORS[0], "": KNOWN}[figure.verdict]
+        values = [100 * value for value in seeds.by_seed.values()]
+        axes.plot(
+            values, [position + 0.24] * len(values), "o", color=color, alpha=0.55, markersize=3.5, markeredgewidth=0
+        )
+        if half := seeds.half_interval:
+            axes.plot([100 * (seeds.mean - half), 100 * (seeds.mean + half)], [position] * 2, color=color, linewidth=2)
+        axes.plot([100 * seeds.mean], [position], "D", color=color, markersize=5)
+    axes.set_yticks(range(len(shown)), [f"{fill(figure.label, 24)}\n{figure.score}" for figure, _ in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e4e7eb", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("AUROC, points")
+    return _svg(canvas)
+
+
+@rc_context(STYLE)
+def ranks(ranking: Ranking) -> str:
+    """Draw the rank of every method on every set, a dot each, and the average."""
+    canvas = _blank(0.7 + 0.36 * len(ranking.methods))
+    axes = canvas.subplots()
+    for position, method in enumerate(ranking.methods):
+        for rank in sorted(set(method.ranks)):
+            often = method.ranks.count(rank)
+            size = 3.5 * often**0.5  # the area says how often
+            axes.plot([rank], [position], "o", color=KNOWN, alpha=0.6, markersize=size, markeredgewidth=0)
+        axes.plot([method.average], [position], "D", color=COLORS[1], markersize=5)
+    labels = [f"{fill(method.label, 24)}\n{method.score}" for method in ranking.methods]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(0.5, len(labels) + 0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e4e7eb", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xticks(range(1, len(labels) + 1))
+    axes.set_xlabel("rank by AUROC, 1 is best")
+    return _svg(canvas)
+
+
+@rc_context(STYLE)
+def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
+    """Draw how the score spreads over known and unknown rows, and where 95 % of the validation rows are accepted."""
+    values = {"test (known)": run.scores.get(f"test/{score}")}
+    values |= {set_name(name): run.scores.get(f"{name}/{score}") for name in ood_sets}
+    shown = {name: _finite(array) for name, array in values.items() if array is not None}
+    shown = {name: array for name, array in shown.items() if array.size}
+    if not shown:
+        return ""
+    logarithmic = _spans_decades(np.concatenate(list(shown.values())))
+    low, high = (float(v) for v in np.quantile(np.concatenate(list(shown.values())), (0.005, 0.995)))
+    if logarithmic:
+        everything = np.concatenate(list(shown.values()))
+        low = max(low, float(everything[everything > 0].min()))
+        edges = np.geomspace(low, max(high, low * 1.01), 31)
+    else:
+        edges = np.linspace(low, high if high > low else low + 1, 31)
+    canvas = _blank(HEIGHT)
+    axes = canvas.subplots()
+    for index, (name, array) in enumerate(shown.items()):
+        heights = np.histogram(np.clip(array, edges[0], edges[-1]), edges)[0] / array.size
+        if index == 0:
+            axes.stairs(heights, edges, fill=True, color=KNOWN, alpha=0.45, label=name)
+        else:
+            axes.stairs(heights, edges, color=_color(index - 1), linewidth=1.6, label=name)
+    validation = run.scores.get(f"validation/{score}")
+    if validation is not None and _finite(validation).size:
+        threshold = float(np.quantile(_finite(validation), 0.95, method="higher"))
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlabel(f"{score}, higher is more unknown")
+    axes.set_ylabel("share of rows")
+    _legend_above(axes)
+    return _svg(canvas)
+
+
+@rc_context(STYLE)
+def roc(run: Run, score: str, plain: Run | None, plain_score: str, ood_sets: Sequence[str]) -> str:
+    """Draw unknowns caught over knowns rejected, for each set; plain cross-entropy's dotted."""
+    canvas = _blank(HEIGHT)
+    axes = canvas.subplots()
+    for index, name in enumerate(ood_sets):
+        for of, used, style in ((run, score, "-"), (plain, plain_score, ":")):
+            known, unknown = (of.scores.get(f"{rows}/{used}") if of else None for rows in ("test", name))
+            if known is None or unknown is None or np.isnan(known).any() or np.isnan(unknown).any():
+                continue
+            accepted = counts(known, unknown)
+            rejected, caught = (1 - count / count[-1] for count in accepted)
+            label = set_name(name) if style == "-" else None
+            axes.plot(rejected, caught, style, color=_color(index), linewidth=1.6, label=label)
+    if plain:
+        axes.plot([], [], ":", color="#3e4c59", label="cross-entropy")
+    axes.plot([0, 1], [0, 1], color="#cbd2d9", linewidth=0.8)
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_xlabel("knowns rejected")
+    axes.set_ylabel("unknowns caught")
+    if axes.get_legend_handles_labels()[0]:
+        _legend_above(axes)
+    return _svg(canvas)
+
+
+@rc_context(STYLE)
+def curves(runs: Sequence[Run]) -> str:
+    """Draw every named term of the loss and the validation accuracy, epoch by epoch; a line per seed, the mean bold."""
+    logs = [run.log for run in runs if run.log]
+    if not logs:
+        return ""
+    canvas = _blank(HEIGHT)
+    above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    terms = list(dict.fromkeys(name for log in logs for entry in log for name in entry["terms"]))
+    drawn = []
+    for index, term in enumerate(terms):
+        by_run = [_series(entry["terms"].get(term) for entry in log) for log in logs]
+        drawn.append(_seeds_and_mean(above, by_run, _color(index), term))
+    _seeds_and_mean(below, [_series(entry["validation_accuracy"] for entry in log) for log in logs], INK)
+    if drawn and _spans_decades(np.concatenate(drawn)):
+        above.set_yscale("log")
+    above.set_ylabel("loss")
+    below.set_ylabel("validation\naccuracy")
+    below.set_xlabel("epoch")
+    below.xaxis.get_major_locator().set_params(integer=True)
+    _legend_above(above)
+    return _svg(canvas)
+
+
+def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> list[tuple[str, list[Misjudged]]]:
+    """Show of each set the inputs with the lowest outlier scores, read again from the run's suite.
+
+    Returns nothing where the suite is not there any more, or is another one now.
+    """
+    try:
+        suite = _suite(run.data, run.seed, tuple(run.arguments.get("root", ())))
+    except (OSError, ValueError):
+        return []
+    strips = []
+    for name in ood_sets:
+        images, scores = _images(suite, name), run.scores.get(f"{name}/{score}")
+        predictions = run.scores.get(f"{name}/predictions")
+        if images is None or scores is None or predictions is None or len(images) != len(scores):
+            continue
+        first = np.argsort(scores, kind="stable")[:count]
+        strips.append((name, [Misjudged(_png(images.images[i]), run.classes[int(predictions[i])]) for i in first]))
+    return strips
+
+
+@lru_cache(maxsize=1)
+def _suite(data: str, seed: int, root: tuple[str, ...]) -> "Suite":
+    from oodles.data import load_suite
+
+    return load_suite(data, seed, root=root)
+
+
+def _images(suite: "Suite", ood_set: str) -> "ImageSet | None":
+    kind, _, name = ood_set.partition(":")
+    return {"near": suite.near, "far": suite.far}.get(kind, {}).get(name)
+
+
+def _png(image: NDArray[Any]) -> str:
+    """Encode one image (C, H, W), uint8 or in [0, 1]; three channels in colour, others by their mean."""
+    pixels = image if image.dtype == np.uint8 else np.rint(255 * image).astype(np.uint8)
+    pixels = pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(0).astype(np.uint8)
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, format="png")
+    return f"data:image/png;base64,{b64encode(out.getvalue()).decode()}"
+
+
+def _svg(canvas: Canvas) -> str:
+    out = BytesIO()
+    canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return f"data:image/svg+xml;base64,{b64encode(out.getvalue()).decode()}"
+
+
+def _blank(height: float) -> Canvas:
+    return Canvas(figsize=(3.8, height), layout="constrained")
+
+
+def _color(index: int) -> str:
+    return COLORS[index % len(COLORS)]
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    kept: NDArray[np.float64] = values[np.isfinite(values)].astype(np.float64)
+    return kept
+
+
+def _spans_decades(values: NDArray[np.float64]) -> bool:
+    """Say whether the values are better seen on a logarithmic axis."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if positive.size < 0.9 * np.isfinite(values).sum() or not positive.size or np.nanmin(values) < 0:
+        return False
+    low, high = np.quantile(positive, (0.05, 0.95))
+    return bool(high > 100 * low)
+
+
+def _series(values: Iterable[float | None]) -> NDArray[np.float64]:
+    """Return one value per epoch; missing ones are NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _seeds_and_mean(
+    axes: Axes, series: Sequence[NDArray[np.float64]], color: str, label: str = ""
+) -> NDArray[np.float64]:
+    """Draw a thin line per seed, a thick one for the mean of those that got that far; return the values drawn."""
+    length = max(len(values) for values in series)
+    padded = np.array([np.pad(values, (0, length - len(values)), constant_values=np.nan) for values in series])
+    padded[~np.isfinite(padded)] = np.nan
+    epochs = np.arange(1, length + 1)
+    for values in padded:
+        axes.plot(epochs, values, color=color, linewidth=0.7, alpha=0.35)
+    known = np.isfinite(padded)
+    mean = np.divide(np.nansum(padded, 0), known.sum(0), where=known.any(0), out=np.full(length, np.nan))
+    axes.plot(epochs, mean, color=color, linewidth=1.8, label=label)
+    return padded.ravel()
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.6)

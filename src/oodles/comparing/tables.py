@@ -1,0 +1,307 @@
+"""Put results into tables: mean ± std over seeds, and plain cross-entropy under the same score beside every method.
+
+Differences are paired by seed, because a seed often draws the data too. Losers and diverged runs are shown; a
+difference is marked only where its 95 % interval leaves out zero.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from oodles.comparing.figures import OOD_METRICS, Figure, Seeds
+from oodles.comparing.results import Result
+from oodles.runs.folder import set_name
+from oodles.runs.recipe import are_plain, own_score
+from oodles.spelling import suggestion
+
+SHARED_SCORES = ("msp", "energy", "knn")
+"""Where plain training cannot give a method's own score, both are shown under these."""
+MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
+"""What runs are computed with, in words and as they remember it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The runs of one recipe, one per seed."""
+
+    label: str
+    runs: tuple[Result, ...]
+    own_score: str
+    plain: "Group | None" = None
+    """The plain cross-entropy runs beside it; none for these themselves, and where there are none."""
+
+    @property
+    def is_plain(self) -> bool:
+        return are_plain(self.runs[0].methods)
+
+    @cached_property
+    def finished(self) -> tuple[Result, ...]:
+        return tuple(run for run in self.runs if run.status == "finished")
+
+    @property
+    def seeds(self) -> str:
+        """Say how many seeds stand behind the figures, and how many diverged."""
+        finished, diverged = len(self.finished), len(self.runs) - len(self.finished)
+        words = [f"{finished}"] if finished else []
+        if diverged:
+            words.append(f"diverged ({diverged} of {len(self.runs)} seeds)")
+        return ", ".join(words)
+
+    @cached_property
+    def scores(self) -> tuple[str, ...]:
+        """Return the scores that every finished run has."""
+        first, *others = [run.scores for run in self.finished] or [()]
+        return tuple(score for score in first if all(score in other for other in others))
+
+    @cached_property
+    def versus(self) -> tuple[tuple[str, str], ...]:
+        """Return under which scores it is compared: its own, and plain cross-entropy's beside it.
+
+        A score that plain training cannot give stands beside the one that is best for plain training on validation
+        data, and both are also compared under the scores that they share.
+        """
+        if self.plain is None or not self.finished or self.own_score in self.plain.scores:
+            return ((self.own_score, self.own_score),)
+        shared = [(s, s) for s in SHARED_SCORES if s in self.scores and s in self.plain.scores]
+        return (*shared, (self.own_score, self.plain.best_on_validation or self.own_score))
+
+    @cached_property
+    def best_on_validation(self) -> str | None:
+        """Return the score that best tells validation rows from outliers; test sets have no say."""
+        aurocs = {score: self._seeds(partial(_on_validation, score=score)) for score in self.scores}
+        means = {score: seeds.mean for score, seeds in aurocs.items() if seeds}
+        return max(means, key=lambda score: means[score]) if means else None
+
+    def measured(self, ood_set: str | None, score: str, metric: str) -> Seeds | None:
+        """Return a metric per seed, of the finished runs that have it; accuracy belongs to no set."""
+        if ood_set is None:
+            return self._seeds(lambda run: run.accuracy)
+        return self._seeds(lambda run: run.metrics.get("test", {}).get(ood_set, {}).get(score, {}).get(metric))
+
+    def _seeds(self, measure: Callable[[Result], float | None]) -> Seeds | None:
+        by_seed = {run.seed: value for run in self.finished if (value := measure(run)) is not None}
+        return Seeds(by_seed) if by_seed else None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The groups that were trained and tested on one suite; cross-entropy first."""
+
+    suite: str
+    groups: tuple[Group, ...]
+    ood_sets: Mapping[str, str]
+    """Each out-of-distribution set, and a remark on it or nothing."""
+    remarks: tuple[str, ...]
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[str, str, tuple[Group, ...]], ...]:
+        """Return each score, cross-entropy's score beside it, and the groups compared under the two."""
+        pairs = dict.fromkeys(pair for group in self.groups for pair in group.versus)
+        blocks = []
+        for score, plain_score in pairs:
+            compared = [group for group in self.groups if (score, plain_score) in group.versus]
+            beside = {group.plain for group in compared}
+            blocks.append((score, plain_score, tuple(g for g in self.groups if g in compared or g in beside)))
+        return tuple(blocks)
+
+    def figure(self, group: Group, ood_set: str | None, metric: str, score: str, plain_score: str) -> Figure | None:
+        """Return one figure of a group; none where no run of it has the score on the set."""
+        used = plain_score if group.is_plain else score
+        value = group.measured(ood_set, used, metric)
+        if value is None:
+            return None
+        plain = group.plain.measured(ood_set, plain_score, metric) if group.plain else None
+        difference = None if plain is None else value.minus(plain)
+        best_score = group.plain.best_on_validation if group.plain else None
+        to_best = difference
+        if group.plain and best_score != plain_score:
+            best = group.plain.measured(ood_set, best_score, metric) if best_score else None
+            to_best = None if best is None else value.minus(best)
+        return Figure(group.label, used, ood_set, metric, value, plain, plain_score, difference, best_score, to_best)
+
+    def figures(self) -> list[Figure]:
+        """Return every figure that the tables show, each method under its own score."""
+        cells = [(None, "accuracy"), *((s, metric) for s in self.ood_sets for metric in OOD_METRICS)]
+        return [
+            figure
+            for score, plain_score, groups in self.blocks
+            for group in groups
+            for ood_set, metric in cells
+            if (figure := self.figure(group, ood_set, metric, score, plain_score))
+        ]
+
+    @property
+    def sizes(self) -> str:
+        """Say how many rows the figures of one seed rest on; AUPR depends on it."""
+        run = next((run for group in self.groups for run in group.finished), None)
+        if run is None:
+            return "No run has finished."
+        sizes = ", ".join(f"{set_name(name)} {run.sizes[name]}" for name in ("test", *run.ood_sets))
+        return f"Rows (seed {run.seed}): {sizes}."
+
+    @property
+    def chance(self) -> str:
+        """Say how many differences are marked, and how many would be by chance alone."""
+        shown = {(f.label, f.score if f.ood_set else "", f.ood_set, f.metric): f for f in self.figures()}
+        tested = [f for f in shown.values() if f.difference is not None and f.difference.half_interval is not None]
+        if not tested:
+            return "No difference is marked: that takes three or more seeds shared with plain cross-entropy."
+        marked = sum(bool(f.verdict) for f in tested)
+        return (
+            f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval "
+            f"(Student's t, paired by seed) leaves out 0. "
+            f"If no method differed, chance would mark about {round(len(tested) / 20)}."
+        )
+
+
+def _recipe(result: Result) -> str:
+    """Return as text what the runs of one row agree in."""
+    return json.dumps([result.label, result.settings], sort_keys=True, default=str)
+
+
+def build_table(suite: str, runs: Sequence[Result], score: str | None) -> Table:
+    """Build the table of the runs on one suite.
+
+    Args:
+        suite: its name.
+        runs: all have ended.
+        score: one for all; each method's own unless given.
+
+    Raises:
+        ValueError: for runs of one seed with other rows, and a score that the runs do not have.
+    """
+    recipes: dict[str, list[Result]] = {}
+    for run in sorted(runs, key=lambda run: not are_plain(run.methods)):
+        recipes.setdefault(_recipe(run), []).append(run)
+    _check_same_rows(runs)
+    families = [sorted(family, key=lambda run: run.seed) for family in recipes.values()]
+    groups: list[Group] = []
+    for label, family in zip(_labels([family[0] for family in families]), families, strict=True):
+        plain = None if are_plain(family[0].methods) else _beside(family, [group for group in groups if group.is_plain])
+        group = Group(label, tuple(family), score or own_score(family[0].methods), plain)
+        if score and group.finished and score not in group.scores:
+            raise ValueError(f"There is no score {score!r} in the runs of {label!r}{suggestion(score, group.scores)}")
+        groups.append(group)
+    names = dict.fromkeys(name for run in runs for name in run.ood_sets)
+    notes = {name: note for run in reversed(runs) for name, note in run.notes.items()}
+    ordered = sorted(names, key=lambda name: not name.startswith("near:"))
+    return Table(suite, tuple(groups), {n: notes.get(n.partition(":")[2], "") for n in ordered}, _remarks(groups))
+
+
+def _check_same_rows(runs: Sequence[Result]) -> None:
+    """Refuse runs of one seed that were tested on other rows: pairing them by seed means nothing."""
+    first: dict[int, Result] = {}
+    for run in (run for run in runs if run.status == "finished"):
+        other = first.setdefault(run.seed, run)
+        kept: list[tuple[Mapping[str, object], Mapping[str, object]]]
+        kept = [(run.sizes, other.sizes), (run.sha256, other.sha256)]
+        for name in ("validation", "test", *run.ood_sets):
+            # what was written before fingerprints were kept is known by its size alone
+            pairs = [(one.get(name), another.get(name)) for one, another in kept]
+            if any(one != another for one, another in pairs if one is not None and another is not None):
+                raise ValueError(
+                    f"{run.in_words} and {other.in_words} have the same data and seed but were tested on other rows: "
+                    "the data has changed, so train one of them again."
+                )
+
+
+def _beside(family: Sequence[Result], plains: Sequence[Group]) -> Group | None:
+    """Return the plain runs of the same network whose training is most alike, then those with most seeds in common."""
+    settings, seeds = family[0].settings, {run.seed for run in family}
+    alike = [plain for plain in plains if plain.runs[0].settings.get("network") == settings.get("network")]
+    if not alike:
+        return None
+
+    def distance(plain: Group) -> tuple[int, int]:
+        other = plain.runs[0].settings
+        shared = seeds & {run.seed for run in plain.runs}
+        return sum(value != other.get(key) for key, value in settings.items()), -len(shared)
+
+    return min(alike, key=distance)
+
+
+def _labels(runs: Sequence[Result]) -> list[str]:
+    """Return the recipes' labels, with the settings that tell equal ones apart."""
+    labels = []
+    for run in runs:
+        own, twins = _flat(run), [_flat(other) for other in runs if other.label == run.label]
+        telling = [key for key in own if any(twin.get(key) != own[key] for twin in twins)]
+        words = [f"{key} {own[key]}" for key in telling]
+        labels.append(f"{run.label} ({', '.join(words)})" if words else run.label)
+    return labels
+
+
+def _flat(run: Result) -> dict[str, Any]:
+    """Return settings by name, those of methods too."""
+    several = len(run.methods) > 1
+    methods = {
+        f"{name} {key}" if several else key: value for name, given in run.methods for key, value in given.items()
+    }
+    return {**methods, **{key: value for key, value in run.settings.items() if key != "methods"}}
+
+
+def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
+    """Say what a reader must know about the rows of a table."""
+    remarks = []
+    if not any(group.is_plain for group in groups):
+        remarks.append(
+            "There are no plain cross-entropy runs, so nothing stands beside the methods: train cross-entropy."
+        )
+    unlike: dict[str, list[str]] = {}
+    for group in groups:
+        finished = {run.seed for run in group.finished}
+        if group.plain:
+            if words := _unlike(group.runs[0].settings, group.plain.runs[0].settings):
+                unlike.setdefault(f"{words}, unlike the {group.plain.label} beside it", []).append(group.label)
+            paired = finished & {run.seed for run in group.plain.finished}
+            if len(paired) < len(finished):
+                remarks.append(
+                    f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy beside them."
+                )
+        elif not group.is_plain and any(other.is_plain for other in groups):
+            remarks.append(f"{group.label}: no plain cross-entropy with this network.")
+        reasons: dict[str, list[str]] = {}
+        for run in group.runs:
+            if run.status == "diverged":
+                reasons.setdefault(run.reason or "no reason was recorded.", []).append(str(run.seed))
+        for reason, seeds in reasons.items():
+            which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+            remarks.append(f"{group.label}, {which}, diverged: {reason}")
+    if words := _differ([run for group in groups for run in group.runs]):
+        remarks.append(f"Runs differ in {words}, on which figures depend a little.")
+    single = [group.label for group in groups if len(group.finished) == 1]
+    if single:
+        remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")
+    return (*(f"{', '.join(labels)}: {words}." for words, labels in unlike.items()), *remarks)
+
+
+def _differ(runs: Sequence[Result]) -> str:
+    """Say in what the runs of a table differ that nobody chose; what was not recorded does not count."""
+    words = []
+    for what, key in MACHINE.items():
+        values = {str(run.environment[key]) for run in runs if key in run.environment}
+        if len(values) > 1:
+            words.append(f"{what} ({' or '.join(sorted(values, key=lambda value: (len(value), value)))})")
+    return ", ".join(words)
+
+
+def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    """Say in which settings of training, methods apart, a row differs from plain cross-entropy."""
+    start = settings.get("initial weights")
+    words = [] if start == plain.get("initial weights") else [f"starts from {start} weights"]
+    return ", ".join(
+        words
+        + [
+            f"{key.replace('_', ' ')} {value} (not {plain[key]})"
+            for key, value in settings.items()
+            if key in plain and value != plain[key] and key not in ("methods", "suggest", "initial weights")
+        ]
+    )
+
+
+def _on_validation(run: Result, score: str) -> float | None:
+    """Return the AUROC of validation rows against outliers."""
+    against_outliers = run.metrics.get("validation", {}).values()
+    return next((by_score[score]["auroc"] for by_score in against_outliers if score in by_score), None)

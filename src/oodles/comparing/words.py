@@ -1,0 +1,124 @@
+"""The words and rows that all forms of a comparison share: columns, cells, judgements, and how to read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, Seeds, in_brackets
+from oodles.comparing.tables import Group, Table
+from oodles.runs.folder import set_name
+
+HOW_TO_READ = (
+    "Per cent, mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the same "
+    "score, paired by seed, and on how many of the seeds the method is better."
+)
+MEANINGS = "; ".join(f"{METRICS[metric].heading}: {METRICS[metric].meaning}" for metric in OOD_METRICS) + "."
+Columns = Sequence[tuple[str | None, str]]
+"""The (set, metric) of each column; accuracy belongs to no set."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group under one score, with a figure or nothing for each column."""
+
+    group: Group
+    score: str
+    figures: tuple[Figure | None, ...]
+    opens_block: bool
+
+    @property
+    def under(self) -> str:
+        """Return the score, and over how many seeds."""
+        return f"{self.score}, n = {self.group.seeds}" if self.group.finished else self.group.seeds
+
+
+def rows(table: Table, columns: Columns) -> list[Row]:
+    """Return the rows of a table, block by block: a score, plain cross-entropy under it, the methods under it."""
+    return [
+        Row(
+            group,
+            plain_score if group.is_plain else score,
+            tuple(table.figure(group, *column, score, plain_score) for column in columns),
+            position == 0,
+        )
+        for score, plain_score, groups in table.blocks
+        for position, group in enumerate(groups)
+    ]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One method's difference in AUROC on one set to plain cross-entropy under one score, and what tests say of it."""
+
+    figure: Figure
+    beside: str
+    """Plain cross-entropy's score."""
+    accuracy: str
+    """The difference in accuracy, in words."""
+    difference: Seeds
+
+    @property
+    def verdict(self) -> str:
+        return self.figure.judge(self.difference)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Return the cells under :data:`JUDGEMENT_HEADS`."""
+        figure, difference = self.figure, self.difference
+        intervals = (in_brackets(difference.interval), in_brackets(difference.bootstrap))
+        return (
+            figure.label,
+            figure.score,
+            self.beside,
+            self.accuracy,
+            figure.in_words(difference),
+            *intervals,
+            f"{difference.sign_test:.2g}",
+        )
+
+
+JUDGEMENT_HEADS = (
+    "method",
+    "score",
+    "cross-entropy under",
+    "accuracy",
+    "AUROC",
+    "Student 95 %",
+    "bootstrap 95 %",
+    "sign test p",
+)
+
+
+def judgements(table: Table, ood_set: str) -> list[Judgement]:
+    """Return the differences to plain cross-entropy under the same score, and under the one best on validation data."""
+    made = []
+    for row in rows(table, [(None, "accuracy"), (ood_set, "auroc")]):
+        right, figure = row.figures
+        if right is None or figure is None:
+            continue
+        if figure.difference:
+            made.append(Judgement(figure, figure.plain_score, right.against_plain, figure.difference))
+        if figure.difference_to_best and figure.best_score and figure.best_score != figure.plain_score:
+            made.append(Judgement(figure, figure.best_score, right.against_plain, figure.difference_to_best))
+    return made
+
+
+def overview(table: Table) -> list[tuple[str | None, str]]:
+    """Return the columns that come first: accuracy, and AUROC on every out-of-distribution set."""
+    return [(None, "accuracy"), *((name, "auroc") for name in table.ood_sets)]
+
+
+def details(ood_set: str) -> list[tuple[str | None, str]]:
+    """Return the columns of one set: every metric, beside accuracy."""
+    return [(None, "accuracy"), *((ood_set, metric) for metric in OOD_METRICS)]
+
+
+def heading(metric: str) -> str:
+    """Return a metric's name, and which way is better."""
+    name, arrow = METRICS[metric].heading, "↑" if METRICS[metric].higher_is_better else "↓"
+    return f"{name} {arrow}"
+
+
+def sentences(table: Table) -> list[str]:
+    """Return the sentences below the tables of a suite: what chance would do, how many rows there are, remarks."""
+    notes = [f"* {set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
+    return [table.chance, table.sizes, *notes, *table.remarks]

@@ -1,0 +1,210 @@
+"""Settle what training begins with: names, initial weights, measured settings, and whether a folder is free."""
+
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import file_digest
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from oodles import __version__
+from oodles.cards import card
+from oodles.classifier import Classifier, device_of
+from oodles.data import SUITES, ImageSet, Suite
+from oodles.methods import method_class
+from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS, Run, open_run
+from oodles.runs.recipe import Recipe, acting, recipes
+
+Measured = Mapping[str, Mapping[str, Any]]
+DRAWS = 2
+"""The scheme by which random numbers are drawn. A run that goes on under another scheme would be neither of the two, so
+it is counted up whenever a recipe and a seed come to draw other numbers."""
+
+
+def settle_recipe(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
+    """Return the recipe with the seed and the initial weights that training begins with; paths become absolute."""
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    start = recipe.weights if weights is None else str(weights)
+    if start is not None and start not in recipes():
+        if not Path(start).exists():
+            raise FileNotFoundError(
+                f"There are no weights at {start}: give a .safetensors file, a run folder or a recipe."
+            )
+        start = str(Path(start).resolve())
+    return replace(recipe, weights=start, seed=recipe.seed if seed is None else seed)
+
+
+def data_name(data: str | Path | Suite) -> str:
+    """Return the name under which a run remembers its data: that of a suite, or an absolute path."""
+    if isinstance(data, Suite):
+        return data.name
+    return str(data) if str(data) in SUITES or not Path(data).exists() else str(Path(data).resolve())
+
+
+def folder_name(recipe: Recipe, data: str) -> str:
+    """Return the name of a run's folder, where none is given."""
+    return f"{recipe.label.replace(' ', '')}-{Path(data).name.removesuffix('.toml')}-{recipe.seed}"
+
+
+def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> Run | None:
+    """Open the run that was begun in a folder; return none if nothing was trained there.
+
+    Raises:
+        ValueError: where it was begun with other settings, or has not ended and drew its random numbers otherwise.
+    """
+    if not (folder / RUN).is_file() or not any((folder / name).is_file() for name in (STATE, LOG, WEIGHTS, RESULT)):
+        return None
+    run = open_run(folder)
+    if other := run.other_settings({**recipe.as_dict(), **arguments}):
+        raise ValueError(other)
+    draws = run.record.get("draws", 1)
+    if not run.result and draws != DRAWS:
+        raise ValueError(
+            f"{folder} was begun by {'an earlier' if draws < DRAWS else 'a later'} version, whose random numbers were "
+            "others, so it cannot go on: choose another folder, or delete this one to train again."
+        )
+    return run
+
+
+def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], first: Run | None) -> dict[str, str]:
+    """Return where training starts: a label, and the file with its fingerprint unless the weights are random.
+
+    Raises:
+        ValueError: for a run that gives no weights, or whose training data may be test data here.
+    """
+    if recipe.weights is None:
+        return {"label": "random", "file": "", "sha256": ""}
+    path = Path(recipe.weights)
+    run = first or (open_run(path) if path.is_dir() else None)
+    if run is not None:
+        if run.status == "diverged":
+            raise ValueError(f"{run.folder} cannot be started from, it diverged: {run.reason}")
+        if run.data == data and run.record["suite"]["sha256"]["train"] != contents["sha256"]["train"]:
+            raise ValueError(
+                f"{run.folder} was trained on other rows of {data!r}, which may be test rows here: "
+                "use the same seed and files for both."
+            )
+        path = run.folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no weights at {path}: has the run finished?")
+    with path.open("rb") as file:
+        return {
+            "label": run.label if run else path.name,
+            "file": str(path),
+            "sha256": file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
+    """Measure the methods' settings on the initial weights, with outliers and with known rows that are no test rows."""
+    if not recipe.suggest:
+        return {}
+    device = device_of(classifier)
+
+    def rows(*sets: ImageSet | None) -> Any:
+        return chain.from_iterable(images.in_order(device) for images in sets if images is not None)
+
+    def measure(name: str) -> dict[str, Any]:
+        known = rows(*(getattr(suite, part) for part in card(name).measured_on))
+        return method_class(name).suggest(classifier, known, rows(suite.outliers))
+
+    return {name: measure(name) for name, _ in acting(recipe.methods) if card(name).suggests}
+
+
+def record(
+    folder: Path,
+    recipe: Recipe,
+    arguments: Mapping[str, Any],
+    contents: Mapping[str, Any],
+    initial: Mapping[str, str],
+    suggested: Measured,
+    accelerator: Accelerator,
+    precision: str,
+) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    device = accelerator.device
+    return {
+        "draws": DRAWS,
+        "label": recipe.label,
+        "command": _command(folder, recipe, arguments),
+        "recipe": recipe.as_dict(),
+        "arguments": dict(arguments),
+        "initial": dict(initial),
+        "suggested": {name: dict(values) for name, values in suggested.items()},
+        "suite": dict(contents),
+        "environment": {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "mixed_precision": precision,
+            "processes": accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "oodles": __version__,
+            **{name: version(name) for name in ("torch", "numpy", "accelerate", "safetensors", "scikit-learn")},
+        },
+    }
+
+
+def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
+    """Refuse a run whose data has become another; see :func:`about_suite`."""
+    if earlier.record["suite"] != contents:
+        raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
+
+
+def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose initial weights have become others, or on hardware of another precision."""
+    if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
+        raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
+    before, here = (about["environment"]["mixed_precision"] for about in (earlier.record, now))
+    if before != here:
+        raise ValueError(
+            f"{earlier.folder} was begun in precision {before!r}, and 'auto' means {here!r} here: "
+            "go on where it was begun, or choose another folder."
+        )
+
+
+def about_suite(suite: Suite) -> dict[str, Any]:
+    """Describe a run's data: names, sizes, statistics, and a fingerprint of every set."""
+    sets = suite.sets()
+    return {
+        "name": suite.name,
+        "classes": list(suite.classes),
+        "input_shape": list(suite.input_shape),
+        **({} if suite.resize is None else {"resize": suite.resize}),
+        "mean": list(suite.mean),
+        "std": list(suite.std),
+        "sizes": {name: len(images) for name, images in sets.items()},
+        "sha256": {name: images.fingerprint() for name, images in sets.items()},
+        "notes": dict(suite.notes),
+    }
+
+
+def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
+    """Write the command line that repeats a run; it needs nothing from the run's folder, which it would fill anew."""
+    words = ["oodles", "train"]
+    for name, settings in recipe.methods:
+        words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]
+    settings = {key: value for key, value in recipe.as_dict().items() if key != "methods"}
+    settings["nesterov"] = str(recipe.nesterov)  # a word and no switch, since recipes may have either
+    flags = {**settings, **arguments, "to": str(folder)}
+    return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """Write a setting as words of the command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is False or value == ():
+        return []
+    if isinstance(value, tuple):  # a method's setting of several numbers, which one flag takes together
+        return [flag, *map(str, value)]
+    if isinstance(value, list):
+        return [word for item in value for word in (flag, str(item))]
+    return [flag] if value is True else [flag, str(value)]

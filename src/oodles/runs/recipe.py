@@ -1,0 +1,280 @@
+"""A recipe: the methods and the schedule they are trained with, in TOML or as a value.
+
+What the methods of a recipe need, bring and score, and whether they act, is answered here and nowhere else.
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from oodles.cards import card
+from oodles.spelling import suggestion
+
+Methods = tuple[tuple[str, Mapping[str, Any]], ...]
+PLAIN = "cross-entropy"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The methods and the schedule of a training: everything that a paper's settings say about it.
+
+    Args:
+        methods: names of methods with their settings, in the order in which they act; none is plain cross-entropy.
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: at the start.
+        momentum: of SGD.
+        nesterov: Nesterov's form of it.
+        weight_decay: of every parameter.
+        schedule: ``cosine`` falls from the learning rate to zero over the whole training; ``one-cycle`` rises to it in
+            a straight line over the first quarter and then falls to zero; ``steps`` divides it by ten after each
+            of the ``milestones``; ``constant`` stays.
+        milestones: epochs, for ``steps``.
+        epochs: passes over the in-distribution training rows.
+        batch_size: in-distribution rows per batch, over all processes together.
+        outlier_batch_size: outliers per batch, over all processes together.
+        mixed_precision: of the forward pass, ``no``, ``bf16`` or ``fp16``; losses are computed in float32 throughout.
+            ``auto`` is bf16 where the hardware computes in it, and ``no`` elsewhere.
+        seed: of every random number, and of the split of an embedded suite.
+        weights: what training starts from: a file of weights, the folder of another run, or the name of a recipe,
+            which is then trained first; random weights unless given.
+        suggest: measure the methods' data-dependent settings, such as energy margins, on these weights first.
+
+    Raises:
+        ValueError: for unknown methods or settings, and for values that make no sense.
+        TypeError: for values of another type.
+    """
+
+    methods: Methods = ()
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "one-cycle", "steps", "constant"] = "cosine"
+    milestones: tuple[int, ...] = ()
+    epochs: int = 60
+    batch_size: int = 64
+    outlier_batch_size: int = 64
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
+    seed: int = 0
+    weights: str | None = None
+    suggest: bool = False
+
+    def __post_init__(self) -> None:
+        methods = tuple((name, _with_defaults(name, given)) for name, given in self.methods)
+        object.__setattr__(self, "methods", methods or ((PLAIN, _with_defaults(PLAIN, {})),))
+        for setting in fields(self):
+            if setting.name not in ("methods", "milestones"):
+                value = _check_value(setting.name, setting.type, getattr(self, setting.name))
+                object.__setattr__(self, setting.name, value)
+        object.__setattr__(self, "milestones", _check_milestones(self.milestones, self.schedule, self.epochs))
+        if self.suggest and self.weights is None:
+            raise ValueError("suggest measures settings on trained weights, and there are none: say weights = ….")
+        if self.suggest and not any(card(name).suggests for name, _ in self.methods):
+            raise ValueError(f"suggest has nothing to measure for {self.label}: leave it out.")
+
+    @property
+    def label(self) -> str:
+        """Return the methods' names, as tables show them."""
+        return " + ".join(name for name, _ in self.methods)
+
+    @property
+    def is_plain(self) -> bool:
+        """Say whether this is cross-entropy training and nothing else."""
+        return are_plain(self.methods)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name != "methods"}
+        values["milestones"] = list(self.milestones)
+        return {**values, "methods": [{"name": name, **_plain(settings)} for name, settings in self.methods]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Build a recipe from plain values; what is left out keeps its default.
+
+        Raises:
+            ValueError: for a key that no recipe has.
+        """
+        known = [setting.name for setting in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"A recipe has no {key!r}{suggestion(key, known)}")
+        entries = values.get("methods", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and "name" in entry for entry in entries):
+            raise ValueError("The methods of a recipe must be [[methods]] tables, each with a name.")
+        methods = tuple((entry["name"], {key: entry[key] for key in entry if key != "name"}) for entry in entries)
+        return cls(**{**values, "methods": methods})
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Recipe":
+        """Read a recipe that comes with the package, by name, or one of your own, by the path of its TOML file.
+
+        Raises:
+            ValueError: for an unknown name, or a file that is no recipe.
+            FileNotFoundError: for a path where there is no file.
+        """
+        name, bundled = str(name_or_path), _bundled()
+        if name in bundled:
+            text = bundled[name]
+        elif name.endswith(".toml"):
+            if not Path(name).is_file():
+                raise FileNotFoundError(f"There is no recipe at {name}: give the path of a TOML file.")
+            text = Path(name).read_text(encoding="utf-8")
+        else:
+            raise ValueError(f"There is no recipe {name!r}{suggestion(name, bundled)}")
+        try:
+            return cls.from_dict(tomllib.loads(text))
+        except (ValueError, TypeError) as error:  # a mistake in TOML itself is a ValueError too
+            raise ValueError(f"{name} is no recipe: {error}") from error
+
+    def to_toml(self) -> str:
+        """Write the recipe as TOML, complete."""
+        values = self.as_dict()
+        tables = [["", "[[methods]]", *_lines(method)] for method in values.pop("methods")]
+        return "\n".join([*_lines(values), *(line for table in tables for line in table), ""])
+
+
+def acting(methods: Methods) -> Methods:
+    """Return the methods that change training: one at strength zero does not, needs nothing and brings nothing."""
+    return tuple((name, settings) for name, settings in methods if card(name).acts({**_defaults(name), **settings}))
+
+
+def are_plain(methods: Methods) -> bool:
+    """Say whether methods come to cross-entropy training and nothing else."""
+    return all(name == PLAIN for name, _ in methods) and not acting(methods)
+
+
+def own_score(methods: Methods) -> str:
+    """Return the score that the methods' papers use; of several, the last one that is not softmax's ``msp``."""
+    scores = [card(name).score for name, _ in acting(methods)]
+    return next((score for score in reversed(scores) if score != "msp"), "msp")
+
+
+def scores_brought(methods: Methods) -> list[str]:
+    """Return the scores that the methods bring, in their order."""
+    return list(dict.fromkeys(score for name, _ in acting(methods) for score in card(name).brings))
+
+
+def needs_outliers(methods: Methods) -> bool:
+    """Say whether any of the methods needs outliers from the data."""
+    return _first_in_need_of_outliers(methods) is not None
+
+
+def check_needs(recipe: Recipe, data: str, *, outliers: bool) -> None:
+    """Refuse methods whose needs are not met: initial weights, and outliers from the data.
+
+    Args:
+        recipe: what is to be trained.
+        data: its name.
+        outliers: whether it has any.
+    """
+    check_weights(recipe)
+    name = _first_in_need_of_outliers(recipe.methods)
+    if name is not None and not outliers:
+        raise ValueError(f"{name} needs outliers, and the data {data!r} has none: add an outliers set to it.")
+
+
+def check_weights(recipe: Recipe) -> None:
+    """Refuse methods that fine-tune where training would begin with random weights."""
+    for name, _ in acting(recipe.methods):
+        if "weights" in card(name).needs and recipe.weights is None:
+            raise ValueError(
+                f"{name} fine-tunes a trained classifier, and training would start from random weights: "
+                f"say which weights to start from, or take the recipe {name!r}."
+            )
+
+
+def _first_in_need_of_outliers(methods: Methods) -> str | None:
+    """Return the first method that needs outliers, if no other method makes them."""
+    used = [card(name) for name, _ in acting(methods)]
+    if any("outliers" in one.adds and "outliers" not in one.needs for one in used):
+        return None
+    return next((one.name for one in used if "outliers" in one.needs), None)
+
+
+def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge settings of a recipe, later ones winning; a later schedule without steps drops the milestones before it."""
+    settings: dict[str, Any] = {}
+    for layer in layers:
+        if layer.get("schedule", "steps") != "steps":
+            settings.pop("milestones", None)
+        settings |= layer
+    return settings
+
+
+def recipes() -> tuple[str, ...]:
+    """Return the names of the recipes that come with the package."""
+    return tuple(_bundled())
+
+
+def _bundled() -> dict[str, str]:
+    files = sorted(resources.files("oodles").joinpath("recipes").iterdir(), key=lambda file: file.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files if f.name.endswith(".toml")}
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """Write values as TOML, which spells strings, numbers and booleans as JSON does."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    return {parameter.name: parameter.default for parameter in card(name).parameters}
+
+
+def _with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all hyper-parameters of a method: those given, the others at their defaults."""
+    defaults = _defaults(name)
+    for key in given:
+        if key not in defaults:
+            raise ValueError(f"{name} has no {key!r}{suggestion(key, defaults)}")
+    return {key: _as(type(default), given.get(key, default)) for key, default in defaults.items()}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn tuples into lists, which is what JSON and TOML give back."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def _as(kind: type, value: Any) -> Any:
+    """Turn 1 into 1.0 where a float is meant, so that the two are one setting, and lists into tuples."""
+    if kind is tuple and isinstance(value, list):
+        return tuple(value)
+    return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check_milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]:
+    if not isinstance(given, list | tuple) or not all(type(epoch) is int for epoch in given):
+        raise TypeError(f"milestones must be a list of epochs, got {given!r}.")
+    if schedule == "steps" and not given:
+        raise ValueError("The schedule 'steps' needs milestones, the epochs after which it divides by ten, got none.")
+    if schedule != "steps" and given:
+        raise ValueError(f"milestones go with the schedule 'steps', got {list(given)} with {schedule!r}.")
+    if list(given) != sorted(set(given)) or (given and not 0 < given[0] <= given[-1] < epochs):
+        raise ValueError(
+            f"milestones must rise and lie between 0 and the {epochs} epochs, got {list(given)}: "
+            "give others, or another schedule."
+        )
+    return tuple(given)
+
+
+def _check_value(name: str, kind: Any, value: Any) -> Any:
+    """Return the value of a setting as its type; refuse one that makes no sense."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}.")
+        return value
+    value = _as(kind, value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
+        raise TypeError(f"{name} must be {expected}, got {value!r}.")
+    low = 0 if name in ("seed", "momentum", "weight_decay") else 1 if kind is int else math.ulp(0.0)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value < math.inf:
+        bound = "above 0" if low == math.ulp(0.0) else f"at least {low}"
+        raise ValueError(f"{name} must be finite and {bound}, got {value}.")
+    return value

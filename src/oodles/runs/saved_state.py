@@ -1,0 +1,104 @@
+"""Save weights and the state of a training run as safetensors: nothing is pickled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from oodles.files import in_one_piece
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write the parameters and buffers of a module."""
+    _write(path, module.state_dict(), {})
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Read parameters and buffers into a module.
+
+    Raises:
+        ValueError: for a file that is no safetensors file, or weights of another network.
+    """
+    tensors, _ = _read(path)
+    _load(module, tensors, path)
+
+
+def weights_fit(module: nn.Module, path: Path) -> bool:
+    """Say whether a file holds tensors of a module's names and shapes."""
+    tensors, _ = _read(path)
+    return {name: value.shape for name, value in tensors.items()} == {
+        name: value.shape for name, value in module.state_dict().items()
+    }
+
+
+def save_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, counters: Mapping[str, Any]) -> None:
+    """Write all that a training run needs to go on: the step's tensors, the optimizer's, and plain counters."""
+    tensors = {f"step/{name}": value for name, value in step.state_dict().items()}
+    for number, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in values.items() if value is not None}
+    _write(path, tensors, counters)
+
+
+def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Read the step and the optimizer back, and return the counters.
+
+    Raises:
+        ValueError: for a file that is no saved state, or the state of something else.
+    """
+    tensors, counters = _read(path)
+    _load(step, {key.removeprefix("step/"): value for key, value in tensors.items() if key.startswith("step/")}, path)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, number, name = key.split("/")
+            moments.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    for parameter, values in optimizer.state.items():  # laid out in memory as the parameter is
+        values |= {k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.shape == parameter.shape}
+    return counters
+
+
+def _load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit this network: {_mismatch(module, tensors)}.") from error
+
+
+def _mismatch(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """Say which tensor of a file of weights is unknown here, missing or of another shape."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    there = {name: tuple(value.shape) for name, value in tensors.items()}
+    if more := sorted(set(there) - set(wanted)):
+        return f"it holds {more[0]!r} besides, so start from weights of the same network and methods"
+    if less := sorted(set(wanted) - set(there)):
+        return f"it lacks {less[0]!r}, so start from weights of the same network and methods"
+    other = next(name for name, shape in wanted.items() if there[name] != shape)
+    return f"{other!r} has shape {there[other]} there and {wanted[other]} here"
+
+
+def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"Only tensors can be saved, got {type(value).__name__} for {name!r}: make it a buffer.")
+    # copies, since tied weights would share memory
+    tensors = {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in values.items()
+    }
+    with in_one_piece(path) as file:
+        file.write(save(tensors, {"counters": json.dumps(counters)}))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+            return tensors, json.loads((file.metadata() or {}).get("counters", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} must be a safetensors file, but: {error}") from error

@@ -1,0 +1,493 @@
+"""Train from a recipe into a run folder: on one device or several, and resumable at any step."""
+
+import atexit
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from oodles.checks import check_number
+from oodles.classifier import Classifier
+from oodles.contract import Data
+from oodles.data import Suite, as_batch, load_suite
+from oodles.data.image_set import InOrder, Rows, loader_workers
+from oodles.facts import check_composition
+from oodles.files import write_arrays, write_json, write_lines, write_text
+from oodles.inference import collect
+from oodles.methods import build_methods, change_classifier_by
+from oodles.metrics import accuracy
+from oodles.networks import build_network
+from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
+from oodles.runs.batches import Batches
+from oodles.runs.folder import (
+    LOG,
+    RECIPE,
+    RESULT,
+    RUN,
+    SCORES,
+    STATE,
+    WEIGHTS,
+    Run,
+    locked,
+    metrics_of,
+    open_run,
+    read_log,
+)
+from oodles.runs.preparation import (
+    about_suite,
+    check_same_data,
+    check_unchanged,
+    data_name,
+    earlier_run,
+    folder_name,
+    initial_weights,
+    record,
+    settle_recipe,
+    suggested_settings,
+)
+from oodles.runs.recipe import Recipe, check_needs, needs_outliers, recipes
+from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
+from oodles.runs.testing import score_arrays
+from oodles.step import TrainingStep
+
+TRACKERS = ("tensorboard", "wandb")
+LOOK_EVERY = 20
+"""On a GPU, batches between two looks at the loss: reading a number waits for the device."""
+RISE = 0.25
+"""The share of a one-cycle training in which the learning rate rises."""
+LARGEST_LOGIT = 1e30
+"""Beyond it, rows unlike the training rows might overflow, and scores would be no numbers."""
+
+
+def train(
+    recipe: Recipe | str | Path,
+    data: str | Path | Suite = "digits",
+    *,
+    root: str | Path | Sequence[str | Path] = (),
+    seed: int | None = None,
+    weights: str | Path | None = None,
+    folder: str | Path | None = None,
+    network: str = "small-cnn",
+    head: str | None = None,
+    accumulate: int = 1,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    compile: bool = False,
+    channels_last: bool = False,
+    workers: int | None = None,
+    tracker: str | None = None,
+    progress: bool = True,
+    save_every: float = 10.0,
+) -> Run:
+    """Train a classifier, test it once, and leave everything in a run folder.
+
+    The same call goes on where an earlier one was stopped, by whatever means, and ends with the same weights as if it
+    had never been stopped (on a GPU up to the order in which it adds numbers); of a run that has ended it gives the
+    result at once. Under ``accelerate launch`` every process makes the same call. A loss that is no longer finite ends
+    the run with the status ``diverged``.
+
+    Args:
+        recipe: what to train; or the name of a recipe that comes with the package, or the path of one.
+        data: a suite, the name of one, or a description or folder of one's own, see :func:`oodles.data.load_suite`.
+        root: where the files of a description are.
+        seed: in place of the recipe's.
+        weights: in place of the recipe's.
+        folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
+        network: see :func:`oodles.networks.build_network`.
+        head: likewise.
+        accumulate: batches per step of the optimizer.
+        device: ``auto`` takes a GPU where there is one.
+        compile: compile the training step.
+        channels_last: lay out images and convolutions as (N, H, W, C) in memory, which some hardware prefers.
+        workers: processes that load data; the result does not depend on them. Unless given, images stay on the device,
+            as they are stored, where all of them fit there.
+        tracker: also log to ``tensorboard`` or ``wandb``, which have to be installed.
+        progress: show a progress bar, where standard error is a terminal.
+        save_every: seconds between two saved states, which is what a crash can cost.
+
+    Raises:
+        ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
+        FileNotFoundError: for a recipe or weights that are not there.
+    """
+    recipe = settle_recipe(recipe, seed, weights)
+    check_composition(build_methods(recipe.methods))
+    if workers is not None:
+        check_number("workers", workers, low=0)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = available_precision(recipe.mixed_precision, device)
+    name = data_name(data)
+    folder = Path(folder) if folder else Path("runs", folder_name(recipe, name))
+    options: dict[str, Any] = {
+        "network": network,
+        "head": head,
+        "accumulate": accumulate,
+        "device": device,
+        "compile": compile,
+        "channels_last": channels_last,
+        "root": [str(Path(place).resolve()) for place in ([root] if isinstance(root, str | Path) else root)],
+    }
+    arguments = {"data": name, **options}
+    running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
+
+    with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
+        main = accelerator.is_main_process
+        with _own_randomness(accelerator.device), locked(folder) if main else nullcontext():
+            accelerator.wait_for_everyone()
+            earlier = earlier_run(folder, recipe, arguments)
+            trained = (folder / WEIGHTS).is_file()
+            accelerator.wait_for_everyone()  # nobody writes before all have read
+            suite = data if isinstance(data, Suite) else load_suite(data, recipe.seed, root=options["root"])
+            contents = about_suite(suite)
+            if earlier is not None:
+                check_same_data(earlier, contents)
+                if earlier.result:
+                    return earlier
+            check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            batches = Batches(
+                suite,
+                recipe,
+                outliers=needs_outliers(recipe.methods),
+                accumulate=accumulate,
+                process=accelerator.process_index,
+                processes=accelerator.num_processes,
+            )
+
+            first = _train_first(recipe, data, folder, {**options, **running})
+            initial = initial_weights(recipe, name, contents, first)
+            torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
+            classifier = _classifier(network, head, suite)
+            if initial["file"] and not trained:
+                _start_from(Path(initial["file"]), classifier, recipe)
+            classifier.to(accelerator.device)
+            if channels_last:  # the first convolution brings its inputs along
+                classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+            suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
+            step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
+            if trained:
+                load_weights(classifier, folder / WEIGHTS)
+            if compile:
+                step.compile()
+
+            about = record(folder, recipe, arguments, contents, initial, suggested, accelerator, precision)
+            if earlier is not None:
+                check_unchanged(earlier, about)
+            elif main:
+                write_text(folder / RECIPE, recipe.to_toml())
+                write_json(folder / RUN, about)
+            diverged = "" if trained else _fit(accelerator, step, batches, suite, folder, workers, progress, save_every)
+            if main:
+                if not trained and not diverged:
+                    save_weights(classifier, folder / WEIGHTS)
+                _finish(folder, classifier, suite, recipe, diverged)
+            accelerator.wait_for_everyone()
+    return open_run(folder)
+
+
+def available_precision(wanted: str, device: str) -> str:
+    """Return the precision on ``cpu`` or ``cuda``: ``auto`` is ``bf16`` where hardware computes in it, else ``no``."""
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
+    return "bf16" if capabilities.get("amx_bf16") else "no"
+
+
+def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, arguments: Mapping[str, Any]) -> Run | None:
+    """Train the recipe that this one starts from, beside its folder; return none if it starts from no recipe."""
+    if recipe.weights not in recipes():
+        return None
+    start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
+    try:
+        return train(start, data, folder=folder.parent / folder_name(start, data_name(data)), **arguments)
+    except ValueError as error:
+        raise ValueError(
+            f"Training starts from the recipe {recipe.weights!r}, but: {error} "
+            "Or start from a run of your own, with weights=…."
+        ) from error
+
+
+def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
+    """Build a classifier for a suite's images and classes, with new weights, drawn by torch's seed."""
+    return build_network(
+        network,
+        num_classes=len(suite.classes),
+        input_shape=suite.input_shape,
+        mean=suite.mean,
+        std=suite.std,
+        head=head,
+    )
+
+
+def _start_from(weights: Path, classifier: Classifier, recipe: Recipe) -> None:
+    """Load initial weights: those of a plain classifier, or of one that the recipe's methods have changed."""
+    if not weights_fit(classifier, weights):
+        change_classifier_by(build_methods(recipe.methods), classifier)
+    load_weights(classifier, weights)
+
+
+def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
+    """Return the learning rate of one step of the optimizer, counted from 0: none is zero."""
+    done = update / updates
+    match recipe.schedule:
+        case "cosine":
+            factor = (1 + math.cos(math.pi * done)) / 2
+        case "one-cycle":
+            factor = min((update + 1) / (RISE * updates), (1 - done) / (1 - RISE), 1.0)
+        case "steps":
+            factor = 0.1 ** sum(done * recipe.epochs >= milestone for milestone in recipe.milestones)
+        case _:
+            factor = 1.0
+    return recipe.learning_rate * factor
+
+
+def _fit(
+    accelerator: Accelerator,
+    step: TrainingStep,
+    batches: Batches,
+    suite: Suite,
+    folder: Path,
+    workers: int | None,
+    progress: bool,
+    save_every: float,
+) -> str:
+    """Train to the end, from the saved state where there is one; return the reason if it had to stop early."""
+    recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
+    optimizer = _optimizer(recipe, step)
+    multiples = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
+    model, stepper = accelerator.prepare(step, optimizer)
+    position, seconds, sums = 0, 0.0, {}
+    if (folder / STATE).is_file():
+        counters = load_state(folder / STATE, step, optimizer)
+        position, seconds, sums = counters["position"], counters["seconds"], counters["sums"]
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(counters["scaler"])
+    log = [entry for entry in read_log(folder) if entry["epoch"] < position // batches.per_epoch]
+    accelerator.wait_for_everyone()
+
+    def save() -> None:
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+        totals = {name: float(total) for name, total in sums.items()}
+        counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
+        save_state(folder / STATE, step, optimizer, counters)
+
+    loader = _loader(batches, range(position, len(batches)), accelerator.device, workers)
+    sets = {"train": suite.train, "outliers": suite.outliers}
+    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
+    first = position
+    saved = time.monotonic()
+    began = saved - seconds
+    with _progress_bar(recipe, len(batches), shown=progress and main) as show:
+        for known, unknown in loader:
+            if position == first or position % batches.per_epoch == 0:
+                step.start_epoch(position // batches.per_epoch, recipe.epochs, data)
+            rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
+            for group, multiple in zip(optimizer.param_groups, multiples, strict=True):
+                group["lr"] = rate * multiple
+            torch.manual_seed(random_seed(recipe.seed, position, accelerator.process_index, FORWARD_PASS))
+            with accelerator.accumulate(model):
+                terms = model(_move(known, accelerator.device), outliers=_move(unknown, accelerator.device))
+                accelerator.backward(torch.stack(list(terms.values())).sum())
+                stepper.step()
+                stepper.zero_grad()
+            step.after_update()
+            for name, value in {**terms, **step.measures}.items():
+                sums[name] = sums.get(name, 0.0) + accelerator.reduce(value.detach().double(), "mean")
+            position += 1
+
+            epoch_ends = position % batches.per_epoch == 0
+            if accelerator.device.type == "cuda" and position % LOOK_EVERY and not epoch_ends:
+                continue
+            count = position - step.epoch * batches.per_epoch
+            means = {name: float(total) / count for name, total in sums.items()}
+            if bad := [name for name in terms if not math.isfinite(means[name])]:
+                return f"the loss term {bad[0]!r} was not finite in epoch {step.epoch + 1}{_ADVICE}"
+            show(position, means)
+            if epoch_ends:
+                measured = _validation_accuracy(accelerator, step.classifier, suite)
+                if math.isnan(measured):
+                    where = f"after epoch {step.epoch + 1}"
+                    return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} {where}{_ADVICE}"
+                entry = {
+                    "epoch": step.epoch,
+                    "step": position // accumulate,
+                    "learning_rate": rate,
+                    "terms": {name: means[name] for name in terms},
+                    **({"measures": {name: means[name] for name in step.measures}} if step.measures else {}),
+                    "validation_accuracy": measured,
+                    "seconds": time.monotonic() - began,
+                }
+                log.append(entry)
+                sums = {}
+                if main:
+                    write_lines(folder / LOG, log)
+                accelerator.log({**means, "learning_rate": rate, "validation_accuracy": measured}, step=entry["step"])
+            if main and position % accumulate == 0 and time.monotonic() - saved >= save_every:
+                save()
+                saved = time.monotonic()
+    if main:
+        save()
+    return ""
+
+
+def _loader(batches: Batches, positions: range, device: torch.device, workers: int | None) -> Iterable[Any]:
+    """Load the batches at these positions: made on the device that holds the images, or streamed to it."""
+    if workers is None and _fit_on(device, batches.suite):
+        resident = batches.resident(device)
+        return (resident[position] for position in positions)
+    processes = loader_workers() if workers is None else workers
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=positions,
+        collate_fn=as_batch,
+        num_workers=processes,
+        # forked workers notice that their parent has gone, those of a fork server outlive it
+        multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _fit_on(device: torch.device, suite: Suite) -> bool:
+    """Say whether the images to train with are in memory, and on a GPU take at most a quarter of what is free there."""
+    sets = [part.images for part in (suite.train, suite.outliers) if part is not None]
+    arrays = [images for images in sets if isinstance(images, np.ndarray)]
+    if len(arrays) < len(sets) or device.type != "cuda":
+        return len(arrays) == len(sets)
+    return 4 * sum(images.nbytes for images in arrays) <= torch.cuda.mem_get_info(device)[0]
+
+
+_ADVICE = ": lower the learning rate, or check the method's settings."
+
+
+def _optimizer(recipe: Recipe, step: TrainingStep) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(step.parameter_groups(recipe.learning_rate), weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        step.parameter_groups(recipe.learning_rate),
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _move(rows: Rows | None, device: torch.device) -> Rows | None:
+    return None if rows is None else (rows[0].to(device, non_blocking=True), rows[1].to(device, non_blocking=True))
+
+
+def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite: Suite) -> float:
+    """Measure in the first process and tell all; NaN where logits have grown beyond use."""
+    measured = 0.0
+    if accelerator.is_main_process:
+        logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
+        measured = accuracy(logits, suite.validation.labels) if bool((logits.abs() < LARGEST_LOGIT).all()) else math.nan
+    return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
+
+
+def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, diverged: str) -> None:
+    """Write the last two files: the scores, and how the run ended."""
+    if diverged:
+        write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
+        return
+    arrays = score_arrays(classifier, suite, recipe)
+    write_arrays(folder / SCORES, arrays)
+    last = read_log(folder)[-1]
+    write_json(
+        folder / RESULT,
+        {
+            "status": "finished",
+            "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
+            "validation_accuracy": last["validation_accuracy"],
+            "seconds": last["seconds"],
+            "metrics": metrics_of(arrays),
+        },
+    )
+
+
+@contextmanager
+def _accelerator(
+    device: str, mixed_precision: str, accumulate: int, tracker: str | None, folder: Path
+) -> Iterator[Accelerator]:
+    """Open an accelerator; Accelerate keeps its state per process, and a caller's own comes back afterwards."""
+    if accumulate < 1:
+        raise ValueError(f"accumulate must be at least 1, got {accumulate}.")
+    gpu = torch.cuda.is_available() and device != "cpu"
+    if device == "cuda" and not gpu:
+        raise ValueError("device must be one that torch can use, got 'cuda', and torch sees no GPU: say 'cpu'.")
+    if mixed_precision == "fp16" and not gpu:
+        raise ValueError("mixed_precision must be 'no' or 'bf16' on a CPU, got 'fp16', which needs a GPU.")
+    if tracker is not None and (tracker not in TRACKERS or find_spec(tracker) is None):
+        raise ValueError(
+            f"tracker must be one of {', '.join(TRACKERS)} and installed, got {tracker!r}: "
+            f"try pip install 'oodles[{tracker if tracker in TRACKERS else TRACKERS[0]}]'."
+        )
+    shared = [state._shared_state for state in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in shared]
+    ours = not dist.is_initialized()
+    for state in shared:
+        state.clear()
+    try:
+        accelerator = Accelerator(
+            cpu=not gpu,
+            mixed_precision=mixed_precision,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(accumulate, sync_with_dataloader=False),
+            log_with=tracker,
+            project_dir=str(folder),
+            # the first process tests alone in the end, which may take longer than others usually wait
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
+        )
+        if ours and dist.is_initialized():
+            atexit.register(_leave_process_group)  # not earlier: a second group in one process may hang
+        accelerator.init_trackers("oodles")
+        yield accelerator
+        for running in accelerator.trackers:
+            running.finish()
+    finally:
+        for state, content in zip(shared, before, strict=True):
+            state.clear()
+            state.update(content)
+
+
+def _leave_process_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """Leave the caller's global random state as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def _progress_bar(recipe: Recipe, total: int, *, shown: bool) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Open a function that shows the position and every term's mean on standard error, where that is a terminal."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda position, means: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[terms]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{recipe.label}, seed {recipe.seed}", total=total, terms="")
+
+        def show(position: int, means: Mapping[str, float]) -> None:
+            terms = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+            bar.update(task, completed=position, terms=f"epoch {1 + (position - 1) * recipe.epochs // total}  {terms}")
+
+        yield show

@@ -1,0 +1,209 @@
+"""The HTML report: whole without a network, escaped, and with the pictures of what was measured."""
+
+import io
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Canvas
+from PIL import Image
+
+from oodles.comparing import pictures
+from oodles.comparing.comparison import Comparison, compare
+from oodles.comparing.ranking import ranking
+from oodles.comparing.results import write_results
+from oodles.comparing.words import judgements
+from oodles.data import load_suite
+from oodles.runs.folder import open_run
+from tests.comparing.synthetic_runs import NAMES, SIZES, write_run
+
+EVIL = "<script>alert('no')</script>"
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, and what is said outside them."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def digits_sizes(seed: int) -> dict[str, int]:
+    suite = load_suite("digits", seed)
+    unknown = {f"near:{name}": len(rows) for name, rows in suite.near.items()}
+    unknown |= {f"far:{name}": len(rows) for name, rows in suite.far.items()}
+    return {"validation": len(suite.validation), "test": len(suite.test), "outliers": 50, **unknown}
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("runs")
+    folders = []
+    for seed in range(3):
+        about = {"seed": seed, "sizes": digits_sizes(seed), "notes": {"letters": f"a remark {EVIL}"}}
+        folders.append(write_run(folder / f"plain-{seed}", "cross-entropy", **about))
+        folders.append(write_run(folder / f"mixup-{seed}", "mixup", better=0.5, **about))
+        broken = f"the loss was {EVIL}" if seed == 1 else ""
+        folders.append(write_run(folder / f"logit-{seed}", "logit-norm", better=-0.5, diverged=broken, **about))
+    return compare(folders)
+
+
+@pytest.fixture(scope="module")
+def page(comparison: Comparison) -> Page:
+    return Page(comparison.to_html())
+
+
+def test_the_page_needs_no_network(page: Page) -> None:
+    addresses = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert addresses and all(value and value.startswith("data:image/") for value in addresses)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
+    assert "url(" not in page.words and "@import" not in page.words
+
+
+def test_what_comes_from_runs_is_escaped(page: Page, comparison: Comparison) -> None:
+    assert page.words.count(EVIL) >= 2  # as words: the remark on a set, and why a run diverged
+    assert EVIL not in comparison.to_html()
+
+
+def test_figures_and_losers_are_on_the_page(page: Page, comparison: Comparison) -> None:
+    (table,) = comparison.tables
+    figures = table.figures()
+    assert {figure.label for figure in figures} == {"cross-entropy", "mixup", "logit-norm"}
+    for figure in figures:
+        assert str(figure.value) in page.words and figure.against_plain in page.words
+    assert "n = 2, diverged (1 of 3 seeds)" in page.words
+    for words in (table.chance, table.sizes, "FPR95 ID-positive", "FPR95 OOD-positive"):
+        assert words.replace(" ", "") in re.sub(r"\s", "", page.words)
+
+
+def test_only_differences_beyond_the_noise_are_bold(page: Page, comparison: Comparison) -> None:
+    shown = [attrs["class"] for tag, attrs in page.tags if tag == "span" and "difference" in str(attrs.get("class"))]
+    expected = [
+        f"difference {figure.verdict or 'noise'}" for figure in comparison.tables[0].figures() if figure.difference
+    ]
+    (table,) = comparison.tables
+    auroc, right = (
+        [
+            f"difference {figure.verdict or 'noise'}"
+            for figure in table.figures()
+            if figure.difference and figure.metric == metric
+        ]
+        for metric in ("auroc", "accuracy")
+    )
+    tested = [f"difference {each.verdict or 'noise'}" for name in table.ood_sets for each in judgements(table, name)]
+    # AUROC stands in the overview and with all metrics, accuracy beside it, and the tests come below
+    assert sorted(shown) == sorted(expected + auroc + len(table.ood_sets) * right + tested)
+    style = comparison.to_html().partition("</style>")[0]
+    bold = [rule for rule in style.splitlines() if rule.startswith(".difference") and "700" in rule]
+    assert [rule.split(" {")[0] for rule in bold] == [".difference.better", ".difference.worse"]
+
+
+def test_pictures_can_be_read(page: Page) -> None:
+    pictured = [attrs for tag, attrs in page.tags if tag == "img"]
+    vectors = [str(attrs["src"]) for attrs in pictured if str(attrs["src"]).startswith("data:image/svg+xml;base64,")]
+    assert len(vectors) == 3 + 3 * 3 + 1  # differences on each set; histogram, ROC and curves of each method; ranks
+    for vector in vectors:
+        root = ElementTree.fromstring(b64decode(vector.partition(",")[2]))
+        assert root.tag.endswith("svg") and len(list(root.iter())) > 50
+    assert all(attrs["alt"] for attrs in pictured)
+
+
+def test_pictures_of_rows_appear_where_the_run_folder_is_at_hand(comparison: Comparison, tmp_path: Path) -> None:
+    (table,) = comparison.tables
+    write_results(tmp_path / "runs.jsonl", [run for group in table.groups for run in group.runs])
+    recorded = compare([tmp_path / "runs.jsonl"])
+    page = Page(recorded.to_html())
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3 + 1  # differences and ranks
+    assert "oodles train" not in page.words
+    for figure in table.figures():
+        assert str(figure.value) in page.words and figure.against_plain in page.words
+
+
+def test_the_picture_of_ranks_orders_the_methods(comparison: Comparison) -> None:
+    ranks = ranking(comparison.tables)
+    assert ranks is not None and [each.label for each in ranks.methods] == ["mixup", "cross-entropy", "logit-norm"]
+    svg = b64decode(pictures.ranks(ranks).partition(",")[2]).decode()
+    places = [svg.index(f"<!-- {each.label} -->") for each in ranks.methods]
+    assert places == sorted(places)
+
+
+def test_the_most_confidently_misjudged_inputs(tmp_path: Path) -> None:
+    sizes, suite = digits_sizes(2), load_suite("digits", 2)
+    scores = np.linspace(1, 2, sizes["far:letters"])
+    scores[[40, 7]] = 0.1, 0.2
+    taken = np.zeros(sizes["far:letters"], dtype=np.int64)
+    taken[[40, 7]] = 3, 5
+    arrays = {"far:letters/msp": scores, "far:letters/predictions": taken}
+    run = open_run(write_run(tmp_path / "run", "mixup", seed=2, sizes=sizes, arrays=arrays))
+    found = dict(pictures.misjudged(run, "msp", ["near:digits", "far:letters"], count=4))
+    assert [one.taken_for for one in found["far:letters"]] == ["3", "5", "0", "0"]
+    assert len(found["near:digits"]) == 4
+    with Image.open(io.BytesIO(b64decode(found["far:letters"][0].picture.partition(",")[2]))) as image:
+        assert np.array_equal(np.asarray(image), np.rint(255 * suite.far["letters"].images[40, 0]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("data", ["digits", "/nowhere/at/all"])
+def test_no_pictures_of_inputs_where_the_suite_is_another_one(tmp_path: Path, data: str) -> None:
+    run = open_run(write_run(tmp_path / "run", "mixup", data=data))
+    assert pictures.misjudged(run, "msp", ["near:digits", "far:letters"]) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8)])
+def test_images_of_any_number_of_channels(shape: tuple[int, int, int]) -> None:
+    picture = pictures._png(np.full(shape, 0.2, dtype=np.float32))
+    with Image.open(io.BytesIO(b64decode(picture.partition(",")[2]))) as image:
+        assert np.unique(np.asarray(image)).tolist() == [51]
+
+
+def test_extreme_scores_can_be_drawn(tmp_path: Path) -> None:
+    arrays = {f"{name}/msp": np.full(size, -300.0) for name, size in SIZES.items()}
+    arrays |= {f"{name}/energy": np.full(size, np.inf) for name, size in SIZES.items()}
+    arrays |= {f"{name}/knn": np.full(size, np.nan) for name, size in SIZES.items()}
+    run = open_run(write_run(tmp_path / "run", "mixup", arrays=arrays))
+    sets = ["near:digits", "far:letters"]
+    assert pictures.histogram(run, "msp", sets) and not pictures.histogram(run, "energy", sets)
+    assert not pictures.histogram(run, "no such score", sets)
+    assert all(pictures.roc(run, score, run, score, sets) for score in (*NAMES, "no such score"))
+
+
+def test_a_suite_without_ood_sets_has_no_empty_sections(tmp_path: Path, comparison: Comparison) -> None:
+    sizes = {"validation": 60, "test": 80}
+    html = compare([write_run(tmp_path / name, name, sizes=sizes) for name in ("cross-entropy", "mixup")]).to_html()
+    for words in ("AUROC against plain cross-entropy under the same score:", "<h3>All metrics</h3>"):
+        assert words in comparison.to_html() and words not in html
+    assert "<h3>Accuracy and AUROC</h3>" in html
+
+
+def test_a_run_that_diverged_at_once(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), "mixup", seed=seed, diverged="inf") for seed in range(2)]
+    for folder in folders:
+        (folder / "log.jsonl").unlink()
+    html = compare(folders).to_html()
+    assert "diverged (2 of 2 seeds)" in html and "No run has finished." in html
+
+
+def test_curves_hold_every_term_and_stop_where_training_did(tmp_path: Path) -> None:
+    terms = ("cross-entropy", "outlier exposure")
+    folders = [write_run(tmp_path / "0", "outlier-exposure", terms=terms, epochs=12)]
+    folders.append(write_run(tmp_path / "1", "outlier-exposure", terms=terms, epochs=12, seed=1, diverged="nan"))
+    runs = [open_run(folder) for folder in folders]
+    svg = b64decode(pictures.curves(runs).partition(",")[2]).decode()
+    assert all(f"<!-- {words} -->" in svg for words in (*terms, "loss", "epoch"))
+    values = [entry["terms"][terms[1]] for entry in runs[0].log]
+    axes = Canvas().subplots()
+    drawn = pictures._seeds_and_mean(axes, [pictures._series(values), pictures._series([1.0, None])], "k")
+    mean = np.asarray(axes.lines[-1].get_ydata(), dtype=np.float64)
+    assert mean == pytest.approx(np.array([(values[0] + 1) / 2, *values[1:]]))
+    assert drawn.reshape(2, -1)[1, 0] == 1 and np.isnan(drawn.reshape(2, -1)[1, 1:]).all()

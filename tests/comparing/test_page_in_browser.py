@@ -1,0 +1,89 @@
+"""The HTML report in a browser: pictures are there, nothing complains or is fetched, and a telephone can show it."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oodles.comparing.comparison import compare
+from tests.comparing.synthetic_runs import SIZES, write_run
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="There is no chromium or chrome to open the report with.")
+
+WIDTH = 400
+PROBE = """<!DOCTYPE html>
+<body><iframe src="report.html" style="width: WIDTHpx; height: 800px; border: 0"></iframe>
+<script>
+document.querySelector("iframe").onload = function () {
+  const page = this.contentDocument, all = [...page.querySelectorAll("body *")];
+  for (const each of page.querySelectorAll("details")) each.open = true;
+  const outside = all.filter(each => !each.closest("thead") && each.getBoundingClientRect().width);
+  const words = all.filter(each => [...each.childNodes].some(node => node.nodeType == 3 && node.data.trim()));
+  const found = {
+    pictures: [...page.images].map(each => [each.alt, each.naturalWidth, each.getBoundingClientRect().width]),
+    width: Math.max(page.documentElement.scrollWidth, page.body.scrollWidth),
+    beyond: outside.filter(each => !each.closest(".scroll") && each.getBoundingClientRect().right > WIDTH + 0.5)
+      .map(each => each.outerHTML.slice(0, 80)),
+    smallest: Math.min(...words.map(each => parseFloat(getComputedStyle(each).fontSize))),
+  };
+  document.body.innerHTML = "<pre></pre>";
+  document.querySelector("pre").textContent = JSON.stringify(found);
+};
+</script>""".replace("WIDTH", str(WIDTH))
+
+
+def opened(folder: Path, report: str) -> tuple[dict[str, Any], list[str]]:
+    """What the browser makes of a page 400 pixels wide, and what it says on its console."""
+    (folder / "report.html").write_text(report, encoding="utf-8")
+    (folder / "probe.html").write_text(PROBE, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--allow-file-access-from-files"]
+    flags += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    done = subprocess.run(
+        [str(BROWSER), *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "probe.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    shown = re.search(r"<pre>(.*?)</pre>", done.stdout, flags=re.DOTALL)
+    assert shown, done.stdout + done.stderr
+    return json.loads(unescape(shown[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("runs")
+    folders = []
+    for data, sets in (("digits", SIZES), ("other", {**SIZES, "far:a-set-with-quite-a-long-name": 40})):
+        for method, better in {"cross-entropy": 0.0, "mixup": 0.5, "cutmix": -0.5, "energy-bounded": 0.2}.items():
+            for seed in range(3):
+                broken = "the loss term 'cross-entropy' was not finite" if (method, seed) == ("cutmix", 2) else ""
+                about = {"seed": seed, "better": better, "data": data, "sizes": sets, "diverged": broken}
+                folders.append(write_run(folder / f"{data}-{method}-{seed}", method, **about))
+    return compare(folders).to_html()
+
+
+def test_the_report(tmp_path: Path, report: str) -> None:
+    found, complaints = opened(tmp_path, report)
+    assert complaints == []
+    assert found["width"] <= WIDTH and found["beyond"] == []
+    # on every set a picture of differences, for every method three pictures, and one of ranks
+    assert len(found["pictures"]) == (2 + 3) + 2 * 4 * 3 + 1
+    for alt, width, shown in found["pictures"]:
+        assert width > 0 and 200 < shown <= WIDTH, alt
+    assert found["smallest"] >= 12
+
+
+def test_what_is_wrong_with_a_page_is_noticed(tmp_path: Path, report: str) -> None:
+    wrong = """<img src="https://example.org/nowhere.png" alt="gone"><script>document.title = "no"</script>
+    <p style="width: 500px; font-size: 9px">wide</p>
+    <div class="scroll"><p style="width: 900px">may be wide</p></div>"""
+    found, complaints = opened(tmp_path, report.replace("<h1>", f"{wrong}<h1>"))
+    assert len(complaints) == 2 and all("Content Security Policy" in line for line in complaints)
+    assert found["pictures"][0][:2] == ["gone", 0]
+    assert found["width"] > WIDTH and len(found["beyond"]) == 1 and found["smallest"] == 9

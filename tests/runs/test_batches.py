@@ -1,0 +1,92 @@
+"""The order of data: every row once per epoch, every outlier once per pass, any position by itself."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from oodles.data import ImageSet, Suite
+from oodles.runs.batches import Batches
+from oodles.runs.recipe import Recipe
+from tests.runs.small import small_suite
+
+
+def _numbered(rows: int) -> ImageSet:
+    """Images that show their row's number."""
+    images = np.tile(np.arange(rows, dtype=np.float32)[:, None, None, None] / 1000, (1, 1, 8, 8))
+    return ImageSet(images, np.zeros(rows, dtype=np.int64))
+
+
+def _batches(process: int = 0, processes: int = 1, accumulate: int = 1, **settings: int) -> Batches:
+    numbered = _numbered(23)
+    suite = Suite("numbered", numbered, numbered, numbered, ("only",), outliers=_numbered(7))
+    recipe = Recipe(**{"epochs": 4, "batch_size": 4, "outlier_batch_size": 6, **settings})  # type: ignore[arg-type]
+    return Batches(suite, recipe, outliers=True, accumulate=accumulate, process=process, processes=processes)
+
+
+def _rows(images: torch.Tensor) -> list[int]:
+    return [round(float(image[0, 0, 0]) * 1000) for image in images]
+
+
+def test_an_epoch_has_every_row_once_but_for_those_that_fill_no_batch() -> None:
+    batches = _batches()
+    assert len(batches) == 4 * 5
+    epochs = [[row for place in range(5) for row in _rows(batches[5 * epoch + place][0][0])] for epoch in range(4)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 20
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert len({frozenset(epoch) for epoch in epochs}) > 1, "the rows left out must not be the same ones"
+
+
+def test_outliers_go_on_over_epochs_and_every_pass_has_each_once() -> None:
+    batches = _batches()
+    stream = [row for position in range(20) for row in _rows(batches[position][1][0])]  # type: ignore[index]
+    passes = [stream[start : start + 7] for start in range(0, 119, 7)]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert len({tuple(one) for one in passes}) > 10
+    assert max(Counter(stream).values()) - min(Counter(stream).values()) <= 1
+
+
+def test_processes_share_every_batch() -> None:
+    whole, halves = _batches(), [_batches(process, 2) for process in (0, 1)]
+    for position in (0, 7, 19):
+        for part in (0, 1):
+            shares = [_rows(half[position][part][0]) for half in halves]  # type: ignore[index]
+            assert not set(shares[0]) & set(shares[1]) or part == 1
+            assert sorted(shares[0] + shares[1]) == sorted(_rows(whole[position][part][0]))  # type: ignore[index]
+
+
+def test_two_processes_see_each_image_once_an_epoch() -> None:
+    halves = [_batches(process, 2) for process in (0, 1)]
+    for epoch in range(4):
+        seen = [row for half in halves for place in range(5) for row in _rows(half[5 * epoch + place][0][0])]
+        assert len(seen) == len(set(seen)) == 20
+
+
+def test_an_epoch_ends_with_a_whole_step_of_the_optimizer() -> None:
+    assert _batches(accumulate=2).per_epoch == 4
+    assert _batches(accumulate=5).per_epoch == 5
+
+
+def test_a_position_is_the_same_alone_and_in_order_and_differs_by_seed() -> None:
+    def batches(seed: int) -> Batches:
+        recipe = Recipe(seed=seed, batch_size=10)
+        return Batches(small_suite(), recipe, outliers=True, accumulate=1, process=0, processes=1)
+
+    in_order = [batches(0)[position] for position in range(15)]
+    alone = batches(0)[14]
+    assert all(torch.equal(a, b) for x, y in zip(in_order[14], alone, strict=True) for a, b in zip(x, y, strict=True))  # type: ignore[arg-type]
+    assert not torch.equal(batches(1)[14][0][0], alone[0][0])
+
+
+def test_outliers_are_left_out_where_nobody_wants_them() -> None:
+    batches = Batches(small_suite(), Recipe(batch_size=10), outliers=False, accumulate=1, process=0, processes=1)
+    assert batches[0][1] is None
+
+
+def test_too_few_rows_and_uneven_shares_get_a_sentence() -> None:
+    with pytest.raises(ValueError, match="A step takes 24 training rows, and there are 23: lower the batch size"):
+        _batches(batch_size=24)
+    with pytest.raises(ValueError, match="outlier_batch_size must be a multiple of the 4 processes, got 6"):
+        _batches(processes=4)

@@ -1,0 +1,113 @@
+"""Scoring new inputs: the threshold, the verdicts and the file."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oodles.runs.deployment import score_inputs
+from oodles.runs.folder import Run
+from oodles.runs.recipe import Recipe
+from oodles.runs.testing import evaluate_run
+from oodles.runs.training import train
+from tests.runs.small import small_suite
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = Recipe(methods=(("energy-gap", {}),), epochs=10, batch_size=20, outlier_batch_size=20)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return train(recipe, small_suite(), folder=folder, network="tests.runs.small:linear", progress=False)
+
+
+@pytest.fixture
+def validation(tmp_path: Path) -> Path:
+    """The validation rows as a file, for which the right answers are known."""
+    np.savez(tmp_path / "validation.npz", images=small_suite().validation.images)
+    return tmp_path / "validation.npz"
+
+
+@pytest.mark.parametrize("accept", [0.95, 0.5, 1.0])
+def test_the_threshold_accepts_the_share_that_was_asked_for(
+    run: Run, validation: Path, accept: float, tmp_path: Path
+) -> None:
+    verdicts = score_inputs(run, validation, accept=accept, to=None)
+    assert verdicts.score == "energy", "the score that the method's paper uses"
+    scores = run.scores["validation/energy"]
+    np.testing.assert_allclose(verdicts.scores, scores, rtol=1e-6)
+    assert np.mean(scores <= verdicts.threshold) >= accept
+    assert np.mean(scores < verdicts.threshold) < accept
+    assert verdicts.classes == tuple("abc"[index] for index in run.scores["validation/predictions"])
+    assert verdicts.accepted.sum() == (verdicts.scores <= verdicts.threshold).sum()
+
+
+def test_noise_is_rejected_and_the_file_says_so(run: Run, tmp_path: Path) -> None:
+    outliers = small_suite().outliers
+    assert outliers is not None
+    both = np.concatenate([small_suite().test.images[:5], outliers.images[:5]])
+    np.savez(tmp_path / "new.npz", images=both)
+    verdicts = score_inputs(run.folder, tmp_path / "new.npz", to=tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["verdict"] for row in rows[5:]] == ["reject"] * 5
+    assert [row["verdict"] for row in rows[:5]].count("accept") >= 4
+    assert [row["class"] for row in rows[:5]] == list("abcab")
+    assert [float(row["score"]) for row in rows] == verdicts.scores.tolist()
+    assert [row["input"] for row in rows] == list(verdicts.names)
+    accepted = sum(row["verdict"] == "accept" for row in rows)
+    assert str(verdicts).startswith(f"{accepted} of 10 accepted: energy of at most ")
+
+
+def test_scores_that_compare_with_training_rows_read_the_data(tmp_path: Path) -> None:
+    """A run on data by path finds its training rows again."""
+    suite, data = small_suite(), tmp_path / "data"
+    data.mkdir()
+    for name, images in (("train", suite.train), ("validation", suite.validation), ("test", suite.test)):
+        np.savez(data / f"{name}.npz", images=images.images, labels=images.labels)
+    recipe = Recipe(methods=(("mixup", {}),), epochs=2, batch_size=20)
+    own = train(recipe, data, folder=tmp_path / "run", network="tests.runs.small:linear", progress=False)
+    assert own.data == str(data.resolve())
+    verdicts = score_inputs(own, data / "validation.npz", score="knn", to=None)
+    np.testing.assert_allclose(verdicts.scores, own.scores["validation/knn"], rtol=1e-6)
+    (tmp_path / "elsewhere").mkdir()
+    data.rename(tmp_path / "elsewhere" / "data")
+    for root in (tmp_path / "elsewhere", tmp_path / "elsewhere" / "data"):
+        verdicts = score_inputs(own, tmp_path / "elsewhere/data/validation.npz", score="knn", to=None, root=root)
+        np.testing.assert_allclose(verdicts.scores, own.scores["validation/knn"], rtol=1e-6)
+        assert evaluate_run(own, root=root).accuracy == own.result["test_accuracy"]
+    with pytest.raises(FileNotFoundError, match=r"is not at .*data any more: say where it is with --root"):
+        evaluate_run(own, root=tmp_path)
+
+
+def test_a_suite_is_found_again_where_its_files_are_now(tmp_path: Path) -> None:
+    suite, before, after = small_suite(), tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    sets = {"train": suite.train, "validation": suite.validation, "test": suite.test, "noise": suite.near["noise"]}
+    for name, images in sets.items():
+        np.savez(before / f"{name}.npz", images=images.images, labels=images.labels)
+    words = "\n".join(f'{name} = "{name}.npz"' for name in ("train", "validation", "test"))
+    (tmp_path / "mine.toml").write_text(f'{words}\n[near]\nnoise = "noise.npz"\n', encoding="utf-8")
+    recipe = Recipe(epochs=1, batch_size=20)
+    options = {"folder": tmp_path / "run", "network": "tests.runs.small:linear", "progress": False}
+    run = train(recipe, tmp_path / "mine.toml", root=before, **options)  # type: ignore[arg-type]
+    assert run.record["arguments"]["root"] == [str(before)]
+    known, metrics = run.scores["validation/knn"], evaluate_run(run).metrics
+    before.rename(after)
+    verdicts = score_inputs(run, after / "validation.npz", score="knn", to=None, root=after)
+    assert verdicts.scores.tolist() == known.tolist()
+    assert evaluate_run(run, root=after).metrics == metrics
+    assert train(recipe, tmp_path / "mine.toml", root=after, **options).result == run.result  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="--root"):
+        evaluate_run(run)
+
+
+def test_mistakes_get_a_sentence(run: Run, validation: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="accept must be at most 1, got 95"):
+        score_inputs(run, validation, accept=95)
+    with pytest.raises(ValueError, match="did you mean 'energy'"):
+        score_inputs(run, validation, score="enrgy")
+    with pytest.raises(FileNotFoundError, match="none"):
+        score_inputs(run, tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        score_inputs(tmp_path, validation)

@@ -1,0 +1,377 @@
+"""An exported run: one graph with the run's numbers, its threshold, and what it says about itself."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import oodles
+from oodles import Classifier, scores
+from oodles.cli import main
+from oodles.evaluation import score_named
+from oodles.runs import exporting
+from oodles.runs.deployment import score_inputs, threshold_accepting
+from oodles.runs.exporting import ABOUT, as_program, export
+from oodles.runs.folder import RESULT, SCORES, WEIGHTS, Run, open_run
+from oodles.runs.recipe import Recipe
+from oodles.runs.training import train
+from tests.runs.small import small_suite
+
+Outputs = dict[str, np.ndarray[Any, Any]]
+
+
+def trained(method: str, folder: Path, data: Any = None, **changes: Any) -> Run:
+    recipe = Recipe(methods=((method, {}),), epochs=4, batch_size=20, outlier_batch_size=20, **changes)
+    network = "tests.runs.small:with_dropout"
+    return train(recipe, data or small_suite(), folder=folder, network=network, progress=False)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on data by path, so that its training rows can be read again."""
+    folder, suite = tmp_path_factory.mktemp("runs"), small_suite()
+    (folder / "data" / "near").mkdir(parents=True)
+    for name in ("train", "validation", "test"):
+        images = getattr(suite, name)
+        np.savez(folder / "data" / f"{name}.npz", images=images.images, labels=images.labels)
+    np.savez(folder / "data" / "near" / "noise.npz", images=suite.near["noise"].images)
+    return trained("cross-entropy", folder / "plain", folder / "data")
+
+
+@pytest.fixture(scope="module")
+def background(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained("background-class", tmp_path_factory.mktemp("runs") / "background")
+
+
+def loaded(path: Path, images: np.ndarray[Any, Any]) -> Outputs:
+    """What a file gives, in a program that knows nothing of Oodles."""
+    if path.suffix == ".pt2":
+        found = torch.export.load(path).module()(torch.from_numpy(images))
+        return {name: value.numpy() for name, value in found.items()}
+    session = pytest.importorskip("onnxruntime").InferenceSession(path)
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape) == ("images", "tensor(float)", ["batch", 1, 8, 8])
+    assert [one.name for one in session.get_outputs()] == ["logits", "score", "accept"]
+    return dict(zip(["logits", "score", "accept"], session.run(None, {"images": images}), strict=True))
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What a file says about itself."""
+    if path.suffix == ".pt2":
+        extra = {ABOUT: ""}
+        torch.export.load(path, extra_files=extra)
+        return dict(json.loads(extra[ABOUT]))
+    session = pytest.importorskip("onnxruntime").InferenceSession(path)
+    return dict(json.loads(session.get_modelmeta().custom_metadata_map[ABOUT]))
+
+
+def needs_onnx(suffix: str) -> None:
+    if suffix == ".onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package, reason="pip install 'oodles[onnx]'")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("name", ["plain", "background"])
+def test_a_file_gives_the_numbers_of_the_run(
+    name: str, suffix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    needs_onnx(suffix)
+    run: Run = request.getfixturevalue(name)
+    exported = export(run.folder, tmp_path / "files" / f"model{suffix}")
+    assert exported.checked and [each.name for each in exported.path.parent.iterdir()] == [f"model{suffix}"]
+    score = {"plain": "msp", "background": "background"}[name]
+    test, classifier = small_suite().test.images, run.classifier()
+    for rows in (1, 7, 30):
+        found = loaded(exported.path, test[:rows])
+        assert {key: value.shape for key, value in found.items()} == {
+            "logits": (rows, 3),
+            "score": (rows,),
+            "accept": (rows,),
+        }
+        expected = run.scores[f"test/{score}"][:rows]
+        np.testing.assert_allclose(found["score"], expected, atol=1e-4, rtol=1e-4)
+        clear = np.abs(expected - exported.threshold) > 1e-4
+        assert clear.any() and (found["accept"] == (expected <= exported.threshold))[clear].all()
+        with torch.no_grad():
+            logits = classifier(torch.from_numpy(test[:rows])).numpy()
+        np.testing.assert_allclose(found["logits"], logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_file_says_what_it_is(background: Run, suffix: str, tmp_path: Path) -> None:
+    needs_onnx(suffix)
+    exported = export(background, tmp_path / f"model{suffix}", score="energy", false_alarms=0.1)
+    said = about(exported.path)
+    assert said == exported.about
+    known, found = background.scores["validation/energy"], background.scores
+    assert said["threshold"] == exported.threshold == np.sort(known)[26], "27 of 30 are accepted"
+    assert said["false_alarms_on_test"] == np.mean(found["test/energy"] > exported.threshold)
+    assert said["rejected"] == {
+        name: np.mean(found[f"{name}/energy"] > exported.threshold) for name in ("near:noise", "far:more")
+    }
+    expected = {"classes": ["a", "b", "c"], "input_shape": [1, 8, 8], "score": "energy", "false_alarms": 0.1}
+    expected |= {"run": "background-class", "data": "small", "seed": 0}
+    assert {name: said[name] for name in expected} == expected
+    assert said["versions"] == {"oodles": oodles.__version__, "torch": torch.__version__}
+
+
+@pytest.mark.parametrize("false_alarms", [0.0, 0.05, 0.07, 0.3, 0.5, 0.95])
+def test_the_threshold_is_that_of_scoring(background: Run, false_alarms: float, tmp_path: Path) -> None:
+    np.savez(tmp_path / "test.npz", images=small_suite().test.images)
+    exported = export(background, tmp_path / "model.pt2", false_alarms=false_alarms)
+    verdicts = score_inputs(background, tmp_path / "test.npz", accept=1 - false_alarms, to=None)
+    assert exported.threshold == verdicts.threshold
+    assert exported.about["false_alarms_on_test"] == np.mean(~verdicts.accepted)
+    known = background.scores["validation/background"]
+    assert np.mean(known > exported.threshold) <= false_alarms < np.mean(known >= exported.threshold)
+
+
+def test_a_score_at_the_threshold_is_accepted_everywhere(background: Run, tmp_path: Path) -> None:
+    """The threshold is the score of a validation row; here the test rows score as those do."""
+    for path in background.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    known = background.scores["validation/msp"]
+    np.savez(tmp_path / SCORES, **{**background.scores, "test/msp": known, "near:noise/msp": known})
+    exported = export(tmp_path, tmp_path / "model.pt2", score="msp", false_alarms=0.2)
+    assert exported.threshold in known
+    assert exported.about["false_alarms_on_test"] == exported.about["rejected"]["near:noise"] == 6 / 30
+    classifier, images = background.classifier(), torch.from_numpy(small_suite().test.images[:5])
+    with torch.no_grad():
+        scored = exporting.Deployed(classifier, score_named("msp"), 0.0)(images)["score"]
+        middle = float(scored.sort().values[2])
+        accepted = exporting.Deployed(classifier, score_named("msp"), middle)(images)["accept"]
+    assert accepted.tolist() == (scored <= middle).tolist() and int(accepted.sum()) == 3
+
+
+def test_thresholds_accept_the_share_and_no_more() -> None:
+    """0.07 · 100 is 7.000000000000001 in floating point, and seven rows are enough."""
+    values = np.arange(100.0)[::-1]
+    assert [threshold_accepting(share, values) for share in (0.07, 0.071, 1.0, 1e-12)] == [6.0, 7.0, 99.0, 0.0]
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("score", ["knn", "mahalanobis", "relative-mahalanobis"])
+def test_scores_that_compare_with_training_rows_take_them_along(
+    plain: Run, score: str, suffix: str, tmp_path: Path
+) -> None:
+    needs_onnx(suffix)
+    exported = export(plain, tmp_path / f"model{suffix}", score=score)
+    test = small_suite().test.images
+    for rows in (1, 7, 30):
+        expected = plain.scores[f"test/{score}"][:rows]
+        np.testing.assert_allclose(loaded(exported.path, test[:rows])["score"], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_training_data_that_has_moved_is_found_with_root(plain: Run, tmp_path: Path) -> None:
+    data = plain.folder.parent / "data"
+    (tmp_path / "elsewhere").mkdir()
+    data.rename(tmp_path / "elsewhere" / "data")
+    try:
+        with pytest.raises(FileNotFoundError, match="--root"):
+            export(plain, tmp_path / "model.pt2", score="knn")
+        there = export(plain, tmp_path / "model.pt2", score="knn", root=tmp_path / "elsewhere")
+        export(plain, tmp_path / "msp.pt2")
+    finally:
+        (tmp_path / "elsewhere" / "data").rename(data)
+    assert there.about["score"] == "knn"
+
+
+@pytest.mark.parametrize("score", ["background", "msp"])
+def test_heads_that_nobody_looks_at_are_gone(background: Run, score: str, tmp_path: Path) -> None:
+    exported = export(background, tmp_path / "model.pt2", score=score)
+    names = torch.export.load(exported.path).state_dict
+    assert any(name.startswith("classifier.head.") for name in names)
+    assert any("heads." in name for name in names) == (score == "background")
+
+
+def test_the_callers_classifier_stays_as_it_is(background: Run) -> None:
+    classifier = background.classifier().train()
+    as_program(classifier, score_named("msp"), 0.5, torch.rand(2, 1, 8, 8))
+    assert all(module.training for module in classifier.modules()) and "background" in classifier.heads
+    assert all(parameter.requires_grad for parameter in classifier.parameters())
+
+
+class Perturbed(scores.Msp):
+    """Stands for scores that differentiate."""
+
+    name = "perturbed"
+    differentiates: ClassVar[bool] = True
+
+
+class OtherInGraphs(scores.Msp):
+    """A score that no file gives right."""
+
+    name = "other-in-graphs"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        return super().__call__(features, logits) + (0.01 if torch.compiler.is_compiling() else 0)
+
+
+class LooksAtValues(scores.Msp):
+    """A score that goes another way depending on values."""
+
+    name = "looks-at-values"
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        return logits.amax(1) if float(logits.sum()) > 0 else -logits.amax(1)
+
+
+def with_score(run: Run, score: type[scores.Score], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of a run that has another score too."""
+    monkeypatch.setitem(scores.SCORES, score.name, score)
+    for path in run.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    arrays = {f"{key.rpartition('/')[0]}/{score.name}": value for key, value in run.scores.items() if "/msp" in key}
+    np.savez(folder / SCORES, **run.scores, **arrays)
+    return open_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("plain", "choose msp"), ("background", "choose background or background-")]
+)
+def test_scores_that_differentiate_are_refused_by_name(
+    name: str, hint: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    run = with_score(request.getfixturevalue(name), Perturbed, tmp_path / "run", monkeypatch)
+    with pytest.raises(ValueError, match=f"perturbed differentiates its inputs, which no exported graph does: {hint}"):
+        export(run, tmp_path / "model.pt2", score="perturbed")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize(
+    ("score", "sentence"),
+    [
+        (OtherInGraphs, r"was not written, since it gives other numbers than .*: score by up to 0\.01\."),
+        (
+            LooksAtValues,
+            r"with the score looks-at-values cannot be exported to model\.(onnx|pt2): \w+: Could not guard .*\.",
+        ),
+    ],
+)
+def test_what_does_not_come_out_right_is_not_written(
+    plain: Run,
+    score: type[scores.Score],
+    sentence: str,
+    suffix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needs_onnx(suffix)
+    (tmp_path / "run").mkdir()
+    (tmp_path / f"model{suffix}").write_text("what was there before")
+    run = with_score(plain, score, tmp_path / "run", monkeypatch)
+    with pytest.raises(ValueError, match=sentence) as refused:
+        export(run, tmp_path / f"model{suffix}", score=score.name)
+    assert "\n" not in str(refused.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"model{suffix}", "run"]
+    assert (tmp_path / f"model{suffix}").read_text() == "what was there before"
+
+
+def test_verdicts_are_compared_too(background: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = exporting._read_pt2
+
+    def read(content: bytes) -> exporting.Reader:
+        return lambda images: (found := right(content)(images)) and {**found, "accept": ~found["accept"]}
+
+    monkeypatch.setitem(exporting._FORMS, ".pt2", (exporting._as_pt2, read))
+    with pytest.raises(ValueError, match=r"model\.pt2 was not written, .*: other inputs are accepted\."):
+        export(background, tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_get_a_sentence(plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"a file that ends in \.onnx or \.pt2, got 'model\.pb'"):
+        export(plain, "model.pb")
+    with pytest.raises(ValueError, match=r"false_alarms must be below 1, got 5: 0\.05 rejects at most 5 %"):
+        export(plain, tmp_path / "model.pt2", false_alarms=5)
+    with pytest.raises(ValueError, match="false_alarms must be a finite number >= 0, got -1"):
+        export(plain, tmp_path / "model.pt2", false_alarms=-1)
+    with pytest.raises(ValueError, match="did you mean 'energy'"):
+        export(plain, tmp_path / "model.pt2", score="enrgy")
+    with pytest.raises(FileNotFoundError, match="has no background scores of validation rows: it has msp, max-logit, "):
+        export(plain, tmp_path / "model.pt2", score="background")
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        export(tmp_path, tmp_path / "model.pt2")
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    for path in plain.folder.iterdir():
+        if path.name not in (WEIGHTS, SCORES, RESULT):
+            (unfinished / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(FileNotFoundError, match="has no msp scores of validation rows: finish it first"):
+        export(unfinished, tmp_path / "model.pt2")
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_onnx_is_an_extra(plain: Run, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(ImportError, match=r"Writing model\.onnx needs ONNX: pip install 'oodles\[onnx\]'"):
+        export(plain, tmp_path / "model.onnx")
+    export(plain, tmp_path / "model.pt2")
+
+
+def test_without_onnxruntime_it_is_said_that_nothing_was_compared(
+    plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_onnx(".onnx")
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    exported = export(plain, tmp_path / "model.onnx")
+    assert not exported.checked and "onnxruntime is not installed" in str(exported)
+    monkeypatch.undo()
+    checked = export(plain, tmp_path / "model.onnx")
+    assert checked.checked and "is not installed" not in str(checked)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_the_command_prints_the_threshold_and_the_measured_rates(
+    background: Run, suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    needs_onnx(suffix)
+    to = tmp_path / f"model{suffix}"
+    given = ["export", str(background.folder), "--to", str(to), "--score", "energy", "--false-alarms", "0.1"]
+    assert main(given) == 0
+    threshold = np.sort(background.scores["validation/energy"])[26]
+
+    def share(name: str) -> str:
+        return f"{np.mean(background.scores[f'{name}/energy'] > threshold):.2%}"
+
+    assert capfd.readouterr() == (
+        f"energy above {threshold:.6g} is rejected: at most 10 % of the validation rows, "
+        f"and {share('test')} of the test rows\n"
+        f"rejected of near-OOD noise {share('near:noise')}, far-OOD more {share('far:more')}\n{to}\n",
+        "",
+    )
+    assert main([*given, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"file": str(to), "checked": True, **about(to)}
+    assert main(["export", str(tmp_path), "--to", str(to)]) == 1
+    assert "is no run folder" in capfd.readouterr().err
+
+
+def test_several_heads_and_distances_export_for_any_number_of_rows() -> None:
+    """``cdist`` alone would tie a graph to at most 25 rows."""
+
+    class Distances(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.centres = torch.nn.Parameter(torch.linspace(-1, 1, 48).reshape(3, 16))
+
+        def forward(self, features: Tensor) -> Tensor:
+            with torch.autocast(features.device.type, enabled=False):
+                return -torch.cdist(features.float(), self.centres)
+
+    classifier = Classifier(torch.nn.Flatten(), Distances(), num_classes=3).eval()
+    program = as_program(classifier, score_named("max-logit"), -2.0, torch.rand(2, 1, 4, 4))
+    content = BytesIO()
+    torch.export.save(program, content)
+    module = torch.export.load(BytesIO(content.getvalue())).module()
+    for rows in (1, 7, 40):
+        images = torch.rand(rows, 1, 4, 4, generator=torch.Generator().manual_seed(rows))
+        torch.testing.assert_close(module(images)["logits"], classifier(images).detach(), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,61 @@
+"""Saved weights and states come back exactly, and those of something else get a sentence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights
+
+
+def _trained(
+    optimizer_class: type[torch.optim.Optimizer], **settings: float
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    optimizer = optimizer_class(module.parameters(), lr=0.1, **settings)  # type: ignore[call-arg]
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(torch.rand(4, 3)).square().sum().backward()
+        optimizer.step()
+    return module, optimizer
+
+
+@pytest.mark.parametrize("kind", [(torch.optim.SGD, {"momentum": 0.9}), (torch.optim.SGD, {}), (torch.optim.AdamW, {})])
+def test_saved_state_comes_back_exactly(
+    kind: tuple[type[torch.optim.Optimizer], dict[str, float]], tmp_path: Path
+) -> None:
+    module, optimizer = _trained(kind[0], **kind[1])
+    save_state(tmp_path / "state", module, optimizer, {"position": 3, "sums": {"a": 0.1}})
+    other = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    other_optimizer = kind[0](other.parameters(), lr=0.1, **kind[1])  # type: ignore[call-arg]
+    assert load_state(tmp_path / "state", other, other_optimizer) == {"position": 3, "sums": {"a": 0.1}}
+    rows = torch.rand(4, 3)
+    for network, its_optimizer in ((module, optimizer), (other, other_optimizer)):
+        its_optimizer.zero_grad()
+        network(rows).square().sum().backward()
+        its_optimizer.step()
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
+    first = nn.Linear(2, 2)
+    tied = nn.Sequential(first, first)
+    save_weights(tied, tmp_path / "w")
+    before = first.weight.detach().clone()
+    nn.init.zeros_(first.weight)
+    load_weights(tied, tmp_path / "w")
+    torch.testing.assert_close(first.weight.detach(), before, rtol=0, atol=0)
+
+
+def test_weights_of_another_network_get_a_sentence(tmp_path: Path) -> None:
+    save_weights(nn.Linear(2, 2), tmp_path / "w")
+    for other, sentence in (
+        (nn.Linear(3, 2), r"'weight' has shape \(2, 2\) there and \(2, 3\) here"),
+        (nn.Linear(2, 2, bias=False), "it holds 'bias' besides, so start from weights of the same network and methods"),
+        (nn.BatchNorm1d(2), "it lacks 'num_batches_tracked', so start from weights of the same network and methods"),
+    ):
+        with pytest.raises(ValueError, match=rf"w does not fit this network: {sentence}"):
+            load_weights(other, tmp_path / "w")
