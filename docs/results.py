@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from readme import RESULTS, ROOT, keep
+from readme import RECORDED_BEFORE, RESULTS, ROOT, keep
 
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.figures import Seeds, in_points
@@ -29,6 +29,8 @@ in a terminal, and `--to report.html` draws them.
 {chr(10).join(f"* {words}" for words in READING)}
 
 A protocol is a suite, a network and a schedule, and has a name of its own: figures of two protocols do not compare.
+
+{RECORDED_BEFORE}
 """
 
 RANKS = "Over every recorded suite and set. It puts protocols of very different sizes side by side."

@@ -31,7 +31,7 @@ def _setting(name: str, metavar: str) -> object:
 
 
 Chain = tuple[tuple[str, dict[str, Any]], ...]
-"""Methods with their settings, in the order of the command line."""
+"""Methods with their settings, as the command line has them."""
 
 Name = Annotated[str, arg(metavar="NAME")]
 Folder = Annotated[Path, arg(metavar="FOLDER")]

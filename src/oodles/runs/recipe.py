@@ -24,7 +24,7 @@ class Recipe:
     """The methods and the schedule of a training: everything that a paper's settings say about it.
 
     Args:
-        methods: names of methods with their settings, in the order in which they act; none is plain cross-entropy.
+        methods: names of methods with their settings, in an order that has no meaning; none is plain cross-entropy.
         optimizer: ``sgd`` or ``adamw``.
         learning_rate: at the start.
         momentum: of SGD.
