@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """float16 and bfloat16 become float32; float32 and float64 stay."""
+    """Convert float16 and bfloat16 to float32; float32 and float64 stay."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def available_precision(wanted: str, device: str) -> str:
-    """What ``auto`` means on a device, ``cpu`` or ``cuda``: ``bf16`` where the hardware computes in it, else ``no``."""
+    """Resolve ``auto`` for a device, ``cpu`` or ``cuda``: ``bf16`` where the hardware computes in it, else ``no``."""
     if wanted != "auto":
         return wanted
     if device == "cuda":

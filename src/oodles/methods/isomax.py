@@ -15,7 +15,7 @@ from oodles.targets import cross_entropy
 
 
 def scale_logits(outputs: Outputs, factor: float) -> Outputs:
-    """Multiply the logits of every part."""
+    """Multiply the logits of every part by a number."""
     return replace(outputs, logits={role: factor * logits for role, logits in outputs.logits.items()})
 
 
