@@ -42,7 +42,7 @@ class Operations:
         return Operations(self.kind[rows], self.level[rows], self.sign[rows])
 
     def only(self, rows: NDArray[np.bool_]) -> "Operations":
-        """Return all operations, of which those of other rows leave these as they are."""
+        """Return the operations, with those of all other rows switched off."""
         return Operations(np.where(rows, self.kind, NONE), self.level, self.sign)
 
 

@@ -28,7 +28,7 @@ def most_confident(
     confident one is kept.
 
     Args:
-        classify: gives logits; to be in eval mode, which is left as it is.
+        classify: gives logits; should be in eval mode, which is not changed here.
         x: images in [0, 1]; not changed.
         epsilon: ε.
         steps: of the ascent.
