@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from oodles import augmentations
-from oodles.augmentations import NONE, Operations, augment_, augmented, draw_operations
+from oodles.augmentations import NONE, Operations, augment, augment_, draw_operations
 
 from .references.augmentations import NINE
 from .references.augmentations import augmented as by_loops
@@ -39,12 +39,12 @@ def test_the_names_are_those_of_all_operations() -> None:
 def test_every_operation_against_loops(name: str, dtype: torch.dtype, accuracy: float) -> None:
     levels, signs = each_level()
     x = images(len(levels))
-    found = augmented(x.to(dtype), same(name, len(x), levels, signs))
+    found = augment(x.to(dtype), same(name, len(x), levels, signs))
     assert found.dtype == dtype
     expected = [by_loops(one.numpy(), name, *how) for one, *how in zip(x, levels, signs, strict=True)]
     if name == "color":  # which colours the weights are for
         x = images(len(levels), channels=3)
-        found = augmented(x.to(dtype), same(name, len(x), levels, signs))
+        found = augment(x.to(dtype), same(name, len(x), levels, signs))
         expected = [by_loops(one.numpy(), name, *how) for one, *how in zip(x, levels, signs, strict=True)]
     np.testing.assert_allclose(found.double().numpy(), np.stack(expected), atol=accuracy)
     assert not np.allclose(found.double().numpy(), x.numpy(), atol=1e-2), "it does nothing"
@@ -83,7 +83,7 @@ def test_every_operation_against_pillow(name: str) -> None:
     levels, signs = each_level()
     # equalisation by whole numbers is exact enough on larger images only
     x = images(len(levels), *((160, 200) if name == "equalize" else (24, 32)), channels=3)
-    found = augmented(x, same(name, len(x), levels, signs)) * 255
+    found = augment(x, same(name, len(x), levels, signs)) * 255
     for row, how in enumerate(zip(levels, signs, strict=True)):
         pixels = (x[row] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         expected = by_pillow(pixels, name, *how).transpose(2, 0, 1)
@@ -97,9 +97,9 @@ def test_rows_get_their_own_operation_and_others_none() -> None:
     assert set(everything.kind) == set(range(13))
     some = operations.only(np.arange(40) % 5 > 0)
     x = images(40)
-    found = augmented(x, some)
+    found = augment(x, some)
     for row in range(40):
-        alone = augmented(x[row : row + 1], some.at(np.array([row])))
+        alone = augment(x[row : row + 1], some.at(np.array([row])))
         torch.testing.assert_close(found[row], alone[0], rtol=0, atol=1e-12)
     assert (some.kind[::5] == NONE).all() and torch.equal(found[::5], x[::5])
 
@@ -107,7 +107,7 @@ def test_rows_get_their_own_operation_and_others_none() -> None:
 def test_given_images_stay_and_changes_in_place_are_made_in_place() -> None:
     x = images(40)
     before, operations = x.clone(), draw_operations(40, 3.0, torch.Generator().manual_seed(1))
-    found = augmented(x, operations)
+    found = augment(x, operations)
     assert torch.equal(x, before) and not torch.equal(found, before)
     augment_(x, operations)
     assert torch.equal(x, found)
@@ -126,7 +126,7 @@ def test_levels_directions_and_kinds_are_drawn_evenly() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
 def test_images_of_one_grey_level(value: float) -> None:
     operations = Operations(np.arange(9), np.full(9, 2.0), np.ones(9))
-    found = augmented(torch.full((9, 1, 6, 6), value), operations)
+    found = augment(torch.full((9, 1, 6, 6), value), operations)
     assert found.isfinite().all() and found.min() >= 0 and found.max() <= 1
     for name in ("autocontrast", "equalize", "translate_x"):  # two tenths of a third of six pixels are none
         torch.testing.assert_close(found[KIND[name]], torch.full((1, 6, 6), value))
@@ -136,12 +136,12 @@ def test_images_of_one_grey_level(value: float) -> None:
 def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
     operations = draw_operations(30, 8.0, torch.Generator().manual_seed(0))
     x = images(30).to(dtype)
-    torch.testing.assert_close(augmented(x, operations), augmented(x.float(), operations).to(dtype))
+    torch.testing.assert_close(augment(x, operations), augment(x.float(), operations).to(dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(augmented(x.float(), operations), augmented(x.float().clone(), operations))
-        within = augmented(x.float(), operations)
-    torch.testing.assert_close(within, augmented(x.float(), operations), rtol=0, atol=0)
+        torch.testing.assert_close(augment(x.float(), operations), augment(x.float().clone(), operations))
+        within = augment(x.float(), operations)
+    torch.testing.assert_close(within, augment(x.float(), operations), rtol=0, atol=0)
 
 
 def test_no_rows() -> None:
-    assert augmented(torch.zeros(0, 3, 8, 8), draw_operations(0, 3.0)).shape == (0, 3, 8, 8)
+    assert augment(torch.zeros(0, 3, 8, 8), draw_operations(0, 3.0)).shape == (0, 3, 8, 8)

@@ -129,9 +129,10 @@ def test_names_tell_other_settings() -> None:
     assert (Scale().name, Scale(0.65).name) == ("scale", "scale(percentile=0.65)")
     assert (Ash().name, Ash("B").name, Ash(percentile=0.95).name) == (
         "ash",
-        "ash(form=B, percentile=0.9)",
-        "ash(form=S, percentile=0.95)",
+        "ash(form=B)",
+        "ash(percentile=0.95)",
     )
+    assert Ash("P", percentile=0.95).name == Ash(percentile=0.95, form="P").name == "ash(form=P, percentile=0.95)"
 
 
 @pytest.mark.parametrize("score", [Scale(), Ash()])

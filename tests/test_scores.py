@@ -1,6 +1,8 @@
 """Outlier scores against their formulas in exact or float64 arithmetic, and against scikit-learn."""
 
+from copy import copy
 from decimal import Decimal, getcontext
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -9,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
-from torch import nn
+from torch import Tensor, nn
 
 from oodles import Classifier
 from oodles.evaluation import score_named
+from oodles.methods import METHOD_SCORES
 from oodles.scores import (
     SCORES,
     Energy,
     Mahalanobis,
     NearestNeighbours,
     RelativeMahalanobis,
+    Score,
     energy,
     entropy,
     max_logit,
@@ -232,6 +236,40 @@ def test_settings_are_checked_and_named() -> None:
             NearestNeighbours(k)
     with pytest.raises(ValueError, match="got 'enrgy': did you mean 'energy'"):
         score_named("enrgy")
+
+
+@pytest.mark.parametrize("name", [*SCORES, *METHOD_SCORES])
+def test_a_name_shows_each_setting_that_is_not_the_default(name: str) -> None:
+    default = score_named(name)
+    assert default.name == type(default).name == name
+    for setting, parameter in signature(type(default)).parameters.items():
+        value = {"form": "B", "k": 7}.get(setting) or 1.1 * parameter.default
+        changed = type(default)(**{setting: value})
+        shown = f"{value:g}" if isinstance(value, float) else value
+        assert changed.name == copy(changed).name == f"{name}({setting}={shown})"
+        assert type(default)(**{setting: parameter.default}).name == name
+
+
+def test_names_of_scores_of_ones_own() -> None:
+    class Mine(Score):
+        name = "mine"
+
+        def __init__(self, cut: float = 0.5, mode: str = "sum", smooth: bool = False):
+            self.cut, self.mode = cut, mode
+            self.show_settings()
+
+        def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+            return logits[:, 0]
+
+    class More(Mine):
+        name = "more"
+
+        def __init__(self) -> None:
+            super().__init__(cut=2)
+
+    assert Mine(mode="mean", cut=1234567).name == "mine(cut=1.23457e+06, mode=mean)"
+    assert Mine(0.5, smooth=True).name == "mine"  # which it does not keep
+    assert More().name == "more"
 
 
 @pytest.mark.parametrize("name", OF_LOGITS)

@@ -1,7 +1,7 @@
 """Image operations for augmentation, on whole batches of tensors in [0, 1]: AugMix's nine and its further four.
 
-What each row gets is drawn on the CPU; rows with the same kind of operation are then changed together, so that the
-number of torch's operations depends neither on the draws nor on the rows.
+An operation for each row is drawn on the CPU; rows with the same operation are then changed together, so that the
+number of torch calls depends neither on the draws nor on the rows.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ COLOR, CONTRAST, BRIGHTNESS, SHARPNESS = range(9, 13)
 OPERATIONS, ALL_OPERATIONS = 9, 13
 """The last four overlap with the corruptions of a benchmark, and are drawn on request only."""
 NONE = -1
-"""In an operation's place: the row stays as it is."""
+"""In the place of a kind: the row stays as it is."""
 
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.1, 10.0
 LEVELS = 256
@@ -31,25 +31,25 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Operations:
-    """One operation per row: which one, at what level from 0 to 10, and in which direction (±1)."""
+    """One operation per row: its kind, its level from 0 to 10, and its direction (±1)."""
 
     kind: NDArray[np.int64]
     level: NDArray[np.float64]
     sign: NDArray[np.float64]
 
     def at(self, rows: NDArray[np.int64]) -> "Operations":
-        """Those of some rows."""
+        """Return the operations of some rows."""
         return Operations(self.kind[rows], self.level[rows], self.sign[rows])
 
     def only(self, rows: NDArray[np.bool_]) -> "Operations":
-        """All of them, but the other rows stay as they are."""
+        """Return the operations, with those of all other rows switched off."""
         return Operations(np.where(rows, self.kind, NONE), self.level, self.sign)
 
 
 def draw_operations(
     count: int, severity: float, generator: Generator | None = None, *, all_operations: bool = False
 ) -> Operations:
-    """Operations at random, of nine or of all, at levels drawn evenly between 0.1 and ``severity``."""
+    """Draw operations, of nine or of all, at levels spread evenly between 0.1 and ``severity``."""
     kinds = ALL_OPERATIONS if all_operations else OPERATIONS
     kind = torch.randint(kinds, (count,), generator=generator).numpy()
     level, sign = torch.rand(2, count, dtype=torch.float64, generator=generator).numpy()
@@ -57,19 +57,19 @@ def draw_operations(
 
 
 def on_device(values: NDArray[np.generic], like: Tensor) -> Tensor:
-    """Numbers that were drawn on the CPU on the device of another tensor, which does not wait for them."""
+    """Copy numbers that were drawn on the CPU to the device of another tensor, without waiting for it."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, non_blocking=True)
 
 
-def augmented(images: Float[Tensor, "n c h w"], operations: Operations) -> Float[Tensor, "n c h w"]:
-    """New images, each changed by its operation; see :func:`augment_`."""
-    changed = at_least_float32(images).clone()
-    augment_(changed, operations)
-    return changed.to(images.dtype)
+def augment(images: Float[Tensor, "n c h w"], operations: Operations) -> Float[Tensor, "n c h w"]:
+    """Return new images, each changed by its operation; see :func:`augment_`."""
+    new = at_least_float32(images).clone()
+    augment_(new, operations)
+    return new.to(images.dtype)
 
 
 def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
-    """Changes each image by its operation, in place; black comes in at the edges.
+    """Change each image by its operation, in place; black comes in at the edges.
 
     Degrees, pixels, bits and grey levels are whole numbers, rounded towards zero; results are not rounded to 8 bits.
 
@@ -78,11 +78,11 @@ def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
     """
     kind, level = operations.kind, operations.level
 
-    def change(rows: NDArray[np.bool_], to: Callable[..., Tensor], *parameters: NDArray[np.float64]) -> None:
-        chosen = np.flatnonzero(rows)
-        given = [on_device(each[chosen], images).to(images.dtype) for each in parameters]
-        places = on_device(chosen, images)
-        images.index_copy_(0, places, to(images.index_select(0, places), *given))
+    def change(where: NDArray[np.bool_], operation: Callable[..., Tensor], *settings: NDArray[np.float64]) -> None:
+        rows = np.flatnonzero(where)
+        of_rows = [on_device(setting[rows], images).to(images.dtype) for setting in settings]
+        places = on_device(rows, images)
+        images.index_copy_(0, places, operation(images.index_select(0, places), *of_rows))
 
     change(kind == AUTOCONTRAST, autocontrast)
     change(kind == EQUALIZE, equalize)
@@ -97,13 +97,13 @@ def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
 
 
 def autocontrast(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Each channel stretched to all of [0, 1]; a channel of one value stays."""
+    """Stretch each channel to all of [0, 1]; a channel of one value stays."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     return torch.where(high > low, (images - low) / (high - low), images)
 
 
 def equalize(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Each channel's grey levels spread evenly: how many pixels are darker, of those that are not the brightest."""
+    """Spread each channel's grey levels evenly: the share of darker pixels among those that are not the brightest."""
     levels = _levels(images).long().flatten(2)
     ones = torch.ones_like(levels, dtype=images.dtype)
     counts = images.new_zeros(*levels.shape[:2], LEVELS).scatter_add_(2, levels, ones)
@@ -113,33 +113,33 @@ def equalize(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 def posterize(images: Float[Tensor, "n c h w"], severity: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Only the 4 − severity highest bits of each grey level."""
+    """Keep the 4 − severity highest bits of each grey level alone."""
     step = (4 + severity).exp2()[:, None, None, None]
     return (_levels(images) / step).floor() * step / (LEVELS - 1)
 
 
 def solarize(images: Float[Tensor, "n c h w"], severity: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Grey levels from 256 − severity on inverted."""
+    """Invert grey levels from 256 − severity on."""
     return torch.where(_levels(images) < (LEVELS - severity)[:, None, None, None], images, 1 - images)
 
 
 def color(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Away from the grey image where the factor is above 1, towards it below."""
+    """Move away from the grey image where the factor is above 1, towards it below."""
     return _beyond(_luminance(images).expand_as(images), images, factor)
 
 
 def contrast(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Away from the grey image's mean where the factor is above 1, towards it below."""
+    """Move away from the grey image's mean where the factor is above 1, towards it below."""
     return _beyond(_luminance(images).mean((2, 3), keepdim=True).expand_as(images), images, factor)
 
 
 def brightness(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Times the factor."""
+    """Multiply by the factor."""
     return _beyond(torch.zeros_like(images), images, factor)
 
 
 def sharpness(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Away from a smoothed image where the factor is above 1, towards it below; pixels at the edges stay."""
+    """Move away from a smoothed image where the factor is above 1, towards it below; pixels at the edges stay."""
     smooth = images.clone()
     if min(images.shape[2:]) > 2:
         around = F.avg_pool2d(images, 3, stride=1)
@@ -152,7 +152,7 @@ def _beyond(start: Tensor, images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """0.299 R + 0.587 G + 0.114 B; of other than three channels their mean."""
+    """Return 0.299 R + 0.587 G + 0.114 B; of other than three channels their mean."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     red, green, blue = images.unbind(1)
@@ -160,27 +160,27 @@ def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def moved(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c h w"]:
-    """Where a pixel (x, y) of the result shows what is at ``matrix`` · (x, y, 1), between pixels by their distances.
+    """Fetch each pixel (x, y) from ``matrix`` · (x, y, 1), interpolated between the pixels around that place.
 
-    Both count from −1 at one edge of the image to 1 at the other; what lies outside is black.
+    Both x and y count from −1 at one edge of the image to 1 at the other; what lies outside is black.
     """
     y, x = (_middles(size, images) for size in images.shape[2:])
     across, down, shift = matrix[:, :, None, None].unbind(4)
     places = (across * x + shift) + down * y[:, None]  # no matrix product, which might be rounded to 10 bits
     inside = places.abs().amax(1, keepdim=True) <= 1
     # half a pixel at each edge has no neighbour on one side, and looks like the edge
-    found = F.grid_sample(images, places.movedim(1, 3), mode="bilinear", padding_mode="border", align_corners=False)
-    return found.mul_(inside)
+    result = F.grid_sample(images, places.movedim(1, 3), mode="bilinear", padding_mode="border", align_corners=False)
+    return result.mul_(inside)
 
 
 def matrices(operations: Operations, height: int, width: int) -> NDArray[np.float64]:
-    """For :func:`moved`, one matrix per row, (n, 2, 3); the identity for operations that move nothing."""
+    """Return one matrix per row for :func:`moved`, (n, 2, 3); the identity for operations that move nothing."""
     kind, level, sign = operations.kind, operations.level, operations.sign
     angle = np.radians(np.where(kind == ROTATE, sign * np.trunc(level * 30 / 10), 0.0))
     shear = sign * level * 0.3 / 10
     matrix = np.zeros((len(kind), 2, 3))
     matrix[:, 0, 0] = matrix[:, 1, 1] = np.cos(angle)
-    # as many pixels along a side are different shares of sides that differ
+    # the same number of pixels is another share of a longer side
     matrix[:, 0, 1] = (np.where(kind == SHEAR_X, shear, 0.0) - np.sin(angle)) * height / width
     matrix[:, 1, 0] = (np.where(kind == SHEAR_Y, shear, 0.0) + np.sin(angle)) * width / height
     # Pillow shears about the first corner, (−1, −1)
@@ -193,7 +193,7 @@ def matrices(operations: Operations, height: int, width: int) -> NDArray[np.floa
 
 
 def _middles(size: int, like: Tensor) -> Float[Tensor, " s"]:
-    """Where pixels' middles are between the edges −1 and 1."""
+    """Return the places of pixels' middles between the edges −1 and 1."""
     return ((torch.arange(size, dtype=torch.float64, device=like.device) * 2 + 1) / size - 1).to(like.dtype)
 
 
@@ -202,7 +202,7 @@ def _levels(images: Tensor) -> Tensor:
 
 
 def check_severity(severity: float) -> None:
-    """Refuses a severity at which these operations are not defined."""
+    """Refuse a severity at which these operations are not defined."""
     check_number("severity", severity, low=LOWEST_LEVEL)
     if severity > HIGHEST_LEVEL:
         raise ValueError(f"severity must be at most {HIGHEST_LEVEL:g}, got {severity}.")

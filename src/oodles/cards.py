@@ -1,6 +1,6 @@
-"""What every method says about itself, read from its file without importing torch.
+"""The facts of every method, read from its file without importing torch.
 
-The facts are literals in the class body (see :class:`oodles.contract.Method`); the command line, the tables and the
+Facts are literals in the class body (see :class:`oodles.contract.Method`); the command line, the tables and the
 documentation take them from here.
 """
 
@@ -70,7 +70,7 @@ class Card:
     parameters: tuple[Parameter, ...]
 
     def acts(self, settings: Mapping[str, Any]) -> bool:
-        """Whether a method with these settings does anything: at strength zero it does not."""
+        """Tell whether a method with these settings does anything: at strength zero it does not."""
         return self.strength is None or settings.get(self.strength) != 0
 
     @property
@@ -82,10 +82,10 @@ class Card:
 
 @cache
 def card(name: str) -> Card:
-    """The card of the method with this command-line name.
+    """Read the card of the method with this command-line name.
 
     Raises:
-        ValueError: for a name that no method has; the sentence suggests the nearest one.
+        ValueError: for a name that no method has; the sentence suggests the nearest method.
     """
     if name not in METHODS:
         raise ValueError(f"There is no method {name!r}{suggestion(name, METHODS)}")
@@ -116,41 +116,41 @@ def card(name: str) -> Card:
 
 
 def cards() -> tuple[Card, ...]:
-    """The cards of all methods, in the order of :data:`oodles.methods.METHODS`."""
+    """Return the cards of all methods, in the order of :data:`oodles.methods.METHODS`."""
     return tuple(card(name) for name in METHODS)
 
 
 def overview() -> str:
-    """All methods, two lines each, for a terminal."""
+    """List all methods, two lines each, for a terminal."""
     lines = []
-    width = max(len(one.name) for one in cards()) + 2
-    for one in cards():
-        needs = f"  needs {', '.join(one.needs)}" if one.needs else ""
-        lines += [f"{one.name:{width}}{one.reference}{needs}", _wrapped(one.summary)]
+    width = max(len(method.name) for method in cards()) + 2
+    for method in cards():
+        needs = f"  needs {', '.join(method.needs)}" if method.needs else ""
+        lines += [f"{method.name:{width}}{method.reference}{needs}", _wrapped(method.summary)]
     return "\n".join([*lines, "", "oodles methods NAME tells more; oodles train NAME trains with it."])
 
 
-def describe(one: Card) -> str:
-    """One method, for a terminal."""
-    paper = one.paper
+def describe(method: Card) -> str:
+    """Describe one method, for a terminal."""
+    paper = method.paper
     facts = {
-        "when to use": one.when_to_use,
-        "cost": one.cost,
-        "caveat": one.caveat,
-        "source": one.source,
-        "needs": ", ".join(one.needs),
-        "terms": ", ".join(one.terms),
-        "moments": ", ".join(one.moments),
-        "score": one.score,
-        "off at": f"--{one.strength.replace('_', '-')} 0" if one.strength else "",
-        "class": f"oodles.{one.class_name}",
+        "when to use": method.when_to_use,
+        "cost": method.cost,
+        "caveat": method.caveat,
+        "source": method.source,
+        "needs": ", ".join(method.needs),
+        "terms": ", ".join(method.terms),
+        "moments": ", ".join(method.moments),
+        "score": method.score,
+        "off at": f"--{method.strength.replace('_', '-')} 0" if method.strength else "",
+        "class": f"oodles.{method.class_name}",
         "paper": f"{paper['title']}. {paper['authors']}. {paper['venue']} {paper['year']}. {paper['link']}",
         "code": str(paper["code"]),
     }
     return "\n".join(
         [
-            one.name,
-            _wrapped(one.summary),
+            method.name,
+            _wrapped(method.summary),
             "",
             *(
                 fill(
@@ -165,17 +165,17 @@ def describe(one: Card) -> str:
                 if value
             ),
             "",
-            *(_wrapped(f"{each.flag} {each.type} (default {each.default}): {each.help}") for each in one.parameters),
+            *(_wrapped(f"{p.flag} {p.type} (default {p.default}): {p.help}") for p in method.parameters),
         ]
     ).rstrip()
 
 
 def markdown_table() -> str:
-    """All methods as the table of the README and of the documentation's index."""
+    """Write all methods as the table of the README and of the documentation's index."""
     rows = []
-    for one in cards():
-        summary, needs = one.summary.replace("|", "\\|"), ", ".join(one.needs) or "–"
-        rows.append(f"| `{one.name}` | {summary} | {needs} | [{one.reference}]({one.paper['link']}) |")
+    for method in cards():
+        summary, needs = method.summary.replace("|", "\\|"), ", ".join(method.needs) or "–"
+        rows.append(f"| `{method.name}` | {summary} | {needs} | [{method.reference}]({method.paper['link']}) |")
     return "\n".join(["| method | difference from plain training | needs | paper |", "|---|---|---|---|", *rows])
 
 
@@ -200,15 +200,15 @@ def _functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
 
 
 def _assignments(body: list[ast.stmt]) -> dict[str, Any]:
-    """The literals of a class body by name; ``Paper(…)`` becomes a dictionary of its fields."""
-    found: dict[str, Any] = {}
+    """Return the literals of a class body by name; ``Paper(…)`` becomes a dictionary of its fields."""
+    literals: dict[str, Any] = {}
     for node in body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                found[name] = _literal(value)
+                literals[name] = _literal(value)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                found[name] = _literal(value)
-    return found
+                literals[name] = _literal(value)
+    return literals
 
 
 def _literal(value: ast.expr) -> object:
@@ -230,21 +230,21 @@ def _parameters(init: ast.FunctionDef | None, helps: Mapping[str, str]) -> Itera
 
 
 def _sections(text: str) -> dict[str, str]:
-    """The parts of a docstring that begin with one of the known words; each ends at the next one or a blank line."""
-    found: dict[str, list[str]] = {}
+    """Return the parts of a docstring that begin with one of the known words, up to the next one or a blank line."""
+    sections: dict[str, list[str]] = {}
     name = None
     for line in text.splitlines():
         if header := _HEADER.match(line):
             name = header[1]
-            found[name] = [header[2]] if header[2] else []
+            sections[name] = [header[2]] if header[2] else []
         elif name is not None and line.strip():
-            found[name].append(line)
+            sections[name].append(line)
         else:
             name = None
-    return {name: ("\n" if name == "Args" else " ").join(map(str.rstrip, lines)) for name, lines in found.items()}
+    return {name: ("\n" if name == "Args" else " ").join(map(str.rstrip, lines)) for name, lines in sections.items()}
 
 
 def _entries(arguments: str) -> dict[str, str]:
-    """``name: text`` entries of a docstring's ``Args``, continuation lines joined."""
+    """Return the ``name: text`` entries of a docstring's ``Args``, continuation lines joined."""
     entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, flags=re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}

@@ -1,4 +1,4 @@
-"""Checks of what callers hand over; each failure is one sentence: expected, received, what to do.
+"""Checks of arguments; each failure is one sentence: what was expected, what came, what to do.
 
 Checks of values read numbers, so they run on ordinary CPU tensors only: tracing and fake tensors skip them, and
 tensors on a GPU are read only where a caller asks for it.
@@ -21,7 +21,7 @@ def check_number(name: str, value: object, *, low: float = -math.inf, above: flo
 
 
 def check_whole(name: str, value: object, *, low: int) -> None:
-    """Refuse what is no whole number, or below ``low``."""
+    """Refuse what is no whole number of at least ``low``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
 
@@ -85,8 +85,8 @@ def check_same_length(**tensors: Tensor) -> None:
     """Refuse tensors with different numbers of rows, and what is no tensor."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or tensor.ndim == 0:
-            what = "a single number" if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"{name} must be a tensor with a row for each sample, got {what}.")
+            got = "a single number" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"{name} must be a tensor with a row for each sample, got {got}.")
     (first, a), *others = tensors.items()
     for name, b in others:
         if len(a) != len(b):
@@ -121,7 +121,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: bool = False) -> None:
     """Refuse targets that are neither class ids in [0, C) nor probabilities over C classes.
 
-    ``ignore_index`` has no meaning for mixed targets: rows without a label have to be left out beforehand.
+    There is no ``ignore_index``, which means nothing for mixed targets: leave rows without a label out beforehand.
     """
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
@@ -151,6 +151,6 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
 
 
 def readable(tensor: Tensor, read_gpu: bool) -> bool:
-    """Whether looking at values is allowed: an ordinary tensor, not traced, on the CPU (or a GPU on request)."""
+    """Tell whether values may be read: of an ordinary tensor, not traced, on the CPU, or on a GPU if asked for."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
     return plain and (tensor.device.type == "cpu" or (read_gpu and tensor.device.type != "meta"))

@@ -18,7 +18,7 @@ Placed = TypeVar("Placed", bound=nn.Module)
 
 
 def apply(module: nn.Module, inputs: Inputs) -> Tensor:
-    """What a module makes of inputs; a dictionary of them becomes keyword arguments."""
+    """Run a module on inputs; a dictionary of them becomes keyword arguments."""
     result: Tensor = module(**inputs) if isinstance(inputs, dict) else module(inputs)
     return result
 
@@ -37,19 +37,19 @@ def pieces_of(inputs: Inputs, rows: int) -> list[Inputs]:
 
 
 def without_labels(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
-    """A dictionary batch in two: the inputs, and what stands under ``labels``."""
+    """Split a dictionary batch into its inputs and what stands under ``labels``."""
     return {key: value for key, value in inputs.items() if key != "labels"}, inputs.get("labels")
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's tensors are; the CPU where it has none."""
+    """Return the device of a module's tensors; the CPU where it has none."""
     tensors = [*module.parameters(), *module.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every submodule's own mode again, also after an exception.
+    """Set eval mode inside; afterwards every submodule is in its own mode again, also after an exception.
 
     Unlike ``module.eval(); …; module.train()`` this keeps a submodule that was already in eval mode, such as a
     frozen batch norm, in eval mode.
@@ -123,13 +123,13 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = head
         self.heads = nn.ModuleDict()
-        """Further heads, which methods have added: each reads the features, and scores look at them."""
+        """Further heads, which methods have added: each reads the features, and scores read their outputs."""
         self.heads_seed: int | None = None
-        """What the weights of further heads depend on, besides their names; torch's generator where it is none."""
+        """With a head's name, the seed of its weights; where there is none, torch's generator draws them."""
         self.num_classes = num_classes
         self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
         self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        """Whether it was made with a head that predicts for each pixel."""
+        """True where it was made with a head that predicts for each pixel."""
         self._split_at: str | None = None
         self._watched: list[RemovableHandle] = []
 
@@ -148,14 +148,14 @@ class Classifier(nn.Module):
         return self._num_features
 
     def watch(self, layer: str, hook: Callable[..., Tensor | None]) -> None:
-        """Calls ``hook(module, args, result)`` after a layer of the backbone, until :meth:`join`."""
+        """Call ``hook(module, args, result)`` after a layer of the backbone, until :meth:`join`."""
         self._watched.append(self.backbone.get_submodule(layer).register_forward_hook(hook))
 
     def placed(self, module: Placed) -> Placed:
-        """A new module, drawn on the CPU, on the device and in the precision of this classifier."""
+        """Move a new module, drawn on the CPU, to the device and precision of this classifier."""
         there = next(self.parameters(), None)
         tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
-        if there is None or all((each.device, each.dtype) == (there.device, there.dtype) for each in tensors):
+        if there is None or all((new.device, new.dtype) == (there.device, there.dtype) for new in tensors):
             return module
         return module.to(there.device, there.dtype)
 
@@ -185,7 +185,7 @@ class Classifier(nn.Module):
 
     @contextmanager
     def _drawing_head(self, name: str) -> Iterator[None]:
-        """Draw weights that do not depend on who asks for a head first, where a seed is known."""
+        """Draw weights inside that do not depend on which head is added first, where a seed is known."""
         if self.heads_seed is None:
             yield
             return
@@ -194,17 +194,17 @@ class Classifier(nn.Module):
             yield
 
     def features(self, inputs: Inputs) -> Tensor:
-        """What the head sees: (N, F) or (N, F, H, W)."""
+        """Return features, the input of the head: (N, F) or (N, F, H, W)."""
         return apply(self.backbone, inputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits, (N, C) or (N, C, H, W)."""
+        """Return logits, (N, C) or (N, C, H, W)."""
         logits: Tensor = self.head(self.features(inputs))
         return logits
 
     @classmethod
     def split(cls, model: nn.Module, head: str, *, example: Inputs, output: str | None = None) -> "Classifier":
-        """A classifier from any model, by naming its last layer; it takes the model over until :meth:`join`.
+        """Make a classifier of any model, by naming its last layer; it takes the model over until :meth:`join`.
 
         The named layer is moved out of the model and becomes the head. That the two halves together still give the
         model's logits is checked on ``example``, in eval mode; a model that fails is handed back unchanged.
@@ -257,7 +257,7 @@ class Classifier(nn.Module):
         return classifier
 
     def join(self) -> nn.Module:
-        """Puts the head back and returns the model that :meth:`split` took over, now trained.
+        """Put the head back and return the model that :meth:`split` took over, now trained.
 
         The classifier is of no use afterwards; split the model again to train on. A head that a method has put in the
         place of the model's goes with the model, further heads do not: scores that look at them need the classifier.
@@ -275,7 +275,7 @@ class Classifier(nn.Module):
 
 
 def _layers(sizes: Sequence[int], *, dense: bool) -> nn.Module:
-    """Linear layers of these sizes with ReLU between them; for each pixel where the classifier is dense."""
+    """Make linear layers of these sizes with ReLU between them; for each pixel where the classifier is dense."""
     layers: list[nn.Module] = []
     for size in pairwise(sizes):
         layers += [nn.ReLU()] * bool(layers)
@@ -284,7 +284,7 @@ def _layers(sizes: Sequence[int], *, dense: bool) -> nn.Module:
 
 
 def _sizes(head: nn.Module) -> list[int]:
-    """How many numbers each layer of a head reads, and how many the last one gives."""
+    """Return how many numbers each layer of a head reads, and how many the last one gives."""
     layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     return [layer.weight.shape[1] for layer in layers] + [layer.weight.shape[0] for layer in layers[-1:]]
 
@@ -313,7 +313,7 @@ def _run_without(head: str, backbone: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def _check_last(head: str, layer: nn.Module, features: object, expected: object, calls: int, late: list[str]) -> None:
-    """Refuses a head after which something else happens."""
+    """Refuse a head after which something else happens."""
     if calls != 1:
         raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {calls} times.")
     if not (isinstance(features, Tensor) and isinstance(expected, Tensor) and _same(layer(features), expected)):

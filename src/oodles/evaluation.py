@@ -1,4 +1,4 @@
-"""What a trained classifier is worth: its accuracy, and how well scores tell the unknown from the known."""
+"""Evaluation of a trained classifier: its accuracy, and how well scores tell the unknown from the known."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -22,7 +22,7 @@ from oodles.spelling import suggestion
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores per row and set, and what they are worth. The in-distribution set is called ``id``."""
+    """Scores of every row of every set, and the metrics that follow from them; the in-distribution set is ``id``."""
 
     accuracy: float | None
     """The share of right predictions on the in-distribution set, or None without labels."""
@@ -44,7 +44,7 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        """The accuracy and a table of the metrics, in percent."""
+        """Return the accuracy and a table of the metrics, in percent."""
         known = "unknown, since the rows have no labels" if self.accuracy is None else f"{self.accuracy:.2%}"
         rows: list[tuple[str, ...]] = [("set", "score", *METRICS)]
         for name, by_score in self.metrics.items():
@@ -66,7 +66,7 @@ def evaluate(
     scores: Sequence[str | Score] = ("msp",),
     train_loader: Iterable[Any] | None = None,
 ) -> Evaluation:
-    """Accuracy on the known set, and for every unknown set and score how well the two are told apart.
+    """Measure the accuracy on the known set, and how well each score tells every unknown set from it.
 
     The classifier runs once over every set, in eval mode and without gradients; afterwards its modes and the
     global random state are what they were.
@@ -89,27 +89,27 @@ def evaluate(
         >>> sorted(evaluation.metrics["ones"])
         ['energy', 'msp']
     """
-    chosen = _chosen(scores, classifier, train_loader is not None)
+    chosen = _resolve(scores, classifier, train_loader is not None)
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
     if train_loader is not None and any(score.needs_fit for score in chosen):
         train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
         chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
     sets = {
-        name: _scored(classifier, loader, chosen, f"The loader of {name!r}", name)
+        name: _score(classifier, loader, chosen, f"The loader of {name!r}", name)
         for name, loader in {"id": id_loader, **ood_loaders}.items()
     }
     labels = sets["id"].labels
     return Evaluation(
         accuracy=None if labels is None else accuracy(sets["id"].predictions, labels),
-        scores={name: one.scores for name, one in sets.items()},
-        predictions={name: one.predictions for name, one in sets.items()},
+        scores={name: rows.scores for name, rows in sets.items()},
+        predictions={name: rows.predictions for name, rows in sets.items()},
         labels=labels,
     )
 
 
 class Scored(NamedTuple):
-    """What a classifier and scores say about the rows of a loader."""
+    """Scores and predictions of the rows of a loader."""
 
     scores: dict[str, NDArray[Any]]
     """By score: one number per row (or pixel)."""
@@ -119,7 +119,7 @@ class Scored(NamedTuple):
 
 
 def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]) -> Scored:
-    """Scores and predictions of every row of a loader, in eval mode; modes and the global random state stay.
+    """Score and classify every row of a loader, in eval mode; modes and the global random state stay.
 
     Args:
         classifier: as :func:`evaluate` takes it.
@@ -129,10 +129,10 @@ def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Sc
     Raises:
         ValueError: for a loader that gives no rows, and scores that are NaN.
     """
-    return _scored(classifier, loader, _chosen(scores, classifier, False), "loader", "")
+    return _score(classifier, loader, _resolve(scores, classifier, False), "loader", "")
 
 
-def _scored(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], what: str, name: str) -> Scored:
+def _score(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], what: str, name: str) -> Scored:
     values: dict[str, list[Tensor]] = {score.name: [] for score in scores}
     predictions: list[Tensor] = []
     labels: list[Tensor | None] = []
@@ -149,7 +149,7 @@ def _scored(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score
     if known is not None and name == "id":
         check_targets("labels of the in-distribution set", known.cpu(), classes)
     return Scored(
-        {score: _checked(torch.cat(found).cpu().numpy(), score, name) for score, found in values.items()},
+        {score: _without_nan(torch.cat(parts).cpu().numpy(), score, name) for score, parts in values.items()},
         torch.cat(predictions).cpu().numpy(),
         None if known is None else known.cpu().numpy(),
     )
@@ -170,7 +170,7 @@ def score_named(name: str) -> Score:
     raise ValueError(f"score must be one of {', '.join(known)}, got {name!r}{hint}")
 
 
-def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool) -> list[Score]:
+def _resolve(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool) -> list[Score]:
     names = [scores] if isinstance(scores, str) else scores
     chosen = [score_named(score) if isinstance(score, str) else score for score in names]
     for index, score in enumerate(chosen):
@@ -182,7 +182,7 @@ def _chosen(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool)
     return chosen
 
 
-def _checked(values: NDArray[Any], score: str, name: str) -> NDArray[Any]:
+def _without_nan(values: NDArray[Any], score: str, name: str) -> NDArray[Any]:
     if missing := int(np.isnan(values).sum()):
         of_set = f" of the set {name!r}" if name else ""
         raise ValueError(

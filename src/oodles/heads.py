@@ -1,4 +1,4 @@
-"""Last layers, and what several methods make of them."""
+"""Last layers, and functions of them that several methods share."""
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from oodles.precision import at_least_float32
 class ScaledLinear(nn.Linear):
     """A last layer that multiplies features by a number first, with the weight and bias of the given one.
 
-    The number is among its weights, so that these cannot be taken for those of another function.
+    The number is saved among its weights, which otherwise could be loaded into another head unnoticed.
     """
 
     factor: Tensor

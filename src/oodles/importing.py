@@ -10,11 +10,11 @@ from oodles.spelling import suggestion
 
 
 def function_at(place: str, what: str) -> Callable[..., Any]:
-    """The function at ``package.module:function``; modules in the current folder count.
+    """Import the function at ``package.module:function``; modules in the current folder count.
 
     Args:
         place: where it is.
-        what: what it is for, as errors call it.
+        what: the name of its purpose in errors.
 
     Raises:
         ValueError: where there is no such function.
@@ -34,8 +34,8 @@ def function_at(place: str, what: str) -> Callable[..., Any]:
         sys.path.remove(here)
     function = getattr(module, name, None)
     if function is None:
-        known = [each for each in dir(module) if not each.startswith("_")]
-        hint = suggestion(name, known, "check the spelling.")
+        names = [attribute for attribute in dir(module) if not attribute.startswith("_")]
+        hint = suggestion(name, names, "check the spelling.")
         raise ValueError(f"{module_name} must hold a function {name!r}, but does not{hint}")
     if not callable(function):
         raise ValueError(f"{place} must be a function, got {type(function).__name__}.")
@@ -43,6 +43,6 @@ def function_at(place: str, what: str) -> Callable[..., Any]:
 
 
 def in_words(error: BaseException) -> str:
-    """What went wrong in a user's own code, on one line that a sentence can end on."""
+    """Say on one line, for the end of a sentence, what went wrong in a user's own code."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -25,7 +25,7 @@ class Counts(NamedTuple):
 
 
 def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
-    """What every metric here is a function of; ``1 - ood / ood[-1]`` over ``1 - id / id[-1]`` is the ROC.
+    """Count the rows, which all metrics follow from; ``1 - ood / ood[-1]`` over ``1 - id / id[-1]`` is the ROC.
 
     Args:
         id_scores: scores of in-distribution rows, of any shape; infinities are ordered like numbers.
@@ -35,7 +35,7 @@ def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
         ValueError: for NaN, or where one side is empty.
     """
     known, unknown = _sorted("id_scores", id_scores), _sorted("ood_scores", ood_scores)
-    # Two sorted runs: a stable sort only merges them.
+    # two sorted runs, which a stable sort only merges
     both = np.concatenate([known, unknown])
     order = both.argsort(kind="stable")
     both = both[order]
@@ -46,22 +46,22 @@ def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
 
 
 def auroc(id_scores: "Values", ood_scores: "Values") -> float:
-    """The probability that an out-of-distribution row scores above an in-distribution row; ties are half."""
+    """Return the probability that an out-of-distribution row scores above an in-distribution row; ties are half."""
     return _auroc(counts(id_scores, ood_scores))
 
 
 def aupr_in(id_scores: "Values", ood_scores: "Values") -> float:
-    """Average precision with in-distribution rows as positives: Σ (Rₖ − Rₖ₋₁) Pₖ, without interpolation."""
+    """Return the average precision with in-distribution rows as positives: Σ (Rₖ − Rₖ₋₁) Pₖ, without interpolation."""
     return _aupr_in(counts(id_scores, ood_scores))
 
 
 def aupr_out(id_scores: "Values", ood_scores: "Values") -> float:
-    """Average precision with out-of-distribution rows as positives."""
+    """Return the average precision with out-of-distribution rows as positives."""
     return _aupr_out(counts(id_scores, ood_scores))
 
 
 def fpr95_id_positive(id_scores: "Values", ood_scores: "Values") -> float:
-    """The share of out-of-distribution rows accepted where at least 95 % of in-distribution rows are.
+    """Return the share of out-of-distribution rows accepted where at least 95 % of in-distribution rows are.
 
     The FPR95 of most papers (energy, VOS, LogitNorm, CIDER).
     """
@@ -69,7 +69,7 @@ def fpr95_id_positive(id_scores: "Values", ood_scores: "Values") -> float:
 
 
 def fpr95_ood_positive(id_scores: "Values", ood_scores: "Values") -> float:
-    """The share of in-distribution rows rejected where at least 95 % of out-of-distribution rows are.
+    """Return the share of in-distribution rows rejected where at least 95 % of out-of-distribution rows are.
 
     The FPR95 of Outlier Exposure and of OpenOOD 1.5.
     """
@@ -77,7 +77,7 @@ def fpr95_ood_positive(id_scores: "Values", ood_scores: "Values") -> float:
 
 
 def ood_metrics(id_scores: "Values", ood_scores: "Values") -> dict[str, float]:
-    """All five metrics by name, from one sort.
+    """Return all five metrics by name, from one sort.
 
     Example:
         >>> ood_metrics(np.array([0.1, 0.2, 0.4]), np.array([0.3, 0.5]))["auroc"]
@@ -94,7 +94,7 @@ def ood_metrics(id_scores: "Values", ood_scores: "Values") -> dict[str, float]:
 
 
 def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
-    """The share of right predictions.
+    """Return the share of right predictions.
 
     Args:
         logits_or_predictions: logits (N, C, …), or predicted class ids of the labels' shape.
@@ -162,7 +162,7 @@ def _sorted(name: str, scores: "Values") -> NDArray[Any]:
 
 
 def _array(values: "Values") -> NDArray[Any]:
-    """Tensors as arrays; NumPy does not know bfloat16."""
+    """Return tensors as arrays; NumPy does not know bfloat16."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()

@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def pair(loader: Iterable[Any], outlier_loader: Iterable[Any]) -> "Pairs":
-    """Batches of two loaders side by side: an epoch is the in-distribution loader, and the outliers never run out.
+    """Pair the batches of two loaders: an epoch is the in-distribution loader, and the outliers never run out.
 
-    When the outlier loader ends it is started again, so a shuffling loader reshuffles; where one epoch stops, the next
-    goes on, so that all outliers are used however short an epoch is.
+    When the outlier loader ends it is started again, so a shuffling loader reshuffles; each epoch goes on where the
+    last one stopped, so that all outliers are used however short an epoch is.
 
     Args:
         loader: gives in-distribution batches; its length is the length of an epoch.
@@ -29,7 +29,7 @@ def pair(loader: Iterable[Any], outlier_loader: Iterable[Any]) -> "Pairs":
 
 
 class Pairs:
-    """What :func:`pair` gives: iterate over it once per epoch."""
+    """The batches that :func:`pair` gives: iterate over them once per epoch."""
 
     def __init__(self, loader: Iterable[Any], outlier_loader: Iterable[Any]):
         self.loader = loader

@@ -6,5 +6,5 @@ from torch import Tensor
 
 
 def at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """float16 and bfloat16 become float32; float32 and float64 stay."""
+    """Convert float16 and bfloat16 to float32; float32 and float64 stay."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -31,7 +31,7 @@ def generator_for(*words: int | str) -> Generator:
 
 
 def draw_beta(alpha: float, count: int, generator: Generator | None = None) -> Float64[Tensor, " n"]:
-    """``count`` draws of λ ~ Beta(α, α) on the CPU, for any finite α > 0.
+    """Draw ``count`` numbers λ ~ Beta(α, α) on the CPU, for any finite α > 0.
 
     Through logarithms of gamma draws, Gamma(α) = Gamma(α + 1) · U^(1/α), so that a small α does not underflow.
     """
@@ -43,5 +43,5 @@ def draw_beta(alpha: float, count: int, generator: Generator | None = None) -> F
 
 
 def draw_permutation(rows: int, device: torch.device, generator: Generator | None = None) -> Int64[Tensor, " n"]:
-    """A permutation of ``rows``, drawn on the CPU so that every device gets the same one."""
+    """Draw a permutation of ``rows`` on the CPU, so that every device gets the same one."""
     return torch.randperm(rows, generator=generator).to(device, non_blocking=True)

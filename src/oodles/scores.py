@@ -6,6 +6,7 @@ evaluations treat all alike; ``SCORES`` holds these by name, ``oodles.methods.ME
 """
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import ClassVar, Self
 
 import torch
@@ -19,7 +20,7 @@ from oodles.precision import at_least_float32
 
 
 def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
-    """1 − the maximum softmax probability (Hendrycks and Gimpel, ICLR 2017), in [0, 1).
+    """Return 1 − the maximum softmax probability (Hendrycks and Gimpel, ICLR 2017), in [0, 1).
 
     Computed as the sum of the other probabilities: 1 − p would round confident rows to zero.
     """
@@ -29,13 +30,13 @@ def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
 
 
 def max_logit(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
-    """The negative maximum logit (Hendrycks et al., ICML 2022)."""
+    """Return the negative maximum logit (Hendrycks et al., ICML 2022)."""
     check_logits("logits", logits)
     return -at_least_float32(logits).amax(1)
 
 
 def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Float[Tensor, "n *space"]:
-    """The energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
+    """Return the energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
     check_logits("logits", logits)
     check_number("temperature", temperature, above=0)
     logits = at_least_float32(logits)
@@ -43,9 +44,9 @@ def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Flo
 
 
 def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
-    """The entropy of the softmax, in nats.
+    """Return the entropy of the softmax, in nats.
 
-    With d = z − max z it is log Σ exp(d) − Σ p·d; leaving the top class out of both sums, nothing cancels.
+    With d = z − max z it is log Σ exp(d) − Σ p·d; the top class is left out of both sums, so that nothing cancels.
     """
     below, weights = _below_the_top(logits)
     others = weights.sum(1)
@@ -53,7 +54,7 @@ def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
 
 
 def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """d = z − max z, and exp(d) with a zero in the top class's place."""
+    """Return d = z − max z, and exp(d) with a zero in the top class's place."""
     check_logits("logits", logits)
     logits = at_least_float32(logits)
     top, index = logits.max(1, keepdim=True)
@@ -69,23 +70,37 @@ class Score(ABC):
     """
 
     name: str
-    """The key of its results."""
+    """The key of its results; one with settings adds those that are not the default, see :meth:`show_settings`."""
     needs_fit: ClassVar[bool] = False
-    """Whether it has to see training rows first."""
+    """True where it has to see training rows first."""
     needs_features: ClassVar[bool] = False
-    """Whether it looks at features, which logits alone do not give."""
+    """True where it reads features, which a model that gives logits alone does not have."""
     needs_vectors: ClassVar[bool] = False
-    """Whether features have to be vectors, (N, F)."""
+    """True where features have to be vectors, (N, F)."""
     needs_heads: ClassVar[tuple[str, ...]] = ()
-    """Heads of the classifier that it looks at."""
+    """Further heads of the classifier whose outputs it reads."""
     differentiates: ClassVar[bool] = False
-    """Whether it needs a gradient in the inputs, which an exported classifier cannot give."""
+    """True where it needs a gradient in the inputs, which an exported classifier cannot give."""
     fitted: bool = False
+    """True once it has seen training rows."""
+
+    def show_settings(self) -> None:
+        """Add to the name the settings that differ from their defaults: call it at the end of ``__init__``.
+
+        Settings are arguments of ``__init__`` that are kept as attributes of the same name.
+        """
+        shown = []
+        for name, setting in signature(type(self)).parameters.items():
+            value = getattr(self, name, setting.default)
+            if value != setting.default:
+                shown.append(f"{name}={value:g}" if isinstance(setting.default, float) else f"{name}={value}")
+        if shown:
+            self.name = f"{self.name}({', '.join(shown)})"
 
     def check(self, classifier: nn.Module) -> None:
-        """Refuses a classifier whose rows it cannot score."""
-        looks = self.needs_fit or self.needs_features or self.needs_vectors or self.needs_heads
-        if looks and not isinstance(classifier, Classifier):
+        """Refuse a classifier whose rows this score cannot score."""
+        reads_features = self.needs_fit or self.needs_features or self.needs_vectors or self.needs_heads
+        if reads_features and not isinstance(classifier, Classifier):
             raise ValueError(
                 f"{self.name} needs features and {type(classifier).__name__} gives logits alone: "
                 "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."
@@ -98,33 +113,33 @@ class Score(ABC):
                 )
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        """Learns from training rows: features (N, F), logits (N, C) and class ids (N,); gives itself back."""
+        """Learn from training rows: features (N, F), logits (N, C) and class ids (N,); return the score itself."""
         return self
 
     @abstractmethod
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        """One number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
+        """Return one number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
-        """The score of a batch of inputs, whose features and logits are there already."""
+        """Score a batch of inputs, whose features and logits are there already."""
         return self(features, logits)
 
-    def _check(self, features: Tensor) -> None:
+    def _check_fitted(self) -> None:
+        """Refuse to score before training rows have been seen."""
         if not self.fitted:
             raise ValueError(f"{self.name} compares with training rows but has seen none: call fit(…) first.")
-        _check_features(features)
 
 
 class HeadScore(Score):
-    """An outlier score of logits and of what the classifier's further heads say, see ``needs_heads``."""
+    """An outlier score of logits and of the outputs of the classifier's further heads, see ``needs_heads``."""
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
-        seen = features.to(next(classifier.parameters()).dtype)
-        return self(features, logits, *(at_least_float32(classifier.heads[head](seen)) for head in self.needs_heads))
+        read = features.to(next(classifier.parameters()).dtype)
+        return self(features, logits, *(at_least_float32(classifier.heads[head](read)) for head in self.needs_heads))
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        """One number per row, higher is more out-of-distribution; ``said`` is what each head says, (N, outputs)."""
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        """Return one number per row, higher is more out-of-distribution, from outputs (N, K) of each head too."""
 
 
 class Msp(Score):
@@ -148,10 +163,12 @@ class MaxLogit(Score):
 class Energy(Score):
     """:func:`energy` at a temperature above 0."""
 
+    name = "energy"
+
     def __init__(self, temperature: float = 1.0):
         check_number("temperature", temperature, above=0)
         self.temperature = temperature
-        self.name = "energy" if temperature == 1 else f"energy(temperature={temperature:g})"
+        self.show_settings()
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         return energy(logits, self.temperature)
@@ -179,10 +196,10 @@ class FeatureNorm(Score):
 
 
 def largest(features: Float[Tensor, "n f"], percentile: float) -> tuple[Bool[Tensor, "n f"], Float[Tensor, "n 1"]]:
-    """Which features of each row are not among its smallest, a share ``percentile``, and r = Σ|h| / Σ|these h|.
+    """Find the features of each row but for the smallest, a share ``percentile``; return where they are and r.
 
-    The papers take features of at least 0. With others "small" means small in magnitude and signs stay, so that r is
-    in [1, F / number kept], or 0 for a row of zeros. It is 50 at most, since e^r has to be finite.
+    r = Σ|h| / Σ|these h|. The papers take features of at least 0. With others "small" means small in magnitude, and
+    signs stay, so that r is in [1, F / number kept], or 0 for a row of zeros. It is 50 at most: e^r has to be finite.
     """
     sizes = features.abs()
     count = features.shape[1]
@@ -194,13 +211,13 @@ def largest(features: Float[Tensor, "n f"], percentile: float) -> tuple[Bool[Ten
 
 
 class ShapedScore(Score):
-    """The energy of logits that the classifier's head gives for changed features."""
+    """The energy of the logits that the classifier's head gives for changed features."""
 
     needs_vectors = True
 
     @abstractmethod
     def shaped(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        """The features that the head reads instead."""
+        """Return the features that the head reads instead."""
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         raise ValueError(
@@ -210,8 +227,8 @@ class ShapedScore(Score):
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         _check_features(features)
-        changed = self.shaped(at_least_float32(features))
-        return energy(classifier.head(changed.to(next(classifier.parameters()).dtype)))
+        shaped = self.shaped(at_least_float32(features))
+        return energy(classifier.head(shaped.to(next(classifier.parameters()).dtype)))
 
 
 class Scale(ShapedScore):
@@ -224,10 +241,12 @@ class Scale(ShapedScore):
         percentile: the share of features, the smallest ones, that the second sum leaves out, in [0, 1).
     """
 
+    name = "scale"
+
     def __init__(self, percentile: float = 0.85):
         check_share("percentile", percentile)
         self.percentile = percentile
-        self.name = "scale" if percentile == 0.85 else f"scale(percentile={percentile:g})"
+        self.show_settings()
 
     def shaped(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
         _, ratio = largest(features, self.percentile)
@@ -247,13 +266,15 @@ class Ash(ShapedScore):
         percentile: the share of features that is set to zero, in [0, 1).
     """
 
+    name = "ash"
+
     def __init__(self, form: str = "S", percentile: float = 0.9):
         if form not in ("S", "B", "P"):
             raise ValueError(f"form must be 'S', 'B' or 'P', got {form!r}.")
         check_share("percentile", percentile)
         self.form = form
         self.percentile = percentile
-        self.name = "ash" if (form, percentile) == ("S", 0.9) else f"ash(form={form}, percentile={percentile:g})"
+        self.show_settings()
 
     def shaped(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
         kept, ratio = largest(features, self.percentile)
@@ -268,9 +289,10 @@ class NearestNeighbours(Score):
     """Distance to the k-th nearest training row, of features scaled to unit length (Sun et al., ICML 2022).
 
     Args:
-        k: which neighbour; the farthest row where there are fewer than k.
+        k: the neighbour's number; the farthest row where there are fewer than k.
     """
 
+    name = "knn"
     needs_fit = True
     needs_vectors = True
 
@@ -278,7 +300,7 @@ class NearestNeighbours(Score):
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
         self.k = k
-        self.name = "knn" if k == 50 else f"knn(k={k})"
+        self.show_settings()
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         _check_training_features(features)
@@ -290,7 +312,8 @@ class NearestNeighbours(Score):
         return self
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        self._check(features)
+        self._check_fitted()
+        _check_features(features)
         features = features.to(self._rows.device)  # it may have been fitted elsewhere
         distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
         k, rows_at_once = min(self.k, len(self._rows)), max(1, distances // len(self._rows))
@@ -299,9 +322,9 @@ class NearestNeighbours(Score):
         return torch.cat([self._distance(chunk, k) for chunk in torch.split(features, rows_at_once)])
 
     def _distance(self, features: Tensor, k: int) -> Tensor:
-        """Which neighbour it is says the features' own precision; how far, float64, where close ones do not cancel.
+        """Find the k-th neighbour in the features' own precision, and return its distance as float64 gives it.
 
-        Rounding the distance back makes ties of rows that are equally far from different neighbours.
+        In float64 close neighbours do not cancel; rounded back, equal distances to different neighbours are ties.
         """
         queries = F.normalize(features.double())
         # |q − r|² / 2 but for |q|² / 2, which changes no order
@@ -339,7 +362,8 @@ class Mahalanobis(Score):
         return self
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        self._check(features)
+        self._check_fitted()
+        _check_features(features)
         rows = features.to(self._means.device).double()  # it may have been fitted elsewhere
         return torch.cdist(rows @ self._whitening, self._means).square().amin(1)
 
@@ -359,7 +383,8 @@ class RelativeMahalanobis(Score):
         return self
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        self._check(features)
+        self._check_fitted()
+        _check_features(features)
         return self._to_classes(features, logits) - self._to_all(features, logits)
 
 
@@ -379,13 +404,13 @@ SCORES: dict[str, type[Score]] = {
 
 
 def _whitening(centered: Float64[Tensor, "n f"]) -> Float64[Tensor, "f r"]:
-    """A matrix behind which the rows' covariance is the identity, and squared lengths are the distances."""
-    alive = centered.square().sum(0) > 0  # with many constant features the eigenvalues may not be found
-    seen = centered[:, alive]
-    variances, directions = torch.linalg.eigh(seen.T @ seen / len(seen))
-    varies = variances > torch.finfo(torch.float32).eps * variances.amax() if len(variances) else variances > 0
-    whitening = centered.new_zeros(centered.shape[1], int(varies.sum()))
-    whitening[alive] = directions[:, varies] / variances[varies].sqrt()
+    """Return a matrix that makes the rows' covariance the identity, and their squared lengths the distances."""
+    varying = centered.square().sum(0) > 0  # with many constant features the eigenvalues may not be found
+    rows = centered[:, varying]
+    variances, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
+    kept = variances > torch.finfo(torch.float32).eps * variances.amax() if len(variances) else variances > 0
+    whitening = centered.new_zeros(centered.shape[1], int(kept.sum()))
+    whitening[varying] = directions[:, kept] / variances[kept].sqrt()
     return whitening
 
 

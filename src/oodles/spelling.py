@@ -1,4 +1,4 @@
-"""What to say about a mistyped name."""
+"""Suggestions for mistyped names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -12,7 +12,7 @@ from oodles.precision import at_least_float32
 def as_probabilities(
     targets: Shaped[Tensor, " n *rest"], num_classes: int, name: str = "targets"
 ) -> Float[Tensor, "n c *space"]:
-    """Targets as probabilities (N, C, …): class ids become one-hot rows, probabilities stay as they are."""
+    """Return targets as probabilities (N, C, …): class ids become one-hot rows, probabilities stay as they are."""
     check_targets(name, targets, num_classes)
     if targets.is_floating_point():
         return targets
@@ -30,7 +30,7 @@ def soft_targets(
     lam: float | Float[Tensor, " n"],
     num_classes: int,
 ) -> Float[Tensor, "n c *space"]:
-    """The distribution λ·y_a + (1 − λ)·y_b of mixed rows, float32 unless the targets are wider.
+    """Return the distribution λ·y_a + (1 − λ)·y_b of mixed rows, float32 unless the targets are wider.
 
     Args:
         y_a: class ids (N,) or (N, H, W), or probabilities (N, C).
@@ -51,17 +51,17 @@ def soft_targets(
 
 
 def smoothed(targets: Shaped[Tensor, " n *rest"], amount: float, num_classes: int) -> Float[Tensor, "n c *space"]:
-    """Label smoothing: (1 − ε)·targets + ε / C (Szegedy et al., CVPR 2016, section 7)."""
+    """Return smoothed labels, (1 − ε)·targets + ε / C (Szegedy et al., CVPR 2016, section 7)."""
     return (1 - amount) * as_probabilities(targets, num_classes) + amount / num_classes
 
 
 def mean_over_rows(values: Float[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-    """The mean, or for no rows an exact zero that still has a graph."""
+    """Return the mean, or for no rows an exact zero that still has a graph."""
     return values.mean() if values.numel() else values.sum()
 
 
 def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy of logits to targets, which are class ids or probabilities.
+    """Return the mean cross-entropy of logits to targets, which are class ids or probabilities.
 
     Computed in float32 at least; zero with a graph where there are no rows.
 

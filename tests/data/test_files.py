@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from oodles.data import Augment, load_suite, read_images
-from oodles.data.conversion import fitted
+from oodles.data.conversion import fit_image
 
 RANDOM = np.random.default_rng(0)
 
@@ -86,11 +86,11 @@ def test_a_photograph_that_a_camera_turned_is_turned_back(tmp_path: Path) -> Non
 
 def test_colour_becomes_grey_as_pillow_has_it_and_grey_fills_channels() -> None:
     colour = pictures(1, side=32)[0]
-    grey = fitted(colour, (1, 32, 32))[..., 0]
+    grey = fit_image(colour, (1, 32, 32))[..., 0]
     assert grey.dtype == np.uint8
     difference = np.abs(grey.astype(int) - np.asarray(Image.fromarray(colour).convert("L")))
     assert difference.max() <= 1 and difference.mean() < 0.02
-    assert np.array_equal(fitted(grey[..., None], (3, 32, 32)), np.stack([grey] * 3, axis=2))
+    assert np.array_equal(fit_image(grey[..., None], (3, 32, 32)), np.stack([grey] * 3, axis=2))
 
 
 @pytest.mark.parametrize("floating", [False, True])

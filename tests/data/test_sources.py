@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from oodles.data import from_dataset, read_images
-from oodles.data.found import Found
+from oodles.data.raw import RawImages
 from oodles.data.sources import read_source
 
 RANDOM = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def write(path: Path, content: bytes) -> str:
     return str(path)
 
 
-def pixels(found: Found) -> list[np.ndarray]:
+def pixels(found: RawImages) -> list[np.ndarray]:
     return [found.images[row] for row in range(len(found.images))]
 
 

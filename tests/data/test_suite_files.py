@@ -11,7 +11,7 @@ from PIL import Image
 from oodles.data import SHIPPED, SUITES, Augment, ImageSet, Suite, decoded, load_suite, read_images
 from oodles.data.building import _order
 from oodles.data.description import read_description, sources
-from oodles.data.found import Found
+from oodles.data.raw import RawImages
 
 RANDOM = np.random.default_rng(0)
 
@@ -126,17 +126,17 @@ def test_chosen_rows_are_balanced_and_never_those_that_validate(tmp_path: Path) 
 
 def test_each_class_is_drawn_in_its_share() -> None:
     labels = np.array([0] * 60 + [7] * 30 + [-1] * 9 + [2**40])
-    order = _order(Found("here", np.zeros((100, 1, 1, 1)), labels, (), ("",) * 100))
+    order = _order(RawImages("here", np.zeros((100, 1, 1, 1)), labels, (), ("",) * 100))
     assert sorted(order) == list(range(100))
     first, drawn = order[:10], labels[order[:50]]
     assert [(labels[first] == label).sum() for label in (0, 7, -1)] == [6, 3, 1]
     assert [(drawn == label).sum() for label in (0, 7)] == [30, 15]
-    plain = _order(Found("here", np.zeros((8, 1, 1, 1)), None, (), ("",) * 8))
+    plain = _order(RawImages("here", np.zeros((8, 1, 1, 1)), None, (), ("",) * 8))
     assert sorted(plain) == list(range(8)) != plain.tolist()
 
 
 def test_drawn_rows_stay_the_same_for_ever() -> None:
-    order = _order(Found("here", np.zeros((12, 1, 1, 1)), np.arange(12) % 3, (), ("",) * 12))
+    order = _order(RawImages("here", np.zeros((12, 1, 1, 1)), np.arange(12) % 3, (), ("",) * 12))
     assert order.tolist() == [9, 2, 7, 4, 5, 0, 11, 3, 10, 6, 8, 1]
 
 

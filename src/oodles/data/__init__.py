@@ -11,10 +11,10 @@ import numpy as np
 from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
 from oodles.data.datasets import read_dataset
-from oodles.data.decoded import Decoded, converted
-from oodles.data.description import Description, describe_folder, folders_of, located, read_description
-from oodles.data.found import Found
+from oodles.data.decoded import Decoded, convert
+from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
 from oodles.data.image_set import Augment, ImageSet, as_batch
+from oodles.data.raw import RawImages
 from oodles.data.sources import read_path
 from oodles.data.suite import Suite
 from oodles.spelling import suggestion
@@ -46,7 +46,7 @@ def load_suite(
     augment: Augment | None = None,
     root: str | Path | Sequence[str | Path] = (),
 ) -> Suite:
-    """The sets that a comparison needs: train, validation, test, outliers, near-OOD and far-OOD.
+    """Load the sets that a comparison needs: train, validation, test, outliers, near-OOD and far-OOD.
 
     Args:
         name_or_path: a name in ``SUITES``; a TOML file that describes a suite, as ``docs/suites.md`` says; or a folder
@@ -55,10 +55,10 @@ def load_suite(
             of images, see :func:`read_images`; train, validation and test have one folder per class.
         seed: draws the training rows' augmentation, and the embedded digits; the rows of other suites are always the
             same.
-        augment: how training rows and outliers are augmented; by default what the suite says, else shifts by up to an
+        augment: how training rows and outliers are augmented; by default as the suite says, else by shifts of up to an
             eighth of the side.
-        root: folders in which relative paths of a description are looked up before all others, which are those of the
-            environment variable ``OODLES_DATA``, of its own ``root``, and its own folder.
+        root: folders in which relative paths of a description are looked up first; then come those of the environment
+            variable ``OODLES_DATA``, of the description's ``root``, and its own folder.
 
     Raises:
         ValueError: for a name that is neither a suite nor a file or folder, or data that cannot be used.
@@ -80,24 +80,24 @@ def load_suite(
 
 
 def describe_suite(name_or_path: str | Path, root: str | Path | Sequence[str | Path] = ()) -> Description:
-    """Read the description of a suite that is no function, with every path made absolute; see :func:`load_suite`."""
+    """Read the description of a suite that is no function, and make its paths absolute; see :func:`load_suite`."""
     shipped = SUITES.get(name_or_path) if isinstance(name_or_path, str) else None
     path = Path(shipped or name_or_path)
     if path.is_dir():
-        return located(describe_folder(path), ())
+        return resolve_paths(describe_folder(path), ())
     if path.suffix != ".toml" or not path.is_file():
         hint = suggestion(str(name_or_path), SUITES, f"give a folder, a TOML file or one of {', '.join(SUITES)}.")
         raise ValueError(
             f"data must be a suite, a TOML file or a folder with train and test, got {str(name_or_path)!r}{hint}"
         )
     description = read_description(path)
-    return located(description, folders_of(description, root, None if shipped else path.absolute().parent))
+    return resolve_paths(description, folders_of(description, root, None if shipped else path.absolute().parent))
 
 
 def read_images(
     path: str | Path, input_shape: tuple[int, int, int] | None = None, resize: int | None = None
 ) -> ImageSet:
-    """Images of a ``.npz`` or idx file, of a folder (at any depth), or of a single image file.
+    """Read the images of a ``.npz`` or idx file, of a folder (at any depth), or a single image file.
 
     Args:
         path: a ``.npz`` file with ``images``, uint8 or floating point in [0, 1], of shape (N, H, W), (N, H, W, C) or
@@ -106,7 +106,7 @@ def read_images(
         input_shape: (C, H, W) of the result; by default the images' own, which then must be one size. Other images are
             cropped about their centre to the aspect ratio asked for and resized by Pillow's bilinear filter; colour
             becomes grey by Rec. 601 luma, and grey fills all channels.
-        resize: instead, the shorter side becomes so many pixels, and the centre is cropped.
+        resize: resize the shorter side to so many pixels instead, and crop the centre.
 
     Returns:
         An image set whose ``names`` are file names or row numbers; labels are −1 where there are none.
@@ -115,12 +115,12 @@ def read_images(
         FileNotFoundError: where nothing is at the path.
         ValueError: where it holds no images, or images that cannot be read.
     """
-    found = read_path(Path(path))  # folders inside a folder are classes in a suite, and here they may be anything
-    return _image_set(replace(found, labels=None) if Path(path).is_dir() else found, input_shape, resize)
+    raw = read_path(Path(path))  # folders inside a folder are classes in a suite, and here they may be anything
+    return _image_set(replace(raw, labels=None) if Path(path).is_dir() else raw, input_shape, resize)
 
 
 def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) -> ImageSet:
-    """The images and class ids of a map-style ``Dataset``, in memory where they fit into 2 GiB.
+    """Read the images and class ids of a map-style ``Dataset``, into memory where they fit into 2 GiB.
 
     Args:
         dataset: has a length and gives (image, class id); an image is one of Pillow's, a tensor (C, H, W) or an array
@@ -140,6 +140,6 @@ def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) 
     return _image_set(read_dataset(dataset, f"the {type(dataset).__name__}"), input_shape)
 
 
-def _image_set(found: Found, input_shape: tuple[int, int, int] | None, resize: int | None = None) -> ImageSet:
-    labels = np.full(len(found.names), -1) if found.labels is None else found.labels
-    return ImageSet(converted(found, input_shape or one_shape(found), resize), labels, names=found.names)
+def _image_set(raw: RawImages, input_shape: tuple[int, int, int] | None, resize: int | None = None) -> ImageSet:
+    labels = np.full(len(raw.names), -1) if raw.labels is None else raw.labels
+    return ImageSet(convert(raw, input_shape or one_shape(raw), resize), labels, names=raw.names)

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.data.found import Found, Pixels
+from oodles.data.raw import Pixels, RawImages
 
 GZIP = b"\x1f\x8b"
 IDX = b"\x00\x00"
 NUMBERS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_npz(path: Path) -> Found:
-    """An archive with ``images``, and where there are some ``labels`` and ``classes``."""
+def read_npz(path: Path) -> RawImages:
+    """Read an archive with ``images``, and where there are some ``labels`` and ``classes``."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -32,35 +32,37 @@ def read_npz(path: Path) -> Found:
     return from_arrays(str(path), arrays["images"], arrays.get("labels"), classes)
 
 
-def read_idx(images: Path, labels: Path | None = None) -> Found:
-    """Images in the format of the MNIST family, gzipped or not, and their labels from another such file."""
+def read_idx(images: Path, labels: Path | None = None) -> RawImages:
+    """Read images in the format of the MNIST family, gzipped or not, and their labels from another such file."""
     return from_arrays(str(images), _idx(images), None if labels is None else _idx(labels))
 
 
 def is_idx(start: bytes, path: Path) -> bool:
-    """Whether a file that starts so is in that format."""
+    """Tell whether a file that starts so is in that format."""
     if start[:2] == GZIP:
         try:
             with gzip.open(path) as file:
                 start = file.read(4)
         except (OSError, EOFError, zlib.error):
-            return path.name.removesuffix(".gz").endswith("-ubyte")  # which then is told to be damaged
+            return path.name.removesuffix(".gz").endswith("-ubyte")  # reading it then says that it is damaged
     return start[:2] == IDX and len(start) >= 4 and start[2] in NUMBERS
 
 
-def from_arrays(place: str, images: Pixels, labels: NDArray[np.generic] | None, classes: tuple[str, ...] = ()) -> Found:
-    """Checked arrays; rows are named by their numbers.
+def from_arrays(
+    place: str, images: Pixels, labels: NDArray[np.generic] | None, classes: tuple[str, ...] = ()
+) -> RawImages:
+    """Make raw images of arrays; rows are named by their numbers.
 
     Raises:
         ValueError: for arrays of other shapes, types or values.
     """
-    images = _checked(images, place)
+    images = _as_rows(images, place)
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
         raise ValueError(
             f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}."
         )
     names = tuple(str(row) for row in range(len(images)))
-    return Found(place, images, None if labels is None else labels.astype(np.int64), classes, names)
+    return RawImages(place, images, None if labels is None else labels.astype(np.int64), classes, names)
 
 
 def _idx(path: Path) -> NDArray[np.generic]:
@@ -87,8 +89,8 @@ def _idx(path: Path) -> NDArray[np.generic]:
     return np.frombuffer(content, number).astype(number.newbyteorder("=")).reshape(shape)
 
 
-def _checked(images: Pixels, place: str) -> Pixels:
-    """The images as (N, H, W, C), uint8 or float32."""
+def _as_rows(images: Pixels, place: str) -> Pixels:
+    """Return the images as (N, H, W, C), uint8 or float32."""
     if images.ndim == 3:
         images = images[..., None]
     elif images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
@@ -104,7 +106,7 @@ def _checked(images: Pixels, place: str) -> Pixels:
 
 
 def in_range(images: Pixels, place: str) -> Pixels:
-    """The images as uint8, or as float32 if they are floating point in [0, 1]."""
+    """Return images in bytes as they are, and floating-point ones in [0, 1] as float32; refuse others."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":

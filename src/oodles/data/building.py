@@ -1,4 +1,4 @@
-"""From a description to a suite: reading every source, drawing rows, one shape for all."""
+"""From a description to a suite: every source is read, rows are drawn, and all get one shape."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -9,59 +9,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.conversion import one_shape
-from oodles.data.decoded import Decoded, converted
+from oodles.data.decoded import Decoded, convert
 from oodles.data.description import Description, augment_of, is_source, rows_wanted, sources
-from oodles.data.found import Found
 from oodles.data.image_set import PLAIN, Augment, ImageSet
+from oodles.data.raw import RawImages
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Suite
 
 TENTH = 0.1
-"""Share of the training rows that validates where nothing else is said."""
+"""The share of the training rows that validates by default."""
 
 
 def build_suite(description: Description, seed: int, augment: Augment | None = None) -> Suite:
-    """The suite of a description whose paths are absolute.
+    """Build the suite of a description whose paths are absolute.
 
     Raises:
         FileNotFoundError: for images that are not there.
         ValueError: for what cannot be read, and labels or sizes that do not fit.
     """
     _check_sources(description)
-    found = read_source(description["train"])
+    raw = read_source(description["train"])
     given = tuple(description.get("classes", ()))
-    classes, by_name = _classes(found, given), bool(found.classes) and not given
-    _labels(found, classes, by_name)  # all of them, before any are left out
-    channels, height, width = description.get("input_shape") or one_shape(found)
+    classes, by_name = _classes(raw, given), bool(raw.classes) and not given
+    _labels(raw, classes, by_name)  # all of them, before any are left out
+    channels, height, width = description.get("input_shape") or one_shape(raw)
     shape = (channels, height, width)
     augment = augment or augment_of(description) or Augment(shift=min(shape[1:]) // 8)
 
-    def image_set(found: Found, labels: NDArray[np.int64], augment: Augment = PLAIN) -> ImageSet:
-        return ImageSet(converted(found, shape, description.get("resize")), labels, augment, seed, found.names)
+    def image_set(raw: RawImages, labels: NDArray[np.int64], augment: Augment = PLAIN) -> ImageSet:
+        return ImageSet(convert(raw, shape, description.get("resize")), labels, augment, seed, raw.names)
 
-    def known(found: Found, augment: Augment = PLAIN) -> ImageSet:
-        return image_set(found, _labels(found, classes, by_name), augment)
+    def known(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
+        return image_set(raw, _labels(raw, classes, by_name), augment)
 
-    def unknown(found: Found, augment: Augment = PLAIN) -> ImageSet:
-        return image_set(found, np.full(len(found.names), -1), augment)
+    def unknown(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
+        return image_set(raw, np.full(len(raw.names), -1), augment)
 
     def others(table: str) -> dict[str, ImageSet]:
-        return {name: unknown(_drawn(source)) for name, source in description.get(table, {}).items()}
+        return {name: unknown(_draw(source)) for name, source in description.get(table, {}).items()}
 
     source, held = description["train"], description.get("validation", TENTH)
-    train, validation = _parted(found, source, held, "validation")
-    _check_left(train, found, _labels(train, classes, by_name), classes)
+    train, validation = _split_rows(raw, source, held, "validation")
+    _check_left(train, raw, _labels(train, classes, by_name), classes)
     source, held = description.get("outliers"), description.get("validation_outliers")
     outliers, validation_outliers = (
-        (None, None) if source is None else _parted(read_source(source), source, held, "validation_outliers")
+        (None, None) if source is None else _split_rows(read_source(source), source, held, "validation_outliers")
     )
     if held is not None and is_source(held):
-        validation_outliers = _drawn(held)
+        validation_outliers = _draw(held)
     suite = Suite(
         name=description["name"],
         train=known(train, augment),
-        validation=known(_drawn(description["validation"]) if validation is None else validation),
-        test=known(_drawn(description["test"])),
+        validation=known(_draw(description["validation"]) if validation is None else validation),
+        test=known(_draw(description["test"])),
         classes=classes,
         outliers=None if outliers is None else unknown(outliers, augment),
         validation_outliers=None if validation_outliers is None else unknown(validation_outliers),
@@ -77,7 +77,7 @@ def build_suite(description: Description, seed: int, augment: Augment | None = N
 
 
 def _check_sources(description: Description) -> None:
-    """Refuses the same place for two of the sets that must not share images; rows and labels of it do not matter."""
+    """Refuse the same place for two of the sets that must not share images, whatever its rows and labels."""
     places = {}
     for name, source in sources(description):
         table = {"path": source} if isinstance(source, str) else source
@@ -92,7 +92,7 @@ def _check_sources(description: Description) -> None:
 
 
 def _check_images(suite: Suite) -> None:
-    """Refuses copies; sets that share some of their images are found by ``check_suite``."""
+    """Refuse copies of a set; sets that share some of their images are found by ``check_suite``."""
     for one, other in combinations(KNOWN, 2):
         images, others = suite.sets()[one].images, suite.sets()[other].images
         if images.shape != others.shape or not np.array_equal(images[0], others[0]):
@@ -113,44 +113,44 @@ def _check_images(suite: Suite) -> None:
 
 
 def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
-    """What the images are, whatever their order; nothing where they are not in memory."""
+    """Return the different images of sets in memory, for comparing; nothing where one is not in memory."""
     arrays = [images for images in sets if isinstance(images, np.ndarray)]
     return {image.tobytes() for images in arrays for image in images} if len(arrays) == len(sets) else None
 
 
-def _drawn(source: Source) -> Found:
-    """The rows of a source that are asked for."""
-    return _parted(read_source(source), source, None, "")[0]
+def _draw(source: Source) -> RawImages:
+    """Read the rows of a source that its description asks for."""
+    return _split_rows(read_source(source), source, None, "")[0]
 
 
-def _parted(found: Found, source: Source, held: Any, held_by: str) -> tuple[Found, Found | None]:
-    """The rows of a source that are asked for, and those that are held back first where ``held`` is a number."""
+def _split_rows(raw: RawImages, source: Source, held: Any, held_by: str) -> tuple[RawImages, RawImages | None]:
+    """Return the rows that a source asks for, and those held back first where ``held`` is a number or share."""
     wanted = source.get("rows") if isinstance(source, Mapping) else None
     holds = isinstance(held, int | float)
     if wanted is None and not holds:
-        return found, None
-    rows = _order(found)
-    count = rows_wanted(held, len(rows), len(rows) - 1, f"{held_by} of {found.place}") if holds else 0
+        return raw, None
+    rows = _order(raw)
+    count = rows_wanted(held, len(rows), len(rows) - 1, f"{held_by} of {raw.place}") if holds else 0
     left = len(rows) - count
     taken = f" and {held_by} takes {count}" if count else ""
-    end = count + (left if wanted is None else rows_wanted(wanted, len(rows), left, f"rows of {found.place}", taken))
-    return found.chosen(np.sort(rows[count:end])), found.chosen(np.sort(rows[:count])) if holds else None
+    end = count + (left if wanted is None else rows_wanted(wanted, len(rows), left, f"rows of {raw.place}", taken))
+    return raw.take(np.sort(rows[count:end])), raw.take(np.sort(rows[:count])) if holds else None
 
 
-def _order(found: Found) -> NDArray[np.int64]:
-    """The same random order of rows each time, in which every stretch holds each class in its share."""
-    rows = np.random.default_rng(0).permutation(len(found.names))
-    if found.labels is None:
+def _order(raw: RawImages) -> NDArray[np.int64]:
+    """Return a random order of rows, always the same, in which every stretch holds each class in its share."""
+    rows = np.random.default_rng(0).permutation(len(raw.names))
+    if raw.labels is None:
         return rows
-    _, numbers, counts = np.unique(found.labels[rows], return_inverse=True, return_counts=True)
+    _, numbers, counts = np.unique(raw.labels[rows], return_inverse=True, return_counts=True)
     by_class = np.argsort(numbers, kind="stable")
     ranks = np.empty(len(rows))
     ranks[by_class] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     return rows[np.argsort((ranks + 0.5) / counts[numbers], kind="stable")]
 
 
-def _classes(train: Found, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the known classes, of which each has at least one row to train on."""
+def _classes(train: RawImages, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the known classes; refuse classes without a row to train on."""
     if train.labels is None:
         raise ValueError(f"{train.place} must tell classes: give labels, or one folder per class.")
     named = given or train.classes
@@ -167,35 +167,35 @@ def _classes(train: Found, given: tuple[str, ...]) -> tuple[str, ...]:
     return named or tuple(str(index) for index in range(count))
 
 
-def _check_left(train: Found, found: Found, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
-    """Refuses to train where a class is left with nothing."""
+def _check_left(train: RawImages, raw: RawImages, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    """Refuse to train where a class is left without rows."""
     missing = sorted(set(range(len(classes))) - set(labels.tolist()))
     if missing:
         raise ValueError(
             f"every class must have rows to train on, but class {classes[missing[0]]!r} has none among the "
-            f"{len(train.names)} of {len(found.names)} that are left of {found.place}: take more rows for train, "
+            f"{len(train.names)} of {len(raw.names)} that are left of {raw.place}: take more rows for train, "
             "or fewer for validation."
         )
 
 
-def _labels(found: Found, classes: tuple[str, ...], by_name: bool) -> NDArray[np.int64]:
-    """Class ids in the order of ``classes``; with ``by_name`` a bare number is a name, and else a place among them."""
-    if found.labels is None:
-        raise ValueError(f"{found.place} must tell classes: give labels, or one folder per class.")
-    if by_name and not found.classes:
-        return _by_name(found.labels, classes, found.place)
-    if strange := sorted(set(found.classes) - set(classes)):
-        raise ValueError(f"classes in {found.place} must be those of train, got {strange[0]!r}.")
-    own = len(found.classes or classes)
-    low, high = int(found.labels.min()), int(found.labels.max())
+def _labels(raw: RawImages, classes: tuple[str, ...], by_name: bool) -> NDArray[np.int64]:
+    """Return class ids in the order of ``classes``; bare numbers are names with ``by_name``, else places in it."""
+    if raw.labels is None:
+        raise ValueError(f"{raw.place} must tell classes: give labels, or one folder per class.")
+    if by_name and not raw.classes:
+        return _by_name(raw.labels, classes, raw.place)
+    if strange := sorted(set(raw.classes) - set(classes)):
+        raise ValueError(f"classes in {raw.place} must be those of train, got {strange[0]!r}.")
+    own = len(raw.classes or classes)
+    low, high = int(raw.labels.min()), int(raw.labels.max())
     if low < 0 or high >= own:
-        raise ValueError(f"labels in {found.place} must be 0 to {own - 1}, got {low if low < 0 else high}.")
-    places = np.array([classes.index(name) for name in found.classes or classes], dtype=np.int64)
-    return places[found.labels]
+        raise ValueError(f"labels in {raw.place} must be 0 to {own - 1}, got {low if low < 0 else high}.")
+    places = np.array([classes.index(name) for name in raw.classes or classes], dtype=np.int64)
+    return places[raw.labels]
 
 
 def _by_name(labels: NDArray[np.int64], classes: tuple[str, ...], place: str) -> NDArray[np.int64]:
-    """Where among the classes those are that bare numbers name, whatever their order."""
+    """Return the places of classes that bare numbers name, whatever the order of these."""
     places = {int(name): index for index, name in enumerate(classes) if name.isdecimal()}
     if len(places) < len(classes):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""CIFAR's own python batches, read by an unpickler that makes arrays and plain containers and nothing else."""
+"""CIFAR's own python batches, read by an unpickler that makes arrays and plain containers alone."""
 
 import pickle
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oodles.data.arrays import from_arrays
-from oodles.data.found import Found
+from oodles.data.raw import RawImages
 
 PARTS = {
     "train": (*(f"data_batch_{number}" for number in range(1, 6)), "train"),
@@ -19,8 +19,8 @@ LABELS = ("labels", "fine_labels")
 NUMBERS = {"u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "f4", "f8"}
 
 
-def read_cifar(paths: Sequence[Path], meta: Path | None = None) -> Found:
-    """The batches of CIFAR-10 or CIFAR-100 (whose fine labels count), one after the other.
+def read_cifar(paths: Sequence[Path], meta: Path | None = None) -> RawImages:
+    """Read the batches of CIFAR-10 or CIFAR-100 (whose fine labels count), one after the other.
 
     Raises:
         ValueError: for files that hold anything else.
@@ -32,7 +32,7 @@ def read_cifar(paths: Sequence[Path], meta: Path | None = None) -> Found:
 
 
 def batch_files(folder: Path, part: str) -> tuple[list[Path], Path | None]:
-    """The batches of a part that a folder holds, and the file that names the classes."""
+    """Find the batches of a part in a folder, and the file that names the classes."""
     paths = [folder / name for name in PARTS[part] if (folder / name).is_file()]
     if not paths:
         raise FileNotFoundError(f"{folder} must hold {' or '.join(PARTS[part])}, but has none of them.")
@@ -113,7 +113,7 @@ def _from_buffer(content: Any, number: Any, shape: Any, order: Any) -> _Array:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Return bytes as Python 3 writes them for Python 2."""
     return bytes(text, "latin1")
 
 
@@ -124,7 +124,7 @@ STAND_INS = {
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("_codecs", "encode"): _encode,
 }
-"""All that a batch may ask for: none of it is NumPy's own, and all of it only takes notes."""
+"""All that a batch may ask for: none of it is NumPy's own, and all of it only keeps its arguments."""
 
 
 class _Unpickler(pickle.Unpickler):

@@ -1,4 +1,4 @@
-"""Images from a map-style ``Dataset`` of anybody's."""
+"""Images of any map-style ``Dataset``."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 
 from oodles.data import decoded, image_files
 from oodles.data.arrays import in_range
-from oodles.data.found import Found, Listed, Pixels
+from oodles.data.raw import Listed, Pixels, RawImages
 from oodles.importing import in_words
 
 
@@ -28,7 +28,7 @@ class Items:
         return _item(self.dataset, row, self.place)[0]
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
-        """Of the first one, which stands for all: looking at every item would be to decode them all."""
+        """Return that of the first one for all: to look at every item would be to decode them all."""
         height, width, channels = self[0].shape
         return [(height, width, channels)] * len(self)
 
@@ -40,18 +40,18 @@ class Kept(list[Pixels]):
     """Images in memory, of any sizes."""
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
-        found = []
+        sizes = []
         for image in self:
             height, width, channels = image.shape
-            found.append((height, width, channels))
-        return found
+            sizes.append((height, width, channels))
+        return sizes
 
     def mark(self, row: int) -> str:
         return str(row)
 
 
-def read_dataset(dataset: Any, place: str) -> Found:
-    """The images and labels of a data set, in memory where they fit.
+def read_dataset(dataset: Any, place: str) -> RawImages:
+    """Read the images and labels of a data set, into memory where they fit.
 
     Raises:
         TypeError: for something that is no map-style data set.
@@ -66,12 +66,12 @@ def read_dataset(dataset: Any, place: str) -> Found:
     if first.nbytes * len(dataset) <= decoded.IN_MEMORY:
         items = list(_items(dataset, place))
         labels = np.array([label for _, label in items], dtype=np.int64)
-        return Found(place, Kept(image for image, _ in items), labels, (), names)
+        return RawImages(place, Kept(image for image, _ in items), labels, (), names)
     targets: Any = getattr(dataset, "targets", ())
     if len(targets) != len(dataset) or targets[0] != label:
         targets = [label for _, label in _items(dataset, place)]
     listed: Listed = Items(dataset, place)
-    return Found(place, listed, np.asarray(targets).astype(np.int64), (), names)
+    return RawImages(place, listed, np.asarray(targets).astype(np.int64), (), names)
 
 
 def _items(dataset: Any, place: str) -> Iterator[tuple[Pixels, int]]:
@@ -92,7 +92,7 @@ def _item(dataset: Any, row: int, place: str) -> tuple[Pixels, int]:
 
 
 def _pixels(image: Any, place: str) -> Pixels:
-    """An image as (H, W, C): one of Pillow's, a tensor (C, H, W), or an array (H, W) or (H, W, C)."""
+    """Return an image as (H, W, C): one of Pillow's, a tensor (C, H, W), or an array (H, W) or (H, W, C)."""
     if isinstance(image, Image.Image):
         try:
             return image_files.pixels(image)

@@ -1,4 +1,4 @@
-"""Images that are too many to keep: rows are decoded whenever they are asked for."""
+"""Images that do not fit into memory: rows are decoded whenever they are asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.data.conversion import check_shape, fitted
-from oodles.data.found import Found, Listed, Pixels, Shape
+from oodles.data.conversion import check_shape, fit_image
+from oodles.data.raw import Listed, Pixels, RawImages, Shape
 
 IN_MEMORY = 2 * 2**30
 """Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""
 
 
-def converted(found: Found, shape: Shape, resize: int | None = None) -> "Pixels | Decoded":
-    """Images (N, C, H, W) of one shape; see :func:`oodles.data.read_images`."""
+def convert(raw: RawImages, shape: Shape, resize: int | None = None) -> "Pixels | Decoded":
+    """Return images (N, C, H, W) of one shape; see :func:`oodles.data.read_images`."""
     check_shape(shape)
     channels, height, width = shape
-    images = found.images
+    images = raw.images
     if isinstance(images, np.ndarray):
         if images.shape[1:] != (height, width, channels):
-            images = np.stack([fitted(image, shape, resize) for image in images])
+            images = np.stack([fit_image(image, shape, resize) for image in images])
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
     decoded = Decoded(images, (len(images), *shape), images[0].dtype, resize)
     return decoded if decoded.nbytes > IN_MEMORY else decoded[:]
@@ -30,7 +30,7 @@ def converted(found: Found, shape: Shape, resize: int | None = None) -> "Pixels 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Looks like an array (N, C, H, W) of which rows can be taken; can be sent to the workers of a loader.
+    """Images that look like an array (N, C, H, W) of which rows can be taken, also by the workers of a loader.
 
     Args:
         listed: the images as they are stored.
@@ -50,14 +50,14 @@ class Decoded:
 
     @property
     def nbytes(self) -> int:
-        """What all of them would take in memory."""
+        """The bytes that all of them would take in memory."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[np.int64]) -> Pixels:
-        """(n, C, H, W), or (C, H, W) of a single row."""
+        """Decode rows: (n, C, H, W), or (C, H, W) of a single one."""
         if isinstance(rows, int | np.integer):
             return self._row(int(rows))
         chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
@@ -67,7 +67,7 @@ class Decoded:
         return images
 
     def fingerprint(self) -> str:
-        """Of what tells every row apart without decoding it, and of the pixels of a few."""
+        """Hash the mark of every row, for which none is decoded, and the pixels of a few."""
         digest = sha256(f"{self.shape} {self.dtype} {self.resize}".encode())
         for row in range(len(self)):
             digest.update(f"\n{self.listed.mark(row)}".encode())
@@ -79,12 +79,12 @@ class Decoded:
             raise IndexError(f"row must be below {len(self)}, got {row}.")
         _, channels, height, width = self.shape
         image: Shape = (channels, height, width)
-        pixels = fitted(self.listed[row % len(self)], image, self.resize)
+        pixels = fit_image(self.listed[row % len(self)], image, self.resize)
         if pixels.dtype != self.dtype:
             raise ValueError(f"images must all be {self.dtype}, but row {row} is {pixels.dtype}.")
         return np.moveaxis(pixels, 2, 0)
 
 
 def sample(rows: int, count: int) -> NDArray[np.int64]:
-    """Rows that stand for all of them, evenly spread; all of them where there are no more."""
+    """Return ``count`` rows that are spread evenly over all; all of them where there are no more."""
     return np.unique(np.linspace(0, rows - 1, min(rows, count)).round().astype(np.int64))

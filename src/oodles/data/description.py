@@ -1,4 +1,4 @@
-"""What a suite consists of, before anything is read: a TOML file, or what a folder holds."""
+"""Descriptions of suites, before any image is read: TOML files, or the content of a folder."""
 
 import os
 import tomllib
@@ -19,14 +19,14 @@ KEYS = (
     *("about", "notes", "root", "get"),
 )
 PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
-"""What a folder may hold."""
+"""Parts that a folder may hold."""
 VARIABLE = "OODLES_DATA"
 SIDE = 4096
 """Pixels that a side of an image may be asked to have."""
 
 
 def read_description(path: Path) -> Description:
-    """The content of a suite file.
+    """Read a suite file.
 
     Raises:
         ValueError: for a file that is no TOML, unknown keys and wrong values.
@@ -47,7 +47,7 @@ def read_description(path: Path) -> Description:
 
 
 def describe_folder(folder: Path) -> Description:
-    """The description that a folder stands for: its parts are what it is made of.
+    """Describe a folder as a suite: its parts are the sets.
 
     Raises:
         FileNotFoundError: where ``train`` or ``test`` is missing.
@@ -67,58 +67,58 @@ def describe_folder(folder: Path) -> Description:
             inside = _sets_in(path)
             if not inside:
                 raise ValueError(f"{path} must hold one .npz file or one folder per set, but has none.")
-            description[part] = {name: str(each.absolute()) for name, each in inside.items()}
+            description[part] = {name: str(inner.absolute()) for name, inner in inside.items()}
         else:
             description[part] = str(path.absolute())
     return description
 
 
 def folders_of(description: Description, root: str | Path | Sequence[str | Path], own: Path | None) -> list[Path]:
-    """Where relative paths are looked up, in turn: ``root``, the environment, the description's own, its folder."""
+    """List the folders that relative paths are looked up in: ``root``, of the environment, the description, ``own``."""
     given = [root] if isinstance(root, str | Path) else list(root)
     folders = [*given, *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
     stated = description.get("root", [])
-    for each in [stated] if isinstance(stated, str) else stated:
-        folders.append(Path(each).expanduser() if own is None else own / Path(each).expanduser())
+    for folder in [stated] if isinstance(stated, str) else stated:
+        folders.append(Path(folder).expanduser() if own is None else own / Path(folder).expanduser())
     if own is not None:
         folders.append(own)
     return list(dict.fromkeys(Path(folder).expanduser().absolute() for folder in folders))
 
 
-def located(description: Description, folders: Sequence[Path]) -> Description:
-    """The description with every path made absolute.
+def resolve_paths(description: Description, folders: Sequence[Path]) -> Description:
+    """Make every path of a description absolute.
 
     Raises:
-        FileNotFoundError: for the first one at which nothing is.
+        FileNotFoundError: for the first path at which nothing is.
     """
 
     def locate(path: str) -> Path:
         wanted = Path(path).expanduser()
         for place in [wanted] if wanted.is_absolute() else [folder / wanted for folder in folders]:
-            for each in (place, place.with_name(place.name.removesuffix(".gz"))):
-                if each.exists():
-                    return each.absolute()
+            for candidate in (place, place.with_name(place.name.removesuffix(".gz"))):
+                if candidate.exists():
+                    return candidate.absolute()
         raise FileNotFoundError(_missing(description, path, folders))
 
-    found = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
+    resolved = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
     for key in SETS:
         if is_source(description.get(key)):
-            found[key] = locate_source(description[key], locate)
+            resolved[key] = locate_source(description[key], locate)
         elif key in description:
-            found[key] = description[key]
+            resolved[key] = description[key]
     for table in TABLES:
         check_names(description.get(table, {}), table)
-        found[table] = {name: locate_source(each, locate) for name, each in description.get(table, {}).items()}
-    return found
+        resolved[table] = {name: locate_source(source, locate) for name, source in description.get(table, {}).items()}
+    return resolved
 
 
 def is_source(value: Any) -> bool:
-    """Whether a set has images of its own, and is no number of another's rows."""
+    """Tell whether a set has images of its own, and is no number of another's rows."""
     return isinstance(value, str | Mapping)
 
 
 def sources(description: Description) -> Iterator[tuple[str, Source]]:
-    """Every source of a description, by the name of its set."""
+    """Give every source of a description, with the name of its set."""
     for key in SETS:
         if is_source(description.get(key)):
             yield key.replace("_", "-"), description[key]
@@ -127,7 +127,7 @@ def sources(description: Description) -> Iterator[tuple[str, Source]]:
 
 
 def rows_wanted(value: float, rows: int, most: int, place: str, taken: str = "") -> int:
-    """How many of ``rows`` a whole number or a share below 1 means; ``taken`` says why ``most`` is less.
+    """Return how many of ``rows`` a whole number or a share below 1 means; ``taken`` says why ``most`` is less.
 
     Raises:
         ValueError: for more than ``most``.
@@ -139,27 +139,27 @@ def rows_wanted(value: float, rows: int, most: int, place: str, taken: str = "")
 
 
 def check_rows(value: Any, place: str) -> None:
-    """Refuses what is neither a whole number of rows nor a share of them."""
+    """Refuse what is neither a whole number of rows nor a share of them."""
     share = isinstance(value, float) and 0 < value < 1
     if not share and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"{place} must be a number of rows or a share between 0 and 1, got {value!r}.")
 
 
 def check_names(names: Iterable[str], place: str) -> None:
-    """Refuses names of sets that keys such as ``near:NAME/SCORE`` could not be told apart by."""
+    """Refuse names of sets that would make keys such as ``near:NAME/SCORE`` ambiguous."""
     for name in names:
         if not name.strip() or "/" in name or ":" in name:
             raise ValueError(f"names of {place} sets must be some text without '/' and ':', got {name!r}.")
 
 
 def augment_of(description: Description) -> Augment | None:
-    """The random changes that a description states, if it does."""
+    """Return the random changes that a description states, if it does."""
     stated = description.get("augment")
     return None if stated is None else Augment(**stated)
 
 
 def _missing(description: Description, path: str, folders: Sequence[Path]) -> str:
-    """What to say where nothing is found."""
+    """Say that nothing is at a path, and what to do."""
     get = description.get("get", "").strip().rstrip(".")
     if Path(path).expanduser().is_absolute():
         sentence = f"The data {description['name']!r} needs {path}, but nothing is there"
@@ -258,12 +258,12 @@ def _check_notes(content: Description, path: Path) -> None:
 
 
 def _all(values: Any, kind: Any) -> bool:
-    """Whether something is a list of one kind; booleans are no numbers."""
-    return isinstance(values, list) and all(isinstance(it, kind) and not isinstance(it, bool) for it in values)
+    """Tell whether something is a list of one kind; booleans are no numbers."""
+    return isinstance(values, list) and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def _sets_in(folder: Path) -> dict[str, Path]:
-    """The ``.npz`` files and folders in a folder, by name."""
+    """Find the ``.npz`` files and folders in a folder, by name."""
     sets: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not (path.is_dir() or path.suffix == ".npz"):

@@ -28,7 +28,7 @@ LETTERS = "ACEFHKLMNPRUVWXYdfhkmnr"  # none that reads as a digit at this size, 
 
 
 def digits(seed: int) -> Suite:
-    """Six digits to know, two near them, two among the outliers, drawn by the seed.
+    """Draw six digits to know, two near them and two for the outliers.
 
     The handwritten digits are 32 × 32 bitmaps of which each 4 × 4 block counts its ink: 17 levels of grey. Letters go
     through the same steps, and patches of photographs have the same levels, so that nothing but the picture tells one
@@ -70,7 +70,7 @@ def _unknown(images: Images, augment: Augment = PLAIN, seed: int = 0) -> ImageSe
 
 @lru_cache(maxsize=1)
 def _handwritten() -> tuple[Images, Int64[np.ndarray, " n"]]:
-    """The 1797 handwritten digits of Alpaydin and Kaynak (UCI, 1998) that scikit-learn holds."""
+    """Load the 1797 handwritten digits of Alpaydin and Kaynak (UCI, 1998) that scikit-learn holds."""
     bunch = load_digits()
     return (bunch.images[:, None] / 16).astype(np.float32), bunch.target.astype(np.int64)
 
@@ -87,20 +87,20 @@ def _patches(name: str, random: Generator) -> Images:
 
 @lru_cache(maxsize=2)
 def _tiles(name: str) -> Images:
-    """All 8 × 8 tiles of a photograph that show something: grey in the digits' 17 levels, sides divided by 1, 2, 4."""
+    """Cut a photograph at 1, 1/2 and 1/4 of its size into 8 × 8 tiles of 17 grey levels; leave out even ones."""
     photograph = Image.fromarray(load_sample_image(name)).convert("L")
-    found = []
+    shown = []
     for factor in (1, 2, 4):
         levels = np.rint(np.asarray(photograph.reduce(factor), dtype=np.float32) / 255 * 16) / 16
         height, width = (side // 8 for side in levels.shape)
         tiles = levels[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2).reshape(-1, 1, 8, 8)
-        found.append(tiles[np.ptp(tiles, axis=(1, 2, 3)) >= 0.25])
-    return np.concatenate(found)
+        shown.append(tiles[np.ptp(tiles, axis=(1, 2, 3)) >= 0.25])
+    return np.concatenate(shown)
 
 
 @lru_cache(maxsize=1)
 def _letters() -> Images:
-    """Printed letters in the fonts that matplotlib holds."""
+    """Draw printed letters in the fonts that matplotlib holds."""
     folder = Path(get_data_path(), "fonts", "ttf")
     fonts = [ImageFont.truetype(folder / f"{name}.ttf", size=64) for name in FONTS]
     return np.stack([_as_handwritten(font, letter) for font in fonts for letter in LETTERS])[:, None]

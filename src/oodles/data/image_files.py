@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from oodles.data.found import Found, Pixels
+from oodles.data.raw import Pixels, RawImages
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
@@ -50,13 +50,13 @@ class Files:
             raise ValueError(f"{path} cannot be used as an image: {error}.") from error
 
 
-def read_file(path: Path) -> Found:
-    """A single image."""
-    return Found(str(path), Files(path.parent, (path.name,)), None, (), (path.name,))
+def read_file(path: Path) -> RawImages:
+    """Read a single image."""
+    return RawImages(str(path), Files(path.parent, (path.name,)), None, (), (path.name,))
 
 
-def read_folder(folder: Path) -> Found:
-    """All images at any depth; the first folder tells the class, if every image is in one."""
+def read_folder(folder: Path) -> RawImages:
+    """Read all images at any depth; the first folder tells the class, if every image is in one."""
     within = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in ENDINGS)
     within = [file for file in within if not any(part.startswith(".") for part in file.parts)]
     if not within:
@@ -66,11 +66,11 @@ def read_folder(folder: Path) -> Found:
     numbers = {name: number for number, name in enumerate(classes)}
     labels = None if flat else np.array([numbers[file.parts[0]] for file in within], dtype=np.int64)
     names = tuple(file.as_posix() for file in within)
-    return Found(str(folder), Files(folder, names), labels, classes, names)
+    return RawImages(str(folder), Files(folder, names), labels, classes, names)
 
 
-def read_list(path: Path, folder: Path) -> Found:
-    """The images that a text file names: a path inside ``folder``, a blank and a class id on each line.
+def read_list(path: Path, folder: Path) -> RawImages:
+    """Read the images that a text file names: a path inside ``folder``, a blank and a class id on each line.
 
     Where no line ends on a number, the images have no labels, and a path may be followed by something else.
     """
@@ -95,12 +95,12 @@ def read_list(path: Path, folder: Path) -> Found:
             hint = ": path and class id are separated by a blank" if "," in line else ""
             raise FileNotFoundError(f"{place} names {name}, but nothing is at {folder / name}{hint}.")
         names.append(name)
-    found = np.array(told, dtype=np.int64) if told else None
-    return Found(str(path), Files(folder, tuple(names)), found, (), tuple(names))
+    ids = np.array(told, dtype=np.int64) if told else None
+    return RawImages(str(path), Files(folder, tuple(names)), ids, (), tuple(names))
 
 
 def pixels(image: Image.Image) -> Pixels:
-    """An image as (H, W, C) in bytes, grey or colour.
+    """Return an image as (H, W, C) in bytes, grey or colour.
 
     Raises:
         ValueError: for more than 8 bits per channel.
@@ -110,13 +110,13 @@ def pixels(image: Image.Image) -> Pixels:
 
 
 def _in_order(classes: set[str]) -> tuple[str, ...]:
-    """Names of classes by the alphabet, or by their size where all are whole numbers."""
+    """Sort names of classes by the alphabet, or as numbers where all are whole numbers."""
     numbered = all(name.isdecimal() for name in classes)
     return tuple(sorted(classes, key=lambda name: (int(name) if numbered else 0, name)))
 
 
 def _class_id(line: str, place: str) -> int | None:
-    """The number that a line ends on, if it does."""
+    """Return the number that a line ends on, if it does."""
     words = line.rsplit(maxsplit=1)
     try:
         float(words[1])

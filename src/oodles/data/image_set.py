@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 from oodles.data.decoded import Decoded, sample
 
 Index = int | tuple[int, int]
-"""A row as it is, or an (epoch, row) pair: that row augmented as it is in that epoch."""
+"""A row without augmentation, or an (epoch, row) pair: the row as augmented in that epoch."""
 Rows = tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]
 PLAIN_ROW = -1
-"""In an epoch's place: the row as it is."""
+"""In an epoch's place: the row without augmentation."""
 Ready = TypeVar("Ready")
 
 
 def as_batch(batch: Ready) -> Ready:
-    """The ``collate_fn`` for image sets, which hand over whole batches."""
+    """Return a batch as it is: the ``collate_fn`` for image sets, which hand over whole batches."""
     return batch
 
 
@@ -57,7 +57,7 @@ PLAIN = Augment()
 class ImageSet(Dataset[Any]):
     """A data set of images; an item is (float32 image in [0, 1], class id).
 
-    A row's number gives the row as it is; an (epoch, row) pair gives it augmented, the same way in every process.
+    A row's number gives the row as stored; an (epoch, row) pair gives it augmented, the same way in every process.
     Batches are made at once: hand loaders ``collate_fn=as_batch``, or use :meth:`loader`.
 
     Args:
@@ -97,29 +97,28 @@ class ImageSet(Dataset[Any]):
         return images[0], int(labels[0])
 
     def __getitems__(self, indices: Sequence[Index]) -> Rows:
-        """Several rows as one batch."""
+        """Return several rows as one batch."""
         pairs = [index if isinstance(index, tuple) else (PLAIN_ROW, index) for index in indices]
         epochs, rows = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return self.batch(epochs, rows)
 
     def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
-        """Rows as one batch, each augmented as it is in its epoch; below 0 it is as it is."""
+        """Return rows as one batch, each augmented as in its epoch; below epoch 0 it is not augmented."""
         pixels, labels = torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])
         return _ready(pixels, self.changes(epochs, rows), self.augment.shift), labels
 
     def changes(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Int64[Tensor, "n 3"] | None:
-        """What augmentation does to each row: where its crop of the padded image begins (y, x), and whether it is
-        mirrored; nothing where no row is changed."""
+        """Return the augmentation of each row, see :func:`_changes`; nothing where no row is changed."""
         if self.augment == PLAIN or (epochs < 0).all():
             return None
-        found = np.tile([self.augment.shift, self.augment.shift, 0], (len(rows), 1))
+        changes = np.tile([self.augment.shift, self.augment.shift, 0], (len(rows), 1))
         for epoch in np.unique(epochs[epochs >= 0]):
             chosen = epochs == epoch
-            found[chosen] = _changes(self.augment, self.seed, int(epoch), len(self))[rows[chosen]]
-        return torch.from_numpy(found)
+            changes[chosen] = _changes(self.augment, self.seed, int(epoch), len(self))[rows[chosen]]
+        return torch.from_numpy(changes)
 
     def evenly(self, count: int) -> "ImageSet":
-        """At most ``count`` rows, evenly spread over the set, as they are."""
+        """Return at most ``count`` rows, spread evenly over the set, without augmentation."""
         if len(self) <= count:
             return self
         rows = sample(len(self), count)
@@ -127,19 +126,19 @@ class ImageSet(Dataset[Any]):
         return ImageSet(self.images[rows], self.labels[rows], names=names)
 
     def fingerprint(self) -> str:
-        """Of images and labels, so that changed data is noticed."""
+        """Hash images and labels, so that changed data is noticed."""
         images = self.images
         digest = sha256(images.fingerprint().encode() if isinstance(images, Decoded) else images.tobytes())
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
 
     def loader(self, batch_size: int = 256, *, shuffle: bool = False) -> "DataLoader[Any]":
-        """Batches of rows as they are, in order or shuffled by torch's own seed."""
+        """Make a loader of rows without augmentation, in order or shuffled by torch's own seed."""
         workers = 0 if isinstance(self.images, np.ndarray) else loader_workers()
         return DataLoader(self, batch_size=batch_size, shuffle=shuffle, collate_fn=as_batch, num_workers=workers)
 
     def in_order(self, device: torch.device, batch_size: int = 500) -> Iterator[Rows]:
-        """Batches of rows as they are, made on a device where the images are in memory."""
+        """Give batches of rows without augmentation, made on a device where the images are in memory."""
         if not isinstance(self.images, np.ndarray):
             yield from self.loader(batch_size)
             return
@@ -162,7 +161,7 @@ class InOrder:
 
 @lru_cache(maxsize=8)
 def _changes(augment: Augment, seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
-    """For each row of one epoch: where its crop of the padded image begins (y, x), and whether it is mirrored."""
+    """Draw for each row of an epoch where its crop of the padded image begins (y, x), and 1 to mirror it, else 0."""
     random = np.random.default_rng((seed, epoch))
     corners = random.integers(0, 2 * augment.shift + 1, size=(rows, 2))
     mirrored = random.integers(0, 2, size=(rows, 1)) * augment.flip
@@ -170,17 +169,17 @@ def _changes(augment: Augment, seed: int, epoch: int, rows: int) -> NDArray[np.i
 
 
 def loader_workers() -> int:
-    """How many processes load images that do not fit into memory, unless somebody says so."""
+    """Return how many processes load images that do not fit into memory."""
     return min(8, torch.get_num_threads())
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:
-    """Shares memory with the array, unless that is not writable: torch warns of those."""
+    """Return a tensor that shares memory with the array, or a copy if that is not writable, of which torch warns."""
     return torch.from_numpy(np.require(values, requirements="W"))
 
 
 def _ready(pixels: Tensor, changes: Tensor | None, shift: int) -> Float[Tensor, "n c h w"]:
-    """Pixels as networks take them: augmented while they are small numbers, then float32 in [0, 1]."""
+    """Return pixels as networks take them: augmented as they are stored, then float32 in [0, 1]."""
     if changes is not None:
         height, width = pixels.shape[2:]
         y, x, mirrored = changes.T
@@ -209,7 +208,7 @@ class Resident:
         return len(self.source)
 
     def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
-        """See :meth:`ImageSet.batch`."""
+        """Return rows as one batch, see :meth:`ImageSet.batch`."""
         device = self.pixels.device
         # not waiting for the device: the CPU prepares the next batch meanwhile
         places, changes = torch.from_numpy(rows).to(device, non_blocking=True), self.source.changes(epochs, rows)

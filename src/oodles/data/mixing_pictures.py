@@ -23,11 +23,11 @@ Random = np.random.Generator
 Fields = NDArray[np.float32]
 
 VERSION = 1
-"""Raised whenever the same seed gives other pictures."""
+"""One more whenever the same seed gives other pictures."""
 COUNT, MEMORY = 1000, 2**26
-"""How many pictures, unless they would take more bytes than this."""
+"""How many pictures there are, fewer where they would take more bytes."""
 LARGEST_SIDE = 128
-"""Larger pictures are made so large, and then enlarged."""
+"""The largest side that pictures are made in; larger ones are enlarged."""
 AT_ONCE = 2**21
 """Numbers that a generator works on at a time."""
 POINTS_PER_PIXEL = 8
@@ -50,7 +50,7 @@ class MixingPictures:
         return len(self._pixels)
 
     def rows(self, numbers: NDArray[np.int64], like: Tensor) -> Tensor:
-        """Those pictures in [0, 1], on the device of ``like`` and of its type."""
+        """Return the pictures of these numbers in [0, 1], on the device of ``like`` and of its type."""
         if isinstance(self._pixels, Decoded):
             chosen = torch.from_numpy(self._pixels[numbers]).to(like.device, non_blocking=True)
         else:
@@ -64,7 +64,7 @@ class MixingPictures:
 
 @lru_cache(maxsize=4)
 def mixing_pictures(place: str, shape: Shape) -> MixingPictures:
-    """The pictures of a folder or ``.npz`` file in this shape, or without a place the generated ones.
+    """Read the pictures of a folder or ``.npz`` file in this shape, or without a place the generated ones.
 
     Raises:
         ValueError: where nothing is at the place, or no images.
@@ -77,7 +77,7 @@ def mixing_pictures(place: str, shape: Shape) -> MixingPictures:
 
 
 def kept_pictures(shape: Shape, count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Generated pictures, kept in ``$XDG_CACHE_HOME/oodles`` (``~/.cache/oodles``) where that can be written to."""
+    """Return generated pictures, kept in ``$XDG_CACHE_HOME/oodles`` (``~/.cache/oodles``) where that is writable."""
     name = f"mixing-pictures-{VERSION}-{'x'.join(map(str, shape))}-{count}-{seed}.npz"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oodles"
     try:
@@ -87,21 +87,21 @@ def kept_pictures(shape: Shape, count: int, seed: int = 0) -> NDArray[np.uint8]:
             return np.asarray(kept)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not there, or cut off
-    made = generated_pictures(shape, count, seed)
+    pictures = generated_pictures(shape, count, seed)
     unfinished = folder / f".{name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
-            np.savez_compressed(file, pictures=made)
+            np.savez_compressed(file, pictures=pictures)
         unfinished.replace(folder / name)
     except OSError:  # next time they are made again
         with suppress(OSError):
             unfinished.unlink()
-    return made
+    return pictures
 
 
 def generated_pictures(shape: Shape, count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(count, C, H, W): half of them fractals, the others noise, stripes, cells and discs in turn.
+    """Generate pictures (count, C, H, W): half of them fractals, the others noise, stripes, cells and discs in turn.
 
     Args:
         shape: (C, H, W), any number of channels.
@@ -120,16 +120,16 @@ def generated_pictures(shape: Shape, count: int, seed: int = 0) -> NDArray[np.ui
         random = np.random.default_rng((seed, kind))
         for start in range(0, len(rows), at_once):
             some = rows[start : start + at_once]
-            made = torch.from_numpy(make(random, len(some), channels, side))
+            images = torch.from_numpy(make(random, len(some), channels, side))
             if side < square:
-                made = interpolate(made, (square, square), mode="bilinear")
-            made = made[:, :, top : top + height, left : left + width]
-            pictures[some] = (made.clamp(0, 1) * 255).round().numpy().astype(np.uint8)
+                images = interpolate(images, (square, square), mode="bilinear")
+            images = images[:, :, top : top + height, left : left + width]
+            pictures[some] = (images.clamp(0, 1) * 255).round().numpy().astype(np.uint8)
     return pictures
 
 
 def fractals(random: Random, count: int, channels: int, side: int) -> Fields:
-    """Attractors of iterated function systems: points under random contractions, coloured by the maps they took."""
+    """Draw attractors of iterated function systems: points under random contractions, in the colours of their maps."""
     turn, flip = random.uniform(0, 2 * np.pi, (2, count, MAPS))
     used = np.arange(MAPS) < random.integers(2, MAPS + 1, (count, 1))
     long = random.uniform(0.4, 0.9, (count, MAPS))
@@ -164,7 +164,7 @@ def fractals(random: Random, count: int, channels: int, side: int) -> Fields:
     cells = count * side * side
     hits = np.bincount(pixel, minlength=cells).reshape(count, 1, side, side)
     shades = random.random((count, MAPS, channels))
-    sums = [np.bincount(pixel, shades[picture, colour, each], cells) for each in range(channels)]
+    sums = [np.bincount(pixel, shades[picture, colour, channel], cells) for channel in range(channels)]
     mean = np.stack(sums, 0).reshape(channels, count, side, side).swapaxes(0, 1) / np.maximum(hits, 1)
     density = np.log1p(hits) / np.log1p(hits).max((1, 2, 3), keepdims=True)
     ground = random.random((count, channels, 1, 1)) * random.integers(0, 2, (count, 1, 1, 1))
@@ -172,7 +172,7 @@ def fractals(random: Random, count: int, channels: int, side: int) -> Fields:
 
 
 def noise(random: Random, count: int, channels: int, side: int) -> Fields:
-    """Noise whose amplitudes fall as a power of the frequency, from almost white to clouds, more or less in colour."""
+    """Draw noise whose amplitudes fall as a power of the frequency, almost white to clouds, more or less in colour."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
     frequency[0, 0] = 1
     power = random.uniform(0.5, 2.5, (count, 1, 1, 1))
@@ -180,11 +180,11 @@ def noise(random: Random, count: int, channels: int, side: int) -> Fields:
     fields = np.fft.irfft2(white * frequency**-power, (side, side))
     alike = random.uniform(0, 1, (count, 1, 1, 1))
     fields = alike * fields[:, :1] + (1 - alike) * fields[:, 1:]
-    return _stretched(fields)
+    return _stretch(fields)
 
 
 def stripes(random: Random, count: int, channels: int, side: int) -> Fields:
-    """Two gratings, bent by slow waves, in the colours of a random palette."""
+    """Draw two gratings, bent by slow waves, in the colours of a random palette."""
     y, x = (np.arange(side) / side for _ in range(2))
     field = np.zeros((count, side, side))
     for _ in range(2):
@@ -193,11 +193,11 @@ def stripes(random: Random, count: int, channels: int, side: int) -> Fields:
         along = x * np.cos(angle) + y[:, None] * np.sin(angle)
         across = y[:, None] * np.cos(angle) - x * np.sin(angle)
         field += np.sin(2 * np.pi * often * along + phase + bend * np.sin(2 * np.pi * slow * across))
-    return _painted(random, _stretched(field[:, None])[:, 0], channels)
+    return _paint(random, _stretch(field[:, None])[:, 0], channels)
 
 
 def cells(random: Random, count: int, channels: int, side: int) -> Fields:
-    """What is nearest to each of some points, in one colour each, darker or lighter away from the point."""
+    """Draw the cells nearest to each of some points, in one colour each, darker away from the point."""
     sites = random.random((count, CELLS, 2, 1, 1))
     grid = (np.arange(side) + 0.5) / side
     apart = np.hypot(grid[:, None] - sites[:, :, 0], grid - sites[:, :, 1])
@@ -209,7 +209,7 @@ def cells(random: Random, count: int, channels: int, side: int) -> Fields:
 
 
 def discs(random: Random, count: int, channels: int, side: int) -> Fields:
-    """Discs of many sizes that cover one another, as fallen leaves do."""
+    """Draw discs of many sizes that cover one another, as fallen leaves do."""
     centre = random.uniform(-0.1, 1.1, (count, DISCS, 2, 1, 1))
     radius = 0.05 / random.uniform(0.1, 1, (count, DISCS, 1, 1))
     radius[:, -1] = 9  # the ground
@@ -225,14 +225,14 @@ def _rotation(angle: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
 
 
-def _stretched(fields: NDArray[np.float64]) -> Fields:
-    """To [0, 1], each channel of each picture."""
+def _stretch(fields: NDArray[np.float64]) -> Fields:
+    """Stretch each channel of each picture to [0, 1]."""
     low, high = fields.min((2, 3), keepdims=True), fields.max((2, 3), keepdims=True)
     return _single((fields - low) / np.maximum(high - low, 1e-12))
 
 
-def _painted(random: Random, field: Fields, channels: int) -> Fields:
-    """A field in [0, 1] as colours between those of a random palette."""
+def _paint(random: Random, field: Fields, channels: int) -> Fields:
+    """Colour a field in [0, 1] by colours between those of a random palette."""
     palette = random.random((len(field), MAPS, channels))
     place = field * (MAPS - 1)
     below = np.minimum(place.astype(np.int64), MAPS - 2)

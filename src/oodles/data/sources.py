@@ -1,4 +1,4 @@
-"""Where images come from: what a suite file may say of a set, and reading what lies there."""
+"""Sources of images: what a suite file may say of a set, and how its images are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from oodles.data import arrays, cifar, image_files
 from oodles.data.datasets import read_dataset
-from oodles.data.found import Found
+from oodles.data.raw import RawImages
 from oodles.importing import function_at, in_words
 from oodles.spelling import suggestion
 
@@ -24,11 +24,11 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
 EVERYWHERE = {"rows"}
 
 Locate = Callable[[str], Path]
-"""Where a path of a suite file is."""
+"""Makes a path of a suite file absolute."""
 
 
 def check_source(source: Any, place: str) -> None:
-    """Refuses what is no source.
+    """Refuse what is no source.
 
     Raises:
         ValueError: that says what ``place`` must hold.
@@ -56,18 +56,18 @@ def check_source(source: Any, place: str) -> None:
 
 
 def locate_source(source: Source, locate: Locate) -> Source:
-    """The source with every path made absolute."""
+    """Make every path of a source absolute."""
     if isinstance(source, str):
         return str(locate(source))
-    found = dict(source)
+    located = dict(source)
     for key in {"path", "list", "images", "labels", "cifar"} & set(source):
         value = source[key]
-        found[key] = str(locate(value)) if isinstance(value, str) else [str(locate(each)) for each in value]
-    return found
+        located[key] = str(locate(value)) if isinstance(value, str) else [str(locate(path)) for path in value]
+    return located
 
 
-def read_source(source: Source) -> Found:
-    """The images of a source whose paths are absolute.
+def read_source(source: Source) -> RawImages:
+    """Read the images of a source whose paths are absolute.
 
     Raises:
         FileNotFoundError: where nothing is at a path.
@@ -88,8 +88,8 @@ def read_source(source: Source) -> Found:
     return arrays.read_idx(Path(source["images"]), None if labels is None else Path(labels))
 
 
-def read_path(path: Path) -> Found:
-    """The images of a folder, or of a file whose kind its first bytes tell."""
+def read_path(path: Path) -> RawImages:
+    """Read the images of a folder, or of a file whose kind its first bytes tell."""
     if path.is_dir():
         return image_files.read_folder(path)
     if not path.exists():
@@ -102,14 +102,14 @@ def read_path(path: Path) -> Found:
 
 
 def _kind(source: Mapping[str, Any], place: str) -> str:
-    """``images`` comes last: it also says where the images of a list are."""
+    """Return the key that tells the kind; ``images`` comes last, since a list has it too."""
     for kind in KINDS:
         if kind in source:
             return kind
     raise ValueError(f"{place} must say where its images are: {', '.join(KINDS)}.")
 
 
-def _read_function(name: str) -> Found:
+def _read_function(name: str) -> RawImages:
     function = function_at(name, "dataset")
     try:
         dataset = function()
@@ -118,7 +118,7 @@ def _read_function(name: str) -> Found:
     return read_dataset(dataset, f"dataset {name!r}")
 
 
-def _read_cifar(source: Mapping[str, Any]) -> Found:
+def _read_cifar(source: Mapping[str, Any]) -> RawImages:
     paths: Sequence[str] = source["cifar"] if isinstance(source["cifar"], list) else [source["cifar"]]
     if not Path(paths[0]).is_dir():
         return cifar.read_cifar([Path(path) for path in paths])

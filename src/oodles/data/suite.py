@@ -9,7 +9,7 @@ from oodles.data.decoded import sample
 from oodles.data.image_set import Augment, ImageSet
 
 KNOWN = ("train", "validation", "test")
-"""Sets of the same classes, of which no image may be in two."""
+"""Sets of the known classes; no image may be in two of them."""
 ENOUGH = 2000
 """Rows from which mean and deviation are measured where images are decoded on demand."""
 
@@ -19,7 +19,7 @@ class Suite:
     """The sets of one comparison; no image is in two of them, and all have the same shape.
 
     Args:
-        name: how tables call it.
+        name: its name in tables.
         train: in-distribution rows to train on, augmented.
         validation: in-distribution rows that settings, margins and thresholds come from.
         test: in-distribution rows to look at once.
@@ -74,7 +74,7 @@ class Suite:
         return channels, height, width
 
     def sets(self) -> dict[str, ImageSet]:
-        """Every set there is: ``train``, ``validation``, ``test``, ``outliers``, ``near:NAME`` and so on."""
+        """Return every set there is: ``train``, ``validation``, ``test``, ``outliers``, ``near:NAME`` and so on."""
         own = {
             "train": self.train,
             "validation": self.validation,
@@ -85,18 +85,18 @@ class Suite:
         return {name: images for name, images in own.items() if images is not None} | self.ood_sets()
 
     def ood_sets(self) -> dict[str, ImageSet]:
-        """Those to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
+        """Return the sets to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
         near = {f"near:{name}": images for name, images in self.near.items()}
         return near | {f"far:{name}": images for name, images in self.far.items()}
 
     def augmented(self, augment: Augment) -> "Suite":
-        """The same suite with other random changes of training rows and outliers."""
+        """Return the same suite with other random changes of training rows and outliers."""
         outliers = None if self.outliers is None else replace(self.outliers, augment=augment)
         return replace(self, train=replace(self.train, augment=augment), outliers=outliers)
 
 
 def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, from every row or from enough of them."""
+    """Measure mean and standard deviation per channel, from every row or from enough of them."""
     images = train.images
     rows = None if isinstance(images, np.ndarray) else sample(len(images), ENOUGH)
     count = len(images) if rows is None else len(rows)

@@ -1,4 +1,4 @@
-"""Looking at a suite before training on it: sizes, classes, images that are in two sets, and a contact sheet."""
+"""A look at a suite before training on it: sizes, classes, images that are in two sets, and a contact sheet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from oodles.data import SUITES, describe_suite, load_suite
-from oodles.data.conversion import fitted
+from oodles.data.conversion import fit_image
 from oodles.data.decoded import sample
 from oodles.data.description import read_description
 from oodles.data.image_set import ImageSet
 from oodles.data.suite import KNOWN, Suite
 
 NAMED = 5
-"""So many images of an overlap are named."""
+"""How many images of an overlap are named."""
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
-"""Of a contact sheet: images of a set, and pixels."""
+"""Of a contact sheet: how many images of a set it shows, and sizes in pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class SuiteCheck:
-    """What a suite holds.
+    """Sizes, classes and repeated images of a suite.
 
     Args:
         suite: the suite that was looked at.
@@ -61,7 +61,7 @@ class SuiteCheck:
     overlaps: tuple[Overlap, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         sets = self.suite.sets()
         return {
             "name": self.suite.name,
@@ -72,8 +72,8 @@ class SuiteCheck:
             "classes": {name: dict(zip(KNOWN, counts, strict=True)) for name, counts in self._per_class()},
             "twice": dict(self.twice),
             "overlaps": [
-                {"sets": [it.one, it.other], "count": it.count, "names": [list(n) for n in it.names]}
-                for it in self.overlaps
+                {"sets": [o.one, o.other], "count": o.count, "names": [list(pair) for pair in o.names]}
+                for o in self.overlaps
             ],
         }
 
@@ -88,7 +88,10 @@ class SuiteCheck:
                 (name, f"{len(images):,}", "" if isinstance(images.images, np.ndarray) else "decoded on demand")
             )
         lines += [*_columns(rows), ""]
-        lines += [*_columns([("class", *KNOWN), *((name, *map(str, each)) for name, each in self._per_class())]), ""]
+        lines += [
+            *_columns([("class", *KNOWN), *((name, *map(str, counts)) for name, counts in self._per_class())]),
+            "",
+        ]
         lines += [f"{name} holds {count} images more than once" for name, count in self.twice.items() if count]
         lines += [f"{overlap}" for overlap in self.overlaps]
         return "\n".join(lines if self.overlaps else [*lines, "No image is in two sets."])
@@ -100,7 +103,7 @@ class SuiteCheck:
 
 
 def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Path] = ()) -> SuiteCheck:
-    """Opens everything, and finds images that are in two sets by their pixels as the network sees them.
+    """Open everything, and find images that are in two sets by their pixels as the network sees them.
 
     Copies that were stored with other losses, or at another size, are not found.
 
@@ -126,7 +129,7 @@ def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Pat
 
 
 def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, str]]:
-    """The suites that have a name: ``name``, what it ``holds``, and what is ``missing``, empty where all is found."""
+    """List the suites that have a name: ``name``, what it ``holds``, and what is ``missing``, empty for nothing."""
     listed = []
     for name, place in SUITES.items():
         missing = ""
@@ -143,7 +146,7 @@ def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, s
 
 
 def write_sheet(suite: Suite, path: str | Path) -> None:
-    """A picture with the first images of every class and of every set of unknown ones, under the set's name.
+    """Write a picture with the first images of every class and of every set of unknown ones, under the set's name.
 
     Raises:
         ValueError: for a file ending that Pillow does not write.
@@ -165,12 +168,12 @@ def write_sheet(suite: Suite, path: str | Path) -> None:
 
 
 def _by_content(images: ImageSet) -> dict[bytes, int]:
-    """The first row with each content."""
-    found: dict[bytes, int] = {}
+    """Return the first row with each content."""
+    first: dict[bytes, int] = {}
     for start in range(0, len(images), 256):
         for row, image in enumerate(images.images[start : start + 256], start):
-            found.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), row)
-    return found
+            first.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), row)
+    return first
 
 
 def _name(images: ImageSet, row: int) -> str:
@@ -178,7 +181,7 @@ def _name(images: ImageSet, row: int) -> str:
 
 
 def _shown(images: ImageSet) -> Any:
-    """Rows of a sheet: in turn one of each class, so that classes stand beside each other."""
+    """Return the rows of a sheet: in turn one of each class, so that classes stand beside each other."""
     ranks = np.empty(len(images), dtype=np.int64)
     for label in np.unique(images.labels):
         own = images.labels == label
@@ -189,11 +192,11 @@ def _shown(images: ImageSet) -> Any:
 
 
 def _tile(image: Any) -> Any:
-    """An image (C, H, W) as a square of colour; small ones become larger by a whole factor first."""
+    """Return an image (C, H, W) as a square of colour; small ones become larger by a whole factor first."""
     pixels = np.moveaxis(image, 0, 2)
     pixels = pixels if pixels.dtype == np.uint8 else np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     factor = max(1, TILE // max(pixels.shape[:2]))
-    return np.ascontiguousarray(fitted(pixels.repeat(factor, 0).repeat(factor, 1), (3, TILE, TILE)))
+    return np.ascontiguousarray(fit_image(pixels.repeat(factor, 0).repeat(factor, 1), (3, TILE, TILE)))
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -21,16 +21,17 @@ def most_confident(
     steps: int = 40,
     generator: Generator | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """Projected gradient ascent on max_c log p_c in the ℓ∞ ball of radius ε around images, within [0, 1].
+    """Climb max_c log p_c by projected gradient ascent in the ℓ∞ ball of radius ε around images, within [0, 1].
 
-    It starts at x + r·u with r ~ U(0, 1) for each image and u ~ U(−ε, ε) for each pixel, and takes ``steps`` steps of
-    ε / ``steps`` along the sign of the gradient. The most confident image on the way is kept, x itself included.
+    The ascent starts at x + r·u with r ~ U(0, 1) for each image and u ~ U(−ε, ε) for each pixel, and takes ``steps``
+    steps of ε / ``steps`` along the sign of the gradient. Of all images on the way, x itself included, the most
+    confident one is kept.
 
     Args:
-        classify: gives logits, its weights and modes left as they are; call it in eval mode.
+        classify: gives logits; should be in eval mode, which is not changed here.
         x: images in [0, 1]; not changed.
         epsilon: ε.
-        steps: how many.
+        steps: of the ascent.
         generator: a CPU generator; by default torch's own.
     """
     if not len(x):
@@ -38,30 +39,31 @@ def most_confident(
     start = at_least_float32(x.detach())
     low, high = (start - epsilon).clamp(min=0), (start + epsilon).clamp(max=1)
     reach = torch.rand(len(x), 1, 1, 1, generator=generator)
-    moved = epsilon * reach * (2 * torch.rand(x.shape, generator=generator) - 1)
-    u = torch.clamp(start + moved.to(x.device, start.dtype, non_blocking=True), low, high)
-    best, highest = start, _reached(classify, x).detach()
+    offset = epsilon * reach * (2 * torch.rand(x.shape, generator=generator) - 1)
+    u = torch.clamp(start + offset.to(x.device, start.dtype, non_blocking=True), low, high)
+    best, highest = start, _mean_log_confidence(classify, x).detach()
     for _ in range(steps):
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            reached = _reached(classify, u.to(x.dtype))
-            (gradient,) = torch.autograd.grad(reached.sum(), u)
-        best, highest = _higher(u, reached, best, highest)
+            confidence = _mean_log_confidence(classify, u.to(x.dtype))
+            (gradient,) = torch.autograd.grad(confidence.sum(), u)
+        best, highest = _keep_higher(u, confidence, best, highest)
         u = torch.clamp(u.detach() + epsilon / steps * gradient.sign(), low, high)
-    best, _ = _higher(u, _reached(classify, u.to(x.dtype)), best, highest)
+    best, _ = _keep_higher(u, _mean_log_confidence(classify, u.to(x.dtype)), best, highest)
     return best.to(x.dtype)
 
 
-def _reached(classify: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The log confidence of each row, where there are pixels their mean."""
+def _mean_log_confidence(classify: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the log confidence of each row, its mean where there is one for each pixel."""
     values = log_confidence(classify(x))
     return values.reshape(len(values), -1).mean(1)
 
 
-def _higher(u: Tensor, reached: Tensor, best: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:
-    reached = reached.detach()
-    better = (reached > highest).reshape(-1, 1, 1, 1)
-    return torch.where(better, u.detach(), best), torch.maximum(highest, reached)
+def _keep_higher(u: Tensor, confidence: Tensor, best: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each row the more confident of the images u and ``best``, and its log confidence."""
+    confidence = confidence.detach()
+    better = (confidence > highest).reshape(-1, 1, 1, 1)
+    return torch.where(better, u.detach(), best), torch.maximum(highest, confidence)
 
 
 class ACET(Method):
@@ -109,7 +111,7 @@ class ACET(Method):
         self.steps = steps
 
     def forward(self, logits_noise: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
-        """The term for the logits of what :func:`most_confident` makes of noise."""
+        """Term for the logits of what :func:`most_confident` makes of noise."""
         return self.weight * mean_over_rows(log_confidence(logits_noise))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:

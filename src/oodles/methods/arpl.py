@@ -12,13 +12,13 @@ from oodles.targets import as_probabilities, mean_over_rows
 
 
 def squared_distances(features: Float[Tensor, "n f"], points: Float[Tensor, "c f"]) -> Float[Tensor, "n c"]:
-    """d_k = mean_i (h_i − P_ki)², the mean over the F features."""
-    h, p = _alike(features, points)
+    """Return d_k = mean_i (h_i − P_ki)², the mean over the F features."""
+    h, p = _in_one_precision(features, points)
     return (h.square().mean(1, keepdim=True) - 2 / h.shape[1] * (h @ p.T) + p.square().mean(1)).clamp(min=0)
 
 
-def _alike(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the wider precision of the two, float32 at least."""
+def _in_one_precision(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in the wider precision of the two, float32 at least."""
     h, p = at_least_float32(features), at_least_float32(points)
     wide = torch.promote_types(h.dtype, p.dtype)
     return h.to(wide), p.to(wide)
@@ -27,7 +27,7 @@ def _alike(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 def excess(
     distances: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"], radius: Float[Tensor, ""], margin: float = 1.0
 ) -> Float[Tensor, ""]:
-    """mean relu(d_y − R + m): by how much rows leave the sphere around the reciprocal point of their own class."""
+    """Return mean relu(d_y − R + m), how far rows are outside the sphere around their class's reciprocal point."""
     check_same_length(distances=distances, targets=targets)
     y = as_probabilities(targets, distances.shape[1]).to(distances.dtype)
     return mean_over_rows((y * (distances - at_least_float32(radius) + margin).relu()).sum(1))
@@ -45,7 +45,7 @@ class ReciprocalPoints(nn.Module):
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
         with torch.autocast(features.device.type, enabled=False):
-            h, p = _alike(features, self.points)
+            h, p = _in_one_precision(features, self.points)
             return (squared_distances(h, p) - h @ p.T) / self.temperature
 
 
@@ -97,7 +97,7 @@ class ARPL(Method):
     def forward(
         self, features: Float[Tensor, "n f"], points: Float[Tensor, "c f"], targets: Shaped[Tensor, " n *rest"]
     ) -> Float[Tensor, ""]:
-        """The bound alone, for features, reciprocal points, and class ids or probabilities."""
+        """Term for features, reciprocal points, and class ids or probabilities: λ × the bound."""
         return self.weight * excess(squared_distances(features, points), targets, self.radius, self.margin)
 
     def change_classifier(self, classifier: Classifier) -> None:

@@ -18,7 +18,7 @@ from oodles.targets import as_probabilities, mean_over_rows
 
 
 def standardized(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-    """(h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation."""
+    """Return (h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation."""
     features = at_least_float32(features)
     centred = features - features.mean(1, keepdim=True)
     length: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)  # where all are equal, its gradient is 0
@@ -26,7 +26,7 @@ def standardized(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
 
 
 def largest_slopes(slope: Float[Tensor, " n *rest"], share: float) -> Float[Tensor, " n *rest"]:
-    """∇ at the share of each row's numbers where |∇| is largest, and 0 elsewhere."""
+    """Return ∇ at the share of each row's numbers where |∇| is largest, and 0 elsewhere."""
     flat = slope.flatten(1)
     top = flat.abs().topk(max(1, int(flat.shape[1] * share)), dim=1).indices
     return torch.zeros_like(flat).scatter(1, top, flat.gather(1, top)).reshape(slope.shape)
@@ -35,23 +35,23 @@ def largest_slopes(slope: Float[Tensor, " n *rest"], share: float) -> Float[Tens
 def shuffled(
     x: Float[Tensor, "n c h w"], slope: Float[Tensor, "n c h w"], share: float, generator: Generator | None = None
 ) -> Float[Tensor, "n c h w"]:
-    """The share of each image's pixels where Σ_channels exp(∇) is largest, in another order; others stay."""
+    """Permute the share of each image's pixels where Σ_channels exp(∇) is largest; the others stay."""
     pixels = x.flatten(2)
     top = slope.exp().sum(1).flatten(1).topk(max(1, int(pixels.shape[2] * share)), dim=1).indices
     order = torch.rand(top.shape, generator=generator).argsort(1).to(x.device, non_blocking=True)
-    to, taken = (index.unsqueeze(1).expand(-1, x.shape[1], -1) for index in (top, top.gather(1, order)))
-    return pixels.scatter(2, to, pixels.gather(2, taken)).reshape(x.shape)
+    to, of = (index.unsqueeze(1).expand(-1, x.shape[1], -1) for index in (top, top.gather(1, order)))
+    return pixels.scatter(2, to, pixels.gather(2, of)).reshape(x.shape)
 
 
 def divergence_from_uniform(logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
-    """KL(U‖p) = log Σ_c exp z_c − mean_c z_c − log C, averaged over rows."""
+    """Return KL(U‖p) = log Σ_c exp z_c − mean_c z_c − log C, averaged over rows."""
     check_logits("logits", logits)
     logits = at_least_float32(logits)
     return mean_over_rows(logits.logsumexp(1) - logits.mean(1) - math.log(logits.shape[1]))
 
 
 def _pixel_unit(classifier: Classifier) -> Tensor | float:
-    """One unit of the network's inputs in pixels: the deviation that its ``Normalize`` divides by, if it has one."""
+    """Return one unit of the network's inputs in pixels: the std that its ``Normalize`` divides by, or 1."""
     return next((module.std for module in classifier.modules() if isinstance(module, Normalize)), 1.0)
 
 
@@ -121,7 +121,7 @@ class ASCOOD(Method):
         self.head_learning_rate = head_learning_rate
 
     def forward(self, logits_out: Float[Tensor, "m c"]) -> Float[Tensor, ""]:
-        """The term for the outliers' logits, w·KL(U‖p)."""
+        """Term for the outliers' logits, w·KL(U‖p)."""
         return self.weight * divergence_from_uniform(logits_out)
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -146,12 +146,12 @@ class ASCOOD(Method):
         return batch.with_part("ascood", Part(outliers))
 
     def _slope(self, x: Tensor, labels: Tensor, now: Now) -> Tensor:
-        """∇_x Σ_c y_c z_c(x), of the logits that are trained."""
+        """Return ∇_x Σ_c y_c z_c(x), of the logits that are trained."""
         with now.frozen(), torch.enable_grad():
             rows = x.detach().requires_grad_()
             logits = self._logits(now.classifier, now.classifier.features(rows))
-            labelled = (logits * as_probabilities(labels, logits.shape[1])).sum()
-            slope: Tensor = torch.autograd.grad(labelled, rows)[0]
+            of_labels = (logits * as_probabilities(labels, logits.shape[1])).sum()
+            slope: Tensor = torch.autograd.grad(of_labels, rows)[0]
         return slope
 
     def _logits(self, classifier: Classifier, features: Tensor) -> Tensor:

@@ -15,17 +15,17 @@ VIEWS = ("view1", "view2")
 DEEPEST = 3
 """Operations in a chain of random depth, at most."""
 SMALLEST = 1e-7
-"""The mean of the three distributions is never smaller, so that its logarithm stays finite."""
+"""Bound below the mean of the three distributions, so that its logarithm stays finite."""
 
 
 def jensen_shannon(*logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
-    """The Jensen–Shannon divergence of several predictions for the same rows, averaged over rows.
+    """Return the Jensen–Shannon divergence of several predictions for the same rows, averaged over rows.
 
     It is the mean of KL(p_i ‖ m), where m is the mean of the distributions p_i.
     """
-    for each in logits:
-        check_logits("logits", each)
-    logs = torch.stack([at_least_float32(each).log_softmax(1) for each in logits])
+    for view in logits:
+        check_logits("logits", view)
+    logs = torch.stack([at_least_float32(view).log_softmax(1) for view in logits])
     mean = logs.exp().mean(0).clamp(min=SMALLEST).log()
     return mean_over_rows((logs.exp() * (logs - mean)).sum(2).mean(0))
 
@@ -88,11 +88,11 @@ class AugMix(Method):
         self.all_operations = all_operations
 
     def forward(self, *logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
-        """The term for the logits of images and of their views."""
+        """Term for the logits of images and of their views."""
         return self.weight * jensen_shannon(*logits)
 
     def view(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
-        """Augmented mixtures of images in [0, 1]."""
+        """Return augmented mixtures of images in [0, 1]."""
         images, rows, width = at_least_float32(check_images(self.name, x)), len(x), self.width
         deepest = self.depth if self.depth > 0 else DEEPEST
         depth = torch.randint(1, DEEPEST + 1, (width * rows,), generator=generator).numpy()

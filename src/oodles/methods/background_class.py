@@ -16,7 +16,7 @@ BACKGROUND = "background"
 
 
 def known_logit(logits: Float[Tensor, "n c *space"], background: Float[Tensor, "n 1 *space"]) -> Tensor:
-    """d = log Σ_c exp z_c − z_K, so that σ(d) is the probability of the K known classes among all K + 1."""
+    """Return d = log Σ_c exp z_c − z_K, so that σ(d) is the probability of the K known classes among all K + 1."""
     check_logits("logits", logits)
     return at_least_float32(logits).logsumexp(1) - at_least_float32(background).squeeze(1)
 
@@ -68,7 +68,7 @@ class BackgroundClass(Method):
     def forward(
         self, logits_out: Float[Tensor, "m c *space"], background_out: Float[Tensor, "m 1 *space"]
     ) -> Float[Tensor, ""]:
-        """The term for the outliers: their logits, and that of the background class."""
+        """Term for the outliers' logits and that of their background class."""
         return self.weight * mean_over_rows(softplus(known_logit(logits_out, background_out)))
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -85,8 +85,9 @@ class Background(HeadScore):
     name = "background"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return no_s1(known_logit(logits, *said))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (background,) = heads
+        return no_s1(known_logit(logits, background))
 
 
 class BackgroundS2(HeadScore):
@@ -95,8 +96,9 @@ class BackgroundS2(HeadScore):
     name = "background-s2"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return no_s2(logits, known_logit(logits, *said))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (background,) = heads
+        return no_s2(logits, known_logit(logits, background))
 
 
 class BackgroundS3(HeadScore):
@@ -105,5 +107,6 @@ class BackgroundS3(HeadScore):
     name = "background-s3"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return no_s3(logits, known_logit(logits, *said))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (background,) = heads
+        return no_s3(logits, known_logit(logits, background))

@@ -19,13 +19,13 @@ from oodles.targets import mean_over_rows
 
 
 def class_shares(prior: Sequence[float], gamma: float) -> list[float]:
-    """π_c^γ / Σ π^γ."""
+    """Return π_c^γ / Σ π^γ."""
     powers = [probability**gamma for probability in prior]
     return [power / sum(powers) for power in powers]
 
 
 def frequency(logits: Float[Tensor, "n c *space"], shares: Float[Tensor, " c"]) -> Float[Tensor, "n *space"]:
-    """Z = Σ_c p_c · share_c: how frequent the classes are that a row looks like."""
+    """Return Z = Σ_c p_c · share_c: how frequent the classes are that a row looks like."""
     check_logits("logits", logits)
     probabilities = at_least_float32(logits).softmax(1)
     return (probabilities.movedim(1, -1) * shares.to(probabilities.dtype)).sum(-1)
@@ -34,7 +34,7 @@ def frequency(logits: Float[Tensor, "n c *space"], shares: Float[Tensor, " c"]) 
 def balanced_hinge(
     logits_out: Float[Tensor, "m c *space"], shares: Float[Tensor, " c"], alpha: float, margin_out: float
 ) -> Float[Tensor, ""]:
-    """Σ Z · relu(m_out − E + α·Z)² / Σ Z over all processes; zero where there are no rows."""
+    """Return Σ Z · relu(m_out − E + α·Z)² / Σ Z over all processes; zero where there are no rows."""
     frequent = frequency(logits_out, shares)
     too_low = (margin_out - energy(logits_out) + alpha * frequent).relu()
     pressure, _ = mean_over_processes(frequent * too_low**2)
@@ -42,8 +42,8 @@ def balanced_hinge(
     return pressure / weight.clamp(min=1e-12)  # no rows, or all of them of classes that were never predicted
 
 
-def _checked(prior: Iterable[float]) -> tuple[float, ...]:
-    """The prior as a tuple, where it is numbers of at least 0, one of them above; a recipe's JSON has a list."""
+def _as_tuple(prior: Iterable[float]) -> tuple[float, ...]:
+    """Return a prior as a tuple, since JSON makes it a list; refuse numbers below 0, and zeros alone."""
     if not isinstance(prior, Iterable):
         raise TypeError(f"prior must be a number for each class, got {prior!r}.")
     prior = tuple(prior)
@@ -109,7 +109,7 @@ class BalancedEnergy(Method):
         check_margins(margin_in, margin_out)
         check_number("alpha", alpha, low=0)
         check_number("gamma", gamma, low=0)
-        prior = _checked(prior)
+        prior = _as_tuple(prior)
         self.weight = weight
         self.margin_in = margin_in
         self.margin_out = margin_out
@@ -121,7 +121,7 @@ class BalancedEnergy(Method):
 
     @classmethod
     def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
-        """Margins as for :class:`EnergyBounded`, and how often each class is predicted on outliers.
+        """Measure margins as for :class:`EnergyBounded`, and how often each class is predicted on outliers.
 
         Args:
             classifier: trained, with plain cross-entropy for instance.
@@ -141,7 +141,7 @@ class BalancedEnergy(Method):
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
-        """The term for in-distribution and outlier logits; the two may differ in size."""
+        """Term for in-distribution and outlier logits; the two may differ in size."""
         check_logits("logits_in", logits_in)
         check_logits("logits_out", logits_out)
         check_same_classes(logits_in, logits_out)

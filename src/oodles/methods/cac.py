@@ -14,9 +14,9 @@ from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
 
 
 def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float[Tensor, "n c *space"]:
-    """d_k = ‖z − α·e_k‖, the distances of logits to the anchors of all classes.
+    """Return d_k = ‖z − α·e_k‖, the distances of logits to the anchors of all classes.
 
-    ‖z − α·e_k‖² = ‖z‖² − 2α·z_k + α² in float64, where it cancels close to an anchor.
+    As ‖z − α·e_k‖² = ‖z‖² − 2α·z_k + α², in float64, since close to an anchor that nearly cancels.
     """
     check_logits("logits", logits)
     z = at_least_float32(logits)
@@ -26,12 +26,12 @@ def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float
 
 
 def tuplet_loss(distances: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-    """mean log(1 + Σ_{j≠y} exp(d_y − d_j)), which is the cross-entropy of −d."""
+    """Return mean log(1 + Σ_{j≠y} exp(d_y − d_j)), which is the cross-entropy of −d."""
     return cross_entropy(-distances, targets)
 
 
 def anchor_loss(distances: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-    """mean d_y."""
+    """Return mean d_y."""
     check_same_length(distances=distances, targets=targets)
     y = as_probabilities(targets, distances.shape[1]).to(distances.dtype)
     return mean_over_rows((y * distances).sum(1))
@@ -78,7 +78,7 @@ class CAC(Method):
         self.weight = weight
 
     def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-        """The loss for logits and class ids or probabilities."""
+        """Loss of logits and class ids or probabilities."""
         return torch.stack(list(self._terms(logits, targets).values())).sum()
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
@@ -103,6 +103,7 @@ class AnchorDistance(Score):
     def __init__(self, alpha: float = 10.0):
         check_number("alpha", alpha, above=0)
         self.alpha = alpha
+        self.show_settings()
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_logits("logits", logits)
@@ -123,8 +124,7 @@ class AnchorDistance(Score):
         return self
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        if not self.fitted:
-            raise ValueError(f"{self.name} compares with training rows but has seen none: call fit(…) first.")
+        self._check_fitted()
         centres = self._centres.to(logits.device)  # it may have been fitted elsewhere
         distances = torch.cdist(_as_rows(logits), centres, compute_mode="donot_use_mm_for_euclid_dist")
         # the nearest centre has the least distance and the least 1 − softmin
@@ -133,5 +133,5 @@ class AnchorDistance(Score):
 
 
 def _as_rows(logits: Tensor) -> Tensor:
-    """One row per pixel, in float64."""
+    """Return one row per pixel, in float64."""
     return logits.movedim(1, -1).reshape(-1, logits.shape[1]).double()

@@ -14,42 +14,42 @@ RADIUS = 7
 
 
 def log_confidence(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
-    """max_c log p_c, of each row (and pixel)."""
+    """Return max_c log p_c of each row (and pixel)."""
     check_logits("logits", logits)
     return at_least_float32(logits).log_softmax(1).amax(1)
 
 
 def permuted_pixels(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
-    """The pixels of each image in a random order of its own; the channels of a pixel stay together."""
+    """Permute the pixels of each image in an order of its own; the channels of a pixel stay together."""
     keys = torch.rand(len(x), 1, x.shape[2] * x.shape[3], generator=generator)
-    order = keys.to(x.device, non_blocking=True).argsort(stable=True)  # ties as on every device
+    order = keys.to(x.device, non_blocking=True).argsort(stable=True)  # equal keys in the same order on every device
     return x.flatten(2).gather(2, order.expand(-1, x.shape[1], -1)).reshape(x.shape)
 
 
 def low_pass(x: Float[Tensor, "n c h w"], sigma: Float64[Tensor, ""]) -> Float[Tensor, "n c h w"]:
-    """A Gaussian filter of standard deviation ``sigma`` pixels; beyond its edges an image is mirrored."""
+    """Smooth images by a Gaussian of standard deviation ``sigma`` pixels; beyond its edges an image is mirrored."""
     with torch.autocast(x.device.type, enabled=False):
         down, along = (_smoothing(size, sigma).to(x.device, x.dtype, non_blocking=True) for size in x.shape[2:])
         return down @ x @ along.T
 
 
 def _smoothing(size: int, sigma: Float64[Tensor, ""]) -> Float64[Tensor, "s s"]:
-    """The filter along one side as a matrix, so that it may be wider than the image."""
+    """Return the filter along one side as a matrix, so that it may be wider than the image."""
     offsets = torch.arange(-RADIUS, RADIUS + 1)
     weights = (-0.5 * (offsets / sigma).square()).softmax(0)
-    seen = (torch.arange(size)[:, None] + offsets) % (2 * size)
-    seen = torch.minimum(seen, 2 * size - 1 - seen)
-    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, seen, weights.expand(size, -1))
+    sources = (torch.arange(size)[:, None] + offsets) % (2 * size)
+    sources = torch.minimum(sources, 2 * size - 1 - sources)
+    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, sources, weights.expand(size, -1))
 
 
 def full_range(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Each image shifted and scaled to a minimum of 0 and a maximum of 1; one of a single value becomes 0."""
+    """Shift and scale each image to a minimum of 0 and a maximum of 1; one of a single value becomes 0."""
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     return (x - low) / (high - low).clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def noise_images(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
-    """As many images of noise as there are images: half of these with their pixels permuted, and uniform noise.
+    """Make as many images of noise as there are images: half of these with their pixels permuted, and uniform noise.
 
     All are smoothed by one low-pass filter with σ ~ U(1, 2.5) and scaled to the full range [0, 1].
 
@@ -103,7 +103,7 @@ class CEDA(Method):
         self.weight = weight
 
     def forward(self, logits_noise: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
-        """The term for the logits of :func:`noise_images`."""
+        """Term for the logits of :func:`noise_images`."""
         return self.weight * mean_over_rows(log_confidence(logits_noise))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:

@@ -19,7 +19,7 @@ CONFIDENCE = "confidence"
 
 
 def draw_hints(rows: int, generator: Generator | None = None) -> Bool[Tensor, " n"]:
-    """Which rows may ask for a hint: b ~ Bernoulli(½), drawn on the CPU."""
+    """Draw on the CPU the rows that may ask for a hint, b ~ Bernoulli(½)."""
     return torch.rand(rows, generator=generator) < 0.5
 
 
@@ -29,22 +29,22 @@ def hinted_cross_entropy(
     targets: Shaped[Tensor, " n *rest"],
     hints: Bool[Tensor, " n"],
 ) -> Float[Tensor, ""]:
-    """mean −Σ_k y_k log(c′·p_k + (1 − c′)·y_k), with c′ = c = σ(confidence) on rows with hints, and 1 on the others.
+    """Return mean −Σ_k y_k log(c′·p_k + (1 − c′)·y_k), c′ = c = σ(confidence) on rows with hints, 1 on the others.
 
     In logarithms, so that neither p nor 1 − c underflows.
     """
     check_logits("logits", logits)
     check_same_length(logits=logits, confidence=confidence, targets=targets, hints=hints)
     y = as_probabilities(targets, logits.shape[1])
-    log_p, asked = log_softmax(at_least_float32(logits), 1), at_least_float32(confidence)
+    log_p, confidence = log_softmax(at_least_float32(logits), 1), at_least_float32(confidence)
     y = y.to(log_p.dtype)
-    log_hinted = torch.logaddexp(logsigmoid(asked) + log_p, logsigmoid(-asked) + y.log())
+    log_hinted = torch.logaddexp(logsigmoid(confidence) + log_p, logsigmoid(-confidence) + y.log())
     may_ask = hints.reshape(-1, *[1] * (logits.ndim - 1))
     return mean_over_rows(-(y * torch.where(may_ask, log_hinted, log_p)).sum(1))
 
 
 def confidence_penalty(confidence: Float[Tensor, "n 1 *space"]) -> Float[Tensor, ""]:
-    """L_c = mean −log c, with c = σ(confidence)."""
+    """Return L_c = mean −log c, with c = σ(confidence)."""
     return mean_over_rows(softplus(-at_least_float32(confidence)))
 
 
@@ -100,12 +100,12 @@ class ConfidenceBranch(Method):
         *,
         generator: Generator | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss, with hints for half of the rows; call :meth:`steer` after the update."""
+        """Loss with hints for half of the rows; call :meth:`steer` after the update."""
         hints = draw_hints(len(logits), generator).to(logits.device)
         return hinted_cross_entropy(logits, confidence, targets, hints) + self._penalty(confidence)
 
     def steer(self, confidence: Float[Tensor, "n 1 *space"]) -> None:
-        """Moves λ so that L_c, the mean over all processes, comes to the budget; no rows leave it."""
+        """Move λ so that L_c, the mean over all processes, comes to the budget; without rows it stays."""
         mean, rows = mean_over_processes(softplus(-at_least_float32(confidence.detach())))
         if rows:
             cheap = mean < self.budget
@@ -120,11 +120,8 @@ class ConfidenceBranch(Method):
         return batch.with_draws(confidence_hints=hints.to(device_of(now.classifier), non_blocking=True))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        logits, confidence, hints = (
-            outputs.logits["id"],
-            outputs.heads[CONFIDENCE]["id"],
-            batch.draws["confidence_hints"],
-        )
+        logits, confidence = outputs.logits["id"], outputs.heads[CONFIDENCE]["id"]
+        hints = batch.draws["confidence_hints"]
         return {
             "hinted_cross_entropy": hinted_cross_entropy(logits, confidence, batch["id"].labels, hints),
             "confidence_penalty": self._penalty(confidence),
@@ -144,8 +141,9 @@ class Confidence(HeadScore):
     name = "confidence"
     needs_heads = (CONFIDENCE,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return torch.sigmoid(-said[0].squeeze(1))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (confidence,) = heads
+        return torch.sigmoid(-confidence.squeeze(1))
 
 
 class ConfidencePerturbed(Confidence):
@@ -161,6 +159,7 @@ class ConfidencePerturbed(Confidence):
     def __init__(self, epsilon: float = 0.00025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
+        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
@@ -168,7 +167,7 @@ class ConfidencePerturbed(Confidence):
             raise TypeError(f"{self.name} needs one floating-point tensor of inputs, got {got}: use confidence.")
         with torch.inference_mode(False), torch.enable_grad():
             x = inputs.clone().detach().requires_grad_()
-            said = at_least_float32(classifier.heads[CONFIDENCE](classifier.features(x)))
-            (gradient,) = torch.autograd.grad(softplus(-said).sum(), x)
-        moved = inputs - self.epsilon * gradient.sign()
-        return super().of(classifier, moved, classifier.features(moved), logits)
+            confidence = at_least_float32(classifier.heads[CONFIDENCE](classifier.features(x)))
+            (gradient,) = torch.autograd.grad(softplus(-confidence).sum(), x)
+        perturbed = inputs - self.epsilon * gradient.sign()
+        return super().of(classifier, perturbed, classifier.features(perturbed), logits)

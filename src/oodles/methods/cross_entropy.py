@@ -44,7 +44,7 @@ class CrossEntropy(Method):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-        """The mean cross-entropy of (N, C, …) logits to class ids or probabilities."""
+        """Loss of (N, C, …) logits and class ids or probabilities."""
         if self.active:
             targets = smoothed(targets, self.label_smoothing, logits.shape[1])
         return cross_entropy(logits, targets)

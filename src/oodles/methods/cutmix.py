@@ -7,14 +7,14 @@ from torch import Generator, Tensor
 
 from oodles.checks import check_floating, check_number, check_same_length
 from oodles.contract import Batch, Method, Now, Paper
-from oodles.methods.mixup import Mixed, MixingCollate, mixed_part
+from oodles.methods.mixup import Mixed, MixingCollate, mix_part
 from oodles.randomness import draw_beta, draw_permutation
 
 
 def cutmix_box(
     lam: Float64[Tensor, " n"], centre: Float64[Tensor, "2 n"], height: int, width: int
 ) -> Int64[Tensor, "4 n"]:
-    """The box of relative side √(1 − λ) around ``centre``, clipped to the image, its edges rounded to pixels.
+    """Return the box of relative side √(1 − λ) around ``centre``, clipped to the image, its edges rounded to pixels.
 
     Args:
         lam: λ before clipping.
@@ -42,7 +42,7 @@ def cutmix_data(
     per_sample: bool = False,
     generator: Generator | None = None,
 ) -> Mixed:
-    """Pastes a box of ``x[permutation]`` into ``x``; λ is then exactly 1 − box area / image area.
+    """Paste a box of ``x[permutation]`` into ``x``; λ is then exactly 1 − box area / image area.
 
     Arguments, result and errors are those of :func:`mixup_data`, but ``x`` must be images (N, C, H, W).
     """
@@ -75,7 +75,7 @@ def cutmix_data(
 
 
 def _outside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:
-    """0 for the pixels in each row's box and 1 for the others, in a shape that broadcasts over channels."""
+    """Return 0 for the pixels in each row's box and 1 for the others, in a shape that broadcasts over channels."""
     rows, columns = (torch.arange(size, device=x.device) for size in x.shape[-2:])
     top, bottom, left, right = (edge[:, None] for edge in box)
     across = ((rows >= top) & (rows < bottom)).to(x.dtype)
@@ -128,12 +128,12 @@ class CutMix(Method):
         self.per_sample = per_sample
 
     def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
-        """See :func:`cutmix_data`."""
+        """Rows with a box of another row pasted in, see :func:`cutmix_data`."""
         return cutmix_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 
     def collate(self, num_classes: int) -> MixingCollate:
-        """A ``collate_fn`` that gives ``(mixed_x, soft targets)``."""
+        """Make a ``collate_fn`` that gives ``(mixed_x, soft targets)``."""
         return MixingCollate(self, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        return batch.with_part("id", mixed_part(self, batch["id"], now))
+        return batch.with_part("id", mix_part(self, batch["id"], now))

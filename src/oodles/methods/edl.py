@@ -19,7 +19,7 @@ FORMS = ("mse", "log", "digamma")
 
 
 def log_concentration(outputs: Float[Tensor, "n c *space"], evidence: str = "relu") -> Float[Tensor, "n c *space"]:
-    """log α, with α = e + 1 and evidence e = relu z, softplus z, or exp z (z within ±10) of a network's outputs z."""
+    """Return log α, with α = e + 1 and evidence e = relu z, softplus z, or exp z (z within ±10), z the outputs."""
     z = at_least_float32(outputs)
     match evidence:
         case "relu":
@@ -33,7 +33,7 @@ def log_concentration(outputs: Float[Tensor, "n c *space"], evidence: str = "rel
 def dirichlet_risk(
     logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"], form: str = "mse"
 ) -> Float[Tensor, ""]:
-    """The mean loss expected of class probabilities p ~ Dir(α), from log α.
+    """Return the mean loss expected of class probabilities p ~ Dir(α), from log α.
 
     ``mse``: E ‖y − p‖². ``digamma``: E −log p_y. ``log``: −log E p_y, the cross-entropy of log α.
     """
@@ -53,7 +53,7 @@ def dirichlet_risk(
 
 
 def misleading_evidence(logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-    """mean KL(Dir(α̃) ‖ Dir(1)), where α̃ is α without the evidence for the row's own class, from log α.
+    """Return mean KL(Dir(α̃) ‖ Dir(1)), where α̃ is α without the evidence for the row's own class, from log α.
 
     In float64, since gamma functions of much evidence nearly cancel.
     """
@@ -62,8 +62,8 @@ def misleading_evidence(logits: Float[Tensor, "n c *space"], targets: Shaped[Ten
     log_alpha = logits.double()
     alpha, evidence = log_alpha.exp(), log_alpha.expm1()
     y = as_probabilities(targets, logits.shape[1])
-    each = evidence * alpha.digamma() - alpha.lgamma()
-    others, misleading = each.sum(1, keepdim=True) - each, evidence.sum(1, keepdim=True) - evidence
+    summands = evidence * alpha.digamma() - alpha.lgamma()
+    others, misleading = summands.sum(1, keepdim=True) - summands, evidence.sum(1, keepdim=True) - evidence
     classes = logits.shape[1]
     strength = misleading + classes
     divergence = strength.lgamma() - math.lgamma(classes) - misleading * strength.digamma() + others
@@ -71,14 +71,14 @@ def misleading_evidence(logits: Float[Tensor, "n c *space"], targets: Shaped[Ten
 
 
 TIE = 1e-6
-"""By how much the logits of classes without any evidence differ at most."""
+"""The largest difference between logits of classes without any evidence."""
 
 
 class Concentration(nn.Module):
     """A head whose logits are log α: their softmax is the expected class probability α / Σ α.
 
-    In testing, of classes without evidence the one with the larger output has a logit that is larger by next to
-    nothing, so that a row without evidence for any class is put in the class that the outputs say.
+    In testing, of two classes without evidence that of the larger output has the larger logit, by next to nothing: a
+    row without evidence for any class is put in the class of its largest output.
     """
 
     def __init__(self, layer: nn.Module, evidence: str):
@@ -141,7 +141,7 @@ class EDL(Method):
     def forward(
         self, outputs: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"], *, annealing: float = 1.0
     ) -> Float[Tensor, ""]:
-        """The loss for a network's own outputs, before any evidence is made of them."""
+        """Loss of a network's own outputs, before evidence is made of them, and class ids or probabilities."""
         logits = log_concentration(outputs, self.evidence)
         return dirichlet_risk(logits, targets, self.form) + annealing * misleading_evidence(logits, targets)
 

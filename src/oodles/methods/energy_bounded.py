@@ -20,7 +20,7 @@ def energy_hinge(
     margin_out: float,
     power: int = 2,
 ) -> Float[Tensor, ""]:
-    """mean relu(E(x) − m_in)^power + mean relu(m_out − E(o))^power, with E = −logsumexp of the logits.
+    """Return mean relu(E(x) − m_in)^power + mean relu(m_out − E(o))^power, with E = −logsumexp of the logits.
 
     Each population has its own mean, so the result does not depend on how many outliers there are.
     """
@@ -103,10 +103,10 @@ class EnergyBounded(Method):
 
     @classmethod
     def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
-        """Margins for a trained classifier: its mean energies, moved apart by half their distance on either side.
+        """Measure margins for a trained classifier: its mean energies, each moved away by half their distance.
 
-        The authors advise to read the two mean energies off the trained classifier and to place the margins a little
-        outside of them; how little they leave open.
+        The authors advise to place the margins a little outside of the trained classifier's two mean energies; how
+        little they leave open.
 
         Args:
             classifier: trained, with plain cross-entropy for instance.
@@ -125,7 +125,7 @@ class EnergyBounded(Method):
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
-        """The term for in-distribution and outlier logits; the two may differ in size."""
+        """Term for in-distribution and outlier logits; the two may differ in size."""
         check_logits("logits_in", logits_in)
         check_logits("logits_out", logits_out)
         check_same_classes(logits_in, logits_out)

@@ -13,7 +13,7 @@ from oodles.targets import cross_entropy
 def energy_gap(
     logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"], margin: float
 ) -> Float[Tensor, ""]:
-    """relu(mean E(x) − mean E(o) + margin), with E = −logsumexp; zero where either population is empty.
+    """Return relu(mean E(x) − mean E(o) + margin), with E = −logsumexp; zero where either population is empty.
 
     The means go over all processes. The hinge is on means: every row of a population gets the same gradient, and none
     once the means are a margin apart.
@@ -58,7 +58,7 @@ class EnergyRegularizedLoss(nn.Module):
         targets_in: Shaped[Tensor, " n *rest"],
         logits_out: Float[Tensor, "m c *space"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss; without outliers it is plain cross-entropy, and the two batches may differ in size.
+        """Loss of both batches, which may differ in size; without outliers it is plain cross-entropy.
 
         Raises:
             TypeError: for logits that are not floating point.
@@ -111,7 +111,7 @@ class EnergyGap(Method):
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
-        """The term for in-distribution and outlier logits; the two may differ in size."""
+        """Term for in-distribution and outlier logits; the two may differ in size."""
         return self.weight * energy_gap(logits_in, logits_out, self.margin)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

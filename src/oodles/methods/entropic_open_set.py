@@ -9,7 +9,7 @@ from oodles.methods.outlier_exposure import cross_entropy_to_uniform
 
 
 def class_balanced_entropic(logits_out: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
-    """mean −1/K Σ_c log p_c, divided by K: where K classes weigh 1 together, all the unknowns weigh 1 / K."""
+    """Return mean −1/K Σ_c log p_c, divided by K: where K classes weigh 1 together, all the unknowns weigh 1 / K."""
     check_logits("logits_out", logits_out)
     return cross_entropy_to_uniform(logits_out) / logits_out.shape[1]
 
@@ -52,7 +52,7 @@ class EntropicOpenSet(Method):
         self.weight = weight
 
     def forward(self, logits_out: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
-        """The term for the unknowns' logits."""
+        """Term for the unknowns' logits."""
         return self.weight * class_balanced_entropic(logits_out)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

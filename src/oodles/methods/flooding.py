@@ -10,7 +10,7 @@ from oodles.processes import mean_over_processes
 
 
 def flood(loss: Float[Tensor, ""], level: float) -> Float[Tensor, ""]:
-    """What |S − b| + b adds to S: 2·relu(b − S), exactly zero above the level; S is the mean over all processes."""
+    """Return 2·relu(b − S), which |S − b| + b adds to S, exactly 0 above the level; S is a mean over all processes."""
     mean, _ = mean_over_processes(loss)
     return 2 * (level - mean).relu()
 
@@ -51,7 +51,7 @@ class Flooding(Method):
         self.level = level
 
     def forward(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """|S − b| + b of a loss S."""
+        """Loss |S − b| + b of a loss S."""
         return loss + flood(loss, self.level)
 
     def change_sum(self, terms: Terms, now: Now) -> Terms:

@@ -39,7 +39,7 @@ class QuotientHead(nn.Module):
         self.register_buffer("variance", torch.ones(1))
 
     def numerators(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
-        """h: the cosine of f and w_c, −‖f − w_c‖², or w_c·f + b_c."""
+        """Return h: the cosine of f and w_c, −‖f − w_c‖², or w_c·f + b_c."""
         features = at_least_float32(features)
         weight = self.h.weight.to(features.dtype)
         with torch.autocast(features.device.type, enabled=False):
@@ -50,13 +50,13 @@ class QuotientHead(nn.Module):
             return linear(features, weight, self.h.bias.to(features.dtype))
 
     def projected(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n 1"]:
-        """w·f, what the batch norm sees."""
+        """Return w·f, the input of the batch norm."""
         features = at_least_float32(features)
         with torch.autocast(features.device.type, enabled=False):
             return linear(features, self.g.weight.to(features.dtype))
 
     def quotients(self, features: Float[Tensor, "n f"], mean: Tensor, variance: Tensor) -> Float[Tensor, "n c"]:
-        """h / g with these statistics in the batch norm; 1 / σ(v) = 1 + exp(−v), of which 1e13 is enough."""
+        """Return h / g with these statistics in the batch norm; 1 / σ(v) = 1 + exp(−v), of which 1e13 is enough."""
         v = (self.projected(features) - mean) * (variance + 1e-5).rsqrt() * self.scale + self.shift
         return self.numerators(features) * (1 + torch.exp((-v).clamp(max=30.0)))
 
@@ -102,7 +102,7 @@ class GODIN(Method):
         self.form = form
 
     def forward(self, features: Float[Tensor, "n f"], head: QuotientHead) -> Float[Tensor, "n c"]:
-        """The logits of in-distribution rows that training sees, with their own statistics in the batch norm."""
+        """Logits of in-distribution rows as in training, with these rows' own statistics in the batch norm."""
         return head.quotients(features, *_statistics(head.projected(features))[:2])
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -123,7 +123,7 @@ class GODIN(Method):
         )
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
-        """The batch norm's moving averages of what it saw, which take the unbiased variance."""
+        """Update the batch norm's moving averages by this batch, with the unbiased variance."""
         head = _head(now.classifier, self.name)
         mean, variance, count = _statistics(outputs.heads[self.name]["id"])
         if count:
@@ -132,6 +132,7 @@ class GODIN(Method):
 
 
 def _statistics(projected: Float[Tensor, "n 1"]) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Return mean, variance and number of the rows of all processes."""
     mean, count = mean_over_processes(projected)
     variance, _ = mean_over_processes((projected - mean).square())
     return mean, variance, count
@@ -144,12 +145,12 @@ def _head(classifier: Classifier, name: str) -> QuotientHead:
 
 
 def similarity(classifier: Classifier, inputs: Inputs) -> Float[Tensor, " n"]:
-    """max_c h_c(x)."""
+    """Return max_c h_c(x)."""
     return _head(classifier, "g-odin").numerators(classifier.features(inputs)).amax(1)
 
 
 def perturbed(classifier: Classifier, inputs: Inputs, epsilon: float) -> Inputs:
-    """x + ε·sign(∇ max_c h_c(x)), a step that makes a row more similar to its nearest class.
+    """Return x + ε·sign(∇ max_c h_c(x)), a step that makes a row more similar to its nearest class.
 
     Inputs that are not one floating-point tensor, such as token ids, stay as they are.
     """
@@ -187,12 +188,13 @@ class Perturbed(Unperturbed):
             0.0025 to 0.08, the one that makes held-out rows most similar to their nearest classes.
     """
 
+    name = "g-odin"
     differentiates = True
 
     def __init__(self, epsilon: float = 0.0025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
-        self.name = "g-odin" if epsilon == 0.0025 else f"g-odin(epsilon={epsilon:g})"
+        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():

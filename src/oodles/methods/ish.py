@@ -17,7 +17,7 @@ from oodles.scores import largest
 
 
 def shaped(features: Float[Tensor, "n f"], percentile: float) -> Float[Tensor, "n f"]:
-    """h̃ = e^r · (the largest features, others 0), with r = Σ|h| / Σ|h̃ / e^r| as in :func:`oodles.scores.largest`."""
+    """Return h̃ = e^r · (the largest features, others 0), r = Σ|h| / Σ|h̃ / e^r| as in :func:`oodles.scores.largest`."""
     kept, ratio = largest(features, percentile)
     return features * kept * ratio.exp()
 
@@ -28,13 +28,13 @@ def shaped_linear(
     bias: Float[Tensor, " c"] | None = None,
     percentile: float = 0.85,
 ) -> Float[Tensor, "n c"]:
-    """The logits W·h + b, whose gradient in W is that of W·h̃ + b; in h and b it is their own."""
+    """Return the logits W·h + b, whose gradient in W is that of W·h̃ + b; in h and b it is their own."""
     learned = linear(shaped(features, percentile).detach(), weight)
     return linear(features, weight.detach(), bias) + (learned - learned.detach())  # plus an exact zero
 
 
 class ShapedLinear(nn.Linear):
-    """A last layer whose weights learn from shaped features; in eval mode it is any last layer."""
+    """A last layer whose weights learn from shaped features; in eval mode it is a plain one."""
 
     def __init__(self, head: nn.Linear, percentile: float):
         super().__init__(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
@@ -94,7 +94,7 @@ class ISH(Method):
     def forward(
         self, features: Float[Tensor, "n f"], weight: Float[Tensor, "c f"], bias: Float[Tensor, " c"] | None = None
     ) -> Float[Tensor, "n c"]:
-        """The logits W·h + b, whose gradient in W is that of shaped features."""
+        """Logits W·h + b, whose gradient in W is that of shaped features."""
         return shaped_linear(features, weight, bias, self.percentile)
 
     def change_classifier(self, classifier: Classifier) -> None:

@@ -14,8 +14,8 @@ from oodles.precision import at_least_float32
 from oodles.targets import cross_entropy
 
 
-def times(factor: float, outputs: Outputs) -> Outputs:
-    """The logits of every part times a number."""
+def scale_logits(outputs: Outputs, factor: float) -> Outputs:
+    """Multiply the logits of every part by a number."""
     return replace(outputs, logits={role: factor * logits for role, logits in outputs.logits.items()})
 
 
@@ -71,7 +71,7 @@ class IsoMax(Method):
         self.spread = spread
 
     def forward(self, logits: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-        """The mean cross-entropy of E_s times the logits."""
+        """Loss of logits and class ids or probabilities: the cross-entropy of E_s times the logits."""
         check_logits("logits", logits)
         return cross_entropy(self.entropic_scale * at_least_float32(logits), targets)
 
@@ -81,4 +81,4 @@ class IsoMax(Method):
             classifier.head = classifier.placed(head)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        return times(self.entropic_scale, outputs)
+        return scale_logits(outputs, self.entropic_scale)

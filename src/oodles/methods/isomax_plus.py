@@ -9,7 +9,7 @@ from oodles.checks import check_logits, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
-from oodles.methods.isomax import times
+from oodles.methods.isomax import scale_logits
 from oodles.precision import at_least_float32
 from oodles.targets import cross_entropy
 
@@ -65,7 +65,7 @@ class IsoMaxPlus(Method):
         self.entropic_scale = entropic_scale
 
     def forward(self, logits: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-        """The mean cross-entropy of E_s times the logits."""
+        """Loss of logits and class ids or probabilities: the cross-entropy of E_s times the logits."""
         check_logits("logits", logits)
         return cross_entropy(self.entropic_scale * at_least_float32(logits), targets)
 
@@ -74,4 +74,4 @@ class IsoMaxPlus(Method):
             classifier.head = classifier.placed(UnitDistanceHead(classifier.num_features, classifier.num_classes))
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        return times(self.entropic_scale, outputs)
+        return scale_logits(outputs, self.entropic_scale)

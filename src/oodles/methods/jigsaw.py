@@ -12,23 +12,23 @@ from oodles.targets import mean_over_rows
 
 
 def positive_norm(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
-    """‖max(z, 0)‖₂ over the classes."""
+    """Return ‖max(z, 0)‖₂ over the classes."""
     check_logits("logits", logits)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(logits).relu(), dim=1)
     return norm
 
 
 def draw_orders(rows: int, count: int, *, generator: Generator | None = None) -> Int64[Tensor, "n k"]:
-    """A random order of ``count`` things for each row, never the one they are in: that one is rolled by one place."""
+    """Draw an order of ``count`` things for each row, never the one they are in: that one is rolled by one place."""
     orders = torch.rand(rows, count, generator=generator).argsort(stable=True)
-    there = torch.arange(count)
-    return torch.where((orders == there).all(1, keepdim=True), there.roll(1), orders)
+    unchanged = torch.arange(count)
+    return torch.where((orders == unchanged).all(1, keepdim=True), unchanged.roll(1), orders)
 
 
 def with_patches(x: Float[Tensor, "n c h w"], orders: Int64[Tensor, "n k"]) -> Float[Tensor, "n c h w"]:
-    """Images of which the i-th of k patches is the ``orders[i]``-th; rows of patches come one after the other.
+    """Put the ``orders[i]``-th of each image's k patches in the place of the i-th, counted row by row.
 
-    Patches have whole sides, ⌊H / √k⌋ and ⌊W / √k⌋ pixels; pixels at the bottom and right that are left over stay.
+    Patches are of ⌊H / √k⌋ × ⌊W / √k⌋ pixels; pixels that are left over at the bottom and right stay.
     """
     (rows, channels, height, width), side = x.shape, round(orders.shape[1] ** 0.5)
     tall, wide = height // side, width // side
@@ -44,7 +44,7 @@ def with_patches(x: Float[Tensor, "n c h w"], orders: Int64[Tensor, "n k"]) -> F
 def jigsaw_puzzles(
     x: Float[Tensor, "n c h w"], patches: int = 3, *, generator: Generator | None = None
 ) -> Float[Tensor, "n c h w"]:
-    """Images cut into ``patches`` × ``patches`` pieces that lie in a wrong order, each image in one of its own.
+    """Cut images into ``patches`` × ``patches`` pieces and put them in a wrong order, each image in one of its own.
 
     Args:
         x: images; not changed.
@@ -107,7 +107,7 @@ class Jigsaw(Method):
         self.patches = patches
 
     def forward(self, logits_jigsaw: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
-        """The term for the logits of :func:`jigsaw_puzzles`."""
+        """Term for the logits of :func:`jigsaw_puzzles`."""
         return self.weight * mean_over_rows(positive_norm(logits_jigsaw))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:

@@ -13,7 +13,7 @@ from oodles.targets import cross_entropy
 
 
 def normalized(logits: Float[Tensor, "n c *space"], temperature: float) -> Float[Tensor, "n c *space"]:
-    """z / (‖z‖₂ + 1e-7) / τ, the norm over the classes; the small number is that of the authors' code."""
+    """Return z / (‖z‖₂ + 1e-7) / τ, the norm over the classes; the small number is that of the authors' code."""
     logits = at_least_float32(logits)
     norm: Tensor = torch.linalg.vector_norm(logits, dim=1, keepdim=True)
     return logits * (1 / ((norm + 1e-7) * temperature))  # dividing costs more in the backward pass
@@ -52,10 +52,10 @@ class LogitNorm(Method):
         self.temperature = temperature
 
     def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the normalised logits."""
+        """Loss of logits and class ids or probabilities: the cross-entropy of the normalised logits."""
         check_logits("logits", logits)
         return cross_entropy(normalized(logits, self.temperature), targets)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        logits = {role: normalized(given, self.temperature) for role, given in outputs.logits.items()}
+        logits = {role: normalized(z, self.temperature) for role, z in outputs.logits.items()}
         return replace(outputs, logits=logits)

@@ -18,22 +18,22 @@ BLOCKS = 2
 def mixed(
     hidden: Float[Tensor, " n *rest"], partners: Int64[Tensor, " n"], lam: Float[Tensor, ""]
 ) -> Float[Tensor, " n *rest"]:
-    """λ·h + (1 − λ)·h[partners]; at λ = 1 it is h itself, bit for bit."""
+    """Return λ·h + (1 − λ)·h[partners]; at λ = 1 it is h itself, bit for bit."""
     return torch.lerp(hidden.index_select(0, partners), hidden, lam.to(hidden.dtype))
 
 
 def partners_of(keys: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """The order of random keys: one of whichever rows are forwarded together."""
+    """Return the order of random keys, a permutation of whichever rows are forwarded together."""
     return keys.argsort(stable=True)
 
 
 def share_at(layer: str) -> str:
-    """Name the draw that is the share λ of rows at a layer."""
+    """Name the draw that holds the share λ at a layer."""
     return f"manifold_mixup at {layer}"
 
 
 def first_blocks(backbone: nn.Module) -> tuple[str, ...]:
-    """The names of the layers after which a backbone's first blocks end.
+    """Name the layers at which a backbone's first blocks end.
 
     Going down from the backbone through whatever holds all of its weights, the first module is taken that has them in
     several children. Of these children, those with weight matrices and children of their own begin a block
@@ -41,12 +41,12 @@ def first_blocks(backbone: nn.Module) -> tuple[str, ...]:
     ``nn.Sequential`` a block goes on up to the next child with weight matrices, elsewhere it is one child.
     """
     name, module = "", backbone
-    while len(holders := [each for each, child in module.named_children() if _has_matrices(child)]) == 1:
+    while len(holders := [key for key, child in module.named_children() if _has_matrices(child)]) == 1:
         if not list(module.get_submodule(holders[0]).children()):
             break
         name, module = f"{name}{holders[0]}.", module.get_submodule(holders[0])
     children = dict(module.named_children())
-    stages = [each for each in holders if list(children[each].children())]
+    stages = [key for key in holders if list(children[key].children())]
     starts = (stages or holders)[:BLOCKS]
     if isinstance(module, nn.Sequential):
         return tuple(name + _last_before(list(children), holders, start) for start in starts)
@@ -54,7 +54,8 @@ def first_blocks(backbone: nn.Module) -> tuple[str, ...]:
 
 
 def _last_before(children: list[str], holders: list[str], start: str) -> str:
-    later = [children.index(each) for each in holders if children.index(each) > children.index(start)]
+    """Name the last child before the next of ``holders`` after ``start``."""
+    later = [children.index(key) for key in holders if children.index(key) > children.index(start)]
     return children[(later or [len(children)])[0] - 1]
 
 
@@ -66,9 +67,9 @@ class ManifoldMixup(Method):
     """Mixes in-distribution rows at a layer drawn for each batch, the input or a hidden one, and their labels likewise.
 
     When to use: no outliers at hand, any floating-point input.
-    Cost: one more pass over each of these layers' results.
+    Cost: one more pass over the results of these layers.
     Caveat: a layer must give one tensor with a row for each input and run once in a forward pass; where the layers
-    that it takes by itself do not, name others.
+    taken by default do not, name others.
 
     Args:
         alpha: α of λ ~ Beta(α, α), one per batch; 0 switches off.
@@ -106,10 +107,11 @@ class ManifoldMixup(Method):
         self.at = tuple(at)
 
     def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
-        """Rows mixed at the input, see :func:`mixup_data`; hidden layers are mixed in a step alone."""
+        """Rows mixed at the input, see :func:`mixup_data`; only in a training step are rows mixed at hidden layers."""
         return mixup_data(x, y, self.alpha, generator=generator)
 
     def layers(self, classifier: Classifier) -> tuple[str, ...]:
+        """Name the hidden layers of a classifier after which rows are mixed; refuse those that it does not have."""
         names = dict(classifier.backbone.named_modules())
         for name in self.at:
             if name not in names:

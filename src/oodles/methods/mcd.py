@@ -16,7 +16,7 @@ SECOND = "second"
 def discrepancy_hinge(
     logits: Float[Tensor, "m c *space"], second: Float[Tensor, "m c *space"], margin: float
 ) -> Float[Tensor, ""]:
-    """relu(m − mean(H(p₁) − H(p₂))), entropies over the classes; the mean goes over all processes, none gives zero."""
+    """Return relu(m − mean(H(p₁) − H(p₂))), the mean over the rows of all processes; zero where there are none."""
     difference, rows = mean_over_processes(entropy(logits) - entropy(second))
     return (margin - difference).relu() * (rows > 0)
 
@@ -65,7 +65,7 @@ class MCD(Method):
     def forward(
         self, logits_out: Float[Tensor, "m c *space"], second_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
-        """The term for what the two heads say of the outliers."""
+        """Term for the outliers' logits of both heads."""
         check_logits("logits_out", logits_out)
         check_logits("second_out", second_out)
         check_same_classes(logits_out, second_out, "logits_out", "second_out")
@@ -88,5 +88,6 @@ class Discrepancy(HeadScore):
     name = "discrepancy"
     needs_heads = (SECOND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return (logits.softmax(1) - said[0].softmax(1)).abs().sum(1)
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (second,) = heads
+        return (logits.softmax(1) - second.softmax(1)).abs().sum(1)

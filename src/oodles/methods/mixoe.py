@@ -17,7 +17,7 @@ FORMS = ("mixup", "cutmix")
 def pasted(
     x: Float[Tensor, "n c h w"], outliers: Float[Tensor, "n c h w"], lam: float, generator: Generator | None = None
 ) -> tuple[Float[Tensor, "n c h w"], float]:
-    """Images with a box of relative area 1 − λ from the outliers, and λ as it is once the box is clipped."""
+    """Paste a box of relative area 1 − λ from the outliers; return the images, and λ once the box is clipped."""
     height, width = x.shape[2:]
     centre = torch.rand(2, 1, dtype=torch.float64, generator=generator)
     box = cutmix_box(torch.tensor([lam], dtype=torch.float64), centre, height, width)
@@ -81,7 +81,7 @@ class MixOE(Method):
         *,
         generator: Generator | None = None,
     ) -> tuple[Float[Tensor, "p c h w"], Float[Tensor, "p classes *space"]]:
-        """Rows mixed with outliers, and their targets; weigh their cross-entropy with ``weight``."""
+        """Rows mixed with outliers, and their targets; multiply their cross-entropy by ``weight``."""
         x, outliers = check_images(self.name, x), check_images(self.name, outliers)
         check_alike(self.name, x, outliers)
         if self.form == "cutmix" and y.ndim > 1 + y.is_floating_point():

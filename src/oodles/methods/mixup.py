@@ -26,7 +26,7 @@ def mixup_data(
     per_sample: bool = False,
     generator: Generator | None = None,
 ) -> Mixed:
-    """Mixes each row with another one: λ·x + (1 − λ)·x[permutation], λ ~ Beta(α, α).
+    """Mix each row with another one: λ·x + (1 − λ)·x[permutation], λ ~ Beta(α, α).
 
     Args:
         x: inputs (N, …) of any rank, floating point; not changed.
@@ -73,10 +73,10 @@ def mixup_criterion(
     y_b: Tensor,
     lam: float | Tensor,
 ) -> Tensor:
-    """The loss of mixed rows, λ·criterion(pred, y_a) + (1 − λ)·criterion(pred, y_b).
+    """Return the loss of mixed rows, λ·criterion(pred, y_a) + (1 − λ)·criterion(pred, y_b).
 
     Args:
-        criterion: any loss of predictions and targets. With one λ per row it must keep the rows apart.
+        criterion: any loss of predictions and targets; for one λ per row, one that gives a value per row.
         pred: what the network gives for the mixed rows.
         y_a: targets.
         y_b: targets of the rows mixed in.
@@ -155,19 +155,19 @@ class Mixup(Method):
         self.per_sample = per_sample
 
     def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
-        """See :func:`mixup_data`."""
+        """Rows mixed with one another, see :func:`mixup_data`."""
         return mixup_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 
     def collate(self, num_classes: int) -> MixingCollate:
-        """A ``collate_fn`` that gives ``(mixed_x, soft targets)``."""
+        """Make a ``collate_fn`` that gives ``(mixed_x, soft targets)``."""
         return MixingCollate(self, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        return batch.with_part("id", mixed_part(self, batch["id"], now))
+        return batch.with_part("id", mix_part(self, batch["id"], now))
 
 
-def mixed_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
-    """A part's rows mixed with one another, with probabilities as targets."""
+def mix_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
+    """Mix a part's rows with one another; their targets become probabilities."""
     mixed_x, y_a, y_b, lam = mixer(part.rows, part.labels, generator=now.generator)
     if mixed_x is part.inputs:
         return part

@@ -13,7 +13,7 @@ from oodles.targets import mean_over_rows
 
 
 def magnitude(features: Float[Tensor, "n f *space"]) -> Float[Tensor, "n *space"]:
-    """‖h‖₂ of each row (or pixel)."""
+    """Return ‖h‖₂ of each row (or pixel)."""
     check_floating("features", features)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(features), dim=1)
     return norm
@@ -22,10 +22,10 @@ def magnitude(features: Float[Tensor, "n f *space"]) -> Float[Tensor, "n *space"
 def magnitude_penalty(
     features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space"], minimum: float
 ) -> Float[Tensor, ""]:
-    """mean relu(ξ − ‖h(x)‖)² + mean ‖h(o)‖²."""
+    """Return mean relu(ξ − ‖h(x)‖)² + mean ‖h(o)‖²."""
     too_short = (minimum - magnitude(features_in)).relu()
-    lengths = at_least_float32(features_out).square().sum(1)
-    return mean_over_rows(too_short**2) + mean_over_rows(lengths)
+    squared_lengths = at_least_float32(features_out).square().sum(1)
+    return mean_over_rows(too_short**2) + mean_over_rows(squared_lengths)
 
 
 class Objectosphere(Method):
@@ -75,7 +75,7 @@ class Objectosphere(Method):
     def forward(
         self, features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space"]
     ) -> Float[Tensor, ""]:
-        """The term for the features of knowns and unknowns."""
+        """Term for the features of knowns and unknowns, without the entropic open-set term."""
         penalty = magnitude_penalty(features_in, features_out, self.minimum_magnitude)
         return self.weight * self.magnitude_weight * penalty
 

@@ -15,7 +15,7 @@ from oodles.targets import cross_entropy
 def random_labels(
     shape: Sequence[int], num_classes: int, *, generator: Generator | None = None
 ) -> Int64[Tensor, "..."]:
-    """Class ids, all equally likely, drawn on the CPU."""
+    """Draw class ids on the CPU, all equally likely."""
     return torch.randint(num_classes, tuple(shape), generator=generator)
 
 
@@ -56,7 +56,7 @@ class ODNL(Method):
         self.weight = weight
 
     def forward(self, logits_out: Float[Tensor, "m c *space"], labels: Int64[Tensor, "m *space"]) -> Float[Tensor, ""]:
-        """The term for the outliers' logits and their labels, see :func:`random_labels`."""
+        """Term for the outliers' logits and their labels, see :func:`random_labels`."""
         return self.weight * cross_entropy(logits_out, labels)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:

@@ -15,13 +15,13 @@ from oodles.processes import sum_over_processes
 
 
 def confidence_gap(logits: Float[Tensor, "n c *space"], training_accuracy: float) -> Float[Tensor, "n *space"]:
-    """(max_c p_c − A)² of each row."""
+    """Return (max_c p_c − A)² of each row."""
     check_logits("logits", logits)
     return (at_least_float32(logits).softmax(1).amax(1) - training_accuracy).square()
 
 
 def distance_to_uniform(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
-    """Σ_c |p_c − 1 / K| of each row, twice its total variation distance to the uniform distribution."""
+    """Return Σ_c |p_c − 1 / K| of each row, twice the total variation distance to uniform."""
     check_logits("logits", logits)
     return (at_least_float32(logits).softmax(1) - 1 / logits.shape[1]).abs().sum(1)
 
@@ -37,8 +37,8 @@ class OECC(Method):
         weight: of both terms; 0 switches off.
         confidence_weight: λ₁, for each in-distribution row; 0 leaves the term out.
         outlier_weight: λ₂, for each outlier; 0 leaves the term out. The paper uses 0.05 on CIFAR and 0.03 on SVHN.
-        training_accuracy: A, how often the classifier that training starts from is right, from 0 to 1. The authors'
-            code has 0.9486 for CIFAR-10, 0.7573 for CIFAR-100 and 0.985 for SVHN. ``suggest`` measures it.
+        training_accuracy: A, that of the classifier that training starts from, a share from 0 to 1. The authors' code
+            has 0.9486 for CIFAR-10, 0.7573 for CIFAR-100 and 0.985 for SVHN. ``suggest`` measures it.
 
     Raises:
         ValueError: for weights that are negative, NaN or infinite, and an accuracy outside 0 to 1.
@@ -84,7 +84,7 @@ class OECC(Method):
 
     @classmethod
     def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
-        """The accuracy of a trained classifier.
+        """Measure the accuracy of a trained classifier.
 
         Args:
             classifier: trained, with plain cross-entropy for instance.
@@ -105,7 +105,7 @@ class OECC(Method):
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
-        """Both terms together, for in-distribution and outlier logits."""
+        """Term for in-distribution and outlier logits: the sum of both."""
         return self._confidence(logits_in) + self._outliers(logits_out)
 
     def _confidence(self, logits_in: Tensor) -> Tensor:

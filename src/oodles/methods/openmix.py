@@ -20,11 +20,11 @@ def mixed_cross_entropy(
     targets: Shaped[Tensor, " n *rest"],
     lam: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """λ·CE(z, y) + (1 − λ)·CE(z, K) over K + 1 classes, averaged over rows.
+    """Return λ·CE(z, y) + (1 − λ)·CE(z, K) over K + 1 classes, averaged over rows.
 
     Args:
         logits: of the K known classes.
-        background: of the further class.
+        background: the logit of the further class.
         targets: over the known classes, class ids or probabilities.
         lam: λ, the known classes' share.
     """
@@ -83,13 +83,13 @@ class OpenMix(Method):
         targets: Shaped[Tensor, " n *rest"],
         lam: float | Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
-        """The term for mixed rows, see :func:`mixed_cross_entropy`."""
+        """Term for mixed rows, see :func:`mixed_cross_entropy`."""
         return self.weight * mixed_cross_entropy(logits, background, targets, lam)
 
     def mixed(
         self, x: Float[Tensor, " n *shape"], outliers: Float[Tensor, " m *shape"], generator: Generator | None = None
     ) -> tuple[Float[Tensor, " p *shape"], Tensor, Tensor]:
-        """Mixed rows, the numbers of the rows in ``x`` that they were made of, and l."""
+        """Return mixed rows, the numbers of the rows in ``x`` that they were made of, and l."""
         check_floating("inputs", x)
         check_alike(self.name, x, outliers)
         rows, others = in_pairs(len(x), len(outliers), x.device)

@@ -11,7 +11,7 @@ from oodles.targets import cross_entropy, mean_over_rows
 
 
 def cross_entropy_to_uniform(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, ""]:
-    """H(U, p) = log Σ_c exp z_c − mean_c z_c, averaged over rows (and pixels); zero where there are no rows.
+    """Return H(U, p) = log Σ_c exp z_c − mean_c z_c, averaged over rows (and pixels); zero where there are no rows.
 
     Args:
         logits: z of shape (N, C) or (N, C, H, W).
@@ -49,7 +49,7 @@ class OutlierExposureLoss(nn.Module):
         targets_in: Shaped[Tensor, " n *rest"],
         logits_out: Float[Tensor, "m c *space"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss; without outliers it is plain cross-entropy.
+        """Loss of both batches; without outliers it is plain cross-entropy.
 
         Raises:
             TypeError: for logits that are not floating point.
@@ -99,7 +99,7 @@ class OutlierExposure(Method):
         self.weight = weight
 
     def forward(self, logits_out: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
-        """The term for the outliers' logits."""
+        """Term for the outliers' logits."""
         return self.weight * cross_entropy_to_uniform(logits_out)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

@@ -16,16 +16,16 @@ from oodles.data.mixing_pictures import mixing_pictures
 from oodles.precision import at_least_float32
 
 SMALLEST = 1e-37
-"""In place of zeros that a negative power would make infinite; still a normal number of float32."""
+"""Replaces zeros, which a negative power would make infinite; still a normal number of float32."""
 
 
 def added(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """a·x + b·picture on the scale [−1, 1], clipped to [0, 1]."""
+    """Return a·x + b·picture on the scale [−1, 1], clipped to [0, 1]."""
     return (x * a).addcmul_(picture, b).add_((1 - a - b) / 2).clamp_(0, 1)
 
 
 def multiplied(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """x^a · picture^b on the scale [0, 2], clipped to [0, 1]; a must be above 0."""
+    """Return x^a · picture^b on the scale [0, 2], clipped to [0, 1]; a must be above 0."""
     # one exponential of two logarithms: several times faster than two powers; a trifle below 0 has no logarithm
     power = (2 * x).clamp_(min=0).log_().mul_(a).addcmul_((2 * picture).clamp_(min=SMALLEST).log_(), b)
     return power.exp_().div_(2).clamp_(0, 1)
@@ -33,12 +33,12 @@ def multiplied(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rounds:
-    """What is drawn for each round, a row of each array, and image; round 0 is what mixing starts with."""
+    """The draws for each round, a row of an array, and image, a column; round 0 is what mixing starts with."""
 
     uses_copy: NDArray[np.bool_]
-    """Whether the round takes an augmented copy of the image, and not its picture."""
+    """True where the round takes an augmented copy of the image, and not its picture."""
     multiplies: NDArray[np.bool_]
-    """Whether it multiplies, and does not add."""
+    """True where the round multiplies, and does not add."""
     a: NDArray[np.float64]
     b: NDArray[np.float64]
     last: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Rounds:
 
     @property
     def wants_copy(self) -> NDArray[np.bool_]:
-        """Where a copy is needed: an image's rounds end before others do."""
+        """True where a copy is needed: not after an image's last round."""
         return self.uses_copy & (np.arange(len(self.uses_copy))[:, None] <= self.last)
 
     def coefficients(self, number: int, rows: NDArray[np.int64], like: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,7 @@ class Rounds:
 
 
 def draw_rounds(rounds: int, rows: int, pictures: int, beta: float, generator: Generator | None = None) -> Rounds:
-    """Draw up to so many rounds for each of ``rows`` images."""
+    """Draw 0 to ``rounds`` rounds for each of ``rows`` images."""
     slots = rounds + 1
     uses_copy, multiplies = (torch.rand(2, slots, rows, dtype=torch.float64, generator=generator) < 0.5).numpy()
     last = torch.randint(slots, (rows,), generator=generator).numpy()
@@ -80,14 +80,14 @@ class Others:
         self._places.flat[wanted] = np.arange(len(wanted))
 
     def of(self, number: int, rows: NDArray[np.int64]) -> Tensor:
-        """What these rows are mixed with in a round."""
+        """Return what these rows are mixed with in a round."""
         return self._packed.index_select(0, on_device(self._places[number, rows], self._packed))
 
 
 def draw_coefficients(
     shape: tuple[int, ...], beta: float, generator: Generator | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """a and b of mixing: half of the time Beta(β, 1) and Beta(1, β), else 1 + Beta(1, β) and −Beta(1, β)."""
+    """Draw a and b of mixing: half of the time Beta(β, 1) and Beta(1, β), else 1 + Beta(1, β) and −Beta(1, β)."""
     coin, first, second = torch.rand(3, *shape, dtype=torch.float64, generator=generator).numpy()
     large, small = (1 - first) ** (1 / beta), 1 - (1 - second) ** (1 / beta)
     large = large.clip(min=1e-30)  # 0 · log 0 is no number
@@ -152,7 +152,7 @@ class PixMix(Method):
         self.all_operations = all_operations
 
     def forward(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
-        """Rows mixed with pictures and with augmented copies; ``x`` has to be in [0, 1]."""
+        """Rows mixed with pictures and with augmented copies of themselves; ``x`` has to be in [0, 1]."""
         images = at_least_float32(check_images(self.name, x))
         pictures = mixing_pictures(self.pictures, (x.shape[1], x.shape[2], x.shape[3]))
         rounds = draw_rounds(self.rounds, len(x), len(pictures), self.beta, generator)

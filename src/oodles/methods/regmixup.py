@@ -4,7 +4,7 @@ from torch import Generator, Tensor
 
 from oodles.checks import check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.methods.mixup import Mixed, mixed_part, mixup_data
+from oodles.methods.mixup import Mixed, mix_part, mixup_data
 from oodles.targets import cross_entropy
 
 
@@ -49,11 +49,11 @@ class RegMixup(Method):
         self.per_sample = per_sample
 
     def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
-        """The mixed rows alone, see :func:`mixup_data`."""
+        """Rows mixed with one another, without the clean ones, see :func:`mixup_data`."""
         return mixup_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        return batch.with_part("mixed", mixed_part(self, batch["id"], now))
+        return batch.with_part("mixed", mix_part(self, batch["id"], now))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         loss = cross_entropy(outputs.logits["mixed"], batch["mixed"].labels)

@@ -18,13 +18,13 @@ TURNED = ("rotated_90", "rotated_180", "rotated_270")
 
 
 def rotated(x: Float[Tensor, "n c s s"], quarters: int) -> Float[Tensor, "n c s s"]:
-    """Square images turned counter-clockwise by so many right angles."""
+    """Turn square images counter-clockwise by so many right angles."""
     return torch.rot90(x, quarters, (2, 3))
 
 
-def rotation_loss(said: Float[Tensor, "n 4"], quarters: int) -> Float[Tensor, " n"]:
-    """The cross-entropy of what the head says of each image to the rotation that it has."""
-    return -at_least_float32(said).log_softmax(1)[:, quarters]
+def rotation_loss(logits: Float[Tensor, "n 4"], quarters: int) -> Float[Tensor, " n"]:
+    """Return the cross-entropy of the head's logits for each image to the rotation that it has."""
+    return -at_least_float32(logits).log_softmax(1)[:, quarters]
 
 
 class RotationPrediction(Method):
@@ -68,9 +68,9 @@ class RotationPrediction(Method):
         check_number("weight", weight, low=0)
         self.weight = weight
 
-    def forward(self, *said: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
-        """The term for what the head says of images turned by 0, 1, 2 and 3 right angles, see :func:`rotated`."""
-        losses = [mean_over_rows(rotation_loss(each, quarters)) for quarters, each in enumerate(said)]
+    def forward(self, *logits: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
+        """Term for the head's logits of images turned by 0, 1, 2 and 3 right angles, see :func:`rotated`."""
+        losses = [mean_over_rows(rotation_loss(turned, quarters)) for quarters, turned in enumerate(logits)]
         return self.weight * torch.stack(losses).mean()
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -83,8 +83,8 @@ class RotationPrediction(Method):
         return batch
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        said = outputs.heads[ROTATION]
-        return {"rotation_prediction": self(*(said[role] for role in ("id", *TURNED)))}
+        logits = outputs.heads[ROTATION]
+        return {"rotation_prediction": self(*(logits[role] for role in ("id", *TURNED)))}
 
 
 class Rotation(HeadScore):
@@ -96,12 +96,12 @@ class Rotation(HeadScore):
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         images = check_images("The score rotation", inputs, square=True)
         head = classifier.heads[ROTATION]
-        seen = [features.to(next(classifier.parameters()).dtype)]
-        seen += [classifier.features(rotated(images, quarters)) for quarters in (1, 2, 3)]
-        return self(features, logits, *(head(each) for each in seen))
+        by_quarters = [features.to(next(classifier.parameters()).dtype)]
+        by_quarters += [classifier.features(rotated(images, quarters)) for quarters in (1, 2, 3)]
+        return self(features, logits, *(head(turned) for turned in by_quarters))
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
         known = at_least_float32(logits).log_softmax(1)
         from_uniform = -known.mean(1) - math.log(known.shape[1])
-        losses = torch.stack([rotation_loss(each, quarters) for quarters, each in enumerate(said)])
+        losses = torch.stack([rotation_loss(turned, quarters) for quarters, turned in enumerate(heads)])
         return (losses.mean(0) - from_uniform) / math.log(2)

@@ -16,7 +16,7 @@ DISCRIMINATOR = "discriminator"
 
 
 def mean_log_loss(logits: Float[Tensor, "n 1 *space"], *, known: bool) -> Float[Tensor, ""]:
-    """mean −log σ(d) of known rows, and mean −log σ(−d) of outliers; d is a single logit."""
+    """Return mean −log σ(d) for known rows, mean −log σ(−d) for outliers; d is a single logit."""
     check_logits("logits", logits)
     return mean_over_rows(softplus(-at_least_float32(logits) if known else at_least_float32(logits)))
 
@@ -61,7 +61,7 @@ class SharedDiscriminator(Method):
         self.weight = weight
 
     def forward(self, discriminator_out: Float[Tensor, "m 1 *space"]) -> Float[Tensor, ""]:
-        """The term for the outliers' d."""
+        """Term for the outliers' d."""
         return self.weight * mean_log_loss(discriminator_out, known=False)
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -73,18 +73,18 @@ class SharedDiscriminator(Method):
 
 
 def no_s1(d: Float[Tensor, "n *space"]) -> Float[Tensor, "n *space"]:
-    """1 − s₁ = σ(−d), the probability of being an outlier, of the logit d of being none."""
+    """Return 1 − s₁ = σ(−d), the probability of being an outlier, from the logit d of being none."""
     return torch.sigmoid(-at_least_float32(d))
 
 
 def no_s2(logits: Float[Tensor, "n c *space"], d: Float[Tensor, "n *space"]) -> Float[Tensor, "n *space"]:
-    """1 − s₂, with s₂ = s₁ · max p; as a sum of small numbers, since 1 − s₂ would round confident rows to zero."""
+    """Return 1 − s₂, s₂ = s₁ · max p, as a sum of small numbers, since 1 − s₂ would round confident rows to zero."""
     unsure, out = msp(logits), no_s1(d)
     return unsure + (1 - unsure) * out
 
 
 def no_s3(logits: Float[Tensor, "n c *space"], d: Float[Tensor, "n *space"]) -> Float[Tensor, "n *space"]:
-    """1 − s₃, with s₃ = s₂ + (1 − s₁) / K: the highest class probability where p is uniform on outliers."""
+    """Return 1 − s₃, with s₃ = s₂ + (1 − s₁) / K: the highest class probability where p is uniform on outliers."""
     unsure, out = msp(logits), no_s1(d)
     return unsure * (1 - out) + out * (1 - 1 / logits.shape[1])
 
@@ -95,8 +95,9 @@ class Discriminator(HeadScore):
     name = "discriminator"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return no_s1(said[0].squeeze(1))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (d,) = heads
+        return no_s1(d.squeeze(1))
 
 
 class DiscriminatorS2(HeadScore):
@@ -105,8 +106,9 @@ class DiscriminatorS2(HeadScore):
     name = "discriminator-s2"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return no_s2(logits, said[0].squeeze(1))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (d,) = heads
+        return no_s2(logits, d.squeeze(1))
 
 
 class DiscriminatorS3(HeadScore):
@@ -115,5 +117,6 @@ class DiscriminatorS3(HeadScore):
     name = "discriminator-s3"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        return no_s3(logits, said[0].squeeze(1))
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (d,) = heads
+        return no_s3(logits, d.squeeze(1))

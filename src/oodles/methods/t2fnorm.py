@@ -13,7 +13,7 @@ from oodles.precision import at_least_float32
 
 
 def unit_length(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-    """h / ‖h‖₂, in float32 at least; a row of zeros stays one."""
+    """Return h / ‖h‖₂, in float32 at least; a row of zeros stays one."""
     return nn.functional.normalize(at_least_float32(features), dim=1)
 
 
@@ -54,7 +54,7 @@ class T2FNorm(Method):
         self.temperature = temperature
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        """What the last layer is trained on, h / (‖h‖·τ)."""
+        """Features h / (‖h‖·τ), on which the last layer is trained."""
         check_floating("features", features)
         return unit_length(features) / self.temperature
 

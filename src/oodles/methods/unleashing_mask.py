@@ -18,20 +18,20 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def masked(classifier: Classifier, share: float, generator: Generator | None = None) -> Classifier:
-    """A copy in which a share of the weights of every linear and convolutional layer, drawn at random, is zero."""
+    """Copy a classifier, with a random share of the weights of every linear and convolutional layer set to zero."""
     copy = deepcopy(classifier)
     for layer in copy.modules():
         if isinstance(layer, LAYERS):
             weight = layer.weight.data
-            gone = torch.randperm(weight.numel(), generator=generator)[: int(share * weight.numel())]
-            kept = torch.ones(weight.numel(), dtype=weight.dtype, device=weight.device)
-            kept[gone.to(weight.device)] = 0.0
-            weight.mul_(kept.reshape(weight.shape))  # whatever its layout in memory
+            zeros = torch.randperm(weight.numel(), generator=generator)[: int(share * weight.numel())]
+            mask = torch.ones(weight.numel(), dtype=weight.dtype, device=weight.device)
+            mask[zeros.to(weight.device)] = 0.0
+            weight.mul_(mask.reshape(weight.shape))  # whatever its layout in memory
     return copy
 
 
 class UnleashingMask(Method):
-    """Makes the cross-entropy b + abs(CE − b), with b the loss from when the classifier told unknown rows apart best.
+    """Makes the cross-entropy b + abs(CE − b), with b the loss at which the classifier told unknown rows apart best.
 
     When to use: to fine-tune a classifier that was trained to the end, without or with outliers.
     Cost: none; ``suggest`` runs the training rows once through a copy.
@@ -70,7 +70,7 @@ class UnleashingMask(Method):
 
     @classmethod
     def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
-        """The level for a trained classifier: its cross-entropy with 3.5 % of the weights masked at random.
+        """Measure the level for a trained classifier: its cross-entropy with 3.5 % of the weights masked at random.
 
         That share is the authors' for CIFAR-10. A mask hurts the rows most that were learned last.
 
@@ -91,7 +91,7 @@ class UnleashingMask(Method):
         return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
 
     def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
-        """|CE − b| + b of logits and class ids or probabilities."""
+        """Loss |CE − b| + b of logits and class ids or probabilities."""
         loss = cross_entropy(logits, targets)
         return loss + flood(loss, self.level)
 

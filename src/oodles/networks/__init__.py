@@ -32,7 +32,7 @@ def build_network(
     std: Sequence[float],
     head: str | None = None,
 ) -> Classifier:
-    """A classifier with new weights, drawn by torch's own seed.
+    """Build a classifier with new weights, drawn by torch's own seed.
 
     Args:
         network: a name in ``NETWORKS``, or ``package.module:function`` (the current folder counts): a function that is

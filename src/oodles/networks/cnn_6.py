@@ -10,7 +10,7 @@ WIDTH = 16
 
 
 def cnn_6(num_classes: int, input_shape: tuple[int, int, int], width: int = WIDTH) -> nn.Module:
-    """Three stages of two 3 × 3 convolutions with batch norm, halved by max pooling, then averaged over the image.
+    """Build three stages of two 3 × 3 convolutions with batch norm, max pooling between them and a mean at the end.
 
     Args:
         num_classes: how many logits the last layer, ``fc``, gives.

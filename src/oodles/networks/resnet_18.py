@@ -30,10 +30,10 @@ class Block(nn.Module):
 
 
 def resnet_18(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Four stages of two blocks, 512 features averaged over the image; 11.2 million parameters.
+    """Build four stages of two blocks, 512 features averaged over the image; 11.2 million parameters.
 
-    A 3 × 3 convolution without stride opens it, as in the CIFAR programs of this field; images of 64 pixels and more
-    are first halved twice (a 7 × 7 convolution with stride 2 and max pooling), as in the paper.
+    It opens with a 3 × 3 convolution without stride, as in the CIFAR programs of this field; images of 64 pixels and
+    more are first halved twice (a 7 × 7 convolution with stride 2 and max pooling), as in the paper.
 
     Args:
         num_classes: how many logits the last layer, ``fc``, gives.

@@ -10,9 +10,9 @@ WIDTH = 16
 
 
 def small_cnn(num_classes: int, input_shape: tuple[int, int, int], width: int = WIDTH) -> nn.Module:
-    """3 × 3 convolutions with batch norm, halved by max pooling until a side is below 8, and a flattened head.
+    """Build 3 × 3 convolutions with batch norm, halved by max pooling until a side is below 8, and a flattened head.
 
-    Flattened features keep where strokes are; averaged ones would lose that at so few pixels.
+    Flattened features keep where strokes are, which averaged ones would lose.
 
     Args:
         num_classes: how many logits the last layer, ``fc``, gives.

@@ -28,12 +28,12 @@ class Block(nn.Module):
         before = relu(self.bn1(inputs))
         hidden = self.conv2(relu(self.bn2(self.conv1(before))))
         # a projection sees the normalised input, as in the authors' network
-        added: Tensor = hidden + (inputs if self.shortcut is None else self.shortcut(before))
-        return added
+        total: Tensor = hidden + (inputs if self.shortcut is None else self.shortcut(before))
+        return total
 
 
 def wrn_40_2(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Three stages of six blocks, 128 features averaged over the image; 2.2 million parameters, without dropout.
+    """Build three stages of six blocks, 128 features averaged over the image; 2.2 million parameters, without dropout.
 
     Args:
         num_classes: how many logits the last layer, ``fc``, gives.

@@ -1,4 +1,4 @@
-"""What lies at a source before it is brought to one shape: images in memory, or a list that decodes them one by one."""
+"""Images of a source before they get one shape: in memory, or in a list that decodes them one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,23 +20,23 @@ class Listed(Protocol):
     def __getitem__(self, row: int, /) -> Pixels: ...
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
-        """(H, W, C) of every image, at less cost than decoding where that is possible."""
+        """Return (H, W, C) of every image, at less cost than decoding where that is possible."""
         ...
 
     def mark(self, row: int, /) -> str:
-        """What tells a row from others and from itself changed, without decoding it."""
+        """Return a text that changes with the image of a row, without decoding it."""
         ...
 
 
 @dataclass(frozen=True)
-class Found:
-    """Images of a source.
+class RawImages:
+    """Images of a source, and what it says of them.
 
     Args:
-        place: what sentences call the source.
+        place: the source's name in errors.
         images: (N, H, W, C), uint8 or float32 in [0, 1], or a list that decodes them.
         labels: whole numbers, where the source has some.
-        classes: names of what the labels count, where it has some.
+        classes: names of the classes that labels count, where the source has some.
         names: one per row.
     """
 
@@ -46,8 +46,8 @@ class Found:
     classes: tuple[str, ...]
     names: tuple[str, ...]
 
-    def chosen(self, rows: NDArray[np.int64]) -> "Found":
-        """Some of the rows."""
+    def take(self, rows: NDArray[np.int64]) -> "RawImages":
+        """Return some of the rows."""
         images = self.images[rows] if isinstance(self.images, np.ndarray) else Chosen(self.images, rows)
         labels = None if self.labels is None else self.labels[rows]
         return replace(self, images=images, labels=labels, names=tuple(self.names[row] for row in rows))
