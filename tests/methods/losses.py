@@ -20,8 +20,10 @@ SHAPES = {"rows": ((7, 5), (11, 5)), "pixels": ((3, 5, 4, 2), (2, 5, 4, 2)), "on
 TARGETS = ("class ids", "probabilities")
 ACCURACY = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-6, torch.float16: 1e-6}
 """In half precision it is the loss of the rounded logits, computed in float32."""
-CASES = pytest.mark.parametrize("case", list(itertools.product(SHAPES, TARGETS, ACCURACY)), ids=str)
 Case = tuple[str, str, torch.dtype]
+CASES = pytest.mark.parametrize(
+    "case", list(itertools.product(SHAPES, TARGETS, ACCURACY)), ids=lambda case: ", ".join(map(str, case))
+)
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 
 
