@@ -1,4 +1,4 @@
-"""Pairing loaders: an epoch is the in-distribution loader, and the outliers never run out."""
+"""Pairs of loaders and of rows: an epoch is the in-distribution loader, and the outliers never run out."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from oodles import Classifier, OutlierExposure, TrainingStep, pair
+from oodles.outliers import in_pairs
 
 from .contract.steps import is_one_sentence, total
 
@@ -117,3 +118,20 @@ def test_data_loaders_train_together() -> None:
             seen.append(batch[0])
     assert [size for size, _ in sizes] == [4, 4, 2] * 2, "never truncated"
     assert len(torch.cat(seen).unique(dim=0)) == 10
+
+
+@given(rows=st.integers(0, 9), others=st.integers(0, 9))
+def test_rows_in_pairs_use_every_row_and_every_outlier(rows: int, others: int) -> None:
+    first, second = (found.tolist() for found in in_pairs(rows, others, torch.device("cpu")))
+    if not rows or not others:
+        assert first == second == []
+        return
+    assert first == [index % rows for index in range(max(rows, others))]
+    assert second == [index % others for index in range(max(rows, others))]
+
+
+def test_the_fewer_go_again_and_again_in_order() -> None:
+    cpu = torch.device("cpu")
+    assert [found.tolist() for found in in_pairs(5, 2, cpu)] == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 0]]
+    assert [found.tolist() for found in in_pairs(1, 3, cpu)] == [[0, 0, 0], [0, 1, 2]]
+    assert all(found.dtype == torch.int64 for found in in_pairs(2, 2, cpu))

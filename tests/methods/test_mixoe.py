@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from oodles import Batch, Classifier, MixOE, Part, TrainingStep
 from oodles.methods import mixoe
 from oodles.methods.mixoe import pasted
-from oodles.outliers import in_pairs
 from oodles.targets import cross_entropy, smoothed
 
 from ..contract.rows import ROWS
@@ -113,16 +112,6 @@ def test_the_loss_that_the_authors_program_gave() -> None:
     mixed = torch.lerp(o[:4], x, lam)
     loss = cross_entropy(mixed @ weight.T + bias, smoothed(torch.tensor(inputs["Y"]), 1 - lam, 5))
     assert loss.item() == pytest.approx(recorded["mixoe"]["loss"][0], rel=1e-6)
-
-
-def test_pairs_use_every_row_and_every_outlier() -> None:
-    for rows, others in SIZES:
-        first, second = in_pairs(rows, others, torch.device("cpu"))
-        assert set(first.tolist()) == set(range(rows)) and set(second.tolist()) == set(range(others))
-    assert [found.tolist() for found in in_pairs(5, 2, torch.device("cpu"))] == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 0]]
-    assert [len(found) for found in (*in_pairs(0, 3, torch.device("cpu")), *in_pairs(3, 0, torch.device("cpu")))] == [
-        0
-    ] * 4
 
 
 @pytest.mark.parametrize("form", ["mixup", "cutmix"])

@@ -78,34 +78,27 @@ def test_every_part_is_normalised(order: tuple[int, ...]) -> None:
     )
 
 
-def test_weights_are_not_taken_for_those_of_a_plain_layer() -> None:
-    plain, changed = classifier(), classifier()
-    TrainingStep(changed, T2FNorm())
-    with pytest.raises(RuntimeError, match=r"head\.factor"):
-        plain.load_state_dict(changed.state_dict())
-    with pytest.raises(RuntimeError, match=r"head\.factor"):
-        changed.load_state_dict(plain.state_dict())
-    other = {name: value + 1 for name, value in plain.state_dict().items()}
-    plain.load_state_dict(other)
-    expected = plain(10 * features())
-    TrainingStep(plain, T2FNorm())
-    torch.testing.assert_close(plain(features()), expected)
-    fresh = classifier()
+def test_a_trained_layer_tests_at_the_temperature_of_its_training() -> None:
+    plain, fresh = classifier(), classifier()
+    TrainingStep(plain, T2FNorm(temperature=0.1))
     TrainingStep(fresh, T2FNorm(temperature=0.5))
     fresh.load_state_dict(plain.state_dict())
-    torch.testing.assert_close(fresh(features()), expected)
+    torch.testing.assert_close(fresh(features()), classifier()(10 * features()))
 
 
-def test_the_parameters_are_those_of_the_head_that_was_there() -> None:
+def test_a_second_step_decides_the_temperature_and_keeps_the_weights() -> None:
     net = classifier()
     weight, bias = net.head.weight, net.head.bias
     TrainingStep(net, T2FNorm(temperature=0.1))
     TrainingStep(net, T2FNorm(temperature=0.2))
     assert net.head.weight is weight and net.head.bias is bias
     torch.testing.assert_close(net(features()), features() / 0.2 @ weight.T + bias)
-    without = Classifier(nn.Identity(), nn.Linear(5, 3, bias=False, dtype=torch.float64))
-    step = TrainingStep(without, T2FNorm())
-    expected = cross_entropy_of(unit_length(features()) @ without.head.weight.T / 0.1, targets("class ids"))
+
+
+def test_a_layer_without_bias() -> None:
+    net = Classifier(nn.Identity(), nn.Linear(5, 3, bias=False, dtype=torch.float64))
+    step = TrainingStep(net, T2FNorm())
+    expected = cross_entropy_of(unit_length(features()) @ net.head.weight.T / 0.1, targets("class ids"))
     assert step((features(), targets("class ids")))["cross_entropy"].item() == pytest.approx(expected.item())
 
 

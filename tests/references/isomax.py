@@ -1,4 +1,4 @@
-"""IsoMax and IsoMax+ in plain float64, one row at a time (Macêdo et al., 2021; Macêdo and Ludermir, 2021)."""
+"""IsoMax in plain float64, one row at a time (Macêdo et al., 2021)."""
 
 import math
 from collections.abc import Sequence
@@ -10,19 +10,9 @@ def distance(a: Row, b: Row) -> float:
     return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
 
 
-def unit(row: Row) -> list[float]:
-    length = distance(row, [0.0] * len(row))
-    return [x / length for x in row]
-
-
-def isomax_logits(features: Row, prototypes: Sequence[Row]) -> list[float]:
+def logits_of(features: Row, prototypes: Sequence[Row]) -> list[float]:
     """−‖f − p_j‖."""
     return [-distance(features, prototype) for prototype in prototypes]
-
-
-def isomax_plus_logits(features: Row, prototypes: Sequence[Row], distance_scale: float) -> list[float]:
-    """−|d_s|·‖f̂ − p̂_j‖."""
-    return [-abs(distance_scale) * distance(unit(features), unit(prototype)) for prototype in prototypes]
 
 
 def loss(logits: Sequence[Row], targets: Sequence[Row], entropic_scale: float) -> float:

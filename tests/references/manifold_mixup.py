@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .equations import cross_entropy, mixed
+from .equations import cross_entropy
+from .mixup import mixed
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weights and biases."""

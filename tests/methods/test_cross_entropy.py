@@ -1,0 +1,135 @@
+"""Cross-entropy, with and without smoothed labels: values, bounds, and every part of a step."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given as drawn
+from hypothesis import strategies as st
+from torch import Tensor
+
+from oodles import CrossEntropy, RegMixup, TrainingStep
+from oodles.targets import cross_entropy
+
+from ..contract.networks import batch, classifier
+from ..contract.steps import is_one_sentence
+from ..references import cross_entropy as reference
+from ..references import equations
+from .losses import CASES, LABELS, Case, check_huge_logits, given, logits, logits_alone
+
+
+@CASES
+def test_the_value(case: Case) -> None:
+    one = given(case)
+    plain = equations.cross_entropy(one.z_in, one.t)
+    one.check(cross_entropy(one.known, one.targets), plain)
+    one.check(CrossEntropy()(one.known, one.targets), plain)
+    # class ids are smoothed in float32
+    accuracy = 1e-6 if case[1] == "class ids" and one.known.dtype == torch.float64 else 0.0
+    for amount in (0.1, 0.9):
+        smoothed = CrossEntropy(label_smoothing=amount)(one.known, one.targets)
+        if one.targets.dtype not in (torch.bfloat16, torch.float16):  # there, targets are rounded once more
+            one.check(smoothed, reference.loss(one.z_in, one.t, amount), accuracy)
+
+
+@pytest.mark.parametrize("kind", ["class ids", "probabilities"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_step(kind: str, dtype: torch.dtype) -> None:
+    one = given(("rows", kind, dtype))
+    step = TrainingStep(logits_alone(), CrossEntropy(label_smoothing=0.3))
+    terms = step((one.known, one.targets), outliers=one.unknown)
+    assert list(terms) == ["cross_entropy"]
+    accuracy = 1e-6 if kind == "class ids" and dtype == torch.float64 else 0.0
+    one.check(terms["cross_entropy"], reference.loss(one.z_in, one.t, 0.3), accuracy)
+
+
+def test_every_part_with_targets_is_smoothed_once() -> None:
+    whole = batch("images", dtype=torch.float64)
+    smoothing, mixing = CrossEntropy(label_smoothing=0.2), RegMixup(alpha=2.0)
+    plain = TrainingStep(classifier("images", dtype=torch.float64), mixing).prepare(whole)["mixed"].labels
+    expected = torch.from_numpy(reference.smoothed(plain.double().numpy(), 0.2))
+    for methods in ((smoothing, mixing), (mixing, smoothing)):
+        prepared = TrainingStep(classifier("images", dtype=torch.float64), *methods).prepare(whole)
+        torch.testing.assert_close(prepared["mixed"].labels.double(), expected, rtol=0, atol=1e-6)
+        assert prepared["outliers"].targets is None
+
+
+def test_label_smoothing_is_torchs() -> None:
+    for amount in (0.0, 0.1, 0.9):
+        expected = F.cross_entropy(logits(6), LABELS, label_smoothing=amount)
+        torch.testing.assert_close(CrossEntropy(label_smoothing=amount)(logits(6), LABELS), expected)
+
+
+def test_equal_logits_cost_the_logarithm_of_the_classes_however_smooth_the_labels() -> None:
+    for amount in (0.0, 0.5):
+        loss = CrossEntropy(label_smoothing=amount)(torch.full((3, 7), 5.0), torch.tensor([0, 3, 6]))
+        assert loss.item() == pytest.approx(math.log(7))
+    assert CrossEntropy(label_smoothing=0.5)(torch.tensor([[5.0], [-3.0]]), torch.tensor([0, 0])).item() == 0
+
+
+rows, seeds = st.integers(1, 6), st.integers(0, 2**32)
+
+
+@drawn(n=rows, classes=st.integers(1, 8), seed=seeds, shift=st.floats(-50, 50))
+def test_a_shift_of_all_logits_is_not_felt(n: int, classes: int, seed: int, shift: float) -> None:
+    z = logits(n, classes, seed=seed, dtype=torch.float64)
+    y = torch.arange(n) % classes
+    torch.testing.assert_close(cross_entropy(z + shift, y), cross_entropy(z, y), rtol=1e-9, atol=1e-9)
+    assert cross_entropy(z, y) >= 0
+
+
+@drawn(n=rows, classes=st.integers(1, 8), seed=seeds)
+def test_no_target_costs_less_than_the_prediction_itself(n: int, classes: int, seed: int) -> None:
+    z = logits(n, classes, seed=seed, dtype=torch.float64)
+    p, t = z.softmax(1), logits(n, classes, seed=seed + 1, dtype=torch.float64).softmax(1)
+    entropy = -(t * t.log()).sum(1).mean()
+    assert cross_entropy(z, t) >= entropy - 1e-9
+    torch.testing.assert_close(cross_entropy(z, p), -(p * p.log()).sum(1).mean(), rtol=1e-9, atol=1e-9)
+
+
+def test_huge_logits_stay_finite() -> None:
+    check_huge_logits(lambda a, b: CrossEntropy(label_smoothing=0.1)(a, torch.tensor([0, 2])))
+
+
+WRONG = {
+    "too high": (LABELS + 1, ValueError, "targets must be class ids from 0 to 4, got 5"),
+    "below zero": (LABELS - 100, ValueError, "targets must be class ids from 0 to 4, got -100"),
+    "lengths": (LABELS[:5], ValueError, "logits and targets must have as many rows, got 6 and 5"),
+    "sums": (torch.full((6, 5), 0.3), ValueError, "non-negative and sum to one.* a sum of 1.5"),
+    "classes": (torch.full((6, 4), 0.25), ValueError, r"must have shape \(N, 5\), got \(6, 4\)"),
+    "none": (None, TypeError, "targets must be a tensor with a row for each sample, got NoneType"),
+    "truth values": (LABELS > 1, TypeError, "targets must be class ids or probabilities, got torch.bool"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_targets_are_refused(case: str) -> None:
+    targets, error, sentence = WRONG[case]
+    with pytest.raises(error, match=sentence) as refusal:
+        CrossEntropy()(logits(6), targets)  # type: ignore[arg-type]
+    assert is_one_sentence(str(refusal.value))
+
+
+def test_wrong_logits_are_refused() -> None:
+    for wrong, error, sentence in (
+        (torch.ones(6, 5, dtype=torch.long), TypeError, "logits must be floating point, got torch.int64"),
+        (torch.ones(6), ValueError, r"logits must have shape \(N, C\) or \(N, C, H, W\), got \(6,\)"),
+    ):
+        with pytest.raises(error, match=sentence) as refusal:
+            CrossEntropy()(wrong, LABELS)
+        assert is_one_sentence(str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "targets, sentence",
+    [
+        (torch.zeros(2, 4, 5, dtype=torch.long), r"must have shape \(2, 4, 4\) for logits .*, got \(2, 4, 5\)"),
+        (torch.zeros(2, dtype=torch.long), r"must have shape \(2, 4, 4\) for logits of .*, got \(2,\)"),
+        (torch.full((2, 3), 1 / 3), r"must have shape \(2, 3, 4, 4\) for logits of shape \(2, 3, 4, 4\), got \(2, 3\)"),
+    ],
+)
+def test_targets_that_do_not_fit_a_dense_prediction_are_refused(targets: Tensor, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        cross_entropy(torch.randn(2, 3, 4, 4), targets)
+    assert is_one_sentence(str(refusal.value))
