@@ -88,7 +88,7 @@ def augment_(images: Float[Tensor, "n c h w"], operations: Operations) -> None:
     change(kind == EQUALIZE, equalize)
     change(kind == POSTERIZE, posterize, np.trunc(level * 4 / 10).clip(max=3))  # one bit has to stay
     change(kind == SOLARIZE, solarize, np.trunc(level * LEVELS / 10))
-    change((kind >= ROTATE) & (kind < COLOR), moved, matrices(operations, *images.shape[2:]))
+    change((kind >= ROTATE) & (kind < COLOR), warp, matrices(operations, *images.shape[2:]))
     factor = 0.1 + level * 1.8 / 10
     change(kind == COLOR, color, factor)
     change(kind == CONTRAST, contrast, factor)
@@ -159,7 +159,7 @@ def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
     return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
-def moved(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c h w"]:
+def warp(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c h w"]:
     """Fetch each pixel (x, y) from ``matrix`` · (x, y, 1), interpolated between the pixels around that place.
 
     Both x and y count from −1 at one edge of the image to 1 at the other; what lies outside is black.
@@ -174,7 +174,7 @@ def moved(images: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 2 3"]) -> F
 
 
 def matrices(operations: Operations, height: int, width: int) -> NDArray[np.float64]:
-    """Return one matrix per row for :func:`moved`, (n, 2, 3); the identity for operations that move nothing."""
+    """Return one matrix per row for :func:`warp`, (n, 2, 3); the identity for operations that move nothing."""
     kind, level, sign = operations.kind, operations.level, operations.sign
     angle = np.radians(np.where(kind == ROTATE, sign * np.trunc(level * 30 / 10), 0.0))
     shear = sign * level * 0.3 / 10

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.augmentations import brightness, color, contrast, moved
+from oodles.augmentations import brightness, color, contrast, warp
 from oodles.checks import check_unit_range
 from oodles.contract import Batch, Now, Part
 from oodles.precision import at_least_float32
@@ -62,6 +62,6 @@ def random_view(x: Float[Tensor, "n c h w"], *, generator: Generator | None = No
     factors = torch.where(u[5] < JITTERED, 1 + JITTER * (2 * u[6:9] - 1), 1.0)
     factors[2] = torch.where(u[9] < GREY, 0.0, factors[2])
     light, depth, colour = factors.to(images.device, images.dtype, non_blocking=True)
-    view = moved(images, matrix.to(images.device, images.dtype, non_blocking=True))
+    view = warp(images, matrix.to(images.device, images.dtype, non_blocking=True))
     view = contrast(brightness(view, light), depth)
     return (color(view, colour) if x.shape[1] == 3 else view).to(x.dtype)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from oodles import ASCOOD, Batch, Classifier, Normalize, Part, TrainingStep
-from oodles.methods.ascood import divergence_from_uniform, largest_slopes, shuffled, standardized
+from oodles.methods.ascood import divergence_from_uniform, largest_slopes, permute, standardized
 
 from ..contract import networks
 from ..contract.rows import ROWS
@@ -102,7 +102,7 @@ def test_features_that_are_all_equal() -> None:
 @pytest.mark.parametrize("share", [0.05, 0.3, 1.0])
 def test_shuffled_pixels(share: float) -> None:
     x, slope = torch.rand(5, 3, 6, 6), torch.randn(5, 3, 6, 6)
-    made = shuffled(x, slope, share, torch.Generator().manual_seed(0))
+    made = permute(x, slope, share, torch.Generator().manual_seed(0))
     count = max(1, int(36 * share))
     for row in range(5):
         weight = slope[row].exp().sum(0).flatten()
@@ -112,8 +112,8 @@ def test_shuffled_pixels(share: float) -> None:
         assert torch.equal(before[:, others], after[:, others])
         assert sorted(before[:, chosen].T.tolist()) == sorted(after[:, chosen].T.tolist()), "the same pixels"
         assert count < 10 or not torch.equal(before[:, chosen], after[:, chosen])
-    again = shuffled(x, slope, share, torch.Generator().manual_seed(0))
-    other = shuffled(x, slope, share, torch.Generator().manual_seed(1))
+    again = permute(x, slope, share, torch.Generator().manual_seed(0))
+    other = permute(x, slope, share, torch.Generator().manual_seed(1))
     assert torch.equal(made, again) and (count < 10 or not torch.equal(made, other))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from oodles import Batch, Classifier, MixOE, Part, TrainingStep
 from oodles.methods import mixoe
-from oodles.methods.mixoe import pasted
+from oodles.methods.mixoe import paste
 from oodles.targets import cross_entropy, smoothed
 
 from ..contract.rows import ROWS
@@ -95,10 +95,10 @@ def test_pasted_boxes_of_outliers(kind: str, rows: int, outliers: int, seed: int
 
 def test_boxes_of_nothing_and_of_everything() -> None:
     x, o = images(3), images(3, seed=1)
-    mixed, lam = pasted(x, o, 1.0)
+    mixed, lam = paste(x, o, 1.0)
     assert torch.equal(mixed, x) and lam == 1
     for seed in range(50):
-        mixed, lam = pasted(x, o, 0.0, torch.Generator().manual_seed(seed))
+        mixed, lam = paste(x, o, 0.0, torch.Generator().manual_seed(seed))
         assert lam == pytest.approx(float((mixed == x).double().mean()), abs=1e-12) and lam <= 0.75
 
 

@@ -12,7 +12,7 @@ from oodles import Classifier, Part, PixMix, TrainingStep
 from oodles import augmentations as operations
 from oodles.augmentations import draw_operations
 from oodles.data.mixing_pictures import mixing_pictures
-from oodles.methods.pixmix import added, draw_coefficients, multiplied
+from oodles.methods.pixmix import add, draw_coefficients, multiply
 
 from ..contract.steps import is_one_sentence
 from ..references import pixmix as reference
@@ -29,7 +29,7 @@ def images(rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize(("a", "b"), COEFFICIENTS)
-@pytest.mark.parametrize("mix", [added, multiplied])
+@pytest.mark.parametrize("mix", [add, multiply])
 def test_every_pair_of_values(mix, a: float, b: float, dtype: torch.dtype, accuracy: float) -> None:  # type: ignore[no-untyped-def]
     x, picture = (torch.tensor(each, dtype=dtype) for each in np.array([(p, q) for p in VALUES for q in VALUES]).T)
     before = x.clone(), picture.clone()
@@ -41,14 +41,14 @@ def test_every_pair_of_values(mix, a: float, b: float, dtype: torch.dtype, accur
 
 def test_black_pictures_to_a_negative_power() -> None:
     """White where the image shows anything, and black where it does not: no infinity, and no 0 · ∞."""
-    found = multiplied(torch.tensor([0.0, 0.1, 1.0]), torch.zeros(3), torch.tensor(1.5), torch.tensor(-1.0))
+    found = multiply(torch.tensor([0.0, 0.1, 1.0]), torch.zeros(3), torch.tensor(1.5), torch.tensor(-1.0))
     assert found.tolist() == [0.0, 1.0, 1.0]
 
 
 def test_black_that_rounding_has_made_a_trifle_negative() -> None:
     """Inputs that are accepted as being in [0, 1] give numbers, and the same ones as black and white."""
     x = torch.tensor([-1e-3, -1e-9, 1 + 1e-3]).repeat(3, 1, 1, 1)
-    found = multiplied(x, x, torch.tensor(0.7), torch.tensor(0.4))
+    found = multiply(x, x, torch.tensor(0.7), torch.tensor(0.4))
     assert torch.equal(found[..., :2], torch.zeros_like(found[..., :2])) and (found[..., 2] > 0.99).all()
     generator = torch.Generator().manual_seed(0)
     assert all(PixMix()(x, generator=generator).isfinite().all() for _ in range(20))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from oodles import Classifier, OutlierExposure, TrainingStep, UnleashingMask, collect
-from oodles.methods.unleashing_mask import masked
+from oodles.methods.unleashing_mask import mask_weights
 
 from ..contract.networks import batch, classifier, inputs, labels
 from ..contract.steps import is_one_sentence, total
@@ -76,7 +76,7 @@ def test_no_rows_have_a_graph() -> None:
 def test_a_share_of_every_layers_weights_is_masked() -> None:
     net = classifier("images", noisy=True)
     before = copy.deepcopy(net.state_dict())
-    found = masked(net, 0.25, torch.Generator().manual_seed(1)).state_dict()
+    found = mask_weights(net, 0.25, torch.Generator().manual_seed(1)).state_dict()
     for name, value in before.items():
         assert torch.equal(net.state_dict()[name], value), "the classifier itself stays"
         gone = found[name] != value
@@ -84,7 +84,7 @@ def test_a_share_of_every_layers_weights_is_masked() -> None:
             assert gone.sum() == int(0.25 * value.numel()) and not found[name][gone].any(), name
         else:
             assert not gone.any(), name
-    other = masked(net, 0.25, torch.Generator().manual_seed(2)).state_dict()
+    other = mask_weights(net, 0.25, torch.Generator().manual_seed(2)).state_dict()
     assert not torch.equal(other["head.weight"], found["head.weight"])
 
 
@@ -96,7 +96,7 @@ def test_the_suggested_level_is_the_loss_of_a_masked_copy() -> None:
     found = UnleashingMask.suggest(net, loader, [])
     assert found == UnleashingMask.suggest(net, loader, []) and torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
-    copied = masked(net, 0.035, torch.Generator().manual_seed(0))
+    copied = mask_weights(net, 0.035, torch.Generator().manual_seed(0))
     assert isinstance(copied.head, nn.Linear) and (copied.head.weight == 0).sum() == 42
     rows = collect(copied, loader)
     assert found["level"] == pytest.approx(cross_entropy(rows.logits, y).item(), rel=1e-6)

@@ -32,7 +32,7 @@ def largest_slopes(slope: Float[Tensor, " n *rest"], share: float) -> Float[Tens
     return torch.zeros_like(flat).scatter(1, top, flat.gather(1, top)).reshape(slope.shape)
 
 
-def shuffled(
+def permute(
     x: Float[Tensor, "n c h w"], slope: Float[Tensor, "n c h w"], share: float, generator: Generator | None = None
 ) -> Float[Tensor, "n c h w"]:
     """Permute the share of each image's pixels where Σ_channels exp(∇) is largest; the others stay."""
@@ -140,7 +140,7 @@ class ASCOOD(Method):
         unit = _pixel_unit(now.classifier)
         slope = unit * self._slope(x, batch["id"].labels, now)
         if self.form == "shuffle":
-            outliers = shuffled(check_images(self.name, x), slope, self.share, now.generator)
+            outliers = permute(check_images(self.name, x), slope, self.share, now.generator)
         else:
             outliers = (x + unit * self.alpha * largest_slopes(slope, self.share)).clamp(0, 1)
         return batch.with_part("ascood", Part(outliers))

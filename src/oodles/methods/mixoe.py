@@ -14,7 +14,7 @@ from oodles.targets import cross_entropy, smoothed
 FORMS = ("mixup", "cutmix")
 
 
-def pasted(
+def paste(
     x: Float[Tensor, "n c h w"], outliers: Float[Tensor, "n c h w"], lam: float, generator: Generator | None = None
 ) -> tuple[Float[Tensor, "n c h w"], float]:
     """Paste a box of relative area 1 − λ from the outliers; return the images, and λ once the box is clipped."""
@@ -93,7 +93,7 @@ class MixOE(Method):
         x, y, outliers = x.index_select(0, rows), y.index_select(0, rows), outliers.index_select(0, others)
         lam = draw_beta(self.alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
         if self.form == "cutmix":
-            mixed, lam = pasted(x, outliers, lam, generator)
+            mixed, lam = paste(x, outliers, lam, generator)
         else:
             mixed = torch.lerp(outliers, x, lam)
         return mixed, smoothed(y, 1 - lam, num_classes)

@@ -19,12 +19,12 @@ SMALLEST = 1e-37
 """Replaces zeros, which a negative power would make infinite; still a normal number of float32."""
 
 
-def added(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def add(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return a·x + b·picture on the scale [−1, 1], clipped to [0, 1]."""
     return (x * a).addcmul_(picture, b).add_((1 - a - b) / 2).clamp_(0, 1)
 
 
-def multiplied(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def multiply(x: Tensor, picture: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return x^a · picture^b on the scale [0, 2], clipped to [0, 1]; a must be above 0."""
     # one exponential of two logarithms: several times faster than two powers; a trifle below 0 has no logarithm
     power = (2 * x).clamp_(min=0).log_().mul_(a).addcmul_((2 * picture).clamp_(min=SMALLEST).log_(), b)
@@ -164,7 +164,7 @@ class PixMix(Method):
         start = np.flatnonzero(rounds.uses_copy[0])
         mixed = images.index_copy(0, on_device(start, images), others.of(0, start))
         for number in range(1, self.rounds + 1):
-            for mix, chosen in ((added, ~rounds.multiplies[number]), (multiplied, rounds.multiplies[number])):
+            for mix, chosen in ((add, ~rounds.multiplies[number]), (multiply, rounds.multiplies[number])):
                 rows = np.flatnonzero(chosen & (number <= rounds.last))
                 places, (a, b) = on_device(rows, images), rounds.coefficients(number, rows, images)
                 mixed.index_copy_(0, places, mix(mixed.index_select(0, places), others.of(number, rows), a, b))

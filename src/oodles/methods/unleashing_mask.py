@@ -17,7 +17,7 @@ from oodles.targets import cross_entropy
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def masked(classifier: Classifier, share: float, generator: Generator | None = None) -> Classifier:
+def mask_weights(classifier: Classifier, share: float, generator: Generator | None = None) -> Classifier:
     """Copy a classifier, with a random share of the weights of every linear and convolutional layer set to zero."""
     copy = deepcopy(classifier)
     for layer in copy.modules():
@@ -85,7 +85,7 @@ class UnleashingMask(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(masked(classifier, 0.035, Generator().manual_seed(0)), id_loader)
+        rows = collect(mask_weights(classifier, 0.035, Generator().manual_seed(0)), id_loader)
         if rows.labels is None:
             raise ValueError("The level of unleashing-mask is a cross-entropy, and the rows came without labels.")
         return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
