@@ -28,7 +28,7 @@ def test_examples_run_as_shown(name: str) -> None:
 def test_the_examples_are_found() -> None:
     found = {test.name for name in MODULES for test in examples(name)}
     expected = {
-        "oodles.contract.TrainingStep",
+        "oodles.step.TrainingStep",
         "oodles.classifier.Classifier",
         "oodles.classifier.Classifier.split",
         "oodles.outliers.pair",
