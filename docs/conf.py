@@ -1,4 +1,4 @@
-"""Settings of the documentation site, which `make docs` builds; methods.py and examples.py make what is generated."""
+"""Settings of the documentation site, which `make docs` builds; methods.py and examples.py generate parts of it."""
 
 import re
 import sys
@@ -39,58 +39,58 @@ nitpicky = True
 nitpick_ignore = [("py:class", "Values")]  # a name for type checkers alone
 
 
-def with_examples(app: Sphinx, page: str, source: list[str]) -> None:
-    """Puts below each example what it prints."""
+def add_output(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put below each example what it prints."""
     if app.config.run_examples and not page.startswith("methods/"):
         source[0] = examples.with_output(source[0], page)
 
 
-def with_paragraphs(app: Sphinx, kind: str, name: str, what: Any, options: Any, lines: list[str]) -> None:
-    """Our docstrings' sections of one paragraph with their words in bold; |x| is an absolute value."""
-    text = re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", "\n".join(lines))
+def mark_paragraphs(app: Sphinx, kind: str, name: str, what: Any, options: Any, lines: list[str]) -> None:
+    """Set the titles of our docstrings' short sections in bold; |x| is an absolute value."""
+    text = re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", "\n".join(lines))
     text = re.sub(r"^(When to use|Cost|Caveat|Source): ", r"\n**\1:** ", text, flags=re.MULTILINE)
-    # of an attribute, words before a colon would be taken for its type: an empty comment keeps them from that
+    # in an attribute's docstring, words before a colon would be read as its type: an empty comment prevents that
     lines[:] = [*(["..", ""] if kind in ("attribute", "property", "data") else []), *text.splitlines()]
 
 
-def with_defaults(
+def show_defaults(
     app: Sphinx, kind: str, name: str, what: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Signatures of data classes, in which a default that is made anew cannot be read."""
+    """Show dots in signatures of data classes for defaults that are made anew, which cannot be read."""
     return signature and signature.replace("<factory>", "..."), returns
 
 
-def resolved(app: Sphinx, env: Any, node: Any, text: nodes.Node) -> nodes.Node | None:
-    """A name as our docstrings and signatures write it: a link where these pages have it, words where it is elsewhere.
+def resolve(app: Sphinx, env: Any, node: Any, text: nodes.Node) -> nodes.Node | None:
+    """Resolve a name in our docstrings and signatures: to a link where these pages have it, else to its words.
 
-    What is in no module of the package either is a mistake, and is left to be complained about.
+    A name that no module of the package has is left for Sphinx to report.
     """
     last = node["reftarget"].rpartition(".")[2]
     python = env.get_domain("py")
     for full in python.objects:
         if full.rpartition(".")[2] == last and node["reftarget"] != full:
             return python.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], full, node, text)
-    return text if last in known() or node["reftarget"].startswith(ELSEWHERE) else None
+    return text if last in known_names() or node["reftarget"].startswith(ELSEWHERE) else None
 
 
 ELSEWHERE = ("collections.", "jaxtyping.", "numpy.", "pathlib.", "torch.")
 
 
 @cache
-def known() -> frozenset[str]:
-    """The names in our modules, and in the classes there."""
-    found: set[str] = set()
+def known_names() -> frozenset[str]:
+    """Return the names in our modules, and in the classes there."""
+    names: set[str] = set()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "oodles":
-            found.update(vars(module))
-            found.update(member for value in vars(module).values() if isinstance(value, type) for member in vars(value))
-    return frozenset(found)
+            names.update(vars(module))
+            names.update(member for value in vars(module).values() if isinstance(value, type) for member in vars(value))
+    return frozenset(names)
 
 
 def setup(app: Sphinx) -> None:
     app.add_config_value("run_examples", True, "env", bool)
     app.connect("builder-inited", lambda app: methods.write())
-    app.connect("source-read", with_examples)
-    app.connect("autodoc-process-docstring", with_paragraphs, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", with_defaults)
-    app.connect("missing-reference", resolved)
+    app.connect("source-read", add_output)
+    app.connect("autodoc-process-docstring", mark_paragraphs, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", show_defaults)
+    app.connect("missing-reference", resolve)

@@ -1,4 +1,4 @@
-"""Drawings as SVG text that takes its colours from the page around it, so that it is read in the dark too."""
+"""Drawings as SVG text with the colours of the page around them, dark ones too."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from PIL import Image
 
 FONT = 15
 LINE = 19
-"""From one line of text to the next."""
+"""The distance from one line of text to the next."""
 WIDE = 0.5
 """The width of a character, in font sizes, on average."""
 
@@ -26,21 +26,21 @@ class Drawing:
         self._shapes: list[str] = []
 
     def box(self, x: float, y: float, width: float, height: float, style: str = "") -> None:
-        """A rectangle; ``style`` is ``changed``, ``faint``, ``plain`` or nothing."""
+        """Draw a rectangle; ``style`` is ``changed``, ``faint``, ``plain`` or nothing."""
         self._add(y + height, f'<rect class="box {style}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"/>')
 
     def text(self, x: float, y: float, words: str, style: str = "", size: int = FONT, anchor: str = "start") -> None:
-        """One line of text, whose baseline is at ``y``."""
+        """Write one line of text, whose baseline is at ``y``."""
         place = f'x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}"'
         self._add(y + size / 3, f'<text class="{style}" {place}>{escape(words)}</text>')
 
     def lines(self, x: float, y: float, lines: Sequence[str], style: str = "", size: int = FONT) -> None:
-        """Several lines, the first one's baseline at ``y``."""
+        """Write several lines, the first one's baseline at ``y``."""
         for index, line in enumerate(lines):
             self.text(x, y + index * LINE * size / FONT, line, style, size)
 
     def arrow(self, x: float, y: float, to_x: float, to_y: float, style: str = "") -> None:
-        """A straight line with a head."""
+        """Draw a straight line with a head."""
         ends = f'x1="{x:g}" y1="{y:g}" x2="{to_x:g}" y2="{to_y:g}"'
         along = np.array([to_x - x, to_y - y])
         along = 7 * along / np.linalg.norm(along)
@@ -51,12 +51,12 @@ class Drawing:
         self._add(max(y, to_y), f'<polygon class="head {style}" points="{corners}"/>')
 
     def image(self, x: float, y: float, side: float, pixels: NDArray[np.float32]) -> None:
-        """A picture (C, H, W) in [0, 1], each pixel a square; what is outside is shown as 0 or 1."""
+        """Draw an image (C, H, W), each pixel a square; values outside [0, 1] are shown as 0 or 1."""
         place = f'x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}"'
         self._add(y + side, f'<image class="pixels" {place} href="{png(pixels)}"/>')
 
     def svg(self, about: str) -> str:
-        """All of it; ``about`` is what somebody hears who does not see it."""
+        """Return the whole drawing; ``about`` is its description for screen readers."""
         height = round(self.height + 6)
         view = f'viewBox="-2 -2 {self.width + 4} {height}"'
         head = f'<svg class="drawing" {view} role="img" aria-label="{escape(about)}">'
@@ -67,19 +67,19 @@ class Drawing:
         self._shapes.append(shape)
 
 
-def wrapped(words: str, width: float, size: int = FONT) -> list[str]:
-    """Words in lines that are about so wide."""
+def wrap_words(words: str, width: float, size: int = FONT) -> list[str]:
+    """Break words into lines of about this width."""
     return wrap(words, max(8, int(width / (WIDE * size))), break_on_hyphens=False)
 
 
-def shortened(words: str, width: float, size: int = FONT) -> str:
-    """As many characters as are about so wide."""
+def shorten(words: str, width: float, size: int = FONT) -> str:
+    """Cut words to about this width."""
     fit = int(width / (WIDE * size))
     return words if len(words) <= fit else f"{words[: fit - 1]}…"
 
 
 def png(pixels: NDArray[np.float32]) -> str:
-    """A picture (C, H, W) in [0, 1] as a data URI; three channels in colour, others by their mean."""
+    """Encode an image (C, H, W) in [0, 1] as a data URI; three channels in colour, others by their mean."""
     levels = np.rint(255 * np.clip(np.nan_to_num(pixels), 0, 1)).astype(np.uint8)
     levels = levels.transpose(1, 2, 0) if len(levels) == 3 else levels.mean(0).astype(np.uint8)
     out = BytesIO()

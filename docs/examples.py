@@ -1,7 +1,7 @@
-"""The examples of the pages: found, run in an empty folder, and shown with what they print.
+"""Run the examples of the pages in an empty folder, and show what they print.
 
-Python blocks of a page share one namespace. In shell blocks, a line that begins with ``oodles`` goes through the
-command line where all that it names is there and it is quick; other lines are for a reader's machine.
+Python blocks of a page share one namespace. In shell blocks, lines that begin with ``oodles`` are run, unless they are
+slow or name something that only a reader has; other lines are not run.
 """
 
 import os
@@ -20,7 +20,7 @@ import torch
 from oodles.cli import main
 
 THEIRS = ("path/to", "/shared", "mine.toml", "FIRST", "…")
-"""What stands for something that only a reader has."""
+"""Signs of something that only a reader has."""
 SLOW = ("oodles demo", "oodles benchmark")
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
@@ -35,31 +35,31 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The calls of our own command line, without remarks; continued lines in one."""
+        """Return the calls of our own command line, without comments, continued lines joined."""
         lines = self.code.replace("\\\n", " ").splitlines() if self.language == "sh" else []
-        found = (re.sub(r"\s+#\s.*$", "", line) for line in lines)
-        return [line for line in found if line.startswith("oodles ")]
+        commands = (re.sub(r"\s+#\s.*$", "", line) for line in lines)
+        return [command for command in commands if command.startswith("oodles ")]
 
 
 def blocks(text: str) -> list[Block]:
-    """The blocks of code in a page, in order."""
-    return [Block(found[1], found[2], found.end()) for found in _BLOCK.finditer(text)]
+    """Return the blocks of code in a page, in order."""
+    return [Block(match[1], match[2], match.end()) for match in _BLOCK.finditer(text)]
 
 
 def can_run(command: str) -> bool:
-    """Whether a command needs nothing that is not here, and is quick."""
+    """Say whether a command is quick and names nothing that only a reader has."""
     return not command.startswith(SLOW) and not any(sign in command for sign in THEIRS)
 
 
-def printed(text: str, page: str = "a page") -> list[tuple[Block, str]]:
-    """Runs the examples of a page, and gives what each has printed.
+def run_examples(text: str, page: str = "a page") -> list[tuple[Block, str]]:
+    """Run the examples of a page, and return what each has printed.
 
     Raises:
         Exception: whatever an example raises.
     """
     names: dict[str, Any] = {"__name__": "page"}
-    found = []
-    with _elsewhere():
+    outputs = []
+    with _empty_folder():
         for number, block in enumerate(blocks(text), 1):
             out = StringIO()
             with redirect_stdout(out):
@@ -67,15 +67,15 @@ def printed(text: str, page: str = "a page") -> list[tuple[Block, str]]:
                     exec(compile(block.code, f"{page}, example {number}", "exec"), names)
                 for command in filter(can_run, block.commands):
                     _run(command)
-            found.append((block, out.getvalue()))
-    return found
+            outputs.append((block, out.getvalue()))
+    return outputs
 
 
 def with_output(text: str, page: str) -> str:
-    """A page in which what an example prints stands below it."""
+    """Return a page in which each example is followed by what it prints."""
     if not any(block.language in ("python", "sh") for block in blocks(text)):
         return text
-    for block, out in reversed(printed(text, page)):
+    for block, out in reversed(run_examples(text, page)):
         if out.strip():
             shown = f"```{{code-block}} text\n:class: output\n{out.rstrip()}\n```"
             text = f"{text[: block.end]}\n\n{shown}{text[block.end :]}"
@@ -83,15 +83,15 @@ def with_output(text: str, page: str) -> str:
 
 
 def _run(command: str) -> None:
-    arguments = shlex.split(command)[1:]
-    arguments = [each for one in arguments for each in (sorted(glob(one)) if "*" in one else [one])]
+    words = shlex.split(command)[1:]
+    arguments = [path for word in words for path in (sorted(glob(word)) if "*" in word else [word])]
     if code := main(arguments):
         raise RuntimeError(f"{command!r} ends with the exit code {code}.")
 
 
 @contextmanager
-def _elsewhere() -> Iterator[None]:
-    """An empty folder, a terminal of 90 columns, one thread; afterwards all is as it was."""
+def _empty_folder() -> Iterator[None]:
+    """Work in an empty folder, with a terminal of 90 columns and one thread; restore everything afterwards."""
     columns, threads = os.environ.get("COLUMNS"), torch.get_num_threads()
     with TemporaryDirectory() as folder, chdir(folder), torch.random.fork_rng(devices=[]):
         os.environ["COLUMNS"] = "90"

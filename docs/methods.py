@@ -1,4 +1,4 @@
-"""Writes the generated pages of the documentation into docs/methods: a page for every method with pictures of it at
+"""Write the generated pages of the documentation into docs/methods: a page for every method with pictures of it at
 work, the index of methods, and the tables that other pages include.
 
 python docs/methods.py; `make docs` does it too.
@@ -14,7 +14,7 @@ from typing import Any
 
 import pictures
 from pictures import AtWork, at_work, diagram, in_prose, sheet, timeline
-from readme import RESULTS, recorded
+from readme import RESULTS, read_record
 
 import oodles
 from oodles.cards import Card, cards
@@ -36,7 +36,7 @@ JOURNALS = ("TPAMI", "Neurocomputing", "CVIU", "arXiv")
 INDEX = """# Methods
 
 Every method is a difference from plain cross-entropy training. This table and the pages behind it are generated from
-what each method's file says of itself, from runs of the method, and from recorded results.
+the methods' own files, from runs of the methods, and from recorded results.
 
 {table}
 
@@ -96,14 +96,14 @@ These are its defaults. It goes into a [training step](../timeline.md), alone or
 
 
 def index() -> str:
-    """The table of all methods, each with its page."""
+    """Write the index: the table of all methods with links to their pages."""
     differences, changes = [], []
-    for one in cards():
-        link = f"[`{one.name}`]({one.name}.md)"
-        source = f"[{one.reference}]({one.paper['link']})"
-        differences.append([link, prose(one.summary), ", ".join(one.needs) or "–", source])
-        named = [codes(names) for names in (one.moments, one.adds, one.terms)]
-        changes.append([link, *named, ", ".join(one.replaces) or "–", f"`{one.score}`"])
+    for method in cards():
+        link = f"[`{method.name}`]({method.name}.md)"
+        source = f"[{method.reference}]({method.paper['link']})"
+        differences.append([link, prose(method.summary), ", ".join(method.needs) or "–", source])
+        named = [codes(names) for names in (method.moments, method.adds, method.terms)]
+        changes.append([link, *named, ", ".join(method.replaces) or "–", f"`{method.score}`"])
     return INDEX.format(
         table=grid(("method", "difference from plain training", "needs", "paper"), differences),
         facts=grid(("method", "moments", "parts it adds", "terms it adds", "replaces", "score"), changes),
@@ -111,52 +111,52 @@ def index() -> str:
     )
 
 
-def page(one: Card) -> str:
-    """The page of one method."""
+def page(method: Card) -> str:
+    """Write the page of one method."""
     return PAGE.format(
-        name=one.name,
-        class_name=one.class_name,
-        summary=prose(one.summary),
-        pictures=shown(one),
-        facts=facts(one),
-        call=call(one),
-        command=f"oodles train {'--recipe ' if 'weights' in one.needs else ''}{one.name} --data digits",
-        recipes=schedules(one),
-        parameters=parameters(one),
-        results=results(one.name),
-        source=prose(one.source),
-        paper=paper(one),
-        citation=citation(one),
+        name=method.name,
+        class_name=method.class_name,
+        summary=prose(method.summary),
+        pictures=show(method),
+        facts=facts(method),
+        call=call(method),
+        command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}{method.name} --data digits",
+        recipes=schedules(method),
+        parameters=parameters(method),
+        results=results(method.name),
+        source=prose(method.source),
+        paper=paper(method),
+        citation=citation(method),
     )
 
 
-def call(one: Card) -> str:
-    """The class with its defaults, on one line where it fits."""
-    arguments = [f"{each.name}={each.default!r}" for each in one.parameters]
-    line = f"method = {one.class_name}({', '.join(arguments)})"
+def call(method: Card) -> str:
+    """Write the call of the class with its defaults, on one line where it fits."""
+    arguments = [f"{parameter.name}={parameter.default!r}" for parameter in method.parameters]
+    line = f"method = {method.class_name}({', '.join(arguments)})"
     if len(line) <= 80:
         return line
-    return "\n".join([f"method = {one.class_name}(", *(f"    {each}," for each in arguments), ")"])
+    return "\n".join([f"method = {method.class_name}(", *(f"    {argument}," for argument in arguments), ")"])
 
 
-def shown(one: Card) -> str:
-    """The pictures of a method at work, and what they show; or why there are none."""
+def show(method: Card) -> str:
+    """Write the pictures of a method at work and what they show, or why there are none."""
     try:
-        work = at_work(one.name)
+        work = at_work(method.name)
     except ValueError as error:
         return prose(str(error))
     settings = ", ".join(f"`{name}={value!r}`" for name, value in work.settings.items()) or "no settings"
     size = "8 × 8 pixels" if work.side == 8 else f"8 × 8 pixels, enlarged to {work.side} × {work.side}"
     lines = [
-        figure(f"{one.name}.svg"),
+        figure(f"{method.name}.svg"),
         "",
-        f"A step of training with {one.name}, {settings}, as it came about: `small-cnn` on the suite `digits` "
-        f"({size}), after {pictures.STEPS} steps. {marked(work)}",
+        f"A step of training with {method.name}, {settings}, as it ran: `small-cnn` on the suite `digits` "
+        f"({size}), after {pictures.STEPS} steps. {explain_marks(work)}",
     ]
     if sheet(work):
         lines += [
             "",
-            figure(f"{one.name}-batch.svg"),
+            figure(f"{method.name}-batch.svg"),
             "",
             f"The first {pictures.SHOWN} rows of the parts of that batch. Below each image is its target: a class, or "
             "the largest shares of a distribution.",
@@ -166,8 +166,8 @@ def shown(one: Card) -> str:
     return "\n".join(lines)
 
 
-def marked(work: AtWork) -> str:
-    """What the colour in a diagram means."""
+def explain_marks(work: AtWork) -> str:
+    """Say what the colour in a diagram means."""
     if 'class="box changed"' in diagram(work) or 'class="line changed"' in diagram(work):
         return "What it adds, changes or replaces is marked."
     if work.card.moments and not work.step.methods[0].active:
@@ -176,31 +176,31 @@ def marked(work: AtWork) -> str:
 
 
 def figure(name: str) -> str:
-    """A drawing inside the page, so that it has the page's colours."""
+    """Include a drawing in the page, so that it has the page's colours."""
     return f"```{{raw}} html\n:file: {name}\n```"
 
 
-def facts(one: Card) -> str:
-    """What a method says of itself, as a table."""
+def facts(method: Card) -> str:
+    """Write a method's facts as a table."""
     rows = {
-        "when to use": prose(one.when_to_use),
-        "cost": " ".join(filter(None, (prose(one.cost), measured_cost(one.name)))),
-        "caveat": prose(one.caveat),
-        "needs": "; ".join(NEEDS.get(need, need) for need in one.needs),
-        "moments": codes(one.moments),
-        "reads the parts": codes(one.reads),
-        "adds the parts": codes(one.adds),
-        "adds the terms": codes(one.terms),
-        "measures": codes(one.measures),
-        "adds the heads": codes(one.heads),
-        "replaces": ", ".join(one.replaces),
-        "forwards apart": codes(one.separate),
-        "score of the paper": f"[`{one.score}`](../scores.md)",
-        "brings the scores": codes(one.brings),
-        "switched off by": f"`{one.strength}=0`" if one.strength else "",
-        "can be measured": "`suggest` measures settings on trained weights" if one.suggests else "",
+        "when to use": prose(method.when_to_use),
+        "cost": " ".join(filter(None, (prose(method.cost), measured_cost(method.name)))),
+        "caveat": prose(method.caveat),
+        "needs": "; ".join(NEEDS.get(need, need) for need in method.needs),
+        "moments": codes(method.moments),
+        "reads the parts": codes(method.reads),
+        "adds the parts": codes(method.adds),
+        "adds the terms": codes(method.terms),
+        "measures": codes(method.measures),
+        "adds the heads": codes(method.heads),
+        "replaces": ", ".join(method.replaces),
+        "forwards apart": codes(method.separate),
+        "score of the paper": f"[`{method.score}`](../scores.md)",
+        "brings the scores": codes(method.brings),
+        "switched off by": f"`{method.strength}=0`" if method.strength else "",
+        "can be measured": "`suggest` measures settings on trained weights" if method.suggests else "",
     }
-    return grid(("fact", f"`{one.name}`"), [[name, words] for name, words in rows.items() if words not in ("", "–")])
+    return grid(("fact", f"`{method.name}`"), [[name, words] for name, words in rows.items() if words not in ("", "–")])
 
 
 NEEDS = {
@@ -212,34 +212,34 @@ NEEDS = {
 
 
 def measured_cost(name: str) -> str:
-    """The time of a step over that of a plain one, where it was measured."""
-    found = recorded("steps.json")["steps"].get(name)
-    return f"A step takes {found['ratio']:.2f} × a plain one with as many rows, measured." if found else ""
+    """Say how long a step takes over a plain one, where that was measured."""
+    cost = read_record("steps.json")["steps"].get(name)
+    return f"A step takes {cost['ratio']:.2f} × a plain one with as many rows, measured." if cost else ""
 
 
-def schedules(one: Card) -> str:
-    """The recipes of the package that hold the method."""
-    found = [name for name in recipes() if one.name in dict(Recipe.load(name).methods)]
-    if not found:
-        return "No recipe of the package holds it yet: a schedule is yours to choose."
-    named = " and ".join(f"`{name}`" for name in found)
+def schedules(method: Card) -> str:
+    """Name the recipes of the package that train with the method."""
+    names = [name for name in recipes() if method.name in dict(Recipe.load(name).methods)]
+    if not names:
+        return "No recipe of the package has it yet: a schedule is yours to choose."
+    named = " and ".join(f"`{name}`" for name in names)
     return (
-        f"A published schedule comes with the package: `--recipe {found[0]}`."
-        if len(found) == 1
+        f"A published schedule comes with the package: `--recipe {names[0]}`."
+        if len(names) == 1
         else (f"Schedules that come with the package: the recipes {named}.")
     )
 
 
-def parameters(one: Card) -> str:
-    """The hyper-parameters as a table."""
-    if not one.parameters:
+def parameters(method: Card) -> str:
+    """Write the hyper-parameters as a table."""
+    if not method.parameters:
         return "It has no settings."
-    lines = [[f"`{each.name}`", f"`{each.flag}`", f"`{each.default!r}`", prose(each.help)] for each in one.parameters]
+    lines = [[f"`{p.name}`", f"`{p.flag}`", f"`{p.default!r}`", prose(p.help)] for p in method.parameters]
     return grid(("setting", "flag", "default", "what it does"), lines)
 
 
 def results(name: str) -> str:
-    """The method's recorded rows, and plain cross-entropy's under the same score beside them."""
+    """Write the method's recorded rows beside plain cross-entropy's under the same score."""
     lines, without = [], []
     for suite in SUITES:
         table = with_plain(recorded_table(suite), name)
@@ -254,7 +254,7 @@ def results(name: str) -> str:
 
 READING = """Per cent: mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the
 same score, paired by seed, and on how many seeds the method is better; ▲ and ▼ mark differences whose 95 % interval
-(Student's t) leaves out zero, with no correction for looking at many. [All results](../results.md) say how the runs
+(Student's t) excludes zero, with no correction for multiple comparisons. [All results](../results.md) say how the runs
 were made, and have every metric."""
 
 
@@ -265,7 +265,7 @@ def recorded_table(suite: str) -> Table:
 
 
 def with_plain(table: Table, name: str) -> Table | None:
-    """The rows of one method and the plain ones beside them; nothing where it has none."""
+    """Return the table with one method and its plain runs alone; return nothing where the method has none."""
     mine = {group for group in table.groups if name in dict(group.runs[0].methods)}
     beside = {group.plain for group in mine}
     kept = replace(table, groups=tuple(group for group in table.groups if group in mine | beside))
@@ -274,67 +274,67 @@ def with_plain(table: Table, name: str) -> Table | None:
     return kept if mine else None
 
 
-def paper(one: Card) -> str:
-    """The paper with its links."""
-    code = f" The authors' program: <{one.paper['code']}>." if one.paper["code"] else ""
-    authors, title = prose(str(one.paper["authors"])), prose(str(one.paper["title"]))
-    return f"{authors}: *{title}*. {one.paper['venue']} {one.paper['year']}, <{one.paper['link']}>.{code}"
+def paper(method: Card) -> str:
+    """Write the reference with its links."""
+    code = f" The authors' program: <{method.paper['code']}>." if method.paper["code"] else ""
+    authors, title = prose(str(method.paper["authors"])), prose(str(method.paper["title"]))
+    return f"{authors}: *{title}*. {method.paper['venue']} {method.paper['year']}, <{method.paper['link']}>.{code}"
 
 
-def citation(one: Card) -> str:
-    """An entry for a bibliography, with the family names that the card has."""
-    authors = str(one.paper["authors"]).split(", ")
-    first_word = re.sub(r"\W", "", str(one.paper["title"]).split()[0].split("-")[0]).lower()
-    key = f"{re.sub(r'[^a-z]', '', authors[0].lower())}{one.paper['year']}{first_word}"
-    kind, where = ("article", "journal") if one.paper["venue"] in JOURNALS else ("inproceedings", "booktitle")
+def citation(method: Card) -> str:
+    """Write the BibTeX entry, with the family names that the card has."""
+    authors = str(method.paper["authors"]).split(", ")
+    first_word = re.sub(r"\W", "", str(method.paper["title"]).split()[0].split("-")[0]).lower()
+    key = f"{re.sub(r'[^a-z]', '', authors[0].lower())}{method.paper['year']}{first_word}"
+    kind, where = ("article", "journal") if method.paper["venue"] in JOURNALS else ("inproceedings", "booktitle")
     fields = {
-        "title": f"{{{one.paper['title']}}}",
+        "title": f"{{{method.paper['title']}}}",
         "author": " and ".join(authors),
-        where: one.paper["venue"],
-        "year": one.paper["year"],
-        "url": one.paper["link"],
+        where: method.paper["venue"],
+        "year": method.paper["year"],
+        "url": method.paper["link"],
     }
     return "\n".join([f"@{kind}{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"])
 
 
 def method_scores() -> str:
-    """The scores that methods bring, as a table."""
+    """Write the table of the scores that methods bring."""
     lines = []
     for name in METHOD_SCORES:
         score = score_named(name)
-        bring = [f"[`{one.name}`](methods/{one.name}.md)" for one in cards() if name in one.brings]
-        asks = [f"a head `{head}`" for head in score.needs_heads]
-        asks += ["training rows"] * score.needs_fit + ["a gradient in the inputs"] * score.differentiates
-        said = in_prose((type(score).__doc__ or "").split("\n\n")[0])
-        lines.append([f"`{name}`", prose(said), ", ".join(asks) or "–", ", ".join(bring) or "–"])
+        owners = [f"[`{method.name}`](methods/{method.name}.md)" for method in cards() if name in method.brings]
+        uses = [f"a head `{head}`" for head in score.needs_heads]
+        uses += ["training rows"] * score.needs_fit + ["a gradient in the inputs"] * score.differentiates
+        summary = in_prose((type(score).__doc__ or "").split("\n\n")[0])
+        lines.append([f"`{name}`", prose(summary), ", ".join(uses) or "–", ", ".join(owners) or "–"])
     return grid(("score", "what it is", "looks at", "brought by"), lines)
 
 
 def outlier_methods() -> str:
-    """The methods that train with outliers, and what they do with them."""
+    """Write the table of the methods that train with outliers, and what they do with them."""
     lines = [
         [
-            f"[`{one.name}`](methods/{one.name}.md)",
-            "changes them first" if "change_batch" in one.moments else "as they come",
-            codes(one.terms),
-            prose(one.caveat),
+            f"[`{method.name}`](methods/{method.name}.md)",
+            "changes them first" if "change_batch" in method.moments else "as they come",
+            codes(method.terms),
+            prose(method.caveat),
         ]
-        for one in cards()
-        if "outliers" in one.needs
+        for method in cards()
+        if "outliers" in method.needs
     ]
     return grid(("method", "outliers", "terms", "caveat"), lines)
 
 
 FIRST = ("TrainingStep", "Classifier", "pair", "Method", "Batch", "Part", "Outputs", "Now")
-"""What a section begins with."""
+"""The names that begin a section."""
 STEP, RUNS, OWN = "The training step", "Training, evaluating, comparing", "Methods"
 OF_THE_STEP = ("contract", "step", "processes", "classifier", "outliers", "targets")
 SECTIONS = {**dict.fromkeys(OF_THE_STEP, STEP), "methods": OWN}
-"""Where names stand on the page of the API, by the module that they come from; all others are about runs."""
+"""The sections of the page of the API, by the module that a name comes from; all other names are about runs."""
 
 
 def api() -> str:
-    """Write what autodoc is asked for: all public names, by section."""
+    """Write directives of autodoc for all public names, by section."""
     homes = oodles._homes()
     order = [*FIRST, *homes]
     sections: dict[str, list[str]] = {STEP: [], RUNS: [], OWN: []}
@@ -357,7 +357,7 @@ def api() -> str:
 
 
 def entries(module: str, names: Iterable[str]) -> list[str]:
-    """Directives of autodoc for names of a module."""
+    """Write directives of autodoc for names of a module."""
     lines = []
     for name in names:
         value: Any = getattr(import_module(module), name)
@@ -371,7 +371,7 @@ def entries(module: str, names: Iterable[str]) -> list[str]:
 
 
 def grid(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A table in Markdown of cells that are written already."""
+    """Write a table in Markdown; cells stay as they are."""
     heads = list(heads)
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *lines))
 
@@ -381,7 +381,7 @@ def codes(names: Iterable[str]) -> str:
 
 
 def prose(text: str) -> str:
-    """A docstring's words as Markdown: what is code stays code, other signs mean nothing."""
+    """Write a docstring's words as Markdown: code stays code, other markup is escaped."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
     parts = text.split("`")
     plain = [re.sub(r"([\\|*_<\[])", r"\\\1", part) for part in parts[::2]]
@@ -391,34 +391,34 @@ def prose(text: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """Every generated file by its name."""
-    found = {
+    """Return the text of every generated file, by its name."""
+    files = {
         "index.md": index(),
         "_timeline.svg": timeline(),
         "_scores.md": method_scores(),
         "_outliers.md": outlier_methods(),
         "_api.md": api(),
     }
-    for one in cards():
-        found[f"{one.name}.md"] = page(one)
+    for method in cards():
+        files[f"{method.name}.md"] = page(method)
         try:
-            work = at_work(one.name)
+            work = at_work(method.name)
         except ValueError:
             continue
-        found[f"{one.name}.svg"] = diagram(work)
+        files[f"{method.name}.svg"] = diagram(work)
         if images := sheet(work):
-            found[f"{one.name}-batch.svg"] = images
-    return found
+            files[f"{method.name}-batch.svg"] = images
+    return files
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Writes what has changed, and removes what is not generated any more."""
+    """Write files that have changed, and remove those that are no longer generated."""
     folder.mkdir(exist_ok=True)
-    found = pages()
+    files = pages()
     for path in folder.iterdir():
-        if path.name not in found:
+        if path.name not in files:
             path.unlink()
-    for name, text in found.items():
+    for name, text in files.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

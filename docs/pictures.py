@@ -1,4 +1,4 @@
-"""Pictures of methods at work: each is trained for a few steps and given a batch, and what it changes is drawn."""
+"""Pictures of methods at work: each is trained for a few steps, and what it changes in a batch is drawn."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from drawing import LINE, Drawing, shortened, wrapped
+from drawing import LINE, Drawing, shorten, wrap_words
 from torch import Tensor, nn
 
 from oodles import Batch, Method, Part, TrainingStep
@@ -22,11 +22,11 @@ from oodles.methods import method_class
 from oodles.networks import build_network
 
 ROWS, SHOWN = 64, 8
-"""In a batch, of each kind; and in a picture."""
+"""Rows of each kind in a batch, and in a picture."""
 STEPS, EPOCHS = 10, 60
 """Steps of training before the batch that is shown, in the last of so many epochs."""
 SIDES = (8, 24)
-"""Of the digits as they are, and enlarged for methods that cannot take so few pixels."""
+"""Sides of the digits as they are, and enlarged for methods that cannot take so few pixels."""
 
 BEFORE, EPOCH, EAGER, TRACED, AFTER = (
     "once, when the step is built",
@@ -48,12 +48,12 @@ PHASES = {
     "change_sum": TRACED,
     "after_update": AFTER,
 }
-"""When each moment of the contract comes."""
+"""The phase of each moment of the contract."""
 
 
 @dataclass(frozen=True)
 class AtWork:
-    """One method in a training step on digits, and what plain training has in its place."""
+    """One method in a training step on digits, and plain training to compare with."""
 
     card: Card
     settings: Mapping[str, Any]
@@ -68,18 +68,18 @@ class AtWork:
 
     @cached_property
     def changed(self) -> tuple[str, ...]:
-        """The parts that it adds or changes."""
+        """Return the parts that it adds or changes."""
         before, after = self.given.parts, self.prepared.parts
         return tuple(role for role in after if role not in before or not _same_part(before[role], after[role]))
 
     @property
     def forwarded(self) -> tuple[str, ...]:
-        """The parts that go through the network."""
+        """Return the parts that go through the network."""
         return tuple(role for role in self.prepared.parts if role == "id" or role in self.card.reads)
 
 
 def moments() -> dict[str, str]:
-    """The hooks of the contract in the order in which they come, and what the contract says of each."""
+    """Return the hooks of the contract in their order, with the first sentences of their docstrings."""
     hooks = {name: inspect.getdoc(f) or "" for name, f in vars(Method).items() if isinstance(f, FunctionType)}
     hooks = {name: in_prose(text.split("\n\n")[0]) for name, text in hooks.items() if not name.startswith("_")}
     order = list(dict.fromkeys(PHASES.values()))
@@ -87,12 +87,12 @@ def moments() -> dict[str, str]:
 
 
 def in_prose(text: str) -> str:
-    """A docstring's words on one line, without its marks for names."""
+    """Return a docstring's words on one line, without its marks for names."""
     return " ".join(re.sub(r"(:\w+:)?`+~?([^`]+)`+", r"\2", text).split())
 
 
 def settings_of(name: str) -> Mapping[str, Any]:
-    """A method's settings in the benchmark ``digits`` where that has a row for it, else its defaults."""
+    """Return a method's settings in the benchmark ``digits``, or its defaults where that has no row for it."""
     for row in Benchmark.load("digits").rows:
         if [method for method, _ in row.recipe.methods] == [name]:
             return row.recipe.methods[0][1]
@@ -101,7 +101,7 @@ def settings_of(name: str) -> Mapping[str, Any]:
 
 @cache
 def at_work(name: str) -> AtWork:
-    """A method trained for a few steps on digits, and the batch after these; the same on every call.
+    """Train a method for a few steps on digits, and prepare the next batch; the same on every call.
 
     Raises:
         ValueError: where it takes these images neither as they are nor enlarged.
@@ -117,14 +117,14 @@ def at_work(name: str) -> AtWork:
     raise ValueError(f"{name} cannot be shown at work on digits: {refused}")
 
 
-def _at_work(one: Card, settings: Mapping[str, Any], side: int) -> AtWork:
+def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:
     suite = load_suite("digits", 0)
     given = Batch({"id": _part(suite.train, side)})
-    if "outliers" in one.needs and suite.outliers is not None:
+    if "outliers" in method.needs and suite.outliers is not None:
         given = given.with_part("outliers", Part(_part(suite.outliers, side).inputs))
     classifier = _classifier(suite, side)
     plain_head, plain_terms = classifier.head, tuple(TrainingStep(classifier)(given))
-    step = TrainingStep(classifier, method_class(one.name)(**settings))
+    step = TrainingStep(classifier, method_class(method.name)(**settings))
     step.epoch, step.epochs = EPOCHS - 1, EPOCHS
     optimizer = torch.optim.SGD(step.parameter_groups(0.02), momentum=0.9)
     for _ in range(STEPS):
@@ -134,11 +134,11 @@ def _at_work(one: Card, settings: Mapping[str, Any], side: int) -> AtWork:
         step.after_update()
     prepared = step.prepare(given)
     terms = tuple(step.losses(prepared))
-    return AtWork(one, settings, side, suite.classes, step, given, prepared, terms, plain_terms, plain_head)
+    return AtWork(method, settings, side, suite.classes, step, given, prepared, terms, plain_terms, plain_head)
 
 
 def _part(images: ImageSet, side: int) -> Part:
-    """Rows of a set, of all its kinds, each pixel as many as fill the side."""
+    """Take rows of a set, drawn from all of it, with pixels enlarged to fill the side."""
     order = np.random.default_rng(0).permutation(len(images))[:ROWS]
     pixels, labels = images.batch(np.full(ROWS, -1), order)
     scale = side // pixels.shape[-1]
@@ -156,18 +156,18 @@ def _classifier(suite: Suite, side: int) -> Classifier:
     )
 
 
-def _same_part(one: Part, other: Part) -> bool:
-    return _same(one.inputs, other.inputs) and _same(one.targets, other.targets)
+def _same_part(first: Part, second: Part) -> bool:
+    return _same(first.inputs, second.inputs) and _same(first.targets, second.targets)
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.equal(one, other)
-    return one is other
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and torch.equal(first, second)
+    return first is second
 
 
 def sheet(work: AtWork) -> str:
-    """The rows of a batch before and after a method, with their targets; nothing where it changes no images."""
+    """Draw rows of a batch before and after a method, with their targets; return nothing if it changes no images."""
     rows = list(_rows(work))
     if not rows:
         return ""
@@ -190,7 +190,7 @@ def sheet(work: AtWork) -> str:
 
 
 def _rows(work: AtWork) -> Iterator[tuple[str, Part, str]]:
-    """Title, part and style of every row of a sheet."""
+    """Yield title, part and style of every row of a sheet."""
     images = [role for role in work.changed if _are_images(work.prepared[role])]
     if not images:
         return
@@ -199,11 +199,11 @@ def _rows(work: AtWork) -> Iterator[tuple[str, Part, str]]:
         if before is not None:
             yield f"{role}, as it came" if role in images else role, before, ""
         if role in images:
-            yield f"{role}, {_how(before, part)}", part, "changed"
+            yield f"{role}, {_name_change(before, part)}", part, "changed"
 
 
-def _how(before: Part | None, after: Part) -> str:
-    """What has become of a part."""
+def _name_change(before: Part | None, after: Part) -> str:
+    """Say in a word or two how a part has changed."""
     if before is None:
         return "added"
     return "new targets" if _same(before.inputs, after.inputs) else "changed"
@@ -214,12 +214,12 @@ def _are_images(part: Part) -> bool:
 
 
 def _target(work: AtWork, part: Part, row: int) -> list[str]:
-    """The target of a row in at most two short lines."""
+    """Write the target of a row in at most two short lines."""
     targets = part.targets
     if targets is None:
         return []
     if not targets.is_floating_point():
-        return [_named(work, part, int(targets[row]))]
+        return [_class_name(work, part, int(targets[row]))]
     shares = targets[row].detach().flatten()
     if len(shares) != len(work.classes):
         return [f"{float(shares[0]):.2f}"] if len(shares) == 1 else []
@@ -232,8 +232,8 @@ def _target(work: AtWork, part: Part, row: int) -> list[str]:
     return [f"{work.classes[index]}: {value:.2f}" for value, index in pairs if value >= 0.05][:2]
 
 
-def _named(work: AtWork, part: Part, target: int) -> str:
-    """A class by name; of an added part with ids of its own, the number."""
+def _class_name(work: AtWork, part: Part, target: int) -> str:
+    """Return the name of a class; for added parts with ids of their own, the number."""
     ids = work.given["id"].targets
     assert ids is not None and part.targets is not None
     times, rest = divmod(len(part), len(ids))
@@ -245,8 +245,7 @@ def _named(work: AtWork, part: Part, target: int) -> str:
 
 
 def diagram(work: AtWork) -> str:
-    """The training step with a method in it: what it adds, changes or replaces is marked."""
-    one = work.card
+    """Draw the training step with a method in it: what it adds, changes or replaces is marked."""
     drawing = Drawing(900)
     parts = _parts(work)
     heads = _heads(work)
@@ -258,7 +257,7 @@ def diagram(work: AtWork) -> str:
         drawing.text(x, 16, title, "muted", 13)
 
     def place(column: str, boxes: Sequence[tuple[str, str, str]]) -> list[float]:
-        """Boxes of a column, spread over its height; gives their middles."""
+        """Draw the boxes of a column, spread over its height; return their middles."""
         x, width = columns[column]
         start = top + (tall - len(boxes) * (high + gap) + gap) / 2
         middles = []
@@ -266,8 +265,8 @@ def diagram(work: AtWork) -> str:
             y = start + index * (high + gap)
             drawing.box(x, y, width, high, style)
             struck = "code struck" if style == "faint" and column == "loss" else f"code {style}"
-            drawing.text(x + 9, y + 20, shortened(name, width / 1.1), struck)
-            drawing.text(x + 9, y + 37, shortened(about, width, 12), "muted", 12)
+            drawing.text(x + 9, y + 20, shorten(name, width / 1.1), struck)
+            drawing.text(x + 9, y + 37, shorten(about, width, 12), "muted", 12)
             middles.append(y + high / 2)
         return middles
 
@@ -275,12 +274,12 @@ def diagram(work: AtWork) -> str:
         if style != "faint":
             drawing.arrow(182, y, 233, y, style)
     x, width = columns["network"]
-    hidden = "changed" if "change_hidden" in one.moments else ""
+    hidden = "changed" if "change_hidden" in work.card.moments else ""
     drawing.box(x, top, width, tall, hidden)
     drawing.text(x + width / 2, top + tall / 2 + (0 if hidden else 5), "backbone", f"code {hidden}", anchor="middle")
     if hidden:
         drawing.text(x + width / 2, top + tall / 2 + 17, "change_hidden", "muted", 12, "middle")
-    outputs = "changed" if "change_outputs" in one.moments else ""
+    outputs = "changed" if "change_outputs" in work.card.moments else ""
     middles = place("heads", heads)
     for (_, _, style), y in zip(heads, middles, strict=True):
         drawing.arrow(357, y, 393, y, style)
@@ -289,7 +288,7 @@ def diagram(work: AtWork) -> str:
         drawing.text(652, top + tall + 14, "change_outputs", "changed", 12, "end")
     place("loss", terms)
     y = top + tall + 28
-    summed = "changed" if "change_sum" in one.moments else ""
+    summed = "changed" if "change_sum" in work.card.moments else ""
     drawing.arrow(780, top + tall + 2, 780, y + 10, summed)
     drawing.text(770, y + 4, "change_sum" if summed else "+", summed or "muted", 13, "end")
     drawing.box(660, y + 12, 240, 30, "plain")
@@ -297,34 +296,34 @@ def diagram(work: AtWork) -> str:
     notes = _notes(work)
     for index, (words, style) in enumerate(notes):
         drawing.text(0, y + 14 + index * LINE, words, style, 13)
-    return drawing.svg(_said(work, heads))
+    return drawing.svg(_describe(work, heads))
 
 
 def _parts(work: AtWork) -> list[tuple[str, str, str]]:
-    found = []
+    boxes = []
     for role, part in work.prepared.parts.items():
         style = "changed" if role in work.changed else "" if role in work.forwarded else "faint"
         words = [f"{len(part)} rows"]
         if role in work.changed:
-            words.append(_how(work.given.parts.get(role), part))
+            words.append(_name_change(work.given.parts.get(role), part))
         if role not in work.forwarded:
             words.append("not forwarded")
         if role in work.card.separate:
             words.append("apart")
-        found.append((role, ", ".join(words), style))
-    return found
+        boxes.append((role, ", ".join(words), style))
+    return boxes
 
 
 def _heads(work: AtWork) -> list[tuple[str, str, str]]:
     classifier = work.step.classifier
     head = classifier.head
     style = "changed" if head is not work.plain_head else ""
-    found = [("head", f"{type(head).__name__}, {classifier.num_classes} logits", style)]
+    boxes = [("head", f"{type(head).__name__}, {classifier.num_classes} logits", style)]
     for name, further in classifier.heads.items():
         size = getattr(further, "out_features", None) or getattr(further, "out_channels", None)
         about = f"{type(further).__name__}{f', {size} output' + 's' * (size > 1) if size else ''}"
-        found.append((name, f"{about}, added", "changed"))
-    return found
+        boxes.append((name, f"{about}, added", "changed"))
+    return boxes
 
 
 def _terms(work: AtWork) -> list[tuple[str, str, str]]:
@@ -337,17 +336,16 @@ def _terms(work: AtWork) -> list[tuple[str, str, str]]:
 
 
 def _notes(work: AtWork) -> list[tuple[str, str]]:
-    """What the method does at moments that have no box."""
-    used = work.card.moments
-    said = {
+    """Say what the method does at moments that have no box."""
+    notes = {
         "parameter_groups": "parameter_groups: some parameters get settings of their own",
         "after_update": "after_update: looks back at the outputs after the optimizer's step",
     }
-    return [(words, "changed") for name, words in said.items() if name in used]
+    return [(words, "changed") for name, words in notes.items() if name in work.card.moments]
 
 
-def _said(work: AtWork, heads: Sequence[tuple[str, str, str]]) -> str:
-    """The diagram in words."""
+def _describe(work: AtWork, heads: Sequence[tuple[str, str, str]]) -> str:
+    """Describe the diagram in words."""
     parts = ", ".join(f"{role} ({about})" for role, about, _ in _parts(work))
     return (
         f"A training step with {work.card.name}: parts {parts}; one backbone; "
@@ -356,11 +354,11 @@ def _said(work: AtWork, heads: Sequence[tuple[str, str, str]]) -> str:
 
 
 def timeline() -> str:
-    """The moments of training in the order in which they come, and which methods change each."""
+    """Draw the moments of training in their order, with the methods that change each."""
     drawing, y, phase = Drawing(900), 0.0, ""
     steps: list[tuple[str, str, str]] = []
     for name, about in moments().items():
-        users = [one.name for one in cards() if name in one.moments]
+        users = [method.name for method in cards() if name in method.moments]
         steps.append((name, about, f"Changed by {', '.join(users)}." if users else "Changed by no method yet."))
         steps += [(words, after, "") for moment, words, after in FIXED if moment == name]
     for index, (name, about, users) in enumerate(steps):
@@ -373,16 +371,16 @@ def timeline() -> str:
 
 
 FIXED = (
-    ("change_hidden", "forward", "One pass over all parts that are read: features, logits, what further heads say."),
+    ("change_hidden", "forward", "One pass over all parts that are read: features, logits, outputs of further heads."),
     ("change_sum", "backward, update", "The loss is the sum of the terms; the optimizer takes its step."),
 )
-"""What nobody changes, after which moment."""
+"""What no method changes: the moment before it, its name, and its description."""
 
 
 def _moment(drawing: Drawing, y: float, name: str, about: str, users: str, last: bool) -> float:
-    """One box with its words; gives where the next one begins."""
+    """Draw one box with its words; return where the next one begins."""
     style = "" if users else "faint"
-    lines, more = wrapped(about, 690), wrapped(users, 690, 13)
+    lines, more = wrap_words(about, 690), wrap_words(users, 690, 13)
     high = 14 + LINE * len(lines) + 17 * len(more)
     drawing.box(0, y, 205, 34, style)
     drawing.text(10, y + 22, name, "code" if users else "muted")

@@ -1,4 +1,4 @@
-"""Writes the generated blocks of README.md from the methods' facts and from recorded runs: python docs/readme.py
+"""Write the generated blocks of README.md from the methods' facts and from recorded runs: python docs/readme.py
 
 With --check it writes nothing and fails where a block is out of date.
 """
@@ -23,18 +23,18 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 READING = """
 What a method changes, in points: the mean difference to plain cross-entropy over seeds, paired by seed, in accuracy and
-in AUROC under the score that the method's paper uses, which plain training is given too. Where plain training cannot
-give that score it has the one in brackets, its best on validation data. ▲ and ▼ mark differences whose 95 % interval
-(Student's t) leaves out zero, with no correction for looking at so many. Fine-tuned methods stand beside plain training
-that was fine-tuned as long. `docs/results.md` has the figures themselves with their spread, all metrics (both FPR95s
-too), all scores, a further protocol, CIFAR-10, what got worse in words, and published numbers beside ours."""
+in AUROC under the score of the method's paper, for plain training too. Where plain training cannot give that score, it
+has the one in brackets, its best on validation data. ▲ and ▼ mark differences whose 95 % interval
+(Student's t) excludes zero, with no correction for multiple comparisons. Fine-tuned methods are compared with plain
+training that was fine-tuned as long. `docs/results.md` has the figures themselves with their spread, all metrics (both
+FPR95s too), all scores, a further protocol, CIFAR-10, a list of what got worse, and published numbers beside ours."""
 
 RECORDED_BEFORE = (
     "These runs were recorded before random draws came to depend on a method's name in place of its position: trained "
     "again, rows are mixed and outliers made by other draws, so that figures of methods that draw change within their "
     "spread."
 )
-"""To be said until the runs are recorded anew."""
+"""A remark on the recorded runs, until they are recorded anew."""
 
 PROTOCOLS = {
     "digits": """
@@ -52,13 +52,13 @@ schedule by judgement.""",
 """Recorded benchmarks, and what must be known about each."""
 
 
-def recorded(name: str) -> dict:
+def read_record(name: str) -> dict:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
 def speed() -> str:
-    """The ratios of one recorded run each."""
-    steps, imports, mixers = recorded("steps.json"), recorded("import_time.json"), recorded("mixers.json")
+    """Write the recorded ratios, each from one run."""
+    steps, imports, mixers = read_record("steps.json"), read_record("import_time.json"), read_record("mixers.json")
     lines = [steps_of_all(steps["steps"]), ""]
     terms = [f"{name} {row['ratio']:.1f}" for name, row in steps["terms"].items() if name != "F.cross_entropy"]
     lines += [f"Loss terms, forward and backward, over `F.cross_entropy` on the same rows: {', '.join(terms)}", ""]
@@ -79,7 +79,7 @@ def speed() -> str:
 
 
 def steps_of_all(rows: dict[str, dict[str, float]]) -> str:
-    """How much slower than plain training, rows being equal."""
+    """Say how much slower steps are than plain ones with as many rows."""
     ratios = {name: row["ratio"] for name, row in rows.items()}
     slow = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items() if ratio > 1.05)
     fast = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items() if ratio < 0.95)
@@ -91,9 +91,9 @@ def steps_of_all(rows: dict[str, dict[str, float]]) -> str:
 
 
 def losses() -> str:
-    """Those of another library against ours."""
-    found = {name: table for name, table in recorded("losses.json").items() if isinstance(table, dict)}
-    ratios = ", ".join(f"{name} {table['pytorch-ood']['ratio']:.2f}" for name, table in found.items())
+    """Compare the losses of another library with ours."""
+    tables = {name: table for name, table in read_record("losses.json").items() if isinstance(table, dict)}
+    ratios = ", ".join(f"{name} {table['pytorch-ood']['ratio']:.2f}" for name, table in tables.items())
     return (
         f"Losses with their cross-entropy, forward and backward, pytorch-ood's time over ours: {ratios}\n"
         "(its confidence loss gives no hints)."
@@ -101,30 +101,30 @@ def losses() -> str:
 
 
 def training(network: str) -> str:
-    """Images per second against the bare loop."""
-    found = recorded(f"training-{network}-cpu.json")
-    plain, exposed = (found["epochs"][name]["over bare"] for name in ("oodles", "outlier-exposure"))
+    """Compare images per second with those of the bare loop."""
+    run = read_record(f"training-{network}-cpu.json")
+    plain, exposed = (run["epochs"][name]["over bare"] for name in ("oodles", "outlier-exposure"))
     return (
-        f"Training {network} on {found['suite']} with plain cross-entropy: {plain:.2f} of the images per second of a "
+        f"Training {network} on {run['suite']} with plain cross-entropy: {plain:.2f} of the images per second of a "
         f"bare hand-written loop;\nwith Outlier Exposure, which forwards twice the rows, {exposed:.2f} "
-        f"(recipe {found['recipe']}, {found['rows']:,} rows an epoch, the median of single epochs in turn)."
+        f"(recipe {run['recipe']}, {run['rows']:,} rows an epoch, the median of single epochs in turn)."
     )
 
 
 def scoring() -> str:
-    """What scores and metrics cost over the forward passes."""
-    found = recorded("scoring-cpu.json")
-    dear = found["scores"]["knn"]["over forward passes"]
-    others = found["all over forward passes"] - dear
+    """Say what scores and metrics cost over the forward passes."""
+    run = read_record("scoring-cpu.json")
+    neighbours = run["scores"]["knn"]["over forward passes"]
+    others = run["all over forward passes"] - neighbours
     return (
-        f"Scores and metrics of {found['rows']:,} test rows, over their forward passes through {found['network']}: "
-        f"{100 * others:.2f} % for all\nscores but nearest neighbours, and {100 * dear:.1f} % for these "
-        f"({found['training rows']:,} training rows)."
+        f"Scores and metrics of {run['rows']:,} test rows, over their forward passes through {run['network']}: "
+        f"{100 * others:.2f} % for all\nscores but nearest neighbours, and {100 * neighbours:.1f} % for these "
+        f"({run['training rows']:,} training rows)."
     )
 
 
 def results() -> str:
-    """What each method changes in the recorded runs."""
+    """Write what each method changes in the recorded runs."""
     tables = {name: compare([RESULTS / f"{name}.jsonl"]).tables[0] for name in PROTOCOLS}
     heads = ["method", "score"]
     for name, table in tables.items():
@@ -143,7 +143,7 @@ def results() -> str:
 
 
 def changes(label: str, tables: dict[str, Table]) -> list[str]:
-    """One method: its score, and the difference that it makes on every set of every protocol."""
+    """Write the row of one method: its score, and the difference it makes on every set of every protocol."""
     cells, scores = [], {}
     for table in tables.values():
         group = next((group for group in table.groups if group.label == label), None)
@@ -151,8 +151,8 @@ def changes(label: str, tables: dict[str, Table]) -> list[str]:
             cells += ["–"] * len(overview(table))
             continue
         score, beside = group.versus[-1]
-        said = score if score == beside else f"{score} ({beside})"
-        scores[f"{said}, {group.seeds}" if "diverged" in group.seeds else said] = None
+        words = score if score == beside else f"{score} ({beside})"
+        scores[f"{words}, {group.seeds}" if "diverged" in group.seeds else words] = None
         for ood_set, metric in overview(table):
             figure = table.figure(group, ood_set, metric, score, beside)
             cells.append(_change(figure))
@@ -167,18 +167,18 @@ def _change(figure: Figure | None) -> str:
 
 
 def plain(table: Table) -> str:
-    """What plain training comes to under the maximum softmax probability."""
+    """State the figures of plain training under the maximum softmax probability."""
     group = next(group for group in table.groups if group.is_plain)
-    found = [
+    figures = [
         f"{set_name(ood_set) + ' ' if ood_set else ''}{METRICS[metric].heading} "
         f"{table.figure(group, ood_set, metric, 'msp', 'msp').value}"
         for ood_set, metric in overview(table)
     ]
-    return f"plain cross-entropy has, in per cent and by the maximum softmax probability: {', '.join(found)}"
+    return f"plain cross-entropy has, in per cent and by the maximum softmax probability: {', '.join(figures)}"
 
 
 def common(runs: list[Result]) -> str:
-    """What there is to say about every protocol."""
+    """State rows, network, epochs, diverged runs and versions of a protocol."""
     plain, *_ = runs
     tuned = sorted({str(run.settings["epochs"]) for run in runs if run.initial_weights != "random"})
     diverged = sum(run.status == "diverged" for run in runs)
@@ -192,20 +192,20 @@ def common(runs: list[Result]) -> str:
 BLOCKS = {"methods": markdown_table, "results": results, "speed": speed}
 
 
-def written(text: str) -> str:
+def fill_blocks(text: str) -> str:
     for name, make in BLOCKS.items():
         start, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
         block = f"{start}\n{make()}\n{end}"
-        text, found = re.subn(
+        text, count = re.subn(
             f"{re.escape(start)}.*?{re.escape(end)}", lambda _, block=block: block, text, flags=re.DOTALL
         )
-        if found != 1:
-            raise SystemExit(f"README.md must hold one block {name!r}, got {found}.")
+        if count != 1:
+            raise SystemExit(f"README.md must hold one block {name!r}, got {count}.")
     return text
 
 
 def keep(path: Path, new: str) -> None:
-    """Writes the file if it has changed; with --check fails instead."""
+    """Write the file if it has changed; with --check fail instead."""
     if (path.read_text(encoding="utf-8") if path.is_file() else "") != new:
         if "--check" in sys.argv:
             raise SystemExit(f"{path.name} is out of date: run python docs/{Path(sys.argv[0]).name}")
@@ -214,4 +214,4 @@ def keep(path: Path, new: str) -> None:
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    keep(readme, written(readme.read_text(encoding="utf-8")))
+    keep(readme, fill_blocks(readme.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Writes docs/results.md from the rows in benchmarks/results and the figures in benchmarks/published.toml:
+"""Write docs/results.md from the rows in benchmarks/results and the figures in benchmarks/published.toml:
 
 python docs/results.py. With --check it writes nothing and fails where the page is out of date.
 """
@@ -33,11 +33,11 @@ A protocol is a suite, a network and a schedule, and has a name of its own: figu
 {RECORDED_BEFORE}
 """
 
-RANKS = "Over every recorded suite and set. It puts protocols of very different sizes side by side."
+RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
 
 
 def page(files: Sequence[Path], published: Path = PUBLISHED) -> str:
-    """The whole page: a section for every file, ranks over all, and published figures beside ours."""
+    """Write the whole page: a section for every file, ranks over all, and published figures beside ours."""
     compared = {path: compare([path]) for path in files}
     lines = [INTRODUCTION]
     for path, comparison in compared.items():
@@ -50,7 +50,7 @@ def page(files: Sequence[Path], published: Path = PUBLISHED) -> str:
 
 
 def section(file: str, comparison: Comparison) -> list[str]:
-    """What one file holds."""
+    """Write the section of one file of results."""
     lines = []
     for table in comparison.tables:
         facts = [f"* {name}: {escape(value)}" for name, value in protocol(table).items()]
@@ -60,9 +60,9 @@ def section(file: str, comparison: Comparison) -> list[str]:
 
 
 def protocol(table: Table) -> dict[str, str]:
-    """How the runs of a table were made, in words; where its rows differ, which of them."""
+    """Say how the runs of a table were made; where rows differ, name them."""
 
-    def said(of: Callable[[Result], Any]) -> str:
+    def state(of: Callable[[Result], Any]) -> str:
         return by_row(table.groups, of)
 
     runs = [run for group in table.groups for run in group.runs]
@@ -70,28 +70,28 @@ def protocol(table: Table) -> dict[str, str]:
     seconds = [run.seconds for run in runs if run.seconds is not None]
     took = f"; {sum(seconds) / len(seconds):.3g} s of training each on average" if seconds else ""
     return {
-        "training rows": said(lambda run: _rows(run, "train")),
-        "test rows": said(lambda run: _rows(run, "test")),
-        "validation rows": said(lambda run: _rows(run, "validation")),
-        "network": said(lambda run: run.settings["network"]),
-        "epochs": said(lambda run: run.settings["epochs"]),
-        "batch size": said(lambda run: run.settings["batch_size"]),
-        "optimizer": said(_optimizer),
-        "schedule": said(lambda run: run.settings["schedule"]),
-        "precision": said(_precision),
-        "initial weights": said(lambda run: run.initial_weights),
+        "training rows": state(lambda run: _rows(run, "train")),
+        "test rows": state(lambda run: _rows(run, "test")),
+        "validation rows": state(lambda run: _rows(run, "validation")),
+        "network": state(lambda run: run.settings["network"]),
+        "epochs": state(lambda run: run.settings["epochs"]),
+        "batch size": state(lambda run: run.settings["batch_size"]),
+        "optimizer": state(_optimizer),
+        "schedule": state(lambda run: run.settings["schedule"]),
+        "precision": state(_precision),
+        "initial weights": state(lambda run: run.initial_weights),
         "seeds": by_group(table.groups, lambda group: ", ".join(str(run.seed) for run in group.runs)),
         "near-OOD": _names(table, "near"),
         "far-OOD": _names(table, "far"),
-        "auxiliary outliers": said(lambda run: _rows(run, "outliers")),
-        "device": said(lambda run: run.environment.get("device", "not recorded")),
-        "versions": said(_versions),
+        "auxiliary outliers": state(lambda run: _rows(run, "outliers")),
+        "device": state(lambda run: run.environment.get("device", "not recorded")),
+        "versions": state(_versions),
         "runs": f"{len(runs)}, of which {diverged} diverged{took}",
     }
 
 
 def by_row(groups: Sequence[Group], of: Callable[[Result], Any]) -> str:
-    """What is so for all runs; or each thing that is so for some, and for which rows."""
+    """State a fact of all runs, or each variant of it with the rows that have it."""
     by_seed: dict[int, set[str]] = {}
     for run in (run for group in groups for run in group.runs):
         by_seed.setdefault(run.seed, set()).add(str(of(run)))
@@ -101,10 +101,10 @@ def by_row(groups: Sequence[Group], of: Callable[[Result], Any]) -> str:
 
 
 def by_group(groups: Sequence[Group], of: Callable[[Group], str]) -> str:
-    found: dict[str, list[str]] = {}
+    rows: dict[str, list[str]] = {}
     for group in groups:
-        found.setdefault(of(group), []).append(group.label)
-    return "; ".join(f"{words} ({', '.join(labels)})" if len(found) > 1 else words for words, labels in found.items())
+        rows.setdefault(of(group), []).append(group.label)
+    return "; ".join(f"{words} ({', '.join(labels)})" if len(rows) > 1 else words for words, labels in rows.items())
 
 
 def _rows(run: Result, name: str) -> str:
@@ -119,7 +119,7 @@ def _optimizer(run: Result) -> str:
 
 
 def _precision(run: Result) -> str:
-    """What ``auto`` came to, where the run says so."""
+    """Return the precision in use, where the run recorded it, or as it was asked for."""
     return str(run.environment.get("mixed_precision", run.settings["mixed_precision"]))
 
 
@@ -133,7 +133,7 @@ def _names(table: Table, kind: str) -> str:
 
 
 def beside_published(tables: Sequence[Table], published: dict[str, Any]) -> list[str]:
-    """Published figures and ours for the same methods and scores, and how the two were made."""
+    """Write published figures beside ours for the same methods and scores, and how both were made."""
     pairs = [(given, table) for given in published["protocols"] for table in tables if table.suite in given["suites"]]
     lines = [line for given, table in pairs for line in side_by_side(given, table)]
     without = [table.suite for table in tables if table not in [beside for _, beside in pairs]]
@@ -143,7 +143,7 @@ def beside_published(tables: Sequence[Table], published: dict[str, Any]) -> list
 
 
 def side_by_side(given: dict[str, Any], table: Table) -> list[str]:
-    """One published protocol beside one of ours; nobody should expect the figures to be equal."""
+    """Write one published protocol beside one of ours; the figures are not expected to be equal."""
     plain = {row["score"]: row for row in given["rows"] if row["method"] == PLAIN}
     lines = []
     for row in given["rows"]:
@@ -170,7 +170,7 @@ BESIDE = """Per cent; near and far are averages of AUROC over the sets of a kind
 to cross-entropy under the same score. The two sides differ in all that the second table lists: compare the order of the
 methods and these differences, not a figure with the one beside it."""
 WHAT = {"accuracy": "accuracy", "near AUROC": "near", "far AUROC": "far"}
-"""The columns, and what they are called in the file of published figures."""
+"""The columns, and their names in the file of published figures."""
 
 
 def _published(row: dict[str, Any], plain: dict[str, Any], what: str) -> str:
@@ -179,7 +179,7 @@ def _published(row: dict[str, Any], plain: dict[str, Any], what: str) -> str:
 
 
 def _ours(group: Group, score: str, what: str) -> str:
-    value, plain = (_measured(each, score, what) if each else None for each in (group, group.plain))
+    value, plain = (_measured(rows, score, what) if rows else None for rows in (group, group.plain))
     difference = value.minus(plain) if value and plain else None
     return f"{value or '–'}" + (f" ({in_points(difference.mean)})" if difference else "")
 
@@ -189,12 +189,12 @@ def _measured(group: Group, score: str, what: str) -> Seeds | None:
 
 
 def over_sets(group: Group, kind: str, score: str) -> Seeds | None:
-    """The average AUROC over the near or the far sets, seed by seed; of seeds that have them all."""
+    """Return the average AUROC over the near or the far sets, for each seed that has them all."""
     sets = [name for run in group.finished[:1] for name in run.ood_sets if name.startswith(kind)]
-    found = [group.measured(name, score, "auroc") for name in sets]
-    if not found or any(seeds is None for seeds in found):
+    aurocs = [group.measured(name, score, "auroc") for name in sets]
+    if not aurocs or any(seeds is None for seeds in aurocs):
         return None
-    measured = [seeds.by_seed for seeds in found if seeds]
+    measured = [seeds.by_seed for seeds in aurocs if seeds]
     shared = [seed for seed in measured[0] if all(seed in by_seed for by_seed in measured)]
     return (
         Seeds({seed: sum(by_seed[seed] for by_seed in measured) / len(measured) for seed in shared}) if shared else None

@@ -58,7 +58,7 @@ def fenced(text: str, language: str) -> list[str]:
 @pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in TRAINING)) for p in PAGES])
 def test_examples_run_as_shown(page: str, docs: dict[str, ModuleType]) -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    ran = docs["examples"].printed(PAGES[page], page)
+    ran = docs["examples"].run_examples(PAGES[page], page)
     shown = [code for language in ("python", "sh") for code in fenced(PAGES[page], language)]
     assert sorted(block.code for block, _ in ran if block.language in ("python", "sh")) == sorted(shown)
     assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
@@ -69,9 +69,9 @@ def test_examples_run_as_shown(page: str, docs: dict[str, ModuleType]) -> None:
 def test_an_example_that_breaks_is_noticed(docs: dict[str, ModuleType], tmp_path: Path) -> None:
     examples = docs["examples"]
     with pytest.raises(ZeroDivisionError):
-        examples.printed("```python\nx = 1\n```\n\n```python\nx / 0\n```\n")
+        examples.run_examples("```python\nx = 1\n```\n\n```python\nx / 0\n```\n")
     with pytest.raises(RuntimeError, match="ends with the exit code 1"):
-        examples.printed(f"```sh\noodles compare {tmp_path}  # no run\n```\n")
+        examples.run_examples(f"```sh\noodles compare {tmp_path}  # no run\n```\n")
     page = "```python\nx = 2\n```\nand\n```python\nprint(x + 1)\n```\nend\n"
     shown = "```{code-block} text\n:class: output\n3\n```"
     assert examples.with_output(page, "page") == page.replace("1)\n```", f"1)\n```\n\n{shown}")
@@ -173,7 +173,7 @@ def test_every_method_is_shown_at_work(name: str, docs: dict[str, ModuleType]) -
     assert ("cross_entropy" in work.terms) is ("cross-entropy" not in one.replaces)
     drawn, sheet = pictures.diagram(work), pictures.sheet(work)
     assert all(f">{term}</text>" in drawn for term in work.terms)
-    assert all(pictures.shortened(role, 163)[:8] in drawn for role in work.prepared.parts)
+    assert all(pictures.shorten(role, 163)[:8] in drawn for role in work.prepared.parts)
     assert sheet.count("<image") == 0 or all(role in sheet for role in work.changed)
     assert len(drawn) + len(sheet) < 40_000
 

@@ -1,7 +1,7 @@
 """The command line: every command parses its arguments and calls one public function.
 
-Results go to standard output, progress and errors to standard error. Exit codes: 0 success, 1 a run or an input that
-did not work out, 2 a mistyped command. Imports stay inside the commands, so that help needs no torch.
+Results go to standard output, progress and errors to standard error. Exit codes: 0 success, 1 a failure, 2 a mistyped
+command. Imports are inside the commands, so that help needs no torch.
 """
 
 import functools
@@ -26,7 +26,7 @@ from oodles.spelling import suggestion
 
 
 def _setting(name: str, metavar: str) -> object:
-    """Build a flag that changes one setting of a recipe; its help shows the default."""
+    """Describe a flag that changes one setting of a recipe; its help shows the default."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {getattr(Recipe, name)}, or the recipe's)")
 
 
@@ -50,8 +50,7 @@ Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavi
 def demo(*, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: OptionalCount = None) -> int:
     """Train methods with several seeds on real images, compare them and write a report; takes a minute or two.
 
-    It is the benchmark demo, a part of the benchmark digits. Finished runs are kept: the same command goes on where it
-    was stopped.
+    It is the benchmark demo, a part of the benchmark digits. Finished runs are kept: the same command resumes it.
 
     Args:
         to: folder for the runs and report.html.
@@ -79,10 +78,10 @@ def benchmark(
 
     oodles benchmark benchmark.toml --jobs 4
 
-    Finished runs are kept: the same command goes on where it was stopped. A run that breaks does not stop the others.
+    Finished runs are kept: the same command resumes it. A run that fails does not stop the others.
 
     Args:
-        file: a TOML file, or a benchmark that comes with the package.
+        file: a TOML file, or the name of a benchmark that comes with the package.
         to: folder for the runs, results.jsonl, results.md and report.html; oodles-NAME unless given.
         seeds: how many seeds, in place of the file's.
         jobs: runs side by side; one for each GPU unless given, or for each core without GPUs.
@@ -116,7 +115,7 @@ def methods(name: Annotated[str, Positional, arg(metavar="[NAME]")] = "", /, *, 
         _refuse(f"There is no method {name!r}{suggestion(name, METHODS)}")
     chosen = (card(name),) if name else cards()
     if json:
-        _print_json([asdict(one) for one in chosen])
+        _print_json([asdict(method) for method in chosen])
     else:
         print(describe(*chosen) if name else overview())
 
@@ -164,8 +163,8 @@ def train(
 
     oodles train mixup --recipe fast --data cifar10 --root path/to/images --network resnet-18
 
-    The same command goes on where it was stopped. `oodles methods` lists the methods, `oodles train NAME --help` shows
-    the flags of one.
+    The same command resumes a run that was stopped. `oodles methods` lists the methods, `oodles train NAME --help` the
+    flags of one.
 
     Args:
         data: a suite that `oodles suite list` names, a .toml file, or a folder with train, test, outliers, near/NAME
@@ -178,13 +177,13 @@ def train(
         epochs: passes over the training rows.
         batch_size: in-distribution rows per batch.
         outlier_batch_size: outliers per batch.
-        optimizer: takes the steps.
-        learning_rate: at the start.
+        optimizer: SGD or AdamW.
+        learning_rate: that the schedule starts from, or rises to.
         momentum: of SGD.
-        nesterov: Nesterov's form of it.
-        weight_decay: of every parameter.
+        nesterov: use Nesterov's momentum.
+        weight_decay: of every parameter for which no method sets another.
         schedule: of the learning rate.
-        milestones: with the schedule steps, an epoch after which it is divided by ten.
+        milestones: with the schedule steps, an epoch after which the learning rate is divided by ten.
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from, a file, the folder of another run or a bundled recipe.
         suggest: measure settings such as energy margins on these weights first.
@@ -261,7 +260,7 @@ def evaluate(
     root: Folders = (),
     json: bool = False,
 ) -> None:
-    """Measure how well a trained classifier tells known from unknown, on its suite or on images of your own.
+    """Measure accuracy and out-of-distribution detection of a run, on its suite or on images of your own.
 
     Args:
         run: a run folder.
@@ -293,7 +292,7 @@ def compare(
     to: OptionalPath = None,
     json: bool = False,
 ) -> None:
-    """Compare runs: mean and deviation over seeds, with plain cross-entropy under the same score beside it.
+    """Compare runs: mean and deviation over seeds, beside plain cross-entropy under the same score.
 
     Args:
         runs: run folders, folders of benchmarks, and files of recorded results (.jsonl).
@@ -323,7 +322,7 @@ def score(
     root: Folders = (),
     json: bool = False,
 ) -> None:
-    """Classify new inputs and say of each whether to accept it: class, score and verdict in a CSV file.
+    """Classify new inputs and accept or reject each: class, score and verdict in a CSV file.
 
     Args:
         run: a run folder.
@@ -357,7 +356,7 @@ def export(
     root: Folders = (),
     json: bool = False,
 ) -> None:
-    """Write a trained run as one file for other programs: images to logits, score and whether to accept.
+    """Write a trained run as one file for other programs: images to logits, score and verdict.
 
     oodles export RUN --to model.onnx
 
@@ -386,7 +385,7 @@ def suite_check(
     to: OptionalPath = None,
     json: bool = False,
 ) -> int:
-    """Open every image of a suite: how many there are, of which class, and which are in two sets.
+    """Open every image of a suite, count them by set and class, and find those that are in two sets.
 
     The exit code is 1 where an image is in two sets.
 
@@ -409,7 +408,7 @@ def suite_check(
 
 
 def suite_list(*, root: Folders = (), json: bool = False) -> None:
-    """List the suites that have a name, and whether their files are there.
+    """List the suites that come with the package, and whether their files are there.
 
     Args:
         root: folder that holds files of suites.
@@ -421,7 +420,10 @@ def suite_list(*, root: Folders = (), json: bool = False) -> None:
     if json:
         _print_json(suites)
     else:
-        print("\n".join(f"{it['name']:21}{it['holds']}\n{'':21}{it['missing'] or 'All is there.'}" for it in suites))
+        lines = (
+            f"{suite['name']:21}{suite['holds']}\n{'':21}{suite['missing'] or 'All is there.'}" for suite in suites
+        )
+        print("\n".join(lines))
 
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -466,14 +468,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "oodles: stopped; the same command goes on from the last saved state.",
+            "oodles: stopped; the same command resumes from the last saved state.",
             file=sys.stderr,
         )
         return 130
 
 
 def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) -> Callable[..., int | None]:
-    """Return the command with its arguments, not run yet: what it raises is no mistake of parsing."""
+    """Return the command with its arguments, not yet run: what it raises is no parsing error."""
 
     @functools.wraps(command)
     def parsed(*given: Any, **flags: Any) -> Callable[..., int | None]:
@@ -483,7 +485,7 @@ def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) 
 
 
 def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
-    """Parse the segments between ``+``, each a method and its flags; what is left over are the flags of training."""
+    """Parse the segments between ``+``, each a method with its flags; those left over are flags of training."""
     chain: list[tuple[str, dict[str, Any]]] = []
     left_over: list[str] = []
     for segment in _split(arguments, "+"):
@@ -501,17 +503,17 @@ def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
 
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a method, which its class has checked, and the arguments that are not its own."""
-    one = card(name)
+    """Return the settings of a method, checked by its class, and the arguments that are not its own."""
+    facts = card(name)
     method, left_over = tyro.cli(
         method_class(name),
         prog=f"oodles train {name}",
-        description=f"{one.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
+        description=f"{facts.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
         args=arguments,
         return_unknown_args=True,
         config=(FlagCreatePairsOff,),
     )
-    return {parameter.name: getattr(method, parameter.name) for parameter in one.parameters}, left_over
+    return {parameter.name: getattr(method, parameter.name) for parameter in facts.parameters}, left_over
 
 
 def _check_flags(method: str | None, arguments: Sequence[str]) -> None:

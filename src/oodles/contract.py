@@ -26,7 +26,7 @@ class Paper:
 
 
 class WrongPart(TypeError):
-    """A part lacks what a method asks of it; the step names the method."""
+    """A part lacks what a method takes from it; the step adds the method's name."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Part:
 
     @property
     def first(self) -> Tensor:
-        """The features, or the first tensor of the inputs: one that tells how many rows there are."""
+        """Return the features, or else the first tensor of the inputs: its length is the number of rows."""
         if self.features is not None:
             return self.features
         return first_of(self.inputs)  # type: ignore[arg-type]  # without features there are inputs
 
     @property
     def rows(self) -> Tensor:
-        """The inputs, where they are one floating-point tensor, which can be mixed; raises ``WrongPart`` for others."""
+        """Return the inputs, if they are one floating-point tensor; raise ``WrongPart`` for others."""
         match self.inputs:
             case Tensor() as rows if rows.is_floating_point():
                 return rows
@@ -71,7 +71,7 @@ class Part:
 
     @property
     def labels(self) -> Tensor:
-        """The targets; raises ``WrongPart`` where there are none."""
+        """Return the targets; raise ``WrongPart`` where there are none."""
         if self.targets is None:
             raise WrongPart("targets must be class ids or probabilities, got none.")
         return self.targets
@@ -89,15 +89,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """Parts by role (``id`` always, ``outliers`` when there are some, what methods add) and random draws by name.
+    """Parts by role (``id`` always, ``outliers`` if there are some, and those that methods add), and draws by name.
 
-    Draws with as many rows as the part ``id`` belong to its rows.
+    Draws are random numbers; those with as many rows as the part ``id`` belong to its rows.
     """
 
     parts: Mapping[str, Part]
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     weights: tuple[tuple[frozenset[str], Mapping[str, Tensor]], ...] = ()
-    """What is added to the classifier's parameters, by name, in the forward pass of some roles."""
+    """For some roles, what their forward pass adds to the classifier's parameters, by name."""
 
     def __getitem__(self, role: str) -> Part:
         return self.parts[role]
@@ -110,7 +110,7 @@ class Batch:
         return replace(self, parts={**self.parts, role: part})
 
     def with_draws(self, **draws: Tensor) -> "Batch":
-        """Return a batch with further random numbers, drawn here for use after the forward pass."""
+        """Return a batch with further random numbers, drawn before the forward pass for use after it."""
         return replace(self, draws={**self.draws, **draws})
 
     def with_weights(self, roles: Iterable[str], change: Mapping[str, Tensor]) -> "Batch":
@@ -120,18 +120,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Features and logits by role, what further heads give by head and role, and measures; in float32 at least."""
+    """Features and logits by role, outputs of further heads by head and role, and measures; in float32 at least."""
 
     features: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]
     heads: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     measures: Mapping[str, Tensor] = field(default_factory=dict)
-    """What ``loss_terms`` has measured, in ``after_update`` alone."""
+    """The measures that ``loss_terms`` gave; in ``after_update`` alone."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What an epoch goes over: batches in a fixed order, for methods that pass over data before it."""
+    """The data of an epoch in batches of a fixed order, for methods that pass over them before it begins."""
 
     train: Iterable[Any] | None = None
     outliers: Iterable[Any] | None = None
@@ -139,16 +139,16 @@ class Data:
 
 
 class Now:
-    """What a moment of training may know: the classifier, never wrapped, and where they are known counters and draws.
+    """What a moment of training may know: the unwrapped classifier and, in eager moments, counters and generators.
 
     Args:
         classifier: the network that is trained.
         step: how many steps came before this one.
         epoch: the current epoch, from 0.
         epochs: how many there will be.
-        seed: numbers and names that, with ``step``, all random numbers depend on.
-        name: of the method, on which its own random numbers depend too.
-        rank: of the process, on which all but ``shared`` depend.
+        seed: numbers and names on which, with ``step``, all random numbers depend.
+        name: of the method, on which its own random numbers depend, too.
+        rank: of the process, on which all random numbers but those of ``shared`` depend.
     """
 
     def __init__(
@@ -170,12 +170,12 @@ class Now:
 
     @cached_property
     def generator(self) -> Generator:
-        """A CPU generator that depends on (seed, step, rank, method) alone; there is none after the forward pass."""
+        """Return a CPU generator of (seed, step, rank, method); from the forward pass on there is none."""
         return self.generator_of(self._name)
 
     @cached_property
     def shared(self) -> Generator:
-        """A CPU generator that depends on (seed, step, method) and is the same in every process, as weights are."""
+        """Return a CPU generator of (seed, step, method), the same in every process, as for changes of weights."""
         return generator_for(*self._seeds(), self._name, "shared")
 
     def generator_of(self, what: str) -> Generator:
@@ -189,17 +189,17 @@ class Now:
 
     @property
     def step(self) -> int:
-        """How many steps came before this one; not known in the traced half, nor are the epochs."""
+        """Return how many steps came before this one; like the epochs, unknown in the traced half."""
         return self._counter("step")
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 0."""
+        """Return the current epoch, from 0."""
         return self._counter("epoch")
 
     @property
     def epochs(self) -> int:
-        """How many epochs there will be."""
+        """Return how many epochs there will be."""
         return self._counter("epochs")
 
     def _counter(self, which: str) -> int:
@@ -209,7 +209,7 @@ class Now:
         return count
 
     def frozen(self) -> Any:
-        """Give a context in which the classifier is in eval mode and its statistics stay untouched."""
+        """Return a context in which the classifier is in eval mode and its statistics stay as they are."""
         return frozen(self.classifier)
 
     def seen(self, inputs: Inputs, rows: int = 1024) -> Seen:
@@ -219,9 +219,9 @@ class Now:
 
 Terms = Mapping[str, Tensor]
 Rows = Mapping[str, slice]
-"""Where each part is among rows that are forwarded together."""
+"""The place of each part among the rows that are forwarded together."""
 Gradient = Callable[[Batch], dict[str, Tensor]]
-"""Gives the loss's gradient in the classifier's parameters, by name, over all processes; nothing else moves."""
+"""Computes the gradient of a batch's loss in the classifier's parameters, by name, as a mean over processes."""
 
 
 class Method(nn.Module):
@@ -241,27 +241,27 @@ class Method(nn.Module):
     """What must be there: the parts ``outliers`` or ``wild``, ``images`` (floating point, (N, C, H, W)), ``vectors``
     (features (N, F), one label a row), or ``weights`` (of a trained classifier, which a run has to start from)."""
     adds: ClassVar[tuple[str, ...]] = ()
-    """Roles that it adds to a batch; one that is there, such as ``outliers``, it may add rows to."""
+    """Roles that it adds to a batch; to a part that is there, such as ``outliers``, it may add rows."""
     shares: ClassVar[tuple[str, ...]] = ()
-    """Of these roles, those that several methods may have and only the first one makes."""
+    """Of these roles, those that several methods may add and only the first one makes."""
     views: ClassVar[tuple[str, ...]] = ()
-    """Of these roles, those whose rows are the rows of ``id`` once more and are compared with them, one by one."""
+    """Of these roles, those whose rows are other views of the rows of ``id``, compared with them one by one."""
     consumes: ClassVar[tuple[str, ...]] = ()
-    """Of the roles that it needs, those that it makes parts of and whose outputs it does not look at."""
+    """Of the roles that it needs, those from which it makes parts and whose outputs it does not read."""
     terms: ClassVar[tuple[str, ...]] = ()
     """Named terms that it adds to the loss."""
     measures: ClassVar[tuple[str, ...]] = ()
-    """Named numbers that it measures with the terms, and that are logged and not added to the loss."""
+    """Named numbers that it gives with the terms: logged, and not added to the loss."""
     heads: ClassVar[tuple[str, ...]] = ()
     """Further heads that the classifier gets, shared with other methods, as is a term of the same name."""
     replaces: ClassVar[tuple[str, ...]] = ()
-    """What it puts something else in place of, which no second method may; what follows from its hooks is added."""
+    """What it replaces, which no second method may; what follows from its hooks is added."""
     separate: ClassVar[tuple[str, ...]] = ()
-    """Roles that get a forward pass of their own."""
+    """Roles that are forwarded apart from the others."""
     measured_on: ClassVar[tuple[str, ...]] = ("train", "validation")
-    """The sets of a suite that :meth:`suggest` is shown as in-distribution rows."""
+    """The sets of a suite whose rows :meth:`suggest` gets as in-distribution rows."""
     reads: ClassVar[tuple[str, ...]] = ("id",)
-    """Derived: roles whose outputs it looks at; a part that nobody reads is not forwarded."""
+    """Derived: roles whose outputs it reads; a part that no method reads is not forwarded."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Derived: the hooks that it overrides."""
 
@@ -274,7 +274,7 @@ class Method(nn.Module):
 
     @property
     def active(self) -> bool:
-        """False where the strength is zero: then the run is plain training, bit for bit."""
+        """Tell whether the method acts: at strength zero, the run is plain training bit for bit."""
         return self.strength is None or getattr(self, self.strength) != 0
 
     @classmethod
@@ -283,28 +283,28 @@ class Method(nn.Module):
         return {}
 
     def change_classifier(self, classifier: Classifier) -> None:
-        """Before training: replace the head, add heads, make what the method owns, now that shapes are known.
+        """Replace the head, add heads, make the method's own tensors, now that shapes are known: before training.
 
-        What the trained classifier keeps goes into the classifier, what only training needs into the method. Doing it
-        twice is doing it once. New weights are drawn from torch's generator, which the step seeds.
+        What the trained classifier keeps goes into the classifier, what only training needs into the method. A second
+        call changes nothing. New weights are drawn from torch's generator, which the step seeds.
         """
 
     def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
-        """Name parameters with a ``weight_decay`` of their own or a ``learning_rate`` as a multiple of everybody's."""
+        """Name parameters with a ``weight_decay`` of their own, or a ``learning_rate`` as a multiple of the others'."""
         return ()
 
     def start_epoch(self, data: Data, now: Now) -> None:
-        """Eager, before each epoch: pass over data; what it finds is kept in buffers, which are saved."""
+        """Pass over data and keep the results in buffers, which are saved: eager, before each epoch."""
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        """Eager, before the forward pass: make new inputs, targets, parts or draws.
+        """Make new inputs, targets, parts or draws: eager, before the forward pass.
 
-        Methods take turns by what they declare, see :func:`oodles.facts.turn`.
+        Methods take turns that follow from their facts, see :func:`oodles.facts.turn`.
         """
         return batch
 
     def change_weights(self, batch: Batch, gradient: Gradient, now: Now) -> Batch:
-        """Eager, when the batch is complete: forward some roles with other weights, by ``batch.with_weights(…)``."""
+        """Forward some roles with other weights, by ``batch.with_weights(…)``: eager, when the batch is complete."""
         return batch
 
     def layers(self, classifier: Classifier) -> tuple[str, ...]:
@@ -312,20 +312,20 @@ class Method(nn.Module):
         return ()
 
     def change_hidden(self, hidden: Tensor, layer: str, rows: Rows, batch: Batch) -> Tensor:
-        """Traced, inside the forward pass: change a layer's result for all rows that are forwarded together."""
+        """Change a layer's result for all rows that are forwarded together: traced, inside the forward pass."""
         return hidden
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        """Traced, after the forward pass: change the features or logits of every part."""
+        """Change the features or logits of every part: traced, after the forward pass."""
         return outputs
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        """Traced: give the method's own terms, scalars by name, and its measures; one that is left out counts zero."""
+        """Return the method's own terms and measures, scalars by name: traced; a term left out counts as zero."""
         return {}
 
     def change_sum(self, terms: Terms, now: Now) -> Terms:
-        """Traced, when all terms are there: add the term that makes of their sum another function of it."""
+        """Add the term that turns the sum of all terms into another function of it: traced."""
         return terms
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
-        """Eager, after the optimizer: update moving averages and controllers. Outputs have no graph."""
+        """Update moving averages and controllers: eager, after the optimizer; outputs have no graph."""

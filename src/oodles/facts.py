@@ -1,4 +1,4 @@
-"""What follows from the facts that a method declares: what it reads and replaces, its turn, and its refusals.
+"""What follows from the facts of methods: what they read and replace, their turns, and what is refused.
 
 Tables and the command line read facts without importing torch, so nothing here imports it.
 """
@@ -42,7 +42,7 @@ FACTS = (
 DERIVED = ("reads", "moments")
 """Facts that follow from the others."""
 RENAMED = {"change_loss": "loss_terms", "asks": "heads"}
-"""What hooks and facts were called before."""
+"""Former names of hooks and facts."""
 
 ROLES = ("outliers", "wild")
 """Parts that come with a batch, besides ``id``."""
@@ -61,7 +61,7 @@ REPLACES: dict[str, tuple[str, ...]] = {
     "cross-entropy": ("loss_terms",),
     "the sum": ("change_sum",),
 }
-"""What can be replaced, and the hooks one of which does it."""
+"""What can be replaced, and the hooks of which one must be overridden for it."""
 FOLLOWS = {"change_weights": "weights", "change_outputs": "logits", "change_sum": "the sum"}
 """What a method replaces because it overrides a hook."""
 BACKING: dict[str, tuple[str, ...]] = {
@@ -70,25 +70,25 @@ BACKING: dict[str, tuple[str, ...]] = {
     "terms": ("loss_terms", "change_sum"),
     "measures": ("loss_terms",),
 }
-"""Facts, and the hooks one of which makes them true."""
+"""Facts, and the hooks of which one must be overridden for them to be true."""
 PARTS_OF = {"separate": "reads", "shares": "adds", "views": "adds", "consumes": "needs"}
-"""Facts that name some of what another fact names."""
+"""Facts that may only name what another fact names, too."""
 
 
 def roles_read(needs: Iterable[str], adds: Iterable[str], consumes: Iterable[str]) -> tuple[str, ...]:
-    """Return the roles whose outputs a method looks at: ``id``, what it needs and does not consume, what it adds."""
+    """Return the roles whose outputs a method reads: ``id``, those it needs and does not consume, those it adds."""
     given = (role for role in needs if role in ROLES and role not in consumes)
     return tuple(dict.fromkeys(("id", *given, *adds)))
 
 
 def things_replaced(declared: Iterable[str], moments: Iterable[str]) -> tuple[str, ...]:
-    """Return what a method puts something else in place of: as declared, and as its overridden hooks imply."""
+    """Return what a method replaces: what it declares, and what its overridden hooks imply."""
     return tuple(dict.fromkeys((*declared, *(FOLLOWS[moment] for moment in moments if moment in FOLLOWS))))
 
 
 def turn(method: Any) -> int:
-    """Return when a method changes the batch: what changes known rows comes before what makes parts from them."""
-    # rows that are mixed inside the network are labelled now as what they become then: after parts are made of them
+    """Return a method's turn to change the batch, from 0: in-distribution inputs are replaced before parts are made."""
+    # mixing inside the network changes only targets here, and so must wait until others have made parts of clean rows
     turns = (
         INPUTS in method.replaces and "change_hidden" not in method.moments,
         "outliers" in method.adds,
@@ -102,7 +102,7 @@ def turn(method: Any) -> int:
 
 
 def order(methods: Sequence[Any]) -> list[int]:
-    """Return the numbers of the methods in the order in which they act, whatever order they were written in."""
+    """Return the places of the methods in the order in which they act, whatever order they were written in."""
     return sorted(range(len(methods)), key=lambda index: (turn(methods[index]), methods[index].name, index))
 
 
@@ -126,7 +126,7 @@ def check_composition(methods: Sequence[Any]) -> None:
             others = [other for other in methods if other is not method]
             if not any("outliers" in (*other.reads, *other.consumes) for other in others):
                 raise ValueError(
-                    f"{method.name} chooses or changes outliers, and no other method looks at them: "
+                    f"{method.name} chooses or changes outliers, and no other method uses them: "
                     "add one that does, such as outlier-exposure."
                 )
 

@@ -1,4 +1,4 @@
-"""What a classifier gives for rows, in eval mode and without gradients."""
+"""Run a classifier over rows, in eval mode and without gradients."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,18 +14,18 @@ from oodles.precision import at_least_float32
 
 
 class Seen(NamedTuple):
-    """What a classifier gives for inputs, in float32 at least."""
+    """Outputs of a classifier for inputs, in float32 at least."""
 
     features: Tensor
     """(N, F) or (N, F, H, W)."""
     logits: Tensor
     """(N, C) or (N, C, H, W)."""
     heads: Mapping[str, Tensor]
-    """What each further head gives."""
+    """Outputs of each further head."""
 
 
 class Collected(NamedTuple):
-    """What a classifier gives for the rows of a loader, on the CPU, in float32 at least."""
+    """Outputs of a classifier for the rows of a loader, in float32 at least."""
 
     features: Tensor
     """(N, F); (N, 0) for a model that is no :class:`~oodles.Classifier`."""
@@ -41,11 +41,11 @@ def see(classifier: Classifier, inputs: Inputs, rows: int = 1024) -> Seen:
     heads: dict[str, list[Tensor]] = {name: [] for name in classifier.heads}
     with frozen(classifier), torch.no_grad():
         for piece in pieces_of(inputs, rows):
-            seen = classifier.features(piece)
-            features.append(at_least_float32(seen))
-            logits.append(at_least_float32(classifier.head(seen)))
+            piece_features = classifier.features(piece)
+            features.append(at_least_float32(piece_features))
+            logits.append(at_least_float32(classifier.head(piece_features)))
             for name, head in classifier.heads.items():
-                heads[name].append(at_least_float32(head(seen)))
+                heads[name].append(at_least_float32(head(piece_features)))
     return Seen(torch.cat(features), torch.cat(logits), {name: torch.cat(parts) for name, parts in heads.items()})
 
 
@@ -60,7 +60,7 @@ def collect(
         classifier: a :class:`~oodles.Classifier`, or any module that gives logits: then without features.
         loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that
             become keyword arguments (labels may be in it, under ``labels``).
-        name: what errors call the loader.
+        name: of the loader, for errors.
         to: the device that results are moved to.
 
     Raises:
@@ -79,7 +79,7 @@ def collect(
 
 
 class BatchSeen(NamedTuple):
-    """One batch of a loader, and what a classifier gives for it."""
+    """One batch of a loader, and a classifier's outputs for it."""
 
     inputs: Inputs
     features: Tensor
@@ -105,7 +105,7 @@ def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Ite
     rows = 0
     for batch in loader:
         inputs, labels = _inputs_and_labels(batch)
-        inputs = _moved(inputs, device)
+        inputs = _move(inputs, device)
         features, logits = _run(classifier, inputs)
         rows += len(first_of(inputs))
         yield BatchSeen(inputs, at_least_float32(features), at_least_float32(logits), labels)
@@ -114,7 +114,7 @@ def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Ite
 
 
 def all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
-    """Join the labels of all batches; none where any batch lacks them."""
+    """Join the labels of all batches; return none where any batch lacks them."""
     known = [given for given in labels if given is not None]
     return torch.cat(known) if len(known) == len(labels) else None
 
@@ -148,7 +148,7 @@ def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
     return inputs, labels if isinstance(labels, Tensor) else None
 
 
-def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+def _move(inputs: Inputs, device: torch.device) -> Inputs:
     if isinstance(inputs, dict):
         return {key: value.to(device) for key, value in inputs.items()}
     return inputs.to(device)

@@ -20,8 +20,8 @@ def process_count() -> int:
 def sum_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Sum a tensor over all processes, number by number; differentiable in each.
 
-    A non-linear function of a statistic of the batch has to go through here, :func:`mean_over_processes` or
-    :func:`rows_of_all_processes`: then several processes give the gradients of one.
+    A statistic of the batch that enters a non-linear function has to come from here, from :func:`mean_over_processes`
+    or from :func:`rows_of_all_processes`: then several processes give the gradients of one.
     """
     if process_count() == 1:
         return values
@@ -44,7 +44,7 @@ def mean_over_processes(values: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, 
 def rows_of_all_processes(rows: Float[Tensor, " n *shape"]) -> tuple[Float[Tensor, " m *shape"], int]:
     """Return the rows of all processes, in order of rank, and where those of this one begin; differentiable in each.
 
-    Every process must give as many rows.
+    Every process must give the same number of rows.
     """
     if process_count() == 1:
         return rows, 0

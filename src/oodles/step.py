@@ -1,4 +1,4 @@
-"""One step of training: the engine that carries out what methods say."""
+"""One step of training: the engine that calls the moments of methods in their order."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from oodles.spelling import suggestion
 from oodles.targets import cross_entropy
 
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
-"""Terms, measures, and the outputs without their graph where a method looks back at them."""
+"""Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
 
 
 class TrainingStep(nn.Module):
@@ -30,8 +30,8 @@ class TrainingStep(nn.Module):
 
     Calling it gives the named scalar terms of the loss; the loss is their sum. It is one module, so
     ``parameters()``, ``state_dict()``, ``DistributedDataParallel`` and ``torch.compile`` cover what methods own. Some
-    methods give the classifier other heads, so make the optimizer after the step. The order in which methods are
-    written has no meaning.
+    methods replace or add heads, so make the optimizer after the step. The order in which methods are written has no
+    meaning.
 
     Args:
         classifier: the network to train, see :class:`Classifier`.
@@ -74,26 +74,26 @@ class TrainingStep(nn.Module):
         self.steps = 0
         self.epoch, self.epochs = 0, 1
         self.measures: dict[str, Tensor] = {}
-        """What methods have measured in the last batch, by name."""
-        names = _different([method.name for method in methods])
+        """The measures of the last batch, by name."""
+        names = _number_repeated([method.name for method in methods])
         self._in_order = tuple((methods[index], names[index]) for index in order(methods))
         self._checked = False
-        self._started = self._restored = -1  # epochs: the last one that was started, and the one that was gone on with
+        self._started = self._restored = -1  # epochs: the last one started, and the one in which loaded state was saved
         self._losses: Callable[[TrainingStep, Batch], _Losses] = _losses
         self._last: tuple[Outputs, Batch] | None = None
         self._inside = _Inside()
         self._whole = (_Whole(classifier),)  # in a tuple, since the classifier is registered once
         layers = [(method, layer) for method in self._active() for layer in method.layers(classifier)]
-        with _handed_back(classifier), torch.random.fork_rng(devices=[]):
+        with _restored_on_error(classifier), torch.random.fork_rng(devices=[]):
             classifier.heads_seed = seed
-            for method, name in self._named():
+            for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
                 method.change_classifier(classifier)
         for method, layer in layers:
             classifier.watch(layer, partial(_change_hidden, self._inside, method, layer))
         if TrainingStep._prepare is _prepare:
-            disable: Any = torch.compiler.disable  # only now: on import it would bring all of the compiler along
+            disable: Any = torch.compiler.disable  # only now: on import it would import all of the compiler
             TrainingStep._prepare = staticmethod(disable(_prepare))
 
     def forward(self, batch: Any, outliers: Any = None, wild: Any = None) -> dict[str, Tensor]:
@@ -104,7 +104,7 @@ class TrainingStep(nn.Module):
                 tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
                 dimensions for dense prediction.
             outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
-            wild: likewise, rows of which nobody knows which are outliers.
+            wild: likewise, inputs some of which are outliers, unmarked.
 
         Raises:
             TypeError: for inputs of another kind than a method needs.
@@ -125,7 +125,7 @@ class TrainingStep(nn.Module):
         return terms
 
     def after_update(self) -> None:
-        """Let methods look back at the last batch, once; the next batch does so too if nobody else did."""
+        """Call the methods' ``after_update`` for the last batch, once; without this call, the next batch does it."""
         if self._last is not None:
             outputs, batch = self._last
             self._last = None
@@ -134,27 +134,27 @@ class TrainingStep(nn.Module):
                     method.after_update(outputs, batch, self._now(step=self.steps - 1))
 
     def start_epoch(self, epoch: int, epochs: int, data: Data | None = None) -> None:
-        """Begin an epoch: count it, and let methods pass over data.
+        """Begin an epoch: note its number, and let methods pass over data.
 
-        An epoch in whose middle the state was saved goes on with what they had found when it began.
+        In an epoch in whose middle the loaded state was saved, methods keep what they computed when it began.
 
         Args:
             epoch: its number, from 0.
             epochs: how many there will be.
-            data: batches in a fixed order, for methods that go over them.
+            data: batches in a fixed order, for methods that pass over them.
         """
         self.epoch, self.epochs = epoch, epochs
-        gone_on, self._restored, self._started = epoch == self._restored, -1, epoch
-        for method, name in self._named():
-            if not gone_on:
+        resumed, self._restored, self._started = epoch == self._restored, -1, epoch
+        for method, name in self._active_with_names():
+            if not resumed:
                 now = self._now(step=self.steps, seed=(self.seed, NEW_EPOCH), name=name, rank=rank())
                 method.start_epoch(data or Data(), now)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return all parameters for an optimizer, those apart that a method wants with other settings.
+        """Return all parameters in groups for an optimizer: those with settings of a method's own are groups of theirs.
 
         Raises:
-            ValueError: where two methods want other settings for the same parameter.
+            ValueError: where two methods set the same parameter.
 
         Example:
             >>> import torch
@@ -170,7 +170,9 @@ class TrainingStep(nn.Module):
                 for parameter in own["params"]:
                     other = taken.setdefault(id(parameter), method.name)
                     if other != method.name:
-                        raise ValueError(f"{other} and {method.name} both want settings of their own: use one of them.")
+                        raise ValueError(
+                            f"{other} and {method.name} both have settings for one parameter: use one of them."
+                        )
                 own["lr"] = learning_rate * own.pop("learning_rate", 1.0)
                 groups.append(own)
         rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
@@ -183,7 +185,7 @@ class TrainingStep(nn.Module):
         self._losses = torch.compile(losses, **{"fullgraph": True, **options})
 
     def get_extra_state(self) -> Tensor:
-        """Return the counters: with the seed all that resuming needs of the random numbers."""
+        """Return the counters: with the seed, all that random numbers depend on."""
         if self._last is not None and process_count() > 1:
             raise RuntimeError("Call step.after_update() in every process before one of them saves the step's state.")
         self.after_update()  # before the methods' own state is read
@@ -196,10 +198,10 @@ class TrainingStep(nn.Module):
         self._last = None
 
     def _active(self) -> list[Method]:
-        return [method for method, _ in self._named()]
+        return [method for method, _ in self._active_with_names()]
 
-    def _named(self) -> list[tuple[Method, str]]:
-        """The methods that act, in their order, and the names that their random numbers depend on."""
+    def _active_with_names(self) -> list[tuple[Method, str]]:
+        """Return the active methods in the order of their turns, and the names on which their draws depend."""
         return [(method, name) for method, name in self._in_order if method.active]
 
     def _now(self, **known: Any) -> Now:
@@ -208,7 +210,7 @@ class TrainingStep(nn.Module):
 
 def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
     step.after_update()
-    methods = step._named()
+    methods = step._active_with_names()
     whole = _as_batch(step, batch, others)
     nows = [step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for _, name in methods]
     for (method, _), now in zip(methods, nows, strict=True):
@@ -227,7 +229,7 @@ TrainingStep._prepare = staticmethod(_prepare)
 
 
 def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
-    """A checked batch of what a caller hands over."""
+    """Check the inputs of a call and return them as a batch."""
     if isinstance(batch, dict) and "labels" in batch:
         batch = without_labels(batch)
     if isinstance(batch, Batch):
@@ -286,7 +288,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             own = method.loss_terms(outputs, batch, now)
             _check_declared(method, own, methods)
             measures |= {name: value.detach() for name, value in own.items() if name in method.measures}
-            # a head that methods share has one term, which each of them gives
+            # methods that share a head share its term, and each of them gives it
             new = {name: value for name, value in own.items() if name in method.terms and name not in terms}
             terms = {**terms, **new}
         for method in methods:
@@ -295,12 +297,12 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             terms = changed
     if all("after_update" not in method.moments for method in methods):
         return dict(terms), measures, None
-    heads = {name: _detached(by_role) for name, by_role in outputs.heads.items()}
-    return dict(terms), measures, Outputs(_detached(outputs.features), _detached(outputs.logits), heads)
+    heads = {name: _detach(by_role) for name, by_role in outputs.heads.items()}
+    return dict(terms), measures, Outputs(_detach(outputs.features), _detach(outputs.logits), heads)
 
 
 def _check_declared(method: Method, own: Iterable[str], methods: Sequence[Method]) -> None:
-    """Refuse a term or measure that a method does not declare, or that is another's."""
+    """Refuse a term or measure that a method does not declare."""
     known = (*method.terms, *method.measures)
     for name in own:
         if name not in known:
@@ -309,12 +311,12 @@ def _check_declared(method: Method, own: Iterable[str], methods: Sequence[Method
             raise ValueError(f"{method.name} gives {name!r}, which is {whose}{suggestion(name, known, 'rename it.')}")
 
 
-def _detached(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _detach(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {role: value.detach() for role, value in by_role.items()}
 
 
 class _Inside:
-    """What a forward pass of a training step holds; at other times, nothing."""
+    """The batch of the forward pass of a training step while it lasts; nothing at other times."""
 
     rows: Rows | None = None
     batch: Batch | None = None
@@ -327,7 +329,7 @@ def _change_hidden(inside: _Inside, method: Method, layer: str, module: nn.Modul
 
 
 class _Whole(nn.Module):
-    """Features, logits and further heads in one call, which ``functional_call`` needs to exchange weights."""
+    """Features, logits and further heads in one call, so that ``functional_call`` can exchange weights."""
 
     def __init__(self, classifier: Classifier):
         super().__init__()
@@ -343,7 +345,7 @@ class _Whole(nn.Module):
 
 
 def _forward(step: TrainingStep, batch: Batch, methods: Sequence[Method]) -> Outputs:
-    """One forward pass for all parts of one shape, ``id`` first, so that batch norm sees them together."""
+    """Forward all parts of one shape in one pass, ``id`` first, so that batch norm sees them together."""
     read = {"id", *(role for method in methods for role in method.reads)}
     names = list(dict.fromkeys(name for method in methods for name in method.heads))
     features: dict[str, Tensor] = {}
@@ -359,20 +361,20 @@ def _forward(step: TrainingStep, batch: Batch, methods: Sequence[Method]) -> Out
         }
         step._inside.batch = batch
         try:
-            inputs = _concatenated([batch[role].inputs for role in roles])
+            inputs = _concatenate([batch[role].inputs for role in roles])
             more = [batch[role].first for role in together[len(roles) :]]
-            seen, given, by_head = _run(step._whole[0], inputs, more, names, change)
+            rows_features, rows_logits, by_head = _run(step._whole[0], inputs, more, names, change)
         finally:
             step._inside.rows = step._inside.batch = None
-        _split_among(together, sizes, seen, features)
-        _split_among(together, sizes, given, logits)
+        _split_among(together, sizes, rows_features, features)
+        _split_among(together, sizes, rows_logits, logits)
         for name, rows in zip(names, by_head, strict=True):
             _split_among(together, sizes, rows, heads[name])
     return Outputs(features, logits, heads)
 
 
 def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
-    """Roles that are forwarded together, and what is added to the classifier's weights for them."""
+    """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
         inputs = batch[role].inputs
@@ -401,7 +403,7 @@ def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict
 
 
 def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
-    """The loss's gradient in the classifier's parameters, a mean over processes; statistics and draws stay."""
+    """Return the loss's gradient in the classifier's parameters, the mean over processes; change nothing else."""
     parameters = {name: value for name, value in step.classifier.named_parameters() if value.requires_grad}
     buffers = [(buffer, buffer.clone()) for buffer in step.buffers()]
     device = device_of(step.classifier)
@@ -420,8 +422,8 @@ def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _handed_back(classifier: Classifier) -> Iterator[None]:
-    """Hand a classifier that is refused back as it was."""
+def _restored_on_error(classifier: Classifier) -> Iterator[None]:
+    """Restore the heads of a classifier that is refused."""
     head, heads = classifier.head, dict(classifier.heads.items())
     try:
         yield
@@ -439,8 +441,8 @@ def _check_vectors(method: Method, classifier: Classifier) -> None:
         )
 
 
-def _different(names: Sequence[str]) -> list[str]:
-    """The names, a second one of the same name numbered."""
+def _number_repeated(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number behind every repeated one."""
     before = [names[:index].count(name) for index, name in enumerate(names)]
     return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 
@@ -449,12 +451,12 @@ def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:
     return [(key, inputs[key]) for key in sorted(inputs)] if isinstance(inputs, dict) else [("", inputs)]
 
 
-def _concatenated(inputs: Sequence[Any]) -> Inputs:
+def _concatenate(inputs: Sequence[Any]) -> Inputs:
     if len(inputs) == 1:
         only: Inputs = inputs[0]
         return only
     if isinstance(inputs[0], dict):
-        return {key: torch.cat([one[key] for one in inputs]) for key in inputs[0]}
+        return {key: torch.cat([tensors[key] for tensors in inputs]) for key in inputs[0]}
     return torch.cat(list(inputs))
 
 

@@ -1,4 +1,4 @@
-"""A second view of a batch: its rows once more, seen otherwise."""
+"""A second view of a batch: the same rows, augmented."""
 
 import math
 
@@ -12,22 +12,22 @@ from oodles.contract import Batch, Now, Part
 from oodles.precision import at_least_float32
 
 SMALLEST = 0.2
-"""The share of an image that a view shows at least."""
+"""The smallest share of an image that a crop shows."""
 WIDEST = 4 / 3
-"""How many times as wide as high what a view shows is at most, or as high as wide."""
+"""The largest ratio of the two sides of a crop, whichever is longer."""
 JITTER = 0.4
-"""By how much brightness, contrast and saturation are multiplied more or less than once, at most."""
+"""Factors of brightness, contrast and saturation differ from 1 by at most this."""
 JITTERED, GREY = 0.8, 0.2
-"""The shares of images whose colours change, and that lose theirs."""
+"""The shares of images whose colours change, and that become grey."""
 
 
 def with_view(batch: Batch, now: Now) -> Batch:
-    """Return a batch that has a part ``view``: the rows of ``id`` once more, one by one, with their targets.
+    """Return a batch that has a part ``view``: a second view of the rows of ``id``, one by one, with their targets.
 
-    A view that is there stays, be it the loader's or another method's, so that methods which share it see the same.
-    One that is made depends on (seed, step, rank): of images in [0, 1] see :func:`random_view`; of other inputs it is
-    the same rows again, which a network with dropout sees otherwise. For large images let the loader make views, in its
-    workers, and hand over ``Batch({"id": …, "view": …})``.
+    A view that is already there stays, be it the loader's or another method's, so that methods share one. A new one is
+    a :func:`random_view` of images in [0, 1], drawn from (seed, step, rank); of other inputs it is the same rows again,
+    which differ after dropout alone. For large images let the loader make views, in its workers, and hand over
+    ``Batch({"id": …, "view": …})``.
     """
     if "view" in batch:
         return batch

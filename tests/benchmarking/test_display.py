@@ -66,7 +66,7 @@ def test_lines_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             show(task, result, result.reason)
     accuracies = [f"{result.accuracy:.1%}" for result in found.values() if result.accuracy is not None]
     assert capsys.readouterr().err.splitlines() == [
-        "1 of 4 runs were there already.",
+        "1 of 4 runs had ended already.",
         "[2/4] mixup, digits, seed 1: it grew",
         f"[3/4] energy-gap, digits, seed 0: test accuracy {accuracies[1]}",
         f"[4/4] energy-gap, digits, seed 1: test accuracy {accuracies[2]}",

@@ -79,7 +79,7 @@ def test_an_interrupt_ends_it_and_leaves_what_there_is(tmp_path: Path, monkeypat
         each.send_signal(signal.SIGINT)  # as Ctrl-C does
     output, _ = process.communicate()
     assert process.returncode == 130, output
-    assert output.endswith("oodles: stopped; the same command goes on from the last saved state.\n")
+    assert output.endswith("oodles: stopped; the same command resumes from the last saved state.\n")
     assert "Traceback" not in output
     assert not left_over(family)
     assert 0 < len(recorded(folder)) == len(ended(folder)) < RUNS

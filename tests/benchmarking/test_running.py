@@ -55,8 +55,8 @@ def test_broken_runs_stop_no_others_and_ended_ones_are_not_repeated(
         "unreadable",
     }
     assert done.failed["wild, small, seed 0"].startswith(DIVERGED)
-    assert done.failed["after-wild, small, seed 0"] == "it starts from wild-0, which did not work out"
-    assert done.failed["after-after-wild, small, seed 0"] == "it starts from after-wild-0, which did not work out"
+    assert done.failed["after-wild, small, seed 0"] == "it starts from wild-0, which failed"
+    assert done.failed["after-after-wild, small, seed 0"] == "it starts from after-wild-0, which failed"
     assert str(tmp_path / "tiny.toml") in done.failed["unreadable, small, seed 0"]
     assert set(ended(folder)) == {"cross-entropy-0", "mixup-0", "outlier-exposure-0", "wild-0"}
     assert [line.split("]")[0] for line in progress] == [f"[{number}/7" for number in range(1, 8)]
@@ -88,8 +88,8 @@ def test_broken_runs_stop_no_others_and_ended_ones_are_not_repeated(
     out, err = capsys.readouterr()
     assert ended(folder) == before
     assert json.loads(out)["failed"].keys() == done.failed.keys()
-    assert "4 of 7 runs were there already." in err
-    assert "oodles: 4 runs did not work out" in err and f"wild, small, seed 0: {DIVERGED}" in err
+    assert "4 of 7 runs had ended already." in err
+    assert "oodles: 4 runs failed" in err and f"wild, small, seed 0: {DIVERGED}" in err
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_damaged_run_stops_no_others(tmp_path: Path, capsys: pytest.CaptureFix
     assert sentence.startswith(f"{broken} cannot be read ({broken / 'result.json'} is not JSON: Unterminated string")
     assert sentence.endswith("): delete this folder to train it again.")
     assert done.failed["mixup, small, seed 1"].startswith(f"{runs / 'mixup-1'} cannot be read (")
-    assert done.failed["outlier-exposure, small, seed 0"] == "it starts from cross-entropy-0, which did not work out"
+    assert done.failed["outlier-exposure, small, seed 0"] == "it starts from cross-entropy-0, which failed"
     assert f"[2/6] cross-entropy, small, seed 0: {sentence}" in lines and lines[-1].startswith("[6/6]")
     assert ended(folder)["mixup-0"] == before["mixup-0"]
     assert set(ended(folder)) == {"cross-entropy-0", "cross-entropy-1", "mixup-0", "outlier-exposure-1"}
@@ -160,7 +160,7 @@ def test_missing_files_and_outliers_are_refused_before_anything_trains(tmp_path:
 def test_equal_reasons_are_given_once() -> None:
     failed = {"a, x, seed 0": "it broke", "b, x, seed 0": "it went away", "a, x, seed 1": "it broke"}
     assert Benchmarked(Path(), None, failed).failures.splitlines() == [
-        "3 runs did not work out; the same command repeats those that did not diverge:",
+        "3 runs failed; the same command repeats those that did not diverge:",
         "a, x, seed 0; a, x, seed 1: it broke",
         "b, x, seed 0: it went away",
     ]
@@ -237,7 +237,7 @@ def test_a_killed_process_breaks_its_run_alone(tmp_path: Path, monkeypatch: pyte
     assert killed == ["cross-entropy-1"]
     assert done.failed == {
         "cross-entropy, small, seed 1": "its process was killed by SIGKILL, perhaps because memory ran out",
-        "outlier-exposure, small, seed 1": "it starts from cross-entropy-1, which did not work out",
+        "outlier-exposure, small, seed 1": "it starts from cross-entropy-1, which failed",
     }
     before = ended(folder)
     assert len(before) == RUNS - 2

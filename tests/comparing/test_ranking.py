@@ -71,7 +71,7 @@ def test_ranks_are_written(comparison: Comparison) -> None:
     assert "| mixup | msp | 1.00 | 2.50 |" in markdown and "average rank by AUROC, 3 sets" in markdown
     assert "| energy-bounded | energy | 3.00 | 3.00 |" in markdown
     for written in (markdown, html):
-        assert "Not ranked, since not measured everywhere: cutmix." in written and "A rank hides sizes" in written
+        assert "Not ranked, since not measured everywhere: cutmix." in written and "A rank hides how large" in written
     assert "Ranks of the methods by AUROC on 3 sets" in html
 
 

@@ -165,7 +165,7 @@ def test_parameters_with_settings_of_their_own() -> None:
 
 def test_two_methods_that_want_other_settings_are_refused() -> None:
     step = TrainingStep(classifier("vectors"), OwnRate(), OwnDecay())
-    with pytest.raises(ValueError, match="own-decay and own-rate both want settings of their own") as refusal:
+    with pytest.raises(ValueError, match="own-decay and own-rate both have settings for one parameter") as refusal:
         step.parameter_groups(0.1)
     assert is_one_sentence(str(refusal.value))
 

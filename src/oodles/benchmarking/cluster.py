@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster: one task each, which another machine takes over if its own is lost."""
+"""Runs on a Ray cluster: each is a task that another machine takes over if its own is lost."""
 
 import math
 import os
@@ -10,17 +10,17 @@ from typing import Any
 from oodles.benchmarking.local import in_threads, threads
 
 RETRIES = 3
-"""How often a run is taken over; it goes on from its last saved state."""
+"""How often a run is taken over; it resumes from its last saved state."""
 
 
 @contextmanager
 def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[Callable[..., Future[Any]]]:
-    """Open a function like ``Executor.submit`` while the block lasts; at its end, what still runs is cancelled.
+    """Open a function like ``Executor.submit``; when the block ends, calls that still run are cancelled.
 
     Args:
-        jobs: how finely the cluster is shared: a call gets a share of its GPUs or cores such that so many fit, or a
-            few more; one for each GPU unless given, or for each core where there are no GPUs. It has as many threads
-            as cores, unless ``OMP_NUM_THREADS`` says how many.
+        jobs: calls side by side: each gets a share of the GPUs or cores such that this many fit, or a few more; one
+            for each GPU unless given, or for each core where there are no GPUs. A call has as many threads as cores,
+            unless ``OMP_NUM_THREADS`` says how many.
         use_gpus: whether calls ask for GPUs, if there are any.
         address: of a running cluster; unless given, one that runs on this machine, or else a new one.
 
@@ -55,7 +55,7 @@ def cluster(jobs: int | None, use_gpus: bool, address: str | None) -> Iterator[C
 
 
 def _share(nodes: list[dict[str, Any]], jobs: int | None, use_gpus: bool) -> dict[str, float]:
-    """Return the cores and GPUs of one call, of which some machine has as many."""
+    """Return the share of cores and GPUs that one call gets, no more than one machine has."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cores = [int(resources.get("CPU", 0)) for resources in alive]
     gpus = sum(resources.get("GPU", 0) for resources in alive) if use_gpus else 0

@@ -73,7 +73,7 @@ class Benchmark:
     name: str
     rows: tuple[Row, ...]
     suites: Mapping[str, str]
-    """The suites as :func:`oodles.data.load_suite` takes them, by the name that folders have."""
+    """The suites as :func:`oodles.data.load_suite` takes them, by name."""
     seeds: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of :func:`oodles.train` that are not at their defaults."""
@@ -192,7 +192,7 @@ def _suites(given: Sequence[Any], at: Path) -> dict[str, str]:
 
 
 def _suite_name(data: str) -> str:
-    """Return what a suite calls itself, which is what tables and folders call it."""
+    """Return the name of a suite, which tables and folders bear."""
     path = Path(SUITES.get(data, data))
     if path.suffix != ".toml" or path.is_dir():  # a function, or a folder
         return path.name if data not in SUITES else data
@@ -204,7 +204,7 @@ def _can_name_a_folder(name: Any) -> bool:
 
 
 def check_data(tasks: Sequence[Task]) -> None:
-    """Look once for the files of every suite, and for outliers where methods need them.
+    """Check once that the files of every suite are there, and outliers where methods need them.
 
     Raises:
         FileNotFoundError: for files that are not there.
@@ -213,7 +213,7 @@ def check_data(tasks: Sequence[Task]) -> None:
     roots = {task.data: task.options.get("root", ()) for task in tasks if not isinstance(SUITES.get(task.data), str)}
     sets = {data: describe_suite(data, root) for data, root in roots.items()}
     for task in tasks:
-        try:  # a suite that a function makes is known only when it is made
+        try:  # the sets of a suite that a function makes are known only when it is made
             check_needs(task.recipe, task.suite, outliers="outliers" in sets.get(task.data, ("outliers",)))
         except ValueError as error:
             raise ValueError(f"The row {task.row!r} cannot be trained on {task.suite!r}: {error}") from error
@@ -243,7 +243,7 @@ def _folders(given: Any, at: Path) -> tuple[str, ...]:
 
 
 def _settings(given: Any) -> dict[str, Any]:
-    """Return the settings of all rows; refuse what is none."""
+    """Return the settings that all rows share; refuse keys that are none."""
     if not isinstance(given, dict):
         raise ValueError(f"settings must be a [settings] table, got {given!r}.")
     known = [name for name in ("recipe", *_SETTINGS) if name not in ("methods", "weights", "seed")]
@@ -285,7 +285,7 @@ def _rows(given: Sequence[Any], settings: Mapping[str, Any], at: Path) -> tuple[
 
 
 def _in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
-    """Return each row after the one that it starts from."""
+    """Yield each row after the one that it starts from."""
     done: set[str] = set()
     for row in rows.values():
         chain = [row]
@@ -301,7 +301,7 @@ def _in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
 
 
 def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
-    """Build one entry of ``recipes``: what it says itself wins over the settings of all, these over its recipe."""
+    """Build one row: its own settings win over those that rows share, and these over its recipe's."""
     if not isinstance(given, dict):
         raise ValueError(f"{where} must be a [[recipes]] table or the name of a recipe, got {given!r}.")
     for key in given:
@@ -351,7 +351,8 @@ def _recipe(source: str, at: Path) -> dict[str, Any]:
 
 def _methods(given: Any, where: str) -> list[dict[str, Any]]:
     """Return methods as a recipe has them; a name alone stands for the method at its defaults."""
-    entries = [{"name": one} if isinstance(one, str) else one for one in given] if isinstance(given, list) else []
-    if not entries or not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in entries):
+    given_list = given if isinstance(given, list) else []
+    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in given_list]
+    if not entries or not all(isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries):
         raise ValueError(f"{where}: methods must be a list of names or of tables with a name, got {given!r}.")
     return entries

@@ -1,4 +1,4 @@
-"""Show how far a benchmark is: a table that fills in, or lines where nobody watches a terminal."""
+"""Show the progress of a benchmark: a table that fills in on a terminal, lines elsewhere."""
 
 import math
 import sys
@@ -18,29 +18,29 @@ from oodles.runs.recipe import own_score
 
 
 class Show(Protocol):
-    """A function to call with each run that has ended: with its result, or the reason why there is none."""
+    """A function to call with each run that has ended, and its result or the reason why it has none."""
 
     def __call__(self, task: Task, result: Result | None, reason: str) -> None: ...
 
 
 @contextmanager
-def display(tasks: Sequence[Task], there: Mapping[Task, Result], *, shown: bool) -> Iterator[Show]:
+def display(tasks: Sequence[Task], earlier: Mapping[Task, Result], *, shown: bool) -> Iterator[Show]:
     """Open a function that shows the result of each run, on standard error.
 
     Args:
         tasks: all runs.
-        there: those that ended earlier.
+        earlier: the results of those that ended in an earlier call.
         shown: whether to show anything.
     """
     if not shown:
         yield lambda task, result, reason: None
     elif sys.stderr.isatty():
-        with _live(tasks, there) as show:
+        with _live(tasks, earlier) as show:
             yield show
     else:
-        done = len(there)
-        if there:
-            print(f"{done} of {len(tasks)} runs were there already.", file=sys.stderr)
+        done = len(earlier)
+        if earlier:
+            print(f"{done} of {len(tasks)} runs had ended already.", file=sys.stderr)
 
         def line(task: Task, result: Result | None, reason: str) -> None:
             nonlocal done
@@ -76,12 +76,12 @@ class _Cells:
 
 
 @contextmanager
-def _live(tasks: Sequence[Task], there: Mapping[Task, Result]) -> Iterator[Show]:
+def _live(tasks: Sequence[Task], earlier: Mapping[Task, Result]) -> Iterator[Show]:
     cells: dict[tuple[str, str], _Cells] = {(task.suite, task.row): _Cells() for task in tasks}
     seeds = {place: sum((task.suite, task.row) == place for task in tasks) for place in cells}
     several = len({suite for suite, _ in cells}) > 1
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    runs = bar.add_task("runs", total=len(tasks), completed=len(there))
+    runs = bar.add_task("runs", total=len(tasks), completed=len(earlier))
 
     def picture() -> Group:
         table = Table(box=None, pad_edge=False)
@@ -96,7 +96,7 @@ def _live(tasks: Sequence[Task], there: Mapping[Task, Result]) -> Iterator[Show]
             table.add_row(*(place if several else place[1:]), done, *means)
         return Group(table, bar)
 
-    for task, result in there.items():
+    for task, result in earlier.items():
         cells[task.suite, task.row].add(result, result.reason)
     console = Console(stderr=True)
     with Live(get_renderable=picture, console=console, refresh_per_second=4) as live:

@@ -11,13 +11,13 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
-# spawned and not forked: threads of the parent do not survive a fork, and a GPU has to be chosen before torch is there
+# spawned and not forked: threads of the parent do not survive a fork, and a GPU is chosen before torch is imported
 _SPAWN = get_context("spawn")
 
 
 @contextmanager
 def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any]]]:
-    """Open a function like ``Executor.submit`` while the block lasts; at its end, what still runs is killed.
+    """Open a function like ``Executor.submit``; when the block ends, calls that still run are killed.
 
     A call whose process dies raises a ``RuntimeError`` that says how it died, and the other calls go on.
 
@@ -60,7 +60,7 @@ def threads(share: int) -> int:
 
 
 def in_threads(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function with so many threads: figures depend on their number."""
+    """Call a function with ``count`` threads: figures depend on their number."""
     import torch
 
     torch.set_num_threads(count)
@@ -112,7 +112,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, count: int, gpu: str | None) -> None:
-    """Answer one call after another, which is what a process is for."""
+    """Answer one call after another until the parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent sees to it
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(count)

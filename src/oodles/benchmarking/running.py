@@ -21,7 +21,7 @@ from oodles.runs.folder import RUN, locked, open_run
 PATIENCE = 60.0
 """Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""
 
-LOST = "do all machines see it?"
+LOST = "do all machines see this folder?"
 
 Submit = Callable[..., Future[str]]
 
@@ -34,14 +34,14 @@ class Benchmarked:
     comparison: Comparison | None
     """Of the runs that have ended; none where no run has."""
     failed: Mapping[str, str]
-    """The runs that did not work out, by row, suite and seed, with the reason."""
+    """The runs that failed, by row, suite and seed, with the reason."""
 
     def __str__(self) -> str:
         return "\n\n".join(str(part) for part in (self.comparison, self.failures) if part)
 
     @property
     def failures(self) -> str:
-        """List the runs that did not work out, one reason a line; empty where all did."""
+        """List the runs that failed, one reason a line; return nothing where none did."""
         if not self.failed:
             return ""
         by_reason: dict[str, list[str]] = {}
@@ -49,7 +49,7 @@ class Benchmarked:
             by_reason.setdefault(reason, []).append(run)
         lines = [f"{'; '.join(runs)}: {reason}" for reason, runs in by_reason.items()]
         count = f"{len(self.failed)} run{'s' if len(self.failed) > 1 else ''}"
-        return "\n".join([f"{count} did not work out; the same command repeats those that did not diverge:", *lines])
+        return "\n".join([f"{count} failed; the same command repeats those that did not diverge:", *lines])
 
 
 def benchmark(
@@ -65,8 +65,8 @@ def benchmark(
 ) -> Benchmarked:
     """Train every recipe on every suite with every seed, and compare them.
 
-    The same call goes on where an earlier one was stopped, by whatever means: runs that have ended are not repeated.
-    A run that breaks does not stop the others. With the local engine, a script must make this call under
+    The same call resumes a benchmark that was stopped, by whatever means: runs that have ended are not repeated. A run
+    that fails does not stop the others. With the local engine, a script must make this call under
     ``if __name__ == "__main__":``, because other processes import it.
 
     Args:
@@ -77,10 +77,10 @@ def benchmark(
         root: where the files of the suites are, in place of what the benchmark says.
         engine: ``local`` is this machine; ``ray`` is a cluster, all of whose machines see the folder and the data.
         address: of a running Ray cluster; unless given, one that runs on this machine, or else a new one.
-        progress: show on standard error how far it is.
+        progress: show progress on standard error.
 
     Returns:
-        The comparison, and the runs that did not work out.
+        The comparison, and the runs that failed.
 
     Raises:
         ValueError: before anything trains, for a benchmark with a mistake, for a suite without the outliers that a row
@@ -114,7 +114,7 @@ def benchmark(
 def _run_all(
     tasks: Sequence[Task], engine: Callable[[], AbstractContextManager[Submit]], folder: Path, progress: bool
 ) -> tuple[dict[Task, Result], dict[str, str]]:
-    """Return results by run, and reasons of runs without one; results are written also where it is interrupted."""
+    """Return results by run and the reasons of failed runs; an interruption writes the results so far."""
     outcomes = {task: _outcome(task) for task in tasks}
     results = {task: result for task, (result, _) in outcomes.items() if result}
     failed = {str(task): reason for task, (_, reason) in outcomes.items() if reason}
@@ -128,7 +128,7 @@ def _run_all(
             for task, (result, reason) in outcomes.items():
                 if reason and not result:
                     show(task, None, reason)
-            for task, reason in _each_once(left, reasons, submit):
+            for task, reason in _run_each_once(left, reasons, submit):
                 result, failure = _outcome(task)  # the folder knows best
                 if result:
                     results[task] = result
@@ -143,12 +143,12 @@ def _run_all(
     return results, failed
 
 
-def _each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submit) -> Iterator[tuple[Task, str]]:
-    """Yield each task when it is done, with the reason where it failed; it waits for the run that it starts from.
+def _run_each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submit) -> Iterator[tuple[Task, str]]:
+    """Run each task once, after the run that it starts from; yield it when it is done, with the reason if it failed.
 
     Args:
         tasks: those that have not ended, each after the one that it starts from.
-        reasons: why those that are done failed, or nothing, by folder; the caller adds each task that it gets.
+        reasons: of those that are done, why they failed or nothing, by folder; the caller adds each task it gets.
         submit: starts one.
     """
     waiting, begun = list(tasks), dict[Future[str], Task]()
@@ -158,7 +158,7 @@ def _each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submi
             if task.after is not None and task.after not in reasons:
                 blocked.append(task)
             elif task.after is not None and reasons[task.after]:
-                yield task, f"it starts from {task.after.name}, which did not work out"
+                yield task, f"it starts from {task.after.name}, which failed"
             else:
                 begun[submit(train_task, task)] = task
         waiting = blocked
@@ -168,7 +168,7 @@ def _each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submi
 
 
 def train_task(task: Task) -> str:
-    """Train one run, in a process of an engine; return the reason if that did not work out."""
+    """Train one run, in a process of an engine; return the reason if it failed."""
     from oodles.runs.training import train
 
     began = time.monotonic()
@@ -189,7 +189,7 @@ def train_task(task: Task) -> str:
 
 
 def _sentence(error: BaseException) -> str:
-    """Say what went wrong; errors that are not made for readers are named."""
+    """Say in one line what went wrong, with the error's type where it is not written for users."""
     first = str(error).strip().partition("\n")[0]
     if first and isinstance(error, ValueError | OSError | RuntimeError):
         return first
@@ -197,7 +197,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _outcome(task: Task) -> tuple[Result | None, str]:
-    """Return the result of a run, or nothing while it has not ended; and why it did not work out, if it did not.
+    """Return the result of a run, if it has ended, and the reason why it failed, if it did.
 
     Raises:
         ValueError: where its folder holds a run with other settings.
@@ -220,7 +220,7 @@ def _outcome(task: Task) -> tuple[Result | None, str]:
 
 
 def _write(folder: Path, tasks: Sequence[Task], results: Mapping[Task, Result]) -> Comparison | None:
-    """Write the results in the benchmark's own order, so that how they came about leaves no trace."""
+    """Write the results in the order of the benchmark, whatever order the runs ended in."""
     if not results:
         return None
     ordered = [results[task] for task in tasks if task in results]

@@ -1,4 +1,4 @@
-"""Compare runs: gather their results, put them into tables, and show these in one of several forms."""
+"""Compare runs: gather their results, put them into tables, and write these in one of several forms."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -33,13 +33,13 @@ class Comparison:
     def to_csv(self) -> str:
         """Return a line per suite, method, score, set, metric and seed; every score that the runs hold.
 
-        What is known of a difference over all seeds is repeated on each of its lines. The columns that begin with
+        The statistics of a difference over all seeds are repeated on each of its lines. The columns that begin with
         ``best`` are about the difference to plain cross-entropy under the score that is best on validation data.
         """
         return numbers.as_csv(self.tables)
 
     def to_json(self) -> str:
-        """Return everything, per seed and in summary, for every score that the runs hold."""
+        """Return every figure as JSON, per seed and in summary, for every score that the runs hold."""
         return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,12 +68,12 @@ class Comparison:
 
 
 def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None) -> Comparison:
-    """Compare finished or diverged runs, by recipe and paired by seed; others are named and left out.
+    """Compare finished or diverged runs, by recipe and paired by seed; unfinished ones are left out and named.
 
     Args:
         runs: run folders, opened or not, results of runs, files of them (``.jsonl``), and folders of benchmarks, in
-            any mixture. Runs of one recipe that differ in their seed become one row; a run that is given twice counts
-            once, under the name that its row has in a file.
+            any mixture. Runs of one recipe with different seeds become one row; a run that is given twice counts once,
+            under the name of its row in a file.
         score: one score for all; by default every method is shown under the score that its paper uses.
 
     Raises:
@@ -102,7 +102,7 @@ def _gather(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
 
     A run that is given by its folder and by its line in a file keeps the name from the file, and its pictures.
     """
-    named: list[Result] = []  # first, since rows have names in files
+    named: list[Result] = []  # these come first, since files hold the names of rows
     opened: dict[Path, Result] = {}
     for run in runs:
         if isinstance(run, Result):
@@ -133,8 +133,8 @@ def _read_benchmark(folder: Path) -> Iterator[Result]:
         yield replace(result, folder=run if (run / RUN).is_file() else None)
 
 
-def _same_run(one: Result, other: Result) -> bool:
+def _same_run(first: Result, second: Result) -> bool:
     """Say whether two results are of one run, whatever its row is called; ``seconds`` tell most runs apart."""
-    if one.folder and other.folder and one.folder.resolve() != other.folder.resolve():
+    if first.folder and second.folder and first.folder.resolve() != second.folder.resolve():
         return False
-    return replace(one, label="", environment={}) == replace(other, label="", environment={})
+    return replace(first, label="", environment={}) == replace(second, label="", environment={})

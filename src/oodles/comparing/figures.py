@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 
 class Metric(NamedTuple):
-    """How a metric is headed and explained."""
+    """The heading of a metric, and its explanation."""
 
     heading: str
     meaning: str
@@ -22,22 +22,26 @@ class Metric(NamedTuple):
 
 METRICS = {
     "accuracy": Metric("accuracy", "in-distribution test rows with the right class", True),
-    "auroc": Metric("AUROC", "chance that an unknown scores above a known", True),
+    "auroc": Metric("AUROC", "chance that an OOD row scores above an in-distribution row", True),
     "aupr_in": Metric("AUPR in", "average precision, in-distribution positive", True),
-    "aupr_out": Metric("AUPR out", "average precision, out-of-distribution positive", True),
-    "fpr95_id_positive": Metric("FPR95 ID-positive", "unknowns accepted where 95 % of knowns are accepted", False),
-    "fpr95_ood_positive": Metric("FPR95 OOD-positive", "knowns rejected where 95 % of unknowns are caught", False),
+    "aupr_out": Metric("AUPR out", "average precision, OOD positive", True),
+    "fpr95_id_positive": Metric(
+        "FPR95 ID-positive", "OOD rows accepted where 95 % of in-distribution rows are accepted", False
+    ),
+    "fpr95_ood_positive": Metric(
+        "FPR95 OOD-positive", "in-distribution rows rejected where 95 % of OOD rows are caught", False
+    ),
 }
 OOD_METRICS = tuple(METRICS)[1:]
 
 FEWEST_SEEDS = 3
 """Fewer say too little for an interval."""
 ALL_RESAMPLES = 10
-"""Up to so many seeds the bootstrap goes through every resample, so that it needs no random numbers."""
+"""Up to this many seeds the bootstrap goes through every resample and needs no random numbers."""
 DRAWN_RESAMPLES = 10_000
 CAUTION = (
-    "The bootstrap interval is the percentile one over seeds; with 3 to 5 seeds it is too narrow, and Student's is the "
-    "one to go by, which decides the marks. The sign test is exact and two-sided with ties dropped; with n seeds its p "
+    "The bootstrap interval is the percentile one over seeds; with 3 to 5 seeds it is too narrow, so go by Student's, "
+    "which decides the marks. The sign test is exact and two-sided with ties dropped; with n seeds its p "
     "cannot be below 2^(1−n), which is 0.25 for 3 seeds, 0.06 for 5 and 0.002 for 10."
 )
 
@@ -96,7 +100,7 @@ class Seeds:
 
     @property
     def sign_test(self) -> float:
-        """Return the two-sided p of an at least as lopsided split into positive and negative values, zeros dropped."""
+        """Return the two-sided p of the sign test, with zeros dropped."""
         positive = sum(value > 0 for value in self.by_seed.values())
         negative = sum(value < 0 for value in self.by_seed.values())
         n, fewer = positive + negative, min(positive, negative)
@@ -104,7 +108,7 @@ class Seeds:
 
     @property
     def smallest_p(self) -> float:
-        """Return the smallest p that a sign test over so many seeds can give."""
+        """Return the smallest p that a sign test over this many seeds can give."""
         return 2.0 ** (1 - self.n)
 
     @property
@@ -124,7 +128,7 @@ class Seeds:
 
 @lru_cache(maxsize=16)
 def _resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Count how often each of n values is in a resample, and how many resamples look so; draw some for a large n."""
+    """Return the counts of n values in each distinct resample, and how often it occurs; for large n, draw some."""
     if n > ALL_RESAMPLES:
         drawn = np.random.default_rng(n).multinomial(n, [1 / n] * n, size=DRAWN_RESAMPLES)
         return drawn.astype(np.float64), np.ones(DRAWN_RESAMPLES, dtype=np.int64)
@@ -136,7 +140,7 @@ def _resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric of one method on one set, and plain cross-entropy's beside it."""
+    """One metric of one method on one set, and plain cross-entropy's to compare with."""
 
     label: str
     score: str
@@ -163,7 +167,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Return ``better`` or ``worse`` where the paired difference's 95 % interval leaves out zero, else nothing."""
+        """Return ``better`` or ``worse`` where the paired difference's 95 % interval excludes zero, else nothing."""
         return self.judge(self.difference) if self.difference else ""
 
     @property
@@ -183,14 +187,14 @@ class Figure:
         return sum(self.sign * value > 0 for value in difference.by_seed.values())
 
     def judge(self, difference: Seeds) -> str:
-        """Return ``better`` or ``worse`` where such a difference's 95 % interval leaves out zero, else nothing."""
+        """Return ``better`` or ``worse`` where such a difference's 95 % interval excludes zero, else nothing."""
         half = difference.half_interval
         if half is None or abs(difference.mean) <= half:
             return ""
         return "better" if self.sign * difference.mean > 0 else "worse"
 
     def in_words(self, difference: Seeds) -> str:
-        """Write such a difference with its mark, and on how many seeds it is for the better."""
+        """Write such a difference with its mark, and the number of seeds on which it is for the better."""
         mark = {"better": "▲ ", "worse": "▼ ", "": ""}[self.judge(difference)]
         return f"{_percent(difference.mean, difference.std, '+')} {mark}{self.better_on(difference)}/{difference.n}"
 

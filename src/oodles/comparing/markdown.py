@@ -21,15 +21,15 @@ from oodles.runs.folder import set_name
 
 READING = (
     HOW_TO_READ,
-    "▲ and ▼ mark differences whose 95 % interval (Student's t, paired by seed) leaves out 0, with no correction for "
-    "looking at many: below each first table stands how many marks chance alone would give.",
+    "▲ and ▼ mark differences whose 95 % interval (Student's t, paired by seed) excludes 0, with no correction for "
+    "multiple comparisons: below each first table stands how many marks chance alone would give.",
     CAUTION,
     MEANINGS,
 )
 
 
 def render(tables: Sequence[Table]) -> str:
-    """Write all tables, ranks, and how to read them."""
+    """Write all tables, the ranks, and how to read them."""
     lines = ["# Comparison", ""]
     for table in tables:
         lines += [f"## {escape(table.suite)}", "", *suite(table, "###")]
@@ -52,7 +52,12 @@ def suite(table: Table, level: str) -> list[str]:
                 "counted above):",
                 "",
             ]
-            lines += [*grid(JUDGEMENT_HEADS, [_with_bold(one.cells, one.verdict) for one in judged], words=3), ""]
+            lines += [
+                *grid(
+                    JUDGEMENT_HEADS, [_with_bold(judgement.cells, judgement.verdict) for judgement in judged], words=3
+                ),
+                "",
+            ]
         lines += ["AUROC under every score, marked against cross-entropy under the same (not counted above):", ""]
         lines += [*scores_table(table, name), ""]
     return lines
@@ -100,21 +105,21 @@ def worse(table: Table) -> list[str]:
 
 def ranks_table(ranks: Ranking) -> list[str]:
     """Write the average ranks, and what they are worth."""
-    lines = [[one.label, one.score, f"{one.average_by_accuracy:.2f}", f"{one.average:.2f}"] for one in ranks.methods]
+    lines = [[m.label, m.score, f"{m.average_by_accuracy:.2f}", f"{m.average:.2f}"] for m in ranks.methods]
     heads = ("method", "score", "average rank by accuracy", f"average rank by AUROC, {len(ranks.sets)} sets")
     left_out = [f"Not ranked, since not measured everywhere: {', '.join(ranks.left_out)}."] if ranks.left_out else []
     return [*grid(heads, lines, words=2), "", " ".join([WORTH, *map(escape, left_out)]), ""]
 
 
 def escape(words: str) -> str:
-    """Take from words what has a meaning for Markdown."""
+    """Escape what Markdown would read as markup."""
     for sign in ("\\", "|", "*", "_", "<", "`", "["):
         words = words.replace(sign, f"\\{sign}")
     return " ".join(words.split())
 
 
 def grid(heads: Sequence[str], lines: Sequence[Sequence[str]], words: int) -> list[str]:
-    """Write a table whose first columns are words, to be escaped, and the others numbers, written already."""
+    """Write a table; the cells of the first ``words`` columns are escaped, the others stay as they are."""
     cells = [list(map(escape, heads)), ["---"] * words + ["---:"] * (len(heads) - words)]
     cells += [[*map(escape, line[:words]), *line[words:]] for line in lines]
     return [f"| {' | '.join(line)} |" for line in cells]

@@ -43,7 +43,7 @@ def _unbroken(metric: str) -> str:
 
 
 def _suite(table: Table) -> dict[str, Any]:
-    """Return what the page says and shows about one suite."""
+    """Return what the template shows of one suite."""
     return {
         "table": table,
         "verdicts": [(name, _verdicts(table, name)) for name in table.ood_sets],
@@ -58,7 +58,7 @@ def _suite(table: Table) -> dict[str, Any]:
 
 
 def _verdicts(table: Table, ood_set: str) -> list[tuple[str, str]]:
-    """Say who is better and who worse than plain cross-entropy in AUROC beyond the noise, and who is inside it."""
+    """Return which methods are better in AUROC than plain cross-entropy, which worse, and which inside the noise."""
     figures = [figure for row in rows(table, [(ood_set, "auroc")]) for figure in row.figures if figure]
     named: dict[str, list[str]] = {"better": [], "worse": []}
     for figure in figures:
@@ -71,7 +71,7 @@ def _verdicts(table: Table, ood_set: str) -> list[tuple[str, str]]:
 
 
 def _method(table: Table, group: Group) -> dict[str, Any]:
-    """Return a method's pictures, and how to train it again."""
+    """Return what the template shows of one method: its pictures, and the commands that repeat its runs."""
     opened = {run.seed: _open(run) for run in group.runs}
     at_hand = [run for run in opened.values() if run]
     about = {"group": group, "cards": [card(name) for name, _ in group.runs[0].methods]}
@@ -93,5 +93,5 @@ def _method(table: Table, group: Group) -> dict[str, Any]:
 
 
 def _open(result: Result) -> Run | None:
-    """Open the run itself, where it is at hand: its rows make pictures."""
+    """Open the run itself, if its folder is there: pictures need its rows."""
     return open_run(result.folder) if result.folder and (result.folder / RUN).is_file() else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oodles.data import ImageSet, Suite
 
 HEIGHT = 2.9
-"""Inches; all pictures are 3.8 wide, which a telephone shows at about its natural size."""
+"""Inches; all pictures are 3.8 wide, about the width of a phone."""
 KNOWN = "#7a8794"
 INK = "#1f2933"
 # Okabe and Ito's colours, which also differ for colour-blind readers.
@@ -46,7 +46,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Misjudged:
-    """An unknown input that the classifier is most sure to know."""
+    """An out-of-distribution input with a low outlier score, and the class predicted for it."""
 
     picture: str
     taken_for: str
@@ -54,7 +54,7 @@ class Misjudged:
 
 @rc_context(STYLE)
 def differences(table: Table, ood_set: str) -> str:
-    """Draw AUROC minus plain cross-entropy's, a dot per seed, and the mean with its 95 % interval."""
+    """Draw the differences of AUROC to plain cross-entropy: a dot per seed, the mean and its 95 % interval."""
     shown = [
         (figure, figure.difference)
         for score, plain_score, groups in table.blocks
@@ -109,8 +109,8 @@ def ranks(ranking: Ranking) -> str:
 
 @rc_context(STYLE)
 def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
-    """Draw how the score spreads over known and unknown rows, and where 95 % of the validation rows are accepted."""
-    values = {"test (known)": run.scores.get(f"test/{score}")}
+    """Draw the histograms of a score on test and OOD rows, and the threshold that accepts 95 % of validation rows."""
+    values = {"test (in-distribution)": run.scores.get(f"test/{score}")}
     values |= {set_name(name): run.scores.get(f"{name}/{score}") for name in ood_sets}
     shown = {name: _finite(array) for name, array in values.items() if array is not None}
     shown = {name: array for name, array in shown.items() if array.size}
@@ -138,7 +138,7 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
     if logarithmic:
         axes.set_xscale("log")
-    axes.set_xlabel(f"{score}, higher is more unknown")
+    axes.set_xlabel(f"{score}, higher is more OOD")
     axes.set_ylabel("share of rows")
     _legend_above(axes)
     return _svg(canvas)
@@ -146,7 +146,7 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
 
 @rc_context(STYLE)
 def roc(run: Run, score: str, plain: Run | None, plain_score: str, ood_sets: Sequence[str]) -> str:
-    """Draw unknowns caught over knowns rejected, for each set; plain cross-entropy's dotted."""
+    """Draw the share of OOD rows caught over that of test rows rejected, for each set; plain training's dotted."""
     canvas = _blank(HEIGHT)
     axes = canvas.subplots()
     for index, name in enumerate(ood_sets):
@@ -163,8 +163,8 @@ def roc(run: Run, score: str, plain: Run | None, plain_score: str, ood_sets: Seq
     axes.plot([0, 1], [0, 1], color="#cbd2d9", linewidth=0.8)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
-    axes.set_xlabel("knowns rejected")
-    axes.set_ylabel("unknowns caught")
+    axes.set_xlabel("in-distribution rejected")
+    axes.set_ylabel("OOD caught")
     if axes.get_legend_handles_labels()[0]:
         _legend_above(axes)
     return _svg(canvas)
@@ -195,9 +195,9 @@ def curves(runs: Sequence[Run]) -> str:
 
 
 def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> list[tuple[str, list[Misjudged]]]:
-    """Show of each set the inputs with the lowest outlier scores, read again from the run's suite.
+    """Return the inputs of each set with the lowest outlier scores, read again from the run's suite.
 
-    Returns nothing where the suite is not there any more, or is another one now.
+    A suite that cannot be loaded any more gives none, nor does a set whose size has changed.
     """
     try:
         suite = _suite(run.data, run.seed, tuple(run.arguments.get("root", ())))

@@ -12,9 +12,9 @@ Entry = tuple[str, str]
 Ranks = TypeVar("Ranks")
 
 WORTH = (
-    "Rank 1 is the highest mean AUROC, equal ones share a rank, and the average is over sets. A rank hides sizes: a "
-    "thousandth counts as much as a tenth, and nothing is tested. The sets of one suite are judged by the same "
-    "networks, so they are no independent evidence."
+    "Rank 1 is the highest mean AUROC, equal ones share a rank, and the average is over sets. A rank hides how large a "
+    "difference is: a thousandth counts as much as a tenth, and nothing is tested. The sets of one suite are scored by "
+    "the same networks, so they are not independent evidence."
 )
 
 

@@ -1,4 +1,4 @@
-"""Results of runs, without images and weights: one line of JSON a run, which is all that a comparison reads."""
+"""Results of runs, without images and weights: a line of JSON for each, which is all that a comparison reads."""
 
 import json
 import math
@@ -30,7 +30,7 @@ class Result:
     reason: str
     """Why the run diverged; empty otherwise."""
     settings: Mapping[str, Any]
-    """Everything that was chosen but data, seed and device; runs that agree in it are one row of a comparison."""
+    """All choices but data, seed and device; runs with the same ones are one row of a comparison."""
     suggested: Mapping[str, Mapping[str, Any]]
     """Settings that were measured on the initial weights, by method."""
     initial_weights: str
@@ -39,7 +39,7 @@ class Result:
     sizes: Mapping[str, int]
     """Rows by set."""
     sha256: Mapping[str, str]
-    """Fingerprints by set; runs of one suite and seed agree in them, or cannot be compared."""
+    """Fingerprints by set; runs of one suite and seed must have the same ones to be compared."""
     notes: Mapping[str, str]
     """Remarks on sets, by name without ``near:`` or ``far:``."""
     accuracy: float | None
@@ -49,7 +49,7 @@ class Result:
     metrics: Metrics
     """``test`` against every ``near:NAME`` and ``far:NAME``, ``validation`` against outliers."""
     folder: Path | None = field(default=None, compare=False)
-    """Where the run is, if it is at hand; not in a file."""
+    """Where the run is, if it is there; not kept in files."""
 
     @property
     def methods(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def ood_sets(self) -> tuple[str, ...]:
-        """Return the out-of-distribution sets it was tested on: ``near:NAME`` and ``far:NAME``."""
+        """Return the out-of-distribution sets that it was tested on: ``near:NAME`` and ``far:NAME``."""
         return tuple(name for name in self.sizes if ":" in name)
 
     @property
@@ -81,14 +81,15 @@ class Result:
 
 
 def result_of(run: Run) -> Result:
-    """Return the result of a run; measured from its rows' scores where ``result.json`` does not say."""
+    """Return the result of a run; metrics that ``result.json`` lacks are computed from its rows' scores."""
     suite = run.record["suite"]
-    right: float | None = None
+    test_accuracy: float | None = None
     metrics: Metrics = {}
     if run.status == "finished":
         metrics = run.result["metrics"] if "metrics" in run.result else metrics_of(run.scores)
-        right = run.result.get("test_accuracy")
-        right = accuracy(run.scores["test/predictions"], run.scores["test/labels"]) if right is None else right
+        test_accuracy = run.result.get("test_accuracy")
+        if test_accuracy is None:
+            test_accuracy = accuracy(run.scores["test/predictions"], run.scores["test/labels"])
     return Result(
         data=suite.get("name", run.data),
         label=run.label,
@@ -102,7 +103,7 @@ def result_of(run: Run) -> Result:
         sizes=suite["sizes"],
         sha256=suite.get("sha256", {}),
         notes=run.notes,
-        accuracy=right,
+        accuracy=test_accuracy,
         seconds=run.result.get("seconds"),
         metrics=metrics,
         folder=run.folder,
@@ -140,7 +141,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    """Say whether it can be an accuracy or a metric; sums of many terms may end a little beside 0 or 1."""
+    """Say whether a value can be an accuracy or a metric; rounding may put it slightly outside [0, 1]."""
     return _is_number(value) and -1e-9 <= value <= 1 + 1e-9
 
 
@@ -152,7 +153,7 @@ def _is_dictionary(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "data": _is_text,
     "label": _is_text,
     "seed": lambda value: type(value) is int and value >= 0,
@@ -162,7 +163,7 @@ _RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "accuracy": lambda value: value is None or _is_share(value),
     "seconds": lambda value: value is None or (_is_number(value) and value >= 0),
 }
-"""What the fields of a line must be; all others are dictionaries."""
+"""Checks of the fields of a line; all others must be dictionaries."""
 
 
 def _read_line(line: bytes, where: str) -> Result:
@@ -185,7 +186,7 @@ def _read_line(line: bytes, where: str) -> Result:
         raise ValueError(f"{where} is no result of a run but one {', '.join(words[:3])}: record the runs again.")
     for name, value in given.items():
         missing = name == "accuracy" and value is None and given["status"] == "finished"
-        if missing or not _RIGHT.get(name, _is_dictionary)(value):
+        if missing or not _CHECKS.get(name, _is_dictionary)(value):
             raise ValueError(f"{where} has a field {name} that makes no sense, {value!r}: record the runs again.")
     try:
         result = Result(**given)
@@ -196,7 +197,7 @@ def _read_line(line: bytes, where: str) -> Result:
 
 
 def _check_insides(result: Result) -> None:
-    """Refuse dictionaries that do not hold what they should, with whichever error that raises."""
+    """Refuse settings and metrics of another form, by whichever error reading them raises."""
     if not result.methods:
         raise TypeError("no methods")
     for by_set in result.metrics.values():

@@ -1,7 +1,7 @@
 """Put results into tables: mean ± std over seeds, and plain cross-entropy under the same score beside every method.
 
 Differences are paired by seed, because a seed often draws the data too. Losers and diverged runs are shown; a
-difference is marked only where its 95 % interval leaves out zero.
+difference is marked only where its 95 % interval excludes zero.
 """
 
 import json
@@ -19,7 +19,7 @@ from oodles.spelling import suggestion
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
 MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
-"""What runs are computed with, in words and as they remember it."""
+"""Facts of the machine on which figures depend a little: in words, and as keys of a run's environment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Group:
     runs: tuple[Result, ...]
     own_score: str
     plain: "Group | None" = None
-    """The plain cross-entropy runs beside it; none for these themselves, and where there are none."""
+    """The plain cross-entropy runs to compare with, if any; a plain group has none."""
 
     @property
     def is_plain(self) -> bool:
@@ -57,10 +57,10 @@ class Group:
 
     @cached_property
     def versus(self) -> tuple[tuple[str, str], ...]:
-        """Return under which scores it is compared: its own, and plain cross-entropy's beside it.
+        """Return the pairs of scores under which it is compared: its own, and plain cross-entropy's.
 
-        A score that plain training cannot give stands beside the one that is best for plain training on validation
-        data, and both are also compared under the scores that they share.
+        A score that plain training cannot give is compared with the one that is best for plain training on validation
+        data, and both are also compared under scores that they share.
         """
         if self.plain is None or not self.finished or self.own_score in self.plain.scores:
             return ((self.own_score, self.own_score),)
@@ -69,7 +69,7 @@ class Group:
 
     @cached_property
     def best_on_validation(self) -> str | None:
-        """Return the score that best tells validation rows from outliers; test sets have no say."""
+        """Return the score with the best AUROC of validation rows against outliers; test sets have no say."""
         aurocs = {score: self._seeds(partial(_on_validation, score=score)) for score in self.scores}
         means = {score: seeds.mean for score, seeds in aurocs.items() if seeds}
         return max(means, key=lambda score: means[score]) if means else None
@@ -134,7 +134,7 @@ class Table:
 
     @property
     def sizes(self) -> str:
-        """Say how many rows the figures of one seed rest on; AUPR depends on it."""
+        """Say how many rows the figures of one seed rest on; AUPR depends on these numbers."""
         run = next((run for group in self.groups for run in group.finished), None)
         if run is None:
             return "No run has finished."
@@ -151,13 +151,13 @@ class Table:
         marked = sum(bool(f.verdict) for f in tested)
         return (
             f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval "
-            f"(Student's t, paired by seed) leaves out 0. "
+            f"(Student's t, paired by seed) excludes 0. "
             f"If no method differed, chance would mark about {round(len(tested) / 20)}."
         )
 
 
 def _recipe(result: Result) -> str:
-    """Return as text what the runs of one row agree in."""
+    """Return, as text, the label and settings that all runs of a row share."""
     return json.dumps([result.label, result.settings], sort_keys=True, default=str)
 
 
@@ -195,12 +195,12 @@ def _check_same_rows(runs: Sequence[Result]) -> None:
     first: dict[int, Result] = {}
     for run in (run for run in runs if run.status == "finished"):
         other = first.setdefault(run.seed, run)
-        kept: list[tuple[Mapping[str, object], Mapping[str, object]]]
-        kept = [(run.sizes, other.sizes), (run.sha256, other.sha256)]
+        facts: list[tuple[Mapping[str, object], Mapping[str, object]]]
+        facts = [(run.sizes, other.sizes), (run.sha256, other.sha256)]
         for name in ("validation", "test", *run.ood_sets):
-            # what was written before fingerprints were kept is known by its size alone
-            pairs = [(one.get(name), another.get(name)) for one, another in kept]
-            if any(one != another for one, another in pairs if one is not None and another is not None):
+            # results without fingerprints, from earlier versions, are compared by size alone
+            pairs = [(mine.get(name), theirs.get(name)) for mine, theirs in facts]
+            if any(mine != theirs for mine, theirs in pairs if mine is not None and theirs is not None):
                 raise ValueError(
                     f"{run.in_words} and {other.in_words} have the same data and seed but were tested on other rows: "
                     "the data has changed, so train one of them again."
@@ -208,7 +208,7 @@ def _check_same_rows(runs: Sequence[Result]) -> None:
 
 
 def _beside(family: Sequence[Result], plains: Sequence[Group]) -> Group | None:
-    """Return the plain runs of the same network whose training is most alike, then those with most seeds in common."""
+    """Return the plain runs of the same network with the fewest other settings, then with the most shared seeds."""
     settings, seeds = family[0].settings, {run.seed for run in family}
     alike = [plain for plain in plains if plain.runs[0].settings.get("network") == settings.get("network")]
     if not alike:
@@ -246,9 +246,7 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
     """Say what a reader must know about the rows of a table."""
     remarks = []
     if not any(group.is_plain for group in groups):
-        remarks.append(
-            "There are no plain cross-entropy runs, so nothing stands beside the methods: train cross-entropy."
-        )
+        remarks.append("There are no plain cross-entropy runs to compare the methods with: train cross-entropy.")
     unlike: dict[str, list[str]] = {}
     for group in groups:
         finished = {run.seed for run in group.finished}
@@ -258,7 +256,7 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
             paired = finished & {run.seed for run in group.plain.finished}
             if len(paired) < len(finished):
                 remarks.append(
-                    f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy beside them."
+                    f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy to compare with."
                 )
         elif not group.is_plain and any(other.is_plain for other in groups):
             remarks.append(f"{group.label}: no plain cross-entropy with this network.")
@@ -278,7 +276,7 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
 
 
 def _differ(runs: Sequence[Result]) -> str:
-    """Say in what the runs of a table differ that nobody chose; what was not recorded does not count."""
+    """Say in which facts of the machine the runs of a table differ; what was not recorded does not count."""
     words = []
     for what, key in MACHINE.items():
         values = {str(run.environment[key]) for run in runs if key in run.environment}

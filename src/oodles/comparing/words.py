@@ -47,7 +47,7 @@ def rows(table: Table, columns: Columns) -> list[Row]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One method's difference in AUROC on one set to plain cross-entropy under one score, and what tests say of it."""
+    """The difference in AUROC of one method to plain cross-entropy, on one set under one score, and its tests."""
 
     figure: Figure
     beside: str
@@ -90,16 +90,16 @@ JUDGEMENT_HEADS = (
 
 def judgements(table: Table, ood_set: str) -> list[Judgement]:
     """Return the differences to plain cross-entropy under the same score, and under the one best on validation data."""
-    made = []
+    judged = []
     for row in rows(table, [(None, "accuracy"), (ood_set, "auroc")]):
-        right, figure = row.figures
-        if right is None or figure is None:
+        accuracy, figure = row.figures
+        if accuracy is None or figure is None:
             continue
         if figure.difference:
-            made.append(Judgement(figure, figure.plain_score, right.against_plain, figure.difference))
+            judged.append(Judgement(figure, figure.plain_score, accuracy.against_plain, figure.difference))
         if figure.difference_to_best and figure.best_score and figure.best_score != figure.plain_score:
-            made.append(Judgement(figure, figure.best_score, right.against_plain, figure.difference_to_best))
-    return made
+            judged.append(Judgement(figure, figure.best_score, accuracy.against_plain, figure.difference_to_best))
+    return judged
 
 
 def overview(table: Table) -> list[tuple[str | None, str]]:
@@ -119,6 +119,6 @@ def heading(metric: str) -> str:
 
 
 def sentences(table: Table) -> list[str]:
-    """Return the sentences below the tables of a suite: what chance would do, how many rows there are, remarks."""
+    """Return the sentences below the tables of a suite: marks expected by chance, numbers of rows, remarks."""
     notes = [f"* {set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
     return [table.chance, table.sizes, *notes, *table.remarks]

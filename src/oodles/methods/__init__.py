@@ -1,6 +1,6 @@
 """The published methods: one file is one paper is one difference from plain cross-entropy training.
 
-Methods and their scores are imported when they are first asked for, so that names cost no torch.
+Methods and their scores are imported when they are first used, so that reading names needs no torch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -72,7 +72,7 @@ METHOD_SCORES = {
     "g-odin": ("g-odin", "Perturbed"),
     "g-odin-unperturbed": ("g-odin", "Unperturbed"),
 }
-"""Scores that look at what a method leaves in the classifier: that method, which brings them, and the score's class."""
+"""Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
 
 def scores_of(method: str) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def _module(method: str) -> ModuleType:
 def build_methods(
     methods: "Iterable[tuple[str, Mapping[str, Any]]]", measured: Mapping[str, Mapping[str, Any]] | None = None
 ) -> "list[Method]":
-    """Build methods from their names and settings; ``measured`` settings, by name, win."""
+    """Build methods from their names and settings; ``measured`` settings win."""
     return [method_class(name)(**{**given, **(measured or {}).get(name, {})}) for name, given in methods]
 
 

@@ -16,13 +16,13 @@ from oodles.runs.recipe import Recipe
 
 
 class Batches(Dataset[tuple[Rows, Rows | None]]):
-    """Every batch of a training run, in order: in-distribution rows, and outliers where they are wanted.
+    """Every batch of a training run, in order: in-distribution rows, and outliers where methods need them.
 
-    Any position can be asked for alone, so a run goes on in the middle of an epoch without replaying it, and it does
-    not matter how many processes load data, or whether they do: :meth:`resident` gives the same batches. An epoch
-    leaves out the rows that fill no whole step of the optimizer, other ones in each epoch. Outliers do not know epochs:
-    they go on, newly shuffled after each pass, so that all are used however short an epoch is. Each of several
-    processes gets its share of every batch.
+    Any position can be read alone, so a run resumes in the middle of an epoch without replaying it, and the batches do
+    not depend on the number of workers that load them, if any: :meth:`resident` gives the same ones. Each epoch drops
+    the rows that fill no whole step of the optimizer, different ones each time. Outliers have no epochs: they are
+    shuffled anew after each pass over them, so all are used however short an epoch is. Each of several processes gets
+    its share of every batch.
 
     Raises:
         ValueError: where there are fewer rows than a step takes, or the processes cannot share a batch evenly.

@@ -30,7 +30,7 @@ class Verdicts:
     names: tuple[str, ...]
     """File names, or row numbers."""
     classes: tuple[str, ...]
-    """The predicted class of each; meaningless where it is not accepted."""
+    """The predicted classes; meaningless for inputs that are not accepted."""
     scores: NDArray[Any]
     """Higher is more out-of-distribution."""
     threshold: float
@@ -40,7 +40,7 @@ class Verdicts:
 
     @property
     def accepted(self) -> NDArray[np.bool_]:
-        """Say of each input whether the classifier should be trusted with it."""
+        """Say for each input whether to accept it: its score is at most the threshold."""
         accepted: NDArray[np.bool_] = self.scores <= self.threshold
         return accepted
 
@@ -66,10 +66,10 @@ def score_inputs(
     to: str | Path | None = "scores.csv",
     root: str | Path | Sequence[str | Path] = (),
 ) -> Verdicts:
-    """Classify new images and say which of them look unlike anything that the classifier knows.
+    """Classify new images and say which of them look out-of-distribution.
 
     The threshold is the smallest that accepts at least the share ``accept`` of the run's validation rows, so it is set
-    without knowing what unknown inputs look like.
+    without any out-of-distribution inputs.
 
     Args:
         run: a finished run, or its folder.
@@ -90,7 +90,7 @@ def score_inputs(
     if to is not None:
         check_output(Path(to))
     run = run if isinstance(run, Run) else open_run(run)
-    chosen, known = chosen_score(run, score)
+    chosen, known = choose_score(run, score)
     channels, height, width = run.record["suite"]["input_shape"]
     images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
     classifier = run.classifier("auto")
@@ -108,7 +108,7 @@ def score_inputs(
     return verdicts
 
 
-def chosen_score(run: Run, score: str | None) -> tuple[Score, NDArray[Any]]:
+def choose_score(run: Run, score: str | None) -> tuple[Score, NDArray[Any]]:
     """Return a score, by default the one that the run's methods ask for, and the validation rows' values under it.
 
     Raises:

@@ -24,7 +24,7 @@ from oodles.classifier import Classifier
 from oodles.evaluation import score_named
 from oodles.files import in_one_piece
 from oodles.precision import at_least_float32
-from oodles.runs.deployment import chosen_score, fit_to_run, threshold_accepting
+from oodles.runs.deployment import choose_score, fit_to_run, threshold_accepting
 from oodles.runs.folder import Run, check_output, open_run, set_name
 from oodles.runs.recipe import scores_brought
 from oodles.scores import Score
@@ -46,11 +46,11 @@ class Exported:
     about: Mapping[str, Any]
     """What the file says about itself; see :func:`export`."""
     checked: bool
-    """Whether it was loaded again and gave the classifier's numbers; ONNX needs onnxruntime for that."""
+    """Whether the file was loaded again and gave the classifier's numbers; for ONNX, that takes onnxruntime."""
 
     @property
     def threshold(self) -> float:
-        """Inputs that score at most this are accepted."""
+        """Return the threshold: inputs that score at most this are accepted."""
         return float(self.about["threshold"])
 
     def __str__(self) -> str:
@@ -102,10 +102,10 @@ def export(
     """Write a trained run as one graph: images in [0, 1] to ``logits``, ``score`` and ``accept``, for any batch size.
 
     The threshold is the smallest that rejects at most the share ``false_alarms`` of the run's validation rows, which
-    it was not trained on; the share of test rows that it rejects is measured beside it. The file is loaded again and
-    has to give the classifier's numbers before it gets its name.
+    it was not trained on; the share of test rows that it rejects is measured, too. The file gets its name only when it
+    was loaded again and gave the classifier's numbers.
 
-    The file says about itself, as JSON under ``oodles.json``: the classes, the shape of an image, the score, its
+    The file describes itself, as JSON under ``oodles.json``: the classes, the shape of an image, the score, its
     threshold, the stated and the measured share of false alarms, the share that is rejected of every
     out-of-distribution set, the run, and versions.
 
@@ -113,7 +113,7 @@ def export(
         run: a finished run, or its folder.
         to: a file that ends in ``.onnx``, or in ``.pt2`` for ``torch.export.load``.
         score: an outlier score; by default the one that the run's methods ask for. Scores that compare with training
-            rows need the training data at hand, and take what they need of it into the file.
+            rows need the training data at hand; the file holds what they need of it.
         false_alarms: in [0, 1).
         root: where the files of the run's suite are now, if they have moved; for scores that compare with its rows.
 
@@ -134,7 +134,7 @@ def export(
     if to.suffix == ".onnx" and not all(find_spec(name) for name in ("onnx", "onnxscript")):
         raise ImportError(f"Writing {to.name} needs ONNX: pip install 'oodles[onnx]', or write a .pt2 file.")
     run = run if isinstance(run, Run) else open_run(run)
-    chosen, known = chosen_score(run, score)
+    chosen, known = choose_score(run, score)
     _check_differentiates(chosen, run)
     classifier = run.classifier()
     chosen.check(classifier)
@@ -147,8 +147,8 @@ def export(
         "score": chosen.name,
         "threshold": threshold,
         "false_alarms": false_alarms,
-        "false_alarms_on_test": _rejected(run, "test", chosen, threshold),
-        "rejected": {name: _rejected(run, name, chosen, threshold) for name in run.ood_sets},
+        "false_alarms_on_test": _rejected_share(run, "test", chosen, threshold),
+        "rejected": {name: _rejected_share(run, name, chosen, threshold) for name in run.ood_sets},
         "run": run.label,
         "data": run.data,
         "seed": run.seed,
@@ -161,19 +161,19 @@ def export(
             program = as_program(classifier, chosen, threshold, images[:2])
             content = write(program, json.dumps(about, ensure_ascii=False))
             reader = read(content)
-            wrong = _difference(Deployed(classifier, chosen, threshold), reader, images) if reader else ""
+            difference = _difference(Deployed(classifier, chosen, threshold), reader, images) if reader else ""
     except Exception as error:  # exporters raise what they like
         what = f"{run.folder} with the score {chosen.name}"
         raise ValueError(f"{what} cannot be exported to {to.name}: {_first_cause(error)}.") from error
-    if wrong:
-        raise ValueError(f"{to.name} was not written, since it gives other numbers than {run.folder}: {wrong}.")
+    if difference:
+        raise ValueError(f"{to.name} was not written, since it gives other numbers than {run.folder}: {difference}.")
     with in_one_piece(to) as file:
         file.write(content)
     return Exported(to, about, reader is not None)
 
 
 def as_program(classifier: Classifier, score: Score, threshold: float, images: Tensor) -> ExportedProgram:
-    """Trace a classifier, in eval mode, and a score as one graph for any number of rows, without heads nobody looks at.
+    """Trace a classifier in eval mode and a score as one graph, for any number of rows and without unused heads.
 
     Args:
         classifier: stays as it is.
@@ -199,7 +199,7 @@ def _trace(module: nn.Module, images: Tensor) -> ExportedProgram:
 
 
 class _AnyNumberOfRows(TorchFunctionMode):
-    """Puts plain differences in place of ``cdist``, which goes other ways for more than 25 rows."""
+    """Replaces ``cdist``, which takes another path for more than 25 rows, by plain differences."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.cdist and len(args) == 2 and (kwargs or {}).get("p", 2) == 2:
@@ -215,7 +215,7 @@ def _check_differentiates(score: Score, run: Run) -> None:
     raise ValueError(f"{score.name} differentiates its inputs, which no exported graph does: {hint}")
 
 
-def _rejected(run: Run, name: str, score: Score, threshold: float) -> float:
+def _rejected_share(run: Run, name: str, score: Score, threshold: float) -> float:
     return float(np.mean(run.scores[f"{name}/{score.name}"] > threshold))
 
 
@@ -277,7 +277,7 @@ def _read_onnx(content: bytes) -> Reader | None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Hide what torch's exporters print, log and warn of about themselves; their exceptions say what matters."""
+    """Hide what torch's exporters print, log and warn about; their exceptions say what matters."""
     log = logging.getLogger("torch")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -290,7 +290,7 @@ def _silence() -> Iterator[None]:
 
 
 def _first_cause(error: BaseException) -> str:
-    """Say in a line what went wrong first: exporters wrap it in advice."""
+    """Say in one line what went wrong first: exporters wrap it in advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = next(iter(str(error).strip().splitlines()), "")
@@ -301,4 +301,4 @@ _FORMS: dict[str, tuple[Callable[[ExportedProgram, str], bytes], Callable[[bytes
     ".onnx": (_as_onnx, _read_onnx),
     ".pt2": (_as_pt2, _read_pt2),
 }
-"""For each ending a function that writes a graph with a note about it, and one that reads it where that can be done."""
+"""For each ending, a function that writes a graph with its description, and one that reads it if that is possible."""

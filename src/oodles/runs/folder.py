@@ -62,7 +62,7 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Return the recipe as it was asked for; measured settings are in :attr:`suggested`."""
+        """Return the recipe as given; measured settings are in :attr:`suggested`."""
         return Recipe.from_dict(self.record["recipe"])
 
     @property
@@ -92,7 +92,7 @@ class Run:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """Return the choices besides the recipe: data and where it lies, network, accumulation, device, …"""
+        """Return the arguments besides the recipe: data and its root, network, accumulation, device, …"""
         arguments: Mapping[str, Any] = self.record["arguments"]
         return arguments
 
@@ -103,16 +103,16 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return all choices but data, seed, device and paths; runs that agree in them are one row of a comparison."""
+        """Return all choices but data, seed, device and paths; runs with the same ones are one row of a comparison."""
         chosen = {**self.recipe.as_dict(), **self.arguments, "initial weights": self.initial_weights}
         return {key: value for key, value in chosen.items() if key not in _NOT_THE_RECIPE}
 
     def other_settings(self, wanted: Mapping[str, Any], besides: Collection[str] = ()) -> str:
-        """Say in a sentence why this is not the run with these settings; empty where it is.
+        """Say in a sentence how this run's settings differ from those wanted; return nothing where they agree.
 
         Args:
             wanted: settings and arguments.
-            besides: those that may differ; where images lie may anyway, since they are known by their content.
+            besides: names that may differ; ``root`` always may, since data are compared by content.
         """
         there = {**self.recipe.as_dict(), **self.arguments}
         compared = [key for key in wanted if key != "root" and key not in besides]
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def ood_sets(self) -> tuple[str, ...]:
-        """Return the out-of-distribution sets it was tested on: ``near:NAME`` and ``far:NAME``."""
+        """Return the out-of-distribution sets that it was tested on: ``near:NAME`` and ``far:NAME``."""
         return tuple(name for name in self.record["suite"]["sizes"] if ":" in name)
 
     @property
@@ -204,8 +204,8 @@ def read_log(folder: Path) -> tuple[Mapping[str, Any], ...]:
 def metrics_of(arrays: Mapping[str, NDArray[Any]]) -> Metrics:
     """Compute every metric of a run's ``scores.npz``, by known rows, out-of-distribution set and score.
 
-    Test rows stand against every ``near:NAME`` and ``far:NAME``, validation rows against the validation outliers, or
-    the auxiliary outliers where there are no others. A score that is not a number on some row is left out.
+    Test rows are compared with every ``near:NAME`` and ``far:NAME``, validation rows with the validation outliers, or
+    with the auxiliary outliers where there are no others. A score that is NaN on any row is left out.
     """
     sets = dict.fromkeys(key.partition("/")[0] for key in arrays)
     outliers = next((name for name in ("validation-outliers", "outliers") if name in sets), None)
@@ -236,10 +236,10 @@ def set_name(ood_set: str) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a folder; the system opens it again however the first one ends.
+    """Lock a folder against other processes; the system releases the lock however this process ends.
 
     Raises:
-        ValueError: where another process is in it.
+        ValueError: where another process holds the lock.
     """
     try:
         import fcntl
@@ -262,7 +262,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_output(path: Path) -> None:
-    """Refuse, before any work, a file that could not be written, or whose place belongs to a run.
+    """Refuse, before any work, a path that cannot be written or that belongs to a run.
 
     Raises:
         ValueError: for a folder, a path below a file, or a file of a run.

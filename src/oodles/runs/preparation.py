@@ -1,4 +1,4 @@
-"""Settle what training begins with: names, initial weights, measured settings, and whether a folder is free."""
+"""Prepare a training run: names, initial weights, measured settings, and whether its folder can be used."""
 
 import platform
 import shlex
@@ -20,12 +20,12 @@ from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS, Run, open_run
-from oodles.runs.recipe import Recipe, acting, recipes
+from oodles.runs.recipe import Recipe, active_methods, recipes
 
 Measured = Mapping[str, Mapping[str, Any]]
 DRAWS = 2
-"""The scheme by which random numbers are drawn. A run that goes on under another scheme would be neither of the two, so
-it is counted up whenever a recipe and a seed come to draw other numbers."""
+"""The scheme by which random numbers are drawn; raised when the same recipe and seed come to draw others, since a run
+that was begun under one scheme and resumed under another would be neither of the two."""
 
 
 def settle_recipe(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
@@ -57,7 +57,7 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
     """Open the run that was begun in a folder; return none if nothing was trained there.
 
     Raises:
-        ValueError: where it was begun with other settings, or has not ended and drew its random numbers otherwise.
+        ValueError: where it was begun with other settings, or is unfinished and its version draws other random numbers.
     """
     if not (folder / RUN).is_file() or not any((folder / name).is_file() for name in (STATE, LOG, WEIGHTS, RESULT)):
         return None
@@ -74,10 +74,11 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
 
 
 def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], first: Run | None) -> dict[str, str]:
-    """Return where training starts: a label, and the file with its fingerprint unless the weights are random.
+    """Return the start of training: a label and, unless the weights are random, their file with its fingerprint.
 
     Raises:
-        ValueError: for a run that gives no weights, or whose training data may be test data here.
+        FileNotFoundError: where there are no weights.
+        ValueError: for a run that diverged, or whose training rows may be test rows here.
     """
     if recipe.weights is None:
         return {"label": "random", "file": "", "sha256": ""}
@@ -102,8 +103,8 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
         }
 
 
-def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
-    """Measure the methods' settings on the initial weights, with outliers and with known rows that are no test rows."""
+def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
+    """Measure the methods' settings on the initial weights, with outliers and in-distribution rows but no test rows."""
     if not recipe.suggest:
         return {}
     device = device_of(classifier)
@@ -115,7 +116,7 @@ def suggested_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> 
         known = rows(*(getattr(suite, part) for part in card(name).measured_on))
         return method_class(name).suggest(classifier, known, rows(suite.outliers))
 
-    return {name: measure(name) for name, _ in acting(recipe.methods) if card(name).suggests}
+    return {name: measure(name) for name, _ in active_methods(recipe.methods) if card(name).suggests}
 
 
 def record(
@@ -154,13 +155,13 @@ def record(
 
 
 def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
-    """Refuse a run whose data has become another; see :func:`about_suite`."""
+    """Refuse to resume a run whose data has changed; see :func:`about_suite`."""
     if earlier.record["suite"] != contents:
         raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
 
 
 def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose initial weights have become others, or on hardware of another precision."""
+    """Refuse to resume a run whose initial weights have changed, or on hardware of another precision."""
     if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
         raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
     before, here = (about["environment"]["mixed_precision"] for about in (earlier.record, now))
@@ -188,7 +189,7 @@ def about_suite(suite: Suite) -> dict[str, Any]:
 
 
 def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
-    """Write the command line that repeats a run; it needs nothing from the run's folder, which it would fill anew."""
+    """Write the command line that repeats a run; it needs nothing from the run's folder, which it fills anew."""
     words = ["oodles", "train"]
     for name, settings in recipe.methods:
         words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]

@@ -1,4 +1,4 @@
-"""A recipe: the methods and the schedule they are trained with, in TOML or as a value.
+"""A recipe: methods and the schedule that they are trained with, in TOML or as a value.
 
 What the methods of a recipe need, bring and score, and whether they act, is answered here and nowhere else.
 """
@@ -21,15 +21,15 @@ PLAIN = "cross-entropy"
 
 @dataclass(frozen=True)
 class Recipe:
-    """The methods and the schedule of a training: everything that a paper's settings say about it.
+    """The methods and the schedule of a training run: everything that the settings of a paper fix.
 
     Args:
-        methods: names of methods with their settings, in an order that has no meaning; none is plain cross-entropy.
+        methods: names of methods with their settings, in any order; none is plain cross-entropy.
         optimizer: ``sgd`` or ``adamw``.
-        learning_rate: at the start.
+        learning_rate: that the schedule starts from, or rises to.
         momentum: of SGD.
-        nesterov: Nesterov's form of it.
-        weight_decay: of every parameter.
+        nesterov: use Nesterov's momentum.
+        weight_decay: of every parameter for which no method sets another.
         schedule: ``cosine`` falls from the learning rate to zero over the whole training; ``one-cycle`` rises to it in
             a straight line over the first quarter and then falls to zero; ``steps`` divides it by ten after each
             of the ``milestones``; ``constant`` stays.
@@ -140,25 +140,25 @@ class Recipe:
         return "\n".join([*_lines(values), *(line for table in tables for line in table), ""])
 
 
-def acting(methods: Methods) -> Methods:
+def active_methods(methods: Methods) -> Methods:
     """Return the methods that change training: one at strength zero does not, needs nothing and brings nothing."""
     return tuple((name, settings) for name, settings in methods if card(name).acts({**_defaults(name), **settings}))
 
 
 def are_plain(methods: Methods) -> bool:
     """Say whether methods come to cross-entropy training and nothing else."""
-    return all(name == PLAIN for name, _ in methods) and not acting(methods)
+    return all(name == PLAIN for name, _ in methods) and not active_methods(methods)
 
 
 def own_score(methods: Methods) -> str:
-    """Return the score that the methods' papers use; of several, the last one that is not softmax's ``msp``."""
-    scores = [card(name).score for name, _ in acting(methods)]
+    """Return the score that the methods' papers use; of several, the last one that is not ``msp``."""
+    scores = [card(name).score for name, _ in active_methods(methods)]
     return next((score for score in reversed(scores) if score != "msp"), "msp")
 
 
 def scores_brought(methods: Methods) -> list[str]:
     """Return the scores that the methods bring, in their order."""
-    return list(dict.fromkeys(score for name, _ in acting(methods) for score in card(name).brings))
+    return list(dict.fromkeys(score for name, _ in active_methods(methods) for score in card(name).brings))
 
 
 def needs_outliers(methods: Methods) -> bool:
@@ -182,7 +182,7 @@ def check_needs(recipe: Recipe, data: str, *, outliers: bool) -> None:
 
 def check_weights(recipe: Recipe) -> None:
     """Refuse methods that fine-tune where training would begin with random weights."""
-    for name, _ in acting(recipe.methods):
+    for name, _ in active_methods(recipe.methods):
         if "weights" in card(name).needs and recipe.weights is None:
             raise ValueError(
                 f"{name} fine-tunes a trained classifier, and training would start from random weights: "
@@ -192,14 +192,14 @@ def check_weights(recipe: Recipe) -> None:
 
 def _first_in_need_of_outliers(methods: Methods) -> str | None:
     """Return the first method that needs outliers, if no other method makes them."""
-    used = [card(name) for name, _ in acting(methods)]
-    if any("outliers" in one.adds and "outliers" not in one.needs for one in used):
+    active = [card(name) for name, _ in active_methods(methods)]
+    if any("outliers" in method.adds and "outliers" not in method.needs for method in active):
         return None
-    return next((one.name for one in used if "outliers" in one.needs), None)
+    return next((method.name for method in active if "outliers" in method.needs), None)
 
 
 def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge settings of a recipe, later ones winning; a later schedule without steps drops the milestones before it."""
+    """Merge settings of a recipe, later ones winning; a schedule other than ``steps`` drops earlier milestones."""
     settings: dict[str, Any] = {}
     for layer in layers:
         if layer.get("schedule", "steps") != "steps":

@@ -37,7 +37,7 @@ def weights_fit(module: nn.Module, path: Path) -> bool:
 
 
 def save_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, counters: Mapping[str, Any]) -> None:
-    """Write all that a training run needs to go on: the step's tensors, the optimizer's, and plain counters."""
+    """Write all that resuming needs: the step's tensors, the optimizer's, and plain counters."""
     tensors = {f"step/{name}": value for name, value in step.state_dict().items()}
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{key}": value for key, value in values.items() if value is not None}

@@ -15,7 +15,7 @@ from oodles.runs.recipe import Recipe, scores_brought
 from oodles.scores import SCORES, Score
 
 SCORED_OUTLIERS = 5000
-"""So many of the outliers trained with are scored: they only say which score is best on rows that are no test rows."""
+"""The most training outliers that are scored: they only help to choose a score without test rows."""
 
 
 def evaluate_run(
@@ -26,11 +26,11 @@ def evaluate_run(
     suite: Suite | None = None,
     root: str | Path | Sequence[str | Path] = (),
 ) -> Evaluation:
-    """Measure how well a trained run tells the known from the unknown, on its suite's test sets and further images.
+    """Measure a run's accuracy and out-of-distribution detection, on its suite's test sets and further images.
 
     Args:
         run: a run, or its folder.
-        scores: names or score objects; all there are by default.
+        scores: names or score objects; by default all that the classifier can have.
         ood: further out-of-distribution images by name: a folder, an ``.npz`` file or an image, brought to the
             suite's size as :func:`oodles.data.read_images` says.
         suite: the data, where the run was trained on a suite of one's own making.
@@ -54,7 +54,7 @@ def evaluate_run(
 
 
 def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
-    """Load the data that a run was trained on, or what lies there by now.
+    """Load the data that a run was trained on, or what is in its place by now.
 
     Args:
         run: the run.
@@ -62,7 +62,7 @@ def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
             file, or that folder itself.
 
     Raises:
-        FileNotFoundError: where they are not.
+        FileNotFoundError: where the files are not there.
     """
     roots = [Path(folder) for folder in ([root] if isinstance(root, str | Path) else root)]
     data = Path(run.data)
@@ -79,9 +79,8 @@ def _is_suite(path: Path) -> bool:
 
 
 def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe) -> dict[str, NDArray[Any]]:
-    """Compute every score and the predictions of every row that was not trained on, and of outliers that were.
+    """Compute every score, also those that methods bring, and the predictions, of all sets but the training rows.
 
-    Scores that the recipe's methods bring are among them.
     The keys are ``SET/SCORE``, ``SET/predictions`` and, of known classes, ``SET/labels``, for the sets ``validation``,
     ``test``, ``validation-outliers``, ``outliers`` (at most some thousand), ``near:NAME`` and ``far:NAME``.
     """
@@ -114,7 +113,7 @@ def _evaluate_on(
 
 
 def _possible_scores(classifier: Classifier, suite: Suite, further: Sequence[str]) -> list[str]:
-    """Return the scores that a classifier can have, then ``further`` ones; some need features that are vectors."""
+    """Return the scores that a classifier can have, some of which need features that are vectors, then ``further``."""
     images, _ = suite.test.__getitems__([0])
     vectors = collect(classifier, [images]).features.ndim == 2
     return [*(name for name, score in SCORES.items() if vectors or not score.needs_vectors), *further]

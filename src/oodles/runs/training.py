@@ -57,9 +57,9 @@ from oodles.runs.preparation import (
     earlier_run,
     folder_name,
     initial_weights,
+    measure_settings,
     record,
     settle_recipe,
-    suggested_settings,
 )
 from oodles.runs.recipe import Recipe, check_needs, needs_outliers, recipes
 from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
@@ -72,7 +72,7 @@ LOOK_EVERY = 20
 RISE = 0.25
 """The share of a one-cycle training in which the learning rate rises."""
 LARGEST_LOGIT = 1e30
-"""Beyond it, rows unlike the training rows might overflow, and scores would be no numbers."""
+"""Beyond it, rows unlike the training rows might overflow and have scores that are NaN."""
 
 
 def train(
@@ -94,22 +94,22 @@ def train(
     progress: bool = True,
     save_every: float = 10.0,
 ) -> Run:
-    """Train a classifier, test it once, and leave everything in a run folder.
+    """Train a classifier, test it once, and keep everything in a run folder.
 
-    The same call goes on where an earlier one was stopped, by whatever means, and ends with the same weights as if it
-    had never been stopped (on a GPU up to the order in which it adds numbers); of a run that has ended it gives the
-    result at once. Under ``accelerate launch`` every process makes the same call. A loss that is no longer finite ends
-    the run with the status ``diverged``.
+    The same call resumes a run that was stopped, by whatever means, and ends with the weights of an uninterrupted one
+    (on a GPU up to the order in which it adds numbers); for a run that has ended it returns the result at once. Under
+    ``accelerate launch`` every process makes the same call. A loss that is no longer finite ends the run with the
+    status ``diverged``.
 
     Args:
-        recipe: what to train; or the name of a recipe that comes with the package, or the path of one.
-        data: a suite, the name of one, or a description or folder of one's own, see :func:`oodles.data.load_suite`.
-        root: where the files of a description are.
+        recipe: a recipe, the name of one that comes with the package, or the path of its TOML file.
+        data: a suite, its name, or its TOML file or folder, see :func:`oodles.data.load_suite`.
+        root: folders that hold the suite's files.
         seed: in place of the recipe's.
         weights: in place of the recipe's.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
         network: see :func:`oodles.networks.build_network`.
-        head: likewise.
+        head: the name of the last layer, see there.
         accumulate: batches per step of the optimizer.
         device: ``auto`` takes a GPU where there is one.
         compile: compile the training step.
@@ -177,7 +177,7 @@ def train(
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
-            suggested = earlier.suggested if earlier else suggested_settings(recipe, classifier, suite)
+            suggested = earlier.suggested if earlier else measure_settings(recipe, classifier, suite)
             step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
             if trained:
                 load_weights(classifier, folder / WEIGHTS)
@@ -365,7 +365,7 @@ def _loader(batches: Batches, positions: range, device: torch.device, workers: i
 
 
 def _fit_on(device: torch.device, suite: Suite) -> bool:
-    """Say whether the images to train with are in memory, and on a GPU take at most a quarter of what is free there."""
+    """Say whether all training images are in memory, and on a GPU take at most a quarter of what is free there."""
     sets = [part.images for part in (suite.train, suite.outliers) if part is not None]
     arrays = [images for images in sets if isinstance(images, np.ndarray)]
     if len(arrays) < len(sets) or device.type != "cuda":
@@ -392,7 +392,7 @@ def _move(rows: Rows | None, device: torch.device) -> Rows | None:
 
 
 def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite: Suite) -> float:
-    """Measure in the first process and tell all; NaN where logits have grown beyond use."""
+    """Measure the accuracy in the first process and tell all; return NaN where a logit has grown too large."""
     measured = 0.0
     if accelerator.is_main_process:
         logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
@@ -424,7 +424,7 @@ def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, 
 def _accelerator(
     device: str, mixed_precision: str, accumulate: int, tracker: str | None, folder: Path
 ) -> Iterator[Accelerator]:
-    """Open an accelerator; Accelerate keeps its state per process, and a caller's own comes back afterwards."""
+    """Open an accelerator and restore the caller's own afterwards: Accelerate keeps one state per process."""
     if accumulate < 1:
         raise ValueError(f"accumulate must be at least 1, got {accumulate}.")
     gpu = torch.cuda.is_available() and device != "cpu"
