@@ -1,4 +1,4 @@
-"""What ``import oodles``, and then its methods, add to ``import torch``: python benchmarks/import_time.py"""
+"""Time ``import oodles``, and then its methods, over ``import torch``: python benchmarks/import_time.py"""
 
 import statistics
 import subprocess

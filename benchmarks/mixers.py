@@ -17,7 +17,7 @@ from oodles.targets import soft_targets
 Functions = dict[str, Callable[[], object]]
 
 
-def installed(name: str) -> ModuleType | None:
+def import_peer(name: str) -> ModuleType | None:
     try:
         return import_module(name)
     except (ImportError, RuntimeError, OSError) as reason:
@@ -26,7 +26,7 @@ def installed(name: str) -> ModuleType | None:
 
 
 def mixers(kind: str, x: torch.Tensor, y: torch.Tensor) -> Functions:
-    """Per-batch and per-row mixing, each with soft targets, as a training loop needs them."""
+    """Return per-batch and per-row mixing, each with soft targets, as a training loop needs them."""
     mix = mixup_data if kind == "mixup" else cutmix_data
 
     def ours(per_sample: bool) -> object:
@@ -34,18 +34,18 @@ def mixers(kind: str, x: torch.Tensor, y: torch.Tensor) -> Functions:
         return mixed, soft_targets(y_a, y_b, lam, 10)
 
     functions: Functions = {"oodles": lambda: ours(False), "oodles per sample": lambda: ours(True)}
-    if timm := installed("timm.data.mixup"):
+    if timm := import_peer("timm.data.mixup"):
         alphas = (
             {"mixup_alpha": 1.0, "cutmix_alpha": 0.0} if kind == "mixup" else {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
         )
         for mode in ("batch", "pair", "elem"):
             peer = timm.Mixup(**alphas, mode=mode, num_classes=10, label_smoothing=0.0)
-            # timm writes into its argument; what that does to x costs nothing here
+            # timm writes into its argument; the time does not depend on the values in x
             functions[f"timm {mode}"] = lambda peer=peer: peer(x, y.clone())
-    if vision := installed("torchvision.transforms.v2"):
+    if vision := import_peer("torchvision.transforms.v2"):
         peer = (vision.MixUp if kind == "mixup" else vision.CutMix)(alpha=1.0, num_classes=10)
         functions["torchvision"] = lambda: peer(x, y)
-    if incerto := installed("incerto.ood.training"):
+    if incerto := import_peer("incerto.ood.training"):
         peer_cutmix = incerto.CutMix(alpha=1.0)
         functions["incerto"] = lambda: incerto.mixup_data(x, y, 1.0) if kind == "mixup" else peer_cutmix(x, y)
     return functions

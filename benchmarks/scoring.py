@@ -1,6 +1,6 @@
-"""What scores and metrics of 100,000 test rows cost over their forward passes: python benchmarks/scoring.py
+"""Time scores and metrics of 100,000 test rows over their forward passes: python benchmarks/scoring.py
 
-Forward passes of ResNet-18 are timed on some rows and multiplied; scores compare with 45,000 training rows.
+Forward passes of ResNet-18 are timed on fewer rows and extrapolated; scores compare with 45,000 training rows.
 """
 
 import time
@@ -71,7 +71,7 @@ def main() -> None:
             "network": "resnet-18",
             "forward seconds": round(forward, 1),
             "scores": table,
-            "all over forward passes": round(sum(each["seconds"] for each in table.values()) / forward, 4),
+            "all over forward passes": round(sum(cost["seconds"] for cost in table.values()) / forward, 4),
         },
     )
 

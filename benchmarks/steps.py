@@ -1,8 +1,8 @@
-"""What a training step of each method costs over a plain step with as many rows: python benchmarks/steps.py
+"""Time a training step of each method over a plain step with as many rows: python benchmarks/steps.py
 
-As many rows as the method forwards, also while it prepares the batch. The time of an update is not in it.
+As many rows as the method forwards, also while it prepares the batch. The optimizer's step is not timed.
 
-Also the cost of each loss term, forward and backward, over ``F.cross_entropy`` on the same rows.
+Time each loss term, forward and backward, over ``F.cross_entropy`` on the same rows.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ ROWS = 64
 
 
 def step_costs() -> dict[str, dict[str, float]]:
-    """Each method against plain training on as many rows as the method forwards."""
+    """Time each method against plain training on as many rows as the method forwards."""
     x, y, outliers = torch.rand(ROWS, 3, 32, 32), torch.arange(ROWS) % 10, torch.rand(ROWS, 3, 32, 32)
     table = {}
     for name in METHODS:
@@ -46,7 +46,7 @@ def step_costs() -> dict[str, dict[str, float]]:
             step.zero_grad()
             torch.stack([*step((x, y), given).values()]).sum().backward()
 
-        times = forwarded(step, run) / ROWS
+        times = count_forwarded(step, run) / ROWS
         plain_batch = (torch.cat([x] * round(times)), torch.cat([y] * round(times)))
 
         def run_plain(plain: TrainingStep = plain, batch: tuple[torch.Tensor, torch.Tensor] = plain_batch) -> None:
@@ -59,17 +59,17 @@ def step_costs() -> dict[str, dict[str, float]]:
     return table
 
 
-def forwarded(step: TrainingStep, run: Callable[[], None]) -> int:
-    """How many rows go through the backbone in one step."""
-    seen: list[int] = []
-    hook = step.classifier.backbone.register_forward_hook(lambda module, inputs, features: seen.append(len(features)))
+def count_forwarded(step: TrainingStep, run: Callable[[], None]) -> int:
+    """Count the rows that go through the backbone in one step."""
+    sizes: list[int] = []
+    hook = step.classifier.backbone.register_forward_hook(lambda module, inputs, features: sizes.append(len(features)))
     run()
     hook.remove()
-    return sum(seen)
+    return sum(sizes)
 
 
 def term_costs() -> dict[str, dict[str, float]]:
-    """Forward and backward of each term, on 256 rows of 100 classes."""
+    """Time forward and backward of each term, on 256 rows of 100 classes."""
     logits, y = torch.randn(256, 100, requires_grad=True), torch.arange(256) % 100
     logits_in, logits_out = (torch.randn(128, 100, requires_grad=True) for _ in range(2))
 

@@ -1,4 +1,4 @@
-"""Times functions against each other in one process: in turn, after a warm-up, medians, ratios round by round."""
+"""Time functions against each other in one process: in turn, after a warm-up, medians, ratios round by round."""
 
 import json
 import platform
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 def ratios(
     functions: Mapping[str, Callable[[], object]], baseline: str, rounds: int = 40, repeats: int = 5
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds per call (median over rounds) and the median ratio to ``baseline`` of the same round."""
+    """Return milliseconds per call (median over rounds) and the median ratio to ``baseline`` in the same round."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         for _ in range(3):
@@ -36,7 +36,7 @@ def ratios(
 
 
 def show(title: str, baseline: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints a table."""
+    """Print a table."""
     width = max(map(len, rows))
     print(f"\n{title} (ratio to {baseline})")
     for name, row in rows.items():
@@ -44,7 +44,7 @@ def show(title: str, baseline: str, rows: Mapping[str, Mapping[str, float]]) -> 
 
 
 def record(name: str, tables: Mapping[str, object]) -> None:
-    """Writes tables with versions and device to ``results/NAME.json``."""
+    """Write tables with versions and device to ``results/NAME.json``."""
     RESULTS.mkdir(exist_ok=True)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Training against a bare loop written by hand: python benchmarks/training.py SUITE NETWORK [--root FOLDER] [flags]
+"""Time training against a loop written by hand: python benchmarks/training.py SUITE NETWORK [--root FOLDER] [flags]
 
 Both train the same network on the same rows with plain cross-entropy, keep the images on the device, shift and mirror
 them there, and measure accuracy on the validation rows after every epoch. Images per second are compared epoch by
@@ -24,7 +24,7 @@ from oodles.runs.training import available_precision, train
 
 
 class BareLoop:
-    """What a person writes who needs nothing but cross-entropy."""
+    """The loop of somebody who needs nothing but cross-entropy."""
 
     def __init__(self, suite: Suite, recipe: Recipe, network: str, device: str, channels_last: bool):
         torch.manual_seed(recipe.seed)
@@ -53,12 +53,12 @@ class BareLoop:
 
     def epoch(self) -> None:
         self.model.train()
-        augment = self.suite.train.augment
+        settings = self.suite.train.augment
         order = torch.randperm(len(self.images), device=self.device)
         for rows in order.split(self.recipe.batch_size):
             if len(rows) < self.recipe.batch_size:
                 break
-            images = changed(self.images[rows], augment.shift, augment.flip).float() / 255
+            images = augment(self.images[rows], settings.shift, settings.flip).float() / 255
             with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
                 logits = self.model(images)
             self.optimizer.zero_grad()
@@ -77,8 +77,8 @@ class BareLoop:
         return right / len(images)
 
 
-def changed(images: Tensor, shift: int, flip: bool) -> Tensor:
-    """Each image shifted by up to ``shift`` pixels, half of them mirrored."""
+def augment(images: Tensor, shift: int, flip: bool) -> Tensor:
+    """Shift each image by up to ``shift`` pixels, and mirror half of them if ``flip``."""
     rows, _, height, width = images.shape
     crops = F.pad(images, (shift,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     y, x = torch.randint(2 * shift + 1, (2, rows), device=images.device)
@@ -88,7 +88,7 @@ def changed(images: Tensor, shift: int, flip: bool) -> Tensor:
 
 
 def epoch_times(suite: Suite, recipe: Recipe, flags: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of single epochs, in turn: the bare loop, plain training, and Outlier Exposure if there are outliers."""
+    """Time single epochs in turn: the bare loop, plain training, and Outlier Exposure if there are outliers."""
     recipe = replace(recipe, epochs=1)
     options = {"network": flags.network, "channels_last": flags.channels_last, "device": flags.device}
     bare = BareLoop(suite, replace(recipe, epochs=flags.rounds + 2), flags.network, flags.device, flags.channels_last)
@@ -101,9 +101,9 @@ def epoch_times(suite: Suite, recipe: Recipe, flags: argparse.Namespace) -> dict
         begin = time.perf_counter()
         bare.epoch()
         taken = {"bare": time.perf_counter() - begin}
-        for name, each in ours.items():
+        for name, schedule in ours.items():
             with tempfile.TemporaryDirectory() as folder:
-                run = train(each, small, folder=Path(folder, "run"), progress=False, save_every=1e9, **options)
+                run = train(schedule, small, folder=Path(folder, "run"), progress=False, save_every=1e9, **options)
                 taken[name] = run.result["seconds"]
         if round_:  # the first warms up
             for name, value in taken.items():
@@ -130,14 +130,14 @@ def main() -> None:
         suite = replace(suite, train=train_set, validation=suite.validation.evenly(flags.rows // 10), outliers=outliers)
     seconds = epoch_times(suite, recipe, flags)
     rows = len(suite.train) // recipe.batch_size * recipe.batch_size
-    found = {
+    epochs = {
         name: {
             "images per second": round(rows / statistics.median(taken)),
             "over bare": round(statistics.median(b / t for b, t in zip(seconds["bare"], taken, strict=True)), 3),
         }
         for name, taken in seconds.items()
     }
-    print(found)
+    print(epochs)
     about = {"suite": suite.name, "network": flags.network, "rows": rows, "recipe": flags.recipe}
     if flags.full:
         bare = BareLoop(suite, recipe, flags.network, flags.device, flags.channels_last)
@@ -158,7 +158,7 @@ def main() -> None:
                 "test accuracy": run.result["test_accuracy"],
             }
         print(about)
-    record(f"training-{flags.network}-{flags.device}", {**about, "epochs": found})
+    record(f"training-{flags.network}-{flags.device}", {**about, "epochs": epochs})
 
 
 if __name__ == "__main__":

@@ -38,14 +38,14 @@ def test_moments_are_the_hooks_that_the_class_overrides(card: cards.Card, cls: t
 @pytest.mark.parametrize(("card", "cls"), ALL)
 def test_parameters_are_the_signature(card: cards.Card, cls: type[Method]) -> None:
     signature = inspect.signature(cls).parameters
-    assert [each.name for each in card.parameters] == list(signature)
+    assert [parameter.name for parameter in card.parameters] == list(signature)
     hints = get_type_hints(cls.__init__)
     built = cls()
-    for each in card.parameters:
-        hint = hints[each.name]
-        assert each.type == (str(hint) if get_origin(hint) else hint.__name__)
-        assert each.default == signature[each.name].default == getattr(built, each.name)
-        assert type(each.default) is type(signature[each.name].default)
+    for parameter in card.parameters:
+        hint = hints[parameter.name]
+        assert parameter.type == (str(hint) if get_origin(hint) else hint.__name__)
+        assert parameter.default == signature[parameter.name].default == getattr(built, parameter.name)
+        assert type(parameter.default) is type(signature[parameter.name].default)
 
 
 @pytest.mark.parametrize(("card", "cls"), ALL)
@@ -53,7 +53,7 @@ def test_docstring_follows_the_template(card: cards.Card, cls: type[Method]) -> 
     assert card.summary == " ".join(str(inspect.getdoc(cls)).split("\n\n")[0].split())
     for text in (card.summary, card.when_to_use, card.cost, card.caveat, card.source):
         assert text.endswith("."), "a whole sentence"
-    assert all(each.help.endswith(".") for each in card.parameters), "every hyper-parameter is explained"
+    assert all(parameter.help.endswith(".") for parameter in card.parameters), "every hyper-parameter is explained"
     assert all(str(card.paper[field]) for field in ("title", "authors", "venue", "link"))
     assert str(card.paper["link"]).startswith("https://")
 

@@ -22,7 +22,7 @@ Calls = list[tuple[Recipe, str, dict[str, Any]]]
 
 
 def run(*arguments: str) -> int | None:
-    """The exit code of a command in this process."""
+    """Run a command in this process and return its exit code."""
     try:
         return cli.main(arguments)
     except SystemExit as stop:
@@ -120,7 +120,7 @@ def test_methods_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None
     assert run("methods", "mixup") == 0
     assert capsys.readouterr().out.startswith("mixup\n")
     assert run("methods", "--json") == 0
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == list(METHODS)
+    assert [method["name"] for method in json.loads(capsys.readouterr().out)] == list(METHODS)
     assert run("methods", "energy-bounded", "--json") == 0
     (one,) = json.loads(capsys.readouterr().out)
     assert one["paper"]["year"] == 2020 and one["parameters"][0]["name"] == "weight"
@@ -134,7 +134,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The calls of ``oodles.runs.training.train``, which does nothing here."""
+    """Record the calls of ``oodles.runs.training.train``, which does nothing here."""
     from oodles.runs import training
 
     calls: Calls = []
@@ -271,13 +271,13 @@ def test_a_mistake_of_the_program_is_no_sentence(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two short runs, trained by the command itself."""
+    """Train two short runs by the command itself."""
     folder = tmp_path_factory.mktemp("runs")
-    found = []
+    folders = []
     for method in ("cross-entropy", "mixup"):
-        found.append(str(folder / method))
-        assert run("train", method, "--epochs", "1", "--device", "cpu", "--to", found[-1]) == 0
-    return found
+        folders.append(str(folder / method))
+        assert run("train", method, "--epochs", "1", "--device", "cpu", "--to", folders[-1]) == 0
+    return folders
 
 
 def test_train_prints_results_alone(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:

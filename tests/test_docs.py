@@ -39,7 +39,7 @@ TRAINING = ("first-detector", "outliers", "comparing", "writing")
 
 @pytest.fixture(scope="module")
 def docs() -> Iterator[dict[str, ModuleType]]:
-    """The programs in docs, which are no package: they find one another as scripts do."""
+    """Import the programs in docs, which are no package: they find one another as scripts do."""
     before = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     sys.path.insert(0, str(DOCS))
     try:
@@ -96,11 +96,11 @@ def test_commands_are_found_and_told_apart(docs: dict[str, ModuleType]) -> None:
 
 
 COMMANDS = [
-    (page, found)
+    (page, command)
     for page, text in WRITTEN.items()
     for code in fenced(text, "sh")
     for line in code.replace("\\\n", " ").splitlines()
-    for found in re.findall(r"(?:^|-m )(oodles [^#…]*)(?:#.*)?$", line)
+    for command in re.findall(r"(?:^|-m )(oodles [^#…]*)(?:#.*)?$", line)
 ]
 
 
@@ -207,7 +207,7 @@ def test_pictures_show_what_a_method_does(docs: dict[str, ModuleType]) -> None:
 
 
 def assert_tables_are_whole(page: str) -> None:
-    """Every row of a table has as many cells as its head."""
+    """Check that every row of a table has as many cells as its head."""
     for table in re.findall(r"(?:^\|.*\n?)+", page, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 

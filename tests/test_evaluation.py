@@ -21,7 +21,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def make_classifier() -> Classifier:
-    """Dropout and batch norm make eval mode visible; the batch norm is frozen, as in fine-tuning."""
+    """Build a classifier in which dropout and a frozen batch norm, as in fine-tuning, make eval mode visible."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
@@ -266,14 +266,14 @@ class Brightness(Score):
         return inputs.mean(1)
 
 
-class SaysNo(HeadScore):
-    """What a further head says, the sign changed."""
+class NegativeHead(HeadScore):
+    """The negative output of a further head."""
 
-    name = "says-no"
+    name = "negative-head"
     needs_heads = ("further",)
 
-    def __call__(self, features: Tensor, logits: Tensor, *said: Tensor) -> Tensor:
-        (value,) = said
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+        (value,) = heads
         return -value[:, 0]
 
 
@@ -286,10 +286,10 @@ def test_a_score_may_look_at_the_inputs() -> None:
 def test_a_score_may_look_at_a_further_head() -> None:
     classifier = copy.deepcopy(CLASSIFIER)
     head = classifier.add_head("further", 2)
-    evaluation = evaluated(classifier=classifier, scores=[SaysNo()])
+    evaluation = evaluated(classifier=classifier, scores=[NegativeHead()])
     features, _ = expected_outputs(UNKNOWN)
     with torch.no_grad():
-        np.testing.assert_allclose(evaluation.scores["far"]["says-no"], -head(features)[:, 0].numpy(), rtol=1e-5)
+        np.testing.assert_allclose(evaluation.scores["far"]["negative-head"], -head(features)[:, 0].numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -297,14 +297,17 @@ def test_a_score_may_look_at_a_further_head() -> None:
     [
         (
             CLASSIFIER,
-            "says-no looks at a head 'further' that this classifier lacks: train it with",
+            "negative-head looks at a head 'further' that this classifier lacks: train it with",
         ),
-        (nn.Linear(5, 3), r"says-no needs features and Linear gives logits alone: make a classifier with Classifier"),
+        (
+            nn.Linear(5, 3),
+            r"negative-head needs features and Linear gives logits alone: make a classifier with Classifier",
+        ),
     ],
 )
 def test_a_score_without_its_head_is_refused_before_anything_runs(classifier: nn.Module, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        evaluated(classifier=classifier, scores=[SaysNo()], id_loader=iter(()))
+        evaluated(classifier=classifier, scores=[NegativeHead()], id_loader=iter(()))
 
 
 def test_modes_come_back_after_a_score_has_failed() -> None:

@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     colour = {"train": 45000, **SIZES, "near:tinyimagenet": 60, "far:textures": 50, "far:street-characters": 50}
     for data, methods in plan.items():
         sizes = colour if data == "cifar10" else {"train": 162, **SIZES}
-        found = []
+        results = []
         for method, better in methods:
             tuned = {"initial": "cross-entropy", "epochs": 10, "learning_rate": 0.001}
             about = tuned if method == "outlier-exposure" else {"epochs": 30}
@@ -61,8 +61,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                     **about,
                 )
                 result = result_of(open_run(folder / f"{data}-{method}-{seed}"))
-                found.append(replace(result, seconds=2.0, environment={"torch": "2.13.0+cpu", "device": "cpu"}))
-        write_results(folder / f"{data}.jsonl", found)
+                results.append(replace(result, seconds=2.0, environment={"torch": "2.13.0+cpu", "device": "cpu"}))
+        write_results(folder / f"{data}.jsonl", results)
     return [folder / "cifar10.jsonl", folder / "digits.jsonl"]
 
 

@@ -21,7 +21,7 @@ RUNS = 6
 
 
 def write_suite(folder: Path) -> Path:
-    """Images whose brightest rows tell the class; unknown ones are noise."""
+    """Write a suite of images whose brightest rows tell the class; other sets are noise."""
     random = np.random.default_rng(0)
     for name, count in {"train": 60, "validation": 30, "test": 30, "outliers": 40, "near/noise": 30}.items():
         images = random.random((count, 8, 8), dtype=np.float32) / 2
@@ -35,7 +35,7 @@ def write_suite(folder: Path) -> Path:
 
 
 def write_benchmark(folder: Path, rows: str = "") -> Path:
-    """Two seeds of three recipes, one of which starts from another."""
+    """Write a benchmark of two seeds of three recipes, one of which starts from another."""
     write_suite(folder / "small")
     path = folder / "tiny.toml"
     path.write_text(
@@ -77,7 +77,7 @@ class _Held(nn.Module):
 
 
 def hold(file: Path, *, rows: int = 20, built: int = 0) -> None:
-    """Holds up runs that forward at least so many rows at once, when so many networks were made."""
+    """Hold up runs that forward at least ``rows`` at once, once ``built`` networks were made."""
     file.with_suffix(".new").write_text(f"{rows} {built}")
     file.with_suffix(".new").replace(file)
 
@@ -91,7 +91,7 @@ def _is_held(rows: int) -> bool:
 
 
 def slow(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Can be held up in the middle; remembers which process made it."""
+    """Build a network that can be held up in training, and note which process built it."""
     if BUILT in os.environ:
         with Path(os.environ[BUILT]).open("a") as file:
             file.write(f"{os.getpid()}\n")
@@ -99,23 +99,23 @@ def slow(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
-    """``results.jsonl`` without what may differ from one machine and moment to another."""
+    """Read ``results.jsonl`` without what depends on machine and time."""
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "environment")} for line in lines]
 
 
 def ended(folder: Path) -> dict[str, int]:
-    """When each run that has ended did so."""
+    """Return the time at which each run ended, of those that have."""
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/*/result.json")}
 
 
 def begun(folder: Path) -> set[str]:
-    """The runs that are in the middle: an epoch is over, and the run is not."""
+    """Return the runs in the middle: an epoch is over, and the run is not."""
     return {path.parent.name for path in folder.glob("runs/*/*/log.jsonl")} - set(ended(folder))
 
 
 def wait_until(moment: Callable[[], object], process: psutil.Popen | None = None) -> None:
-    """Raises an ``AssertionError`` if the process ends, or two minutes do, before the moment comes."""
+    """Wait for the moment; fail if the process ends or two minutes pass before it."""
     end = time.monotonic() + 120
     while not moment():
         assert time.monotonic() < end and (process is None or process.poll() is None), "the moment never came"

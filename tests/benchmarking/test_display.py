@@ -19,23 +19,25 @@ class Terminal(io.StringIO):
 
 
 def runs(folder: Path) -> dict[Task, Result]:
-    """Two recipes with two seeds, of which one diverged."""
+    """Write runs of two recipes with two seeds, of which one diverged."""
     spec = Benchmark.from_dict(
         {"suites": ["digits"], "seeds": 2, "recipes": [{"methods": ["mixup"]}, {"methods": ["energy-gap"]}]}, name="x"
     )
-    found = {}
+    results_by_task = {}
     for task in spec.tasks(folder):
         bad = "it grew" if (task.row, task.seed) == ("mixup", 1) else ""
-        found[task] = result_of(open_run(write_run(task.folder, task.row, seed=task.seed, better=1.0, diverged=bad)))
-    return found
+        results_by_task[task] = result_of(
+            open_run(write_run(task.folder, task.row, seed=task.seed, better=1.0, diverged=bad))
+        )
+    return results_by_task
 
 
 def test_a_table_fills_in_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    found = runs(tmp_path)
-    (first, its), *others = found.items()
-    with display(list(found), {first: its}, shown=True) as show:
+    results_by_task = runs(tmp_path)
+    (first, its), *others = results_by_task.items()
+    with display(list(results_by_task), {first: its}, shown=True) as show:
         for task, result in others:
             show(task, result, result.reason)
     screen = sys.stderr.getvalue()  # type: ignore[attr-defined]
@@ -49,31 +51,31 @@ def test_a_table_fills_in_on_a_terminal(tmp_path: Path, monkeypatch: pytest.Monk
         (by_score,) = [by for name, by in results[0].metrics["test"].items() if name.startswith(kind)]
         score = "energy" if results[0].label == "energy-gap" else "msp"
         assert by_score[score] != by_score["knn"]
-        values = [each.metrics["test"][f"{kind}"][score]["auroc"] for each in results]
+        values = [result.metrics["test"][f"{kind}"][score]["auroc"] for result in results]
         return f"{100 * sum(values) / len(values):.1f}"
 
-    two = [found[task] for task in found if task.row == "energy-gap"]
+    two = [results_by_task[task] for task in results_by_task if task.row == "energy-gap"]
     accuracy = sum(result.accuracy or 0 for result in two) / 2
     assert gap[2:] == [f"{100 * accuracy:.1f}", mean("near:digits", *two), mean("far:letters", *two)]
     assert mixup[4:] == [f"{100 * (its.accuracy or 0):.1f}", mean("near:digits", its), mean("far:letters", its)]
 
 
 def test_lines_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = runs(tmp_path)
-    (first, its), *others = found.items()
-    with display(list(found), {first: its}, shown=True) as show:
+    results_by_task = runs(tmp_path)
+    (first, its), *others = results_by_task.items()
+    with display(list(results_by_task), {first: its}, shown=True) as show:
         for task, result in others:
             show(task, result, result.reason)
-    accuracies = [f"{result.accuracy:.1%}" for result in found.values() if result.accuracy is not None]
+    accuracies = [f"{result.accuracy:.1%}" for result in results_by_task.values() if result.accuracy is not None]
     assert capsys.readouterr().err.splitlines() == [
         "1 of 4 runs had ended already.",
         "[2/4] mixup, digits, seed 1: it grew",
         f"[3/4] energy-gap, digits, seed 0: test accuracy {accuracies[1]}",
         f"[4/4] energy-gap, digits, seed 1: test accuracy {accuracies[2]}",
     ]
-    with display(list(found), {}, shown=True) as show:
+    with display(list(results_by_task), {}, shown=True) as show:
         show(first, None, "it went away")
     assert capsys.readouterr().err == "[1/4] mixup, digits, seed 0: it went away\n"
-    with display(list(found), {}, shown=False) as show:
+    with display(list(results_by_task), {}, shown=False) as show:
         show(first, its, "")
     assert capsys.readouterr().err == ""

@@ -19,7 +19,7 @@ def started(file: Path, folder: Path) -> psutil.Popen:
 
 
 def left_over(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that are still there when there was time to go."""
+    """Return the processes that are still there after some time."""
     return psutil.wait_procs(processes, timeout=20)[1]
 
 
@@ -38,7 +38,7 @@ def test_killed_benchmarks_end_like_undisturbed_ones(tmp_path: Path, monkeypatch
             lambda: begun(folder) == {"outlier-exposure-0", "outlier-exposure-1"},
         ),
     }
-    seen: dict[str, tuple[int, set[str]]] = {}
+    states: dict[str, tuple[int, set[str]]] = {}
     done: dict[str, int] = {}
     for name, (rows, built, moment) in moments.items():
         hold(held, rows=rows, built=built)
@@ -48,14 +48,14 @@ def test_killed_benchmarks_end_like_undisturbed_ones(tmp_path: Path, monkeypatch
         process.kill()
         process.communicate()
         assert len(family) >= 2 and not left_over(family), "a process without parent would keep its folder locked"
-        seen[name] = (len(ended(folder)), begun(folder))
+        states[name] = (len(ended(folder)), begun(folder))
         assert not (folder / "results.jsonl").exists()
         assert {run: ended(folder)[run] for run in done} == done, "what has ended is not repeated"
         done = ended(folder)
     held.unlink()
-    print(*(f"killed {name}: {count} runs ended, in the middle: {runs}" for name, (count, runs) in seen.items()))
-    assert all(runs and count < RUNS for count, runs in seen.values()), seen
-    assert len(seen) == 3 and seen["in the first runs"][0] == 0 < seen["with a run done"][0]
+    print(*(f"killed {name}: {count} runs ended, in the middle: {runs}" for name, (count, runs) in states.items()))
+    assert all(runs and count < RUNS for count, runs in states.values()), states
+    assert len(states) == 3 and states["in the first runs"][0] == 0 < states["with a run done"][0]
 
     process = started(file, folder)
     output, _ = process.communicate()
@@ -75,8 +75,8 @@ def test_an_interrupt_ends_it_and_leaves_what_there_is(tmp_path: Path, monkeypat
     second = started(file, folder)
     wait_until(lambda: ended(folder) and begun(folder), process)
     family = process.children(recursive=True)
-    for each in (process, *family):
-        each.send_signal(signal.SIGINT)  # as Ctrl-C does
+    for running in (process, *family):
+        running.send_signal(signal.SIGINT)  # as Ctrl-C does
     output, _ = process.communicate()
     assert process.returncode == 130, output
     assert output.endswith("oodles: stopped; the same command resumes from the last saved state.\n")

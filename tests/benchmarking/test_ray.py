@@ -41,7 +41,7 @@ SOON = {
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two machines of one core, and a third that only coordinates."""
+    """Start two machines of one core, and a third that only coordinates."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'oodles[cluster]'")
     from ray.cluster_utils import Cluster
 

@@ -187,10 +187,10 @@ def test_a_call_on_a_cluster_has_as_many_threads_as_cores(
 ) -> None:
     """Ray itself is replaced by something that calls at once."""
     monkeypatch.setenv("OMP_NUM_THREADS", stated)
-    seen: list[object] = []
+    cores: list[object] = []
 
     def remote(**share: Any) -> Any:
-        seen.append(share["num_cpus"])
+        cores.append(share["num_cpus"])
 
         def call(function: Any, *given: Any) -> Any:
             result: Future[Any] = Future()
@@ -210,7 +210,7 @@ def test_a_call_on_a_cluster_has_as_many_threads_as_cores(
             assert submit(_threads_and, "x").result() == (expected, "x")
     finally:
         torch.set_num_threads(before)
-    assert seen == [4 if jobs else 1]
+    assert cores == [4 if jobs else 1]
 
 
 def _threads_and(word: str) -> tuple[int, str]:

@@ -34,7 +34,7 @@ def write_run(
     terms: Sequence[str] = ("cross-entropy",),
     **settings: Any,
 ) -> Path:
-    """Writes one run; ``better`` moves its unknowns away from its knowns, ``arrays`` replace those of scores.npz.
+    """Write one run; ``better`` moves its OOD scores away from the others, ``arrays`` replace those of scores.npz.
 
     ``outcome`` is added to result.json, and ``sha256`` are the fingerprints of the sets.
     """
@@ -68,12 +68,12 @@ def write_run(
     result = {"status": "diverged" if diverged else "finished", "reason": diverged, **(outcome or {})}
     write_json(folder / RESULT, result)
     if not diverged:
-        write_arrays(folder / SCORES, {**drawn(seed, better, scores, sizes, recipe.label), **(arrays or {})})
+        write_arrays(folder / SCORES, {**draw_arrays(seed, better, scores, sizes, recipe.label), **(arrays or {})})
     return folder
 
 
 def runs_of(folder: Path, *methods: str, seeds: int = 3, **settings: object) -> list[Path]:
-    """One run per method and seed; ``mixup`` is better than plain training and ``cutmix`` worse."""
+    """Write one run per method and seed; ``mixup`` is better than plain training and ``cutmix`` worse."""
     better = {"mixup": 0.5, "cutmix": -0.5}
     return [
         write_run(folder / f"{name}-{seed}", name, seed=seed, better=better.get(name, 0.0), **settings)
@@ -83,26 +83,26 @@ def runs_of(folder: Path, *methods: str, seeds: int = 3, **settings: object) -> 
 
 
 def knn_is_best_on_validation(folder: Path, known: str = "outliers") -> list[Path]:
-    """Three seeds of two methods; by validation data kNN is perfect for plain training, and on test sets nothing is."""
+    """Write three seeds of two methods; for plain training, kNN is perfect on validation data and nowhere else."""
     best = {f"{known}/knn": np.full(SIZES["outliers"], 99.0), f"{known}/msp": np.zeros(SIZES["outliers"])}
     plain = [write_run(folder / f"p{seed}", "cross-entropy", seed=seed, arrays=best) for seed in range(3)]
     return [*plain, *(write_run(folder / f"m{seed}", "mixup", seed=seed, better=0.5) for seed in range(3))]
 
 
-def drawn(
+def draw_arrays(
     seed: int, better: float, scores: Sequence[str], sizes: Mapping[str, int], label: str
 ) -> dict[str, NDArray[Any]]:
-    """Scores, predictions and labels of one run; the rows of a seed are equally hard for every method."""
+    """Draw scores, predictions and labels of one run; the rows of a seed are equally hard for every method."""
     rows, own = np.random.default_rng(seed), np.random.default_rng([seed, *label.encode()])
-    found: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for name, size in sizes.items():
         unknown = name not in ("validation", "test")
         hard = rows.normal(1.5 if unknown else 0, 1, size)
         for score in scores:
             values = hard + (better if unknown else 0) + own.normal(0, 0.2, size)
-            found[f"{name}/{score}"] = values if score != "msp" else 1 / (1 + np.exp(-3 * (values - 2)))
+            arrays[f"{name}/{score}"] = values if score != "msp" else 1 / (1 + np.exp(-3 * (values - 2)))
         labels = rows.integers(0, 6, size)
-        found[f"{name}/predictions"] = np.where(own.random(size) < 0.05, own.integers(0, 6, size), labels)
+        arrays[f"{name}/predictions"] = np.where(own.random(size) < 0.05, own.integers(0, 6, size), labels)
         if not unknown:
-            found[f"{name}/labels"] = labels
-    return found
+            arrays[f"{name}/labels"] = labels
+    return arrays

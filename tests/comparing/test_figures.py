@@ -39,10 +39,10 @@ def test_bootstrap_goes_through_every_resample(n: int) -> None:
 
 def test_bootstrap_of_many_seeds_is_drawn_the_same_way_each_time() -> None:
     values = np.random.default_rng(0).normal(size=40)
-    found, again = seeds(values.tolist()).bootstrap, seeds(values.tolist()).bootstrap
-    assert found == again and found is not None
+    interval, again = seeds(values.tolist()).bootstrap, seeds(values.tolist()).bootstrap
+    assert interval == again and interval is not None
     normal = 1.96 * values.std() / math.sqrt(40)
-    assert found == pytest.approx((values.mean() - normal, values.mean() + normal), abs=0.1 * normal)
+    assert interval == pytest.approx((values.mean() - normal, values.mean() + normal), abs=0.1 * normal)
 
 
 def test_two_seeds_have_no_interval() -> None:

@@ -17,9 +17,9 @@ def test_every_markdown_table_with_auroc_shows_accuracy(tmp_path: Path) -> None:
     assert len(heads) == 1 + 2 * 3 + 1  # the overview; all metrics, tests and scores of two sets; ranks
     assert all("accuracy" in head for head in heads)
     assert sum("bootstrap" in head for head in heads) == 2 and CAUTION in markdown
-    for each in judgements(table, "far:letters"):
-        words, (difference, *others) = each.cells[:4], each.cells[4:]
-        bold = f"**{difference}**" if each.verdict else difference
+    for judgement in judgements(table, "far:letters"):
+        words, (difference, *others) = judgement.cells[:4], judgement.cells[4:]
+        bold = f"**{difference}**" if judgement.verdict else difference
         assert f"| {' | '.join([*words, bold, *others])} |" in markdown
 
 
@@ -41,8 +41,8 @@ def test_every_score_has_a_column(tmp_path: Path) -> None:
     (table,) = compare(runs_of(tmp_path, "cross-entropy", "cutmix")).tables
     head, _, _, line = scores_table(table, "near:digits")
     assert head == "| method | accuracy ↑ | msp | energy | knn |"
-    found = [table.groups[1].measured("near:digits", score, "auroc") for score in ("msp", "energy", "knn")]
-    assert line.endswith("".join(f" | {seeds} ▼" for seeds in found) + " |")
+    aurocs = [table.groups[1].measured("near:digits", score, "auroc") for score in ("msp", "energy", "knn")]
+    assert line.endswith("".join(f" | {seeds} ▼" for seeds in aurocs) + " |")
 
 
 def test_markdown_is_bold_only_beyond_the_noise(comparison: Comparison) -> None:

@@ -51,22 +51,22 @@ def test_json_holds_every_seed_and_score(comparison: Comparison) -> None:
     mixup = next(method for method in suite["methods"] if method["label"] == "mixup")
     figure = figure_of(comparison.tables[0], "mixup")
     assert figure.difference is not None
-    (found,) = [
+    (entry,) = [
         f for f in mixup["figures"] if (f["score"], f["ood_set"], f["metric"]) == ("msp", "near:digits", "auroc")
     ]
-    assert found["mean"] == figure.value.mean and found["std"] == figure.value.std and found["n"] == 3
-    assert found["difference"]["mean"] == figure.difference.mean and found["difference"]["wins"] == 3
-    assert found["by_seed"] == {str(seed): value for seed, value in figure.value.by_seed.items()}
-    assert (found["difference"]["verdict"], found["compared"]) == ("better", True)
+    assert entry["mean"] == figure.value.mean and entry["std"] == figure.value.std and entry["n"] == 3
+    assert entry["difference"]["mean"] == figure.difference.mean and entry["difference"]["wins"] == 3
+    assert entry["by_seed"] == {str(seed): value for seed, value in figure.value.by_seed.items()}
+    assert (entry["difference"]["verdict"], entry["compared"]) == ("better", True)
     assert {f["score"] for f in mixup["figures"] if f["ood_set"]} == {"msp", "energy", "knn"}
     assert [run["seed"] for run in mixup["runs"]] == [0, 1, 2]
     for stated, seeds in (
-        (found["difference"], figure.difference),
-        (found["difference_to_best"], figure.difference_to_best),
+        (entry["difference"], figure.difference),
+        (entry["difference_to_best"], figure.difference_to_best),
     ):
         assert seeds is not None and seeds.interval is not None and seeds.bootstrap is not None
         assert (stated["student_low"], stated["student_high"]) == seeds.interval
         assert (stated["bootstrap_low"], stated["bootstrap_high"]) == seeds.bootstrap
         assert stated["sign_test_p"] == stated["smallest_p"] == 0.25 and stated["mean"] == seeds.mean
-    assert found["difference_to_best"]["score"] == figure.best_score
+    assert entry["difference_to_best"]["score"] == figure.best_score
     assert json.loads(comparison.to_json())["statistics"] == CAUTION

@@ -102,7 +102,9 @@ def test_only_differences_beyond_the_noise_are_bold(page: Page, comparison: Comp
         ]
         for metric in ("auroc", "accuracy")
     )
-    tested = [f"difference {each.verdict or 'noise'}" for name in table.ood_sets for each in judgements(table, name)]
+    tested = [
+        f"difference {judgement.verdict or 'noise'}" for name in table.ood_sets for judgement in judgements(table, name)
+    ]
     # AUROC stands in the overview and with all metrics, accuracy beside it, and the tests come below
     assert sorted(shown) == sorted(expected + auroc + len(table.ood_sets) * right + tested)
     style = comparison.to_html().partition("</style>")[0]
@@ -133,9 +135,9 @@ def test_pictures_of_rows_appear_where_the_run_folder_is_at_hand(comparison: Com
 
 def test_the_picture_of_ranks_orders_the_methods(comparison: Comparison) -> None:
     ranks = ranking(comparison.tables)
-    assert ranks is not None and [each.label for each in ranks.methods] == ["mixup", "cross-entropy", "logit-norm"]
+    assert ranks is not None and [method.label for method in ranks.methods] == ["mixup", "cross-entropy", "logit-norm"]
     svg = b64decode(pictures.ranks(ranks).partition(",")[2]).decode()
-    places = [svg.index(f"<!-- {each.label} -->") for each in ranks.methods]
+    places = [svg.index(f"<!-- {method.label} -->") for method in ranks.methods]
     assert places == sorted(places)
 
 
@@ -147,10 +149,10 @@ def test_the_most_confidently_misjudged_inputs(tmp_path: Path) -> None:
     taken[[40, 7]] = 3, 5
     arrays = {"far:letters/msp": scores, "far:letters/predictions": taken}
     run = open_run(write_run(tmp_path / "run", "mixup", seed=2, sizes=sizes, arrays=arrays))
-    found = dict(pictures.misjudged(run, "msp", ["near:digits", "far:letters"], count=4))
-    assert [one.taken_for for one in found["far:letters"]] == ["3", "5", "0", "0"]
-    assert len(found["near:digits"]) == 4
-    with Image.open(io.BytesIO(b64decode(found["far:letters"][0].picture.partition(",")[2]))) as image:
+    strips = dict(pictures.misjudged(run, "msp", ["near:digits", "far:letters"], count=4))
+    assert [image.taken_for for image in strips["far:letters"]] == ["3", "5", "0", "0"]
+    assert len(strips["near:digits"]) == 4
+    with Image.open(io.BytesIO(b64decode(strips["far:letters"][0].picture.partition(",")[2]))) as image:
         assert np.array_equal(np.asarray(image), np.rint(255 * suite.far["letters"].images[40, 0]).astype(np.uint8))
 
 

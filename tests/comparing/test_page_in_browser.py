@@ -22,24 +22,24 @@ PROBE = """<!DOCTYPE html>
 <script>
 document.querySelector("iframe").onload = function () {
   const page = this.contentDocument, all = [...page.querySelectorAll("body *")];
-  for (const each of page.querySelectorAll("details")) each.open = true;
-  const outside = all.filter(each => !each.closest("thead") && each.getBoundingClientRect().width);
-  const words = all.filter(each => [...each.childNodes].some(node => node.nodeType == 3 && node.data.trim()));
-  const found = {
-    pictures: [...page.images].map(each => [each.alt, each.naturalWidth, each.getBoundingClientRect().width]),
+  for (const node of page.querySelectorAll("details")) node.open = true;
+  const outside = all.filter(node => !node.closest("thead") && node.getBoundingClientRect().width);
+  const words = all.filter(node => [...node.childNodes].some(child => child.nodeType == 3 && child.data.trim()));
+  const measured = {
+    pictures: [...page.images].map(node => [node.alt, node.naturalWidth, node.getBoundingClientRect().width]),
     width: Math.max(page.documentElement.scrollWidth, page.body.scrollWidth),
-    beyond: outside.filter(each => !each.closest(".scroll") && each.getBoundingClientRect().right > WIDTH + 0.5)
-      .map(each => each.outerHTML.slice(0, 80)),
-    smallest: Math.min(...words.map(each => parseFloat(getComputedStyle(each).fontSize))),
+    beyond: outside.filter(node => !node.closest(".scroll") && node.getBoundingClientRect().right > WIDTH + 0.5)
+      .map(node => node.outerHTML.slice(0, 80)),
+    smallest: Math.min(...words.map(node => parseFloat(getComputedStyle(node).fontSize))),
   };
   document.body.innerHTML = "<pre></pre>";
-  document.querySelector("pre").textContent = JSON.stringify(found);
+  document.querySelector("pre").textContent = JSON.stringify(measured);
 };
 </script>""".replace("WIDTH", str(WIDTH))
 
 
 def opened(folder: Path, report: str) -> tuple[dict[str, Any], list[str]]:
-    """What the browser makes of a page 400 pixels wide, and what it says on its console."""
+    """Open a page 400 pixels wide in a browser; return its measurements, and what the browser complains about."""
     (folder / "report.html").write_text(report, encoding="utf-8")
     (folder / "probe.html").write_text(PROBE, encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--allow-file-access-from-files"]
@@ -69,21 +69,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_report(tmp_path: Path, report: str) -> None:
-    found, complaints = opened(tmp_path, report)
+    measured, complaints = opened(tmp_path, report)
     assert complaints == []
-    assert found["width"] <= WIDTH and found["beyond"] == []
+    assert measured["width"] <= WIDTH and measured["beyond"] == []
     # on every set a picture of differences, for every method three pictures, and one of ranks
-    assert len(found["pictures"]) == (2 + 3) + 2 * 4 * 3 + 1
-    for alt, width, shown in found["pictures"]:
+    assert len(measured["pictures"]) == (2 + 3) + 2 * 4 * 3 + 1
+    for alt, width, shown in measured["pictures"]:
         assert width > 0 and 200 < shown <= WIDTH, alt
-    assert found["smallest"] >= 12
+    assert measured["smallest"] >= 12
 
 
 def test_what_is_wrong_with_a_page_is_noticed(tmp_path: Path, report: str) -> None:
     wrong = """<img src="https://example.org/nowhere.png" alt="gone"><script>document.title = "no"</script>
     <p style="width: 500px; font-size: 9px">wide</p>
     <div class="scroll"><p style="width: 900px">may be wide</p></div>"""
-    found, complaints = opened(tmp_path, report.replace("<h1>", f"{wrong}<h1>"))
+    measured, complaints = opened(tmp_path, report.replace("<h1>", f"{wrong}<h1>"))
     assert len(complaints) == 2 and all("Content Security Policy" in line for line in complaints)
-    assert found["pictures"][0][:2] == ["gone", 0]
-    assert found["width"] > WIDTH and len(found["beyond"]) == 1 and found["smallest"] == 9
+    assert measured["pictures"][0][:2] == ["gone", 0]
+    assert measured["width"] > WIDTH and len(measured["beyond"]) == 1 and measured["smallest"] == 9

@@ -62,8 +62,8 @@ def test_ranks_by_hand(comparison: Comparison) -> None:
         Ranked("energy-bounded", "energy", (2.0, 4.0, 3.0), (3.0, 3.0)),
         Ranked("cross-entropy", "msp", (4.0, 2.5, 4.0), (2.0, 2.0)),
     )
-    assert [each.average for each in ranks.methods] == [1.0, 2.5, 3.0, 3.5]
-    assert [each.average_by_accuracy for each in ranks.methods] == [2.0, 1.0, 3.0, 2.0]
+    assert [method.average for method in ranks.methods] == [1.0, 2.5, 3.0, 3.5]
+    assert [method.average_by_accuracy for method in ranks.methods] == [2.0, 1.0, 3.0, 2.0]
 
 
 def test_ranks_are_written(comparison: Comparison) -> None:

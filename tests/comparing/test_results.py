@@ -14,7 +14,7 @@ from oodles.comparing.comparison import compare
 from oodles.comparing.results import Result, folder_of_run, read_results, result_of, write_results
 from oodles.metrics import accuracy, ood_metrics
 from oodles.runs.folder import metrics_of, open_run
-from tests.comparing.synthetic_runs import NAMES, SIZES, drawn, write_run
+from tests.comparing.synthetic_runs import NAMES, SIZES, draw_arrays, write_run
 
 METHODS = {"cross-entropy": 0.0, "mixup": 0.5, "energy-bounded": 0.2}
 
@@ -36,17 +36,20 @@ def results(folders: list[Path]) -> list[Result]:
 
 
 def test_a_result_is_what_the_run_came_to(folders: list[Path], results: list[Result]) -> None:
-    one, arrays = results[4], drawn(1, 0.5, NAMES, SIZES, "mixup")
-    assert (one.label, one.data, one.seed, one.status, one.folder) == ("mixup", "digits", 1, "finished", folders[4])
-    assert one.methods == open_run(folders[4]).methods and one.settings["epochs"] == 60
-    assert one.scores == NAMES and one.ood_sets == ("near:digits", "far:letters") and one.sizes == SIZES
-    assert one.accuracy == accuracy(arrays["test/predictions"], arrays["test/labels"])
-    assert set(one.metrics["test"]) == {"near:digits", "far:letters"} and set(one.metrics["validation"]) == {"outliers"}
+    result, arrays = results[4], draw_arrays(1, 0.5, NAMES, SIZES, "mixup")
+    assert (result.label, result.data, result.seed) == ("mixup", "digits", 1)
+    assert (result.status, result.folder) == ("finished", folders[4])
+    assert result.methods == open_run(folders[4]).methods and result.settings["epochs"] == 60
+    assert result.scores == NAMES and result.ood_sets == ("near:digits", "far:letters") and result.sizes == SIZES
+    assert result.accuracy == accuracy(arrays["test/predictions"], arrays["test/labels"])
+    assert set(result.metrics["test"]) == {"near:digits", "far:letters"} and set(result.metrics["validation"]) == {
+        "outliers"
+    }
     for score in NAMES:
         expected = ood_metrics(arrays[f"test/{score}"], arrays[f"far:letters/{score}"])
-        assert one.metrics["test"]["far:letters"][score] == expected
+        assert result.metrics["test"]["far:letters"][score] == expected
         expected = ood_metrics(arrays[f"validation/{score}"], arrays[f"outliers/{score}"])
-        assert one.metrics["validation"]["outliers"][score] == expected
+        assert result.metrics["validation"]["outliers"][score] == expected
     diverged = results[-1]
     assert (diverged.status, diverged.reason) == ("diverged", "the loss was nan.")
     assert (diverged.accuracy, diverged.metrics, diverged.scores) == (None, {}, ())
@@ -57,8 +60,8 @@ def test_metrics_in_the_folder_are_taken_as_they_are(tmp_path: Path) -> None:
     outcome = {"metrics": metrics, "test_accuracy": 0.5, "seconds": 3.5}
     folder = write_run(tmp_path / "run", "mixup", outcome=outcome)
     (folder / "scores.npz").write_bytes(b"never read")
-    one = result_of(open_run(folder))
-    assert (one.metrics, one.accuracy, one.seconds) == (metrics, 0.5, 3.5)
+    result = result_of(open_run(folder))
+    assert (result.metrics, result.accuracy, result.seconds) == (metrics, 0.5, 3.5)
     (group,) = compare([folder]).tables[0].groups
     seeds = group.measured("near:digits", "msp", "auroc")
     assert seeds is not None and seeds.by_seed == {0: 0.123}
@@ -71,8 +74,8 @@ def test_paths_and_moments_stay_out(tmp_path: Path) -> None:
     record["environment"] = {"started": "2026-01-01T00:00:00", "torch": "2.13.0"}
     record["suite"]["name"] = "suite"
     (folder / "run.json").write_text(json.dumps(record))
-    one = result_of(open_run(folder))
-    assert one.data == "suite" and one.environment == {"torch": "2.13.0"} and "root" not in one.settings
+    result = result_of(open_run(folder))
+    assert result.data == "suite" and result.environment == {"torch": "2.13.0"} and "root" not in result.settings
     write_results(tmp_path / "runs.jsonl", [one])
     assert (
         "/home" not in (tmp_path / "runs.jsonl").read_text()
@@ -85,10 +88,10 @@ def test_validation_outliers_come_before_those_that_were_trained_with() -> None:
     arrays = {f"{name}/msp": rng.normal(size=20) for name in ("test", "validation", "outliers", "near:x")}
     assert list(metrics_of(arrays)["validation"]) == ["outliers"]
     arrays["validation-outliers/msp"] = rng.normal(size=20)
-    found = metrics_of(arrays)
+    metrics = metrics_of(arrays)
     expected = ood_metrics(arrays["validation/msp"], arrays["validation-outliers/msp"])
-    assert found["validation"] == {"validation-outliers": {"msp": expected}}
-    assert list(found["test"]) == ["near:x"]
+    assert metrics["validation"] == {"validation-outliers": {"msp": expected}}
+    assert list(metrics["test"]) == ["near:x"]
     arrays["near:x/msp"][3] = np.nan
     assert metrics_of(arrays)["test"] == {"near:x": {}}
 
@@ -98,7 +101,7 @@ def test_a_round_trip_changes_no_bit(results: list[Result], tmp_path: Path) -> N
     given = [*results, replace(results[0], seed=9, metrics=odd, reason="ünlike “others”\n\u2028", folder=None)]
     write_results(tmp_path / "runs.jsonl", given)
     read = read_results(tmp_path / "runs.jsonl")
-    assert list(read) == given and all(one.folder is None for one in read)
+    assert list(read) == given and all(result.folder is None for result in read)
     write_results(tmp_path / "again.jsonl", read)
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "runs.jsonl").read_bytes()
 
@@ -186,8 +189,8 @@ def test_a_renamed_row_counts_once_under_the_name_in_the_file(
     folders: list[Path], results: list[Result], tmp_path: Path
 ) -> None:
     path = tmp_path / "runs.jsonl"
-    renamed = [replace(one, label="soft") if one.label == "mixup" else one for one in results]
-    write_results(path, [replace(one, environment={"threads": 2}) for one in renamed])
+    renamed = [replace(result, label="soft") if result.label == "mixup" else result for result in results]
+    write_results(path, [replace(result, environment={"threads": 2}) for result in renamed])
     expected = [("cross-entropy", folders[:3]), ("soft", [*folders[3:6], folders[9]]), ("energy-bounded", folders[6:9])]
     for given in ([*folders, path], [path, *folders], [path, *map(open_run, folders), path]):
         (table,) = compare(given).tables
@@ -196,7 +199,7 @@ def test_a_renamed_row_counts_once_under_the_name_in_the_file(
 
 def test_rows_of_one_recipe_under_two_names_stay_apart(folders: list[Path], results: list[Result]) -> None:
     """Such as two that start from different runs: the settings hold only what these are called."""
-    other = [replace(one, label="other start", accuracy=0.25, folder=None) for one in results[3:6]]
+    other = [replace(result, label="other start", accuracy=0.25, folder=None) for result in results[3:6]]
     (table,) = compare([*results[:6], *other]).tables
     assert [(group.label, len(group.runs)) for group in table.groups] == [
         ("cross-entropy", 3),
@@ -213,7 +216,7 @@ def test_the_folder_of_a_benchmark_is_its_results_with_the_runs_that_are_there(t
     ]
     assert runs[-1] == tmp_path / "bench" / "runs" / "digits" / "softmix-1"
     named = [replace(result_of(open_run(run)), folder=None) for run in runs]
-    named[2:] = [replace(one, label="soft mix") for one in named[2:]]
+    named[2:] = [replace(result, label="soft mix") for result in named[2:]]
     write_results(tmp_path / "bench" / "results.jsonl", named)
     for path in runs[3].iterdir():
         path.unlink()

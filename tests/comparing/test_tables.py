@@ -203,14 +203,14 @@ def test_fine_tuning_is_remarked(tmp_path: Path) -> None:
 def test_runs_of_other_machines_are_remarked(tmp_path: Path) -> None:
     results = [result_of(open_run(folder)) for folder in runs_of(tmp_path, "cross-entropy", "mixup", seeds=2)]
     same = {"threads": 2, "device": "cpu", "mixed_precision": "no", "torch": "2.13.0"}
-    assert compare([replace(one, environment=same) for one in results]).tables[0].remarks == ()
+    assert compare([replace(result, environment=same) for result in results]).tables[0].remarks == ()
     others = [same, {**same, "threads": 16}, {**same, "mixed_precision": "bf16", "torch": "2.14.0"}, {}]
-    found = [replace(one, environment=other) for one, other in zip(results, others, strict=True)]
-    assert compare(found).tables[0].remarks == (
+    changed = [replace(result, environment=other) for result, other in zip(results, others, strict=True)]
+    assert compare(changed).tables[0].remarks == (
         "Runs differ in threads (2 or 16), precision (no or bf16), on which figures depend a little.",
     )
-    found[3] = replace(found[3], environment={"device": "A GPU"})
-    assert "device (cpu or A GPU), precision" in compare(found).tables[0].remarks[0]
+    changed[3] = replace(changed[3], environment={"device": "A GPU"})
+    assert "device (cpu or A GPU), precision" in compare(changed).tables[0].remarks[0]
 
 
 def test_each_suite_has_its_table(tmp_path: Path) -> None:

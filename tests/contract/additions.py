@@ -1,6 +1,6 @@
-"""Methods that use what no shipped one uses yet: features that are made, shared views, miners, measures, other weights.
+"""Methods that use what no shipped one uses yet: made features, shared views, chosen outliers, measures, other weights.
 
-They are no methods of anybody's: each does one thing, so that the suite can hold the step to it.
+They are nobody's: each does one thing, so that the suite can hold the step to it.
 """
 
 import torch
@@ -161,9 +161,9 @@ class Wild(Weighted):
         self.level.copy_(known.double().mean())
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        found, _ = mean_over_processes(energy(outputs.logits["wild"]))
-        below = (self.level.to(found.dtype, copy=True) - found).relu()
-        return {"wild": self.weight * self.price.to(found.dtype, copy=True) * below, "wild_energy": found}
+        mean, _ = mean_over_processes(energy(outputs.logits["wild"]))
+        below = (self.level.to(mean.dtype, copy=True) - mean).relu()
+        return {"wild": self.weight * self.price.to(mean.dtype, copy=True) * below, "wild_energy": mean}
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         self.price += 0.1 * (self.level - outputs.measures["wild_energy"]).sign()
@@ -236,4 +236,4 @@ ADDITIONS: dict[str, Row] = {
     ),
     "shaken": Row(Shaken, **WEIGHT, random=True),
 }
-"""Those of them that act alone, as rows of the suite."""
+"""Those that act alone, as rows of the suite."""

@@ -11,7 +11,7 @@ ID_ROWS, OUTLIER_ROWS = 6, 10
 
 
 class TokenNet(nn.Module):
-    """The masked mean of embeddings, then a layer."""
+    """A masked mean of embeddings, then a layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class TokenNet(nn.Module):
 def classifier(
     kind: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, classes: int = CLASSES, noisy: bool = False
 ) -> Classifier:
-    """A smooth network for one kind; ``noisy`` adds batch norm and dropout. The same seed gives the same weights."""
+    """Build a smooth network for one kind, the same for the same seed; ``noisy`` adds batch norm and dropout."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone: nn.Module
@@ -54,7 +54,7 @@ def classifier(
 
 
 def inputs(kind: str, rows: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor | dict[str, Tensor]:
-    """Inputs in [0, 1], or tokens with a mask that leaves some out."""
+    """Draw inputs in [0, 1], or tokens with a mask that leaves some out."""
     generator = torch.Generator().manual_seed(seed)
     if kind == "tokens":
         ids = torch.randint(12, (rows, 5), generator=generator)
@@ -66,26 +66,26 @@ def inputs(kind: str, rows: int, *, seed: int = 0, dtype: torch.dtype = torch.fl
 
 
 def labels(kind: str, rows: int, *, seed: int = 0, classes: int = CLASSES) -> Tensor:
-    """Class ids, one per row or one per pixel."""
+    """Draw class ids, one per row or one per pixel."""
     generator = torch.Generator().manual_seed(seed + 1000)
     shape = (rows, 8, 8) if kind == "dense" else (rows,)
     return torch.randint(classes, shape, generator=generator)
 
 
 def probabilities(kind: str, rows: int, *, seed: int = 0, classes: int = CLASSES) -> Tensor:
-    """Distributions over classes in float64, one per row or one per pixel."""
+    """Draw distributions over classes in float64, one per row or one per pixel."""
     generator = torch.Generator().manual_seed(seed + 2000)
     shape = (rows, classes, 8, 8) if kind == "dense" else (rows, classes)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.1).softmax(1)
 
 
 def batch(kind: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, rows: int = ID_ROWS) -> Batch:
-    """In-distribution rows and more outliers than those."""
+    """Draw a batch of in-distribution rows and of more outliers than those."""
     outliers = inputs(kind, OUTLIER_ROWS * rows // ID_ROWS, seed=seed + 1, dtype=dtype)
     whole = {"id": Part(inputs(kind, rows, seed=seed, dtype=dtype), labels(kind, rows, seed=seed))}
     return Batch({**whole, "outliers": Part(outliers)})
 
 
 def tensors(value: Tensor | dict[str, Tensor]) -> list[Tensor]:
-    """The tensors of inputs."""
+    """Return the tensors of inputs."""
     return list(value.values()) if isinstance(value, dict) else [value]

@@ -1,4 +1,4 @@
-"""One row per method: what the contract suite has to know about it, and where it may differ from the rule."""
+"""One row per method: what the contract suite has to know about it, and its declared exceptions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -59,11 +59,11 @@ class Row:
     defaults: Mapping[str, Any]
     """Every hyper-parameter and the paper's value for it, written down here once more by hand."""
     wrong: tuple[tuple[Mapping[str, Any], str], ...]
-    """Settings that the constructor refuses, and what its sentence says."""
+    """Settings that the constructor refuses, and the words of its sentence."""
     random: bool = False
     """Whether it draws random numbers."""
     refuses: Mapping[str, str] = field(default_factory=dict)
-    """Kinds of input that it refuses, and what its sentence says."""
+    """Kinds of input that it refuses, and the words of its sentence."""
     by_position: tuple[str, ...] = ()
     """Hyper-parameters that may come by position: those of the named standalone pieces."""
     still: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Row:
     no_strength: str = ""
     """Why there is no strength, for methods that have none."""
     aligned: tuple[str, ...] = ()
-    """Added parts whose rows belong to those of the part ``id``, so that only all can be doubled."""
+    """Added parts whose rows belong to those of the part ``id``, so that they are only doubled together."""
     together: str = ""
     """Why prepared rows cannot be divided among processes, for methods that mix rows inside the network."""
     sums: str = ""
@@ -87,7 +87,7 @@ class Row:
         return self.cls(**{**self.settings, **changes})
 
     def off(self) -> Method:
-        """The method at strength zero."""
+        """Make the method at strength zero."""
         return self.make(**{str(self.cls.strength): 0})
 
     def with_settings(self, **changes: Any) -> "Row":

@@ -1,4 +1,4 @@
-"""What several property checks share: steps on tiny networks, plain numbers out of terms, one sentence."""
+"""Tools of several property checks: outputs and terms of tiny steps, changes of batches, one sentence."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,18 +13,18 @@ from .networks import tensors
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
-    """The loss."""
+    """Sum the terms to the loss."""
     return torch.stack(list(terms.values())).sum()
 
 
 def all_terms(*methods: type[Method]) -> set[str]:
-    """The terms of a step with these methods."""
+    """Return the names of the terms of a step with these methods."""
     plain = set() if any("cross-entropy" in method.replaces for method in methods) else {"cross_entropy"}
     return plain.union(*(method.terms for method in methods))
 
 
 def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
-    """The parts that have to be forwarded: ``id`` first, then what is read, then what is forwarded apart."""
+    """Return the roles that have to be forwarded: ``id``, then those that are read, then those forwarded apart."""
     read = {role for method in methods for role in method.reads}
     apart = {role for method in methods for role in method.separate}
     forwarded = (role for role, part in batch.parts.items() if part.features is None)
@@ -33,7 +33,7 @@ def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
 
 
 def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outputs:
-    """Features, logits and what further heads say of some parts, as leaves that record gradients."""
+    """Return features, logits and outputs of further heads for some parts, as leaves that record gradients."""
 
     def leaf(value: Tensor) -> Tensor:
         return value.detach().clone()
@@ -43,21 +43,21 @@ def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outp
     with torch.no_grad():
         for role in roles:
             made = batch[role].features
-            seen = (
+            rows = (
                 classifier.features(batch[role].inputs)
                 if made is None
                 else made.to(next(classifier.parameters()).dtype)
             )
-            features[role], logits[role] = leaf(seen), leaf(classifier.head(seen))
+            features[role], logits[role] = leaf(rows), leaf(classifier.head(rows))
             for name, head in classifier.heads.items():
-                heads[name][role] = leaf(head(seen))
-    for value in (*features.values(), *logits.values(), *(v for said in heads.values() for v in said.values())):
+                heads[name][role] = leaf(head(rows))
+    for value in (*features.values(), *logits.values(), *(v for by_role in heads.values() for v in by_role.values())):
         value.requires_grad_()
     return Outputs(features, logits, heads)
 
 
 def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-    """The terms for given outputs, by calling the methods' moments by hand."""
+    """Compute the terms for given outputs, by calling the methods' moments by hand."""
     methods = [method for method in step.methods if isinstance(method, Method) and method.active]
     now = Now(step.classifier)
     for method in methods:
@@ -73,24 +73,24 @@ def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Te
 
 
 def gradients(loss: Tensor, outputs: Outputs) -> dict[str, Tensor]:
-    """Gradients of a loss in the logits and features of each part; zero where there is none."""
+    """Return the gradients of a loss in the outputs for each part; zero where there is none."""
     leaves = {f"logits of {role}": value for role, value in outputs.logits.items()}
     leaves |= {f"features of {role}": value for role, value in outputs.features.items()}
-    leaves |= {f"{name} of {role}": value for name, said in outputs.heads.items() for role, value in said.items()}
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, retain_graph=True)
+    leaves |= {f"{name} of {role}": value for name, rows in outputs.heads.items() for role, value in rows.items()}
+    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
+        for (name, leaf), gradient in zip(leaves.items(), slopes, strict=True)
     }
 
 
-def of_rows(draw: Tensor, batch: Batch) -> bool:
-    """Whether a draw belongs to the rows of the part ``id``."""
+def belongs_to_rows(draw: Tensor, batch: Batch) -> bool:
+    """Say whether a draw belongs to the rows of the part ``id``."""
     return draw.ndim > 0 and len(draw) == len(batch["id"])
 
 
-def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """A batch with another tensor in place of each."""
+def map_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """Return a batch in which every tensor is changed."""
 
     def part(given: Part) -> Part:
         inputs = given.inputs
@@ -111,8 +111,8 @@ def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     )
 
 
-def repeated(part: Part, times: int) -> Part:
-    """The rows of a part several times over."""
+def repeat_rows(part: Part, times: int) -> Part:
+    """Repeat the rows of a part."""
 
     def tile(value: Tensor) -> Tensor:
         return torch.cat([value] * times)
@@ -124,17 +124,17 @@ def repeated(part: Part, times: int) -> Part:
     )
 
 
-def equal_parts(a: Batch, b: Batch) -> bool:
-    """Whether two batches hold the same numbers, bit for bit."""
+def equal_batches(a: Batch, b: Batch) -> bool:
+    """Say whether two batches hold the same numbers, bit for bit."""
 
     def flat(batch: Batch) -> list[tuple[str, Tensor]]:
-        found = [(f"draw {name}", value) for name, value in batch.draws.items()]
-        found += [(f"weights {name}", value) for _, change in batch.weights for name, value in change.items()]
+        values = [(f"draw {name}", value) for name, value in batch.draws.items()]
+        values += [(f"weights {name}", value) for _, change in batch.weights for name, value in change.items()]
         for role, part in batch.parts.items():
-            found += [(role, value) for value in tensors(part.inputs)] if part.inputs is not None else []
-            found += [(f"{role} targets", part.targets)] if part.targets is not None else []
-            found += [(f"{role} features", part.features)] if part.features is not None else []
-        return found
+            values += [(role, value) for value in tensors(part.inputs)] if part.inputs is not None else []
+            values += [(f"{role} targets", part.targets)] if part.targets is not None else []
+            values += [(f"{role} features", part.features)] if part.features is not None else []
+        return values
 
     first, second = flat(a), flat(b)
     return [name for name, _ in first] == [name for name, _ in second] and all(
@@ -143,5 +143,5 @@ def equal_parts(a: Batch, b: Batch) -> bool:
 
 
 def is_one_sentence(message: str) -> bool:
-    """One line that begins, ends, and does not go on."""
+    """Say whether a message is one line and one sentence."""
     return re.fullmatch(r"\S[^\n]*[^.?][.?]", message) is not None and re.search(r"[.!?] [A-Z]", message) is None

@@ -17,7 +17,7 @@ from oodles.views import random_view, with_view
 from .additions import ADDITIONS, Generated, Hardest, MoreViews, Shaken, Sharpness, Views, Virtual, Wild
 from .networks import batch, classifier, inputs
 from .rows import ROWS, Row
-from .steps import equal_parts, is_one_sentence, total
+from .steps import equal_batches, is_one_sentence, total
 from .test_arithmetic import check_autocast, check_float64
 from .test_classifiers import check_changed_once
 from .test_facts import check_facts
@@ -74,12 +74,12 @@ def test_they_compose(name: str, other: str) -> None:
 
 def test_features_that_are_made_join_the_others_behind_the_backbone() -> None:
     net, made = classifier("images"), torch.randn(5, 7)
-    seen: list[int] = []
-    net.backbone.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    sizes: list[int] = []
+    net.backbone.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     step = TrainingStep(net, Virtual(weight=1.0), LogitNorm(temperature=0.5))
     given = step.prepare(batch("images")).with_part("virtual", Part(features=made))
     terms = step.losses(given)
-    assert seen == [6], "the backbone sees the rows that are inputs"
+    assert sizes == [6], "the backbone sees the rows that are inputs"
     logits = net.head(made)
     normalised = logits / (logits.norm(dim=1, keepdim=True) + 1e-7) / 0.5
     assert terms["virtual"].item() == pytest.approx(-energy(normalised).mean().item(), rel=1e-5), "LogitNorm acts on it"
@@ -120,11 +120,11 @@ def test_rows_of_a_part_are_taken(kind: str) -> None:
 
 def test_methods_share_a_view_a_head_and_one_forward() -> None:
     net = classifier("images")
-    seen: list[int] = []
-    net.backbone.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    sizes: list[int] = []
+    net.backbone.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     step = TrainingStep(net, MoreViews(), Views())
     terms = step(batch("images"))
-    assert seen == [12] and list(net.heads) == ["projection"] and {"views", "more_views"} <= set(terms)
+    assert sizes == [12] and list(net.heads) == ["projection"] and {"views", "more_views"} <= set(terms)
     alone = TrainingStep(classifier("images"), Views())
     assert alone(batch("images"))["views"].item() == pytest.approx(terms["views"].item(), rel=1e-6)
 
@@ -144,8 +144,8 @@ def test_a_view_is_of_what_the_known_rows_have_become() -> None:
 @pytest.mark.parametrize("kind", ["vectors", "tokens"])
 def test_other_inputs_are_seen_again_as_they_are(kind: str) -> None:
     given = batch(kind)
-    seen = with_view(given, Now(classifier(kind), seed=(0,), step=0))["view"]
-    assert seen.inputs is given["id"].inputs and seen.targets is given["id"].targets
+    view = with_view(given, Now(classifier(kind), seed=(0,), step=0))["view"]
+    assert view.inputs is given["id"].inputs and view.targets is given["id"].targets
 
 
 def test_a_random_view_is_a_crop_with_its_colours_changed() -> None:
@@ -222,14 +222,14 @@ def test_what_a_classifier_sees_in_pieces_is_what_it_gives_at_once() -> None:
     for kind in ("images", "tokens"):
         net, x = classifier(kind, noisy=kind == "images", dtype=torch.float32).train(), inputs(kind, 11)
         net.add_head("further", 2)
-        seen = Now(net).seen(x, rows=4)
+        pieces = Now(net).seen(x, rows=4)
         net.eval()
         with torch.no_grad():
             features = net.features(x)
             expected = features, net.head(features), net.heads["further"](features)
-        for found, value in zip((seen.features, seen.logits, seen.heads["further"]), expected, strict=True):
-            assert not found.requires_grad
-            torch.testing.assert_close(found, value)
+        for joined, value in zip((pieces.features, pieces.logits, pieces.heads["further"]), expected, strict=True):
+            assert not joined.requires_grad
+            torch.testing.assert_close(joined, value)
 
 
 # other weights
@@ -253,8 +253,8 @@ def test_one_step_up_is_that_of_sharpness_aware_minimisation() -> None:
     terms = TrainingStep(net, Sharpness(radius=0.3))(given)
     total(terms).backward()
     assert terms["cross_entropy"].item() == pytest.approx(expected.item(), rel=1e-12)
-    for (name, found), other in zip(net.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(found.grad, other.grad, rtol=1e-10, atol=1e-12, msg=name)
+    for (name, parameter), other in zip(net.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-10, atol=1e-12, msg=name)
 
 
 def test_the_extra_pass_moves_neither_statistics_nor_random_numbers() -> None:
@@ -368,7 +368,7 @@ def test_an_epoch_begins_with_a_pass_over_data_and_goes_on_after_a_resume() -> N
 
 
 def test_epochs_draw_numbers_of_their_own() -> None:
-    seen = []
+    drawn = []
 
     class Draws(Virtual):
         name = "draws"
@@ -376,11 +376,11 @@ def test_epochs_draw_numbers_of_their_own() -> None:
         terms = ()
 
         def change_batch(self, batch: Batch, now: Now) -> Batch:
-            seen.append(torch.rand(2, generator=now.generator))
+            drawn.append(torch.rand(2, generator=now.generator))
             return batch
 
         def start_epoch(self, data: Data, now: Now) -> None:
-            seen.append(torch.rand(2, generator=now.generator))
+            drawn.append(torch.rand(2, generator=now.generator))
 
         loss_terms = Hardest.loss_terms  # type: ignore[assignment]  # the contract's own
 
@@ -388,10 +388,10 @@ def test_epochs_draw_numbers_of_their_own() -> None:
     step.start_epoch(0, 2)
     step.prepare(batch("vectors"))
     step.start_epoch(1, 2)
-    assert len({tuple(values.tolist()) for values in seen}) == 3
+    assert len({tuple(values.tolist()) for values in drawn}) == 3
 
 
 def test_prepared_batches_are_the_same_for_the_same_seed() -> None:
     methods = Views(), Virtual(), Shaken(), OutlierExposure()
     first, second = (TrainingStep(classifier("images"), *methods, seed=4).prepare(batch("images")) for _ in range(2))
-    assert equal_parts(first, second)
+    assert equal_batches(first, second)

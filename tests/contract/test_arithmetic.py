@@ -14,14 +14,14 @@ from .steps import roles_in_order, terms_of, total
 
 
 def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Under autocast a term is the term of the same outputs cast to float32, to 1e-6."""
+    """Check that under autocast a term is the term of the same outputs cast to float32, to 1e-6."""
     method, net = row.make(), classifier(kind)
     step = TrainingStep(net, method)
     prepared = step.prepare(batch(kind))
-    seen: dict[str, list[Tensor]] = {"features": [], "logits": [], **{name: [] for name in net.heads}}
+    results: dict[str, list[Tensor]] = {"features": [], "logits": [], **{name: [] for name in net.heads}}
 
     def watch(what: str) -> Callable[..., None]:
-        return lambda module, args, result: seen[what].append(result)
+        return lambda module, args, result: results[what].append(result)
 
     hooks = [net.backbone.register_forward_hook(watch("features")), net.head.register_forward_hook(watch("logits"))]
     hooks += [head.register_forward_hook(watch(name)) for name, head in net.heads.items()]
@@ -31,12 +31,12 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
         hook.remove()
     roles = roles_in_order(prepared, [method])
     apart = sum(role in method.separate for role in roles)
-    assert seen["features"][0].dtype == dtype or kind == "tokens", "autocast is on in the forward pass"
-    assert seen["logits"][0].dtype == dtype or "head" in method.replaces, "autocast is on in the head"
+    assert results["features"][0].dtype == dtype or kind == "tokens", "autocast is on in the forward pass"
+    assert results["logits"][0].dtype == dtype or "head" in method.replaces, "autocast is on in the head"
     sizes = [len(prepared[role]) for role in roles]
 
     def by_role(what: str, wide: torch.dtype) -> dict[str, Tensor]:
-        whole = torch.cat(seen[what][: 1 + apart]).detach().to(wide)  # a method may call the head once more
+        whole = torch.cat(results[what][: 1 + apart]).detach().to(wide)  # a method may call the head once more
         return dict(zip(roles, whole.split(sizes), strict=True))
 
     # the same values in float32, and in float64, which no autocast touches
@@ -54,7 +54,7 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
 
 
 def check_float64(row: Row, kind: str) -> None:
-    """float64 networks have float64 terms, which are not float32 values in disguise."""
+    """Check that terms of float64 networks are computed in float64 throughout."""
     step = TrainingStep(classifier(kind, dtype=torch.float64), row.make())
     for name, value in step(batch(kind, dtype=torch.float64)).items():
         assert value.dtype == torch.float64, name
@@ -84,7 +84,7 @@ def test_networks_in_half_precision_have_float32_terms(name: str, dtype: torch.d
 
 
 def test_autocast_is_off_where_methods_compute() -> None:
-    seen = {}
+    observed = {}
 
     class Looks(Method):
         name = "looks"
@@ -92,15 +92,15 @@ def test_autocast_is_off_where_methods_compute() -> None:
 
         def change_outputs(self, outputs, batch, now):  # type: ignore[no-untyped-def]
             z = outputs.logits["id"]
-            seen["outputs"] = torch.is_autocast_enabled("cpu"), z.dtype, (z @ z.T).dtype
+            observed["outputs"] = torch.is_autocast_enabled("cpu"), z.dtype, (z @ z.T).dtype
             return outputs
 
         def loss_terms(self, outputs, batch, now):  # type: ignore[no-untyped-def]
             f = outputs.features["id"]
-            seen["loss"] = torch.is_autocast_enabled("cpu"), f.dtype, (f @ f.T).dtype
+            observed["loss"] = torch.is_autocast_enabled("cpu"), f.dtype, (f @ f.T).dtype
             return {}
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         TrainingStep(classifier("vectors"), Looks())(batch("vectors"))
         assert torch.is_autocast_enabled("cpu")
-    assert seen == dict.fromkeys(("outputs", "loss"), (False, torch.float32, torch.float32))
+    assert observed == dict.fromkeys(("outputs", "loss"), (False, torch.float32, torch.float32))

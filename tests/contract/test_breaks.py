@@ -93,7 +93,7 @@ BROKEN: list[tuple[str, Row]] = []
 
 
 def breaks(*checks: str, **facts) -> Callable[[type[Method]], type[Method]]:
-    """Registers a broken method with the checks that have to reject it."""
+    """Register a broken method with the checks that have to reject it."""
 
     def register(cls: type[Method]) -> type[Method]:
         BROKEN.extend((check, row(cls, **facts)) for check in checks)

@@ -37,7 +37,7 @@ class NeedsAnother(Method):
 
 
 def outputs_of(net: Classifier, kind: str) -> dict[str, Tensor]:
-    """What a classifier says in eval mode: logits, and further heads."""
+    """Return logits and outputs of further heads in eval mode."""
     net.eval()
     with torch.no_grad():
         features = net.features(inputs(kind, 5, seed=4, dtype=next(net.parameters()).dtype))
@@ -45,16 +45,16 @@ def outputs_of(net: Classifier, kind: str) -> dict[str, Tensor]:
 
 
 def check_changed_once(row: Row, kind: str) -> None:
-    """A second step on the same classifier changes nothing more; the global random state stays, the seed decides."""
+    """Check that a second step changes nothing more, and that new weights depend on the seed alone."""
     net = classifier(kind)
     before = torch.get_rng_state()
     TrainingStep(net, row.make(), seed=3)
     assert torch.equal(torch.get_rng_state(), before), "drew global random numbers"
-    state, said = {name: value.clone() for name, value in net.state_dict().items()}, outputs_of(net, kind)
+    state, once = {name: value.clone() for name, value in net.state_dict().items()}, outputs_of(net, kind)
     TrainingStep(net, row.make(), seed=3)
     assert net.state_dict().keys() == state.keys(), "changed twice"
     for name, value in outputs_of(net, kind).items():
-        assert torch.equal(value, said[name]), f"{name} changed twice"
+        assert torch.equal(value, once[name]), f"{name} changed twice"
     again = classifier(kind)
     torch.manual_seed(99)
     TrainingStep(again, row.make(), seed=3)
@@ -63,7 +63,7 @@ def check_changed_once(row: Row, kind: str) -> None:
 
 
 def check_built_again(row: Row, kind: str) -> None:
-    """A new network that the method changes takes the trained weights, and says and scores the same."""
+    """Check that a new network that the method changes takes the trained weights and gives the same scores."""
     net = classifier(kind, noisy=True).train()
     step = TrainingStep(net, row.make())
     optimizer = torch.optim.SGD(step.parameter_groups(0.05), momentum=0.9)
@@ -74,10 +74,10 @@ def check_built_again(row: Row, kind: str) -> None:
     fresh = classifier(kind, noisy=True, seed=8)
     row.make().change_classifier(fresh)
     fresh.load_state_dict(net.state_dict())
-    expected, said = outputs_of(net, kind), outputs_of(fresh, kind)
-    assert said["logits"].shape[:2] == (5, net.num_classes), "logits of the classes and nothing else"
-    assert said.keys() == expected.keys()
-    for name, value in said.items():
+    expected, outputs = outputs_of(net, kind), outputs_of(fresh, kind)
+    assert outputs["logits"].shape[:2] == (5, net.num_classes), "logits of the classes and nothing else"
+    assert outputs.keys() == expected.keys()
+    for name, value in outputs.items():
         assert torch.equal(value, expected[name]), name
     if kind == "dense":
         return
@@ -86,7 +86,7 @@ def check_built_again(row: Row, kind: str) -> None:
             continue  # there is no slope in token ids
         loaders = [(inputs(kind, 12, seed=1), labels(kind, 12, seed=1))], {"ood": [inputs(kind, 5, seed=2)]}
         train = [(inputs(kind, 12), labels(kind, 12))]
-        first, second = (evaluate(each, *loaders, [score], train).scores for each in (net, fresh))
+        first, second = (evaluate(network, *loaders, [score], train).scores for network in (net, fresh))
         for name in ("id", "ood"):
             assert first[name][score].tolist() == second[name][score].tolist(), f"{score} of {name}"
 
@@ -275,18 +275,18 @@ def test_a_restored_step_does_not_look_back_at_what_came_before() -> None:
 
 
 def test_methods_look_back_in_full_precision() -> None:
-    seen = []
+    dtypes = []
 
     class Looks(Counts):
         def after_update(self, outputs, batch, now):  # type: ignore[no-untyped-def]
             z = outputs.logits["id"]
-            seen.append((z @ z.T).dtype)
+            dtypes.append((z @ z.T).dtype)
 
     step = TrainingStep(classifier("vectors"), Looks())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         step(batch("vectors"))
         step(batch("vectors"))
-    assert seen == [torch.float32]
+    assert dtypes == [torch.float32]
 
 
 def test_hidden_results_are_left_alone_after_a_forward_pass_that_failed() -> None:

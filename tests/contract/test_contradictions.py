@@ -16,7 +16,7 @@ from .steps import is_one_sentence
 
 
 def own(**body: Any) -> Method:
-    """A method of somebody's own."""
+    """Make a method with these attributes."""
     cls: type[Method] = type("Own", (Method,), {"name": "own", **body})
     return cls()
 

@@ -17,13 +17,13 @@ EXPORTED = [name for name, row in ROWS.items() if KIND in row.kinds]
 
 
 def exported_scores(row: Row) -> list[str]:
-    """The paper's score and those that the method brings; scores that differentiate are refused elsewhere."""
+    """Return the paper's score and those that the method brings, without those that differentiate inputs."""
     wanted = dict.fromkeys([row.cls.score, *scores_of(row.cls.name)])
     return [name for name in wanted if not score_named(name).differentiates] or ["msp"]
 
 
 def changes_inference(row: Row) -> bool:
-    """Whether a trained classifier is another graph than that of plain training."""
+    """Say whether a trained classifier is another graph than that of plain training."""
     return bool(scores_of(row.cls.name) or row.cls.heads or "head" in row.cls.replaces)
 
 
@@ -45,15 +45,15 @@ def check_exports(row: Row, suffix: str) -> None:
             module = read(write(as_program(net, score, threshold, rows[:2]), "{}"))
         assert module is not None
         for few in (rows[:1], rows[1:8], rows):
-            found = {key: value.detach() for key, value in module(few).items()}
+            loaded = {key: value.detach() for key, value in module(few).items()}
             with torch.no_grad():
-                torch.testing.assert_close(found["logits"], net(few), atol=1e-4, rtol=1e-4)
-                said = Deployed(net, score, threshold)(few)
+                torch.testing.assert_close(loaded["logits"], net(few), atol=1e-4, rtol=1e-4)
+                deployed = Deployed(net, score, threshold)(few)
             expected = torch.from_numpy(score_rows(net, [few], [score]).scores[name])
-            torch.testing.assert_close(found["score"], expected, atol=1e-4, rtol=1e-4)
-            torch.testing.assert_close(said["score"], expected, atol=0, rtol=0)
+            torch.testing.assert_close(loaded["score"], expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(deployed["score"], expected, atol=0, rtol=0)
             clear = (expected - threshold).abs() > 1e-4 * (1 + abs(threshold))
-            assert torch.equal(found["accept"][clear], (expected <= threshold)[clear])
+            assert torch.equal(loaded["accept"][clear], (expected <= threshold)[clear])
 
 
 @pytest.mark.parametrize("name", EXPORTED)

@@ -18,7 +18,7 @@ INPUTS, LOGITS = "in-distribution inputs", "logits"
 
 
 def check_facts(row: Row, kind: str) -> None:
-    """Parts added, outputs read, terms added, things replaced: as declared."""
+    """Check that a method adds, reads and replaces what it declares."""
     method = row.make()
     net = classifier(kind, dtype=torch.float64)
     head = net.head
@@ -50,7 +50,7 @@ def check_facts(row: Row, kind: str) -> None:
 
 
 def check_needs(row: Row, kind: str) -> None:
-    """Without outliers, a method that needs them says so by name; another one does not miss them."""
+    """Check that a method refuses a batch without outliers if, and only if, it needs them."""
     given = batch(kind)
     pair = given["id"].inputs, given["id"].targets
     step = TrainingStep(classifier(kind), row.make())
@@ -65,7 +65,7 @@ def check_needs(row: Row, kind: str) -> None:
 
 
 def check_card(row: Row) -> None:
-    """The paper, the name and the score are there."""
+    """Check that the paper, the name and the score are there."""
     cls = row.cls
     paper = cls.paper
     assert isinstance(paper, Paper)

@@ -14,7 +14,7 @@ STEP = 1e-6
 
 
 def _quantities(step: TrainingStep, plain: TrainingStep, prepared, given, backward) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
-    """Every term, and what the method changed: the loss without that of plain training."""
+    """Return every term, and the loss minus that of plain training."""
     terms = step.losses(prepared)
     if backward:  # the loss is that of plain training
         return dict(terms)
@@ -22,7 +22,7 @@ def _quantities(step: TrainingStep, plain: TrainingStep, prepared, given, backwa
 
 
 def check_reaches_network(row: Row, kind: str) -> None:
-    """Along a random direction in each backbone tensor, autograd agrees with finite differences and is not zero."""
+    """Check autograd against finite differences along a random direction in each backbone tensor; both not zero."""
     given = batch(kind, dtype=torch.float64)
     net = classifier(kind, dtype=torch.float64)
     plain = TrainingStep(Classifier(net.backbone, net.head))  # the head as it was
@@ -32,8 +32,8 @@ def check_reaches_network(row: Row, kind: str) -> None:
     slopes = {}
     for name, value in _quantities(step, plain, prepared, given, row.backward).items():
         assert value.requires_grad, f"{name} has no graph"
-        found = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
-        slopes[name] = dict(zip(parameters, found, strict=True))
+        gradients = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
+        slopes[name] = dict(zip(parameters, gradients, strict=True))
     generator = torch.Generator().manual_seed(0)
     for parameter_name, parameter in parameters.items():
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

@@ -10,11 +10,11 @@ from oodles import EnergyBounded, OutlierExposure, Outputs, TrainingStep
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import gradients, leaf_outputs, of_rows, repeated, roles_in_order, terms_of, total
+from .steps import belongs_to_rows, gradients, leaf_outputs, repeat_rows, roles_in_order, terms_of, total
 
 
 def check_means(row: Row, kind: str) -> None:
-    """Doubling the rows of one part after the forward changes no term, and no gradient of another part."""
+    """Check that doubling the rows of one part after the forward changes no term and no gradient of other parts."""
     method = row.make()
     step = TrainingStep(classifier(kind, dtype=torch.float64), method)
     prepared = step.prepare(batch(kind, dtype=torch.float64))
@@ -33,18 +33,20 @@ def check_means(row: Row, kind: str) -> None:
         more = Outputs(
             doubled(outputs.features),
             doubled(outputs.logits),
-            {name: doubled(said) for name, said in outputs.heads.items()},
+            {name: doubled(by_role) for name, by_role in outputs.heads.items()},
         )
         rows = prepared
-        for each in twice:
-            rows = rows.with_part(each, repeated(prepared[each], 2))
+        for part in twice:
+            rows = rows.with_part(part, repeat_rows(prepared[part], 2))
         if role == "id":
-            rows = rows.with_draws(**{n: torch.cat([d] * 2) for n, d in rows.draws.items() if of_rows(d, prepared)})
+            rows = rows.with_draws(
+                **{n: torch.cat([d] * 2) for n, d in rows.draws.items() if belongs_to_rows(d, prepared)}
+            )
         again = terms_of(step, rows, more)
         assert again.keys() == terms.keys()
         for name, value in terms.items():
             of_sums = {value.item(), 2 * value.item()} if row.sums and name in row.cls.terms else {value.item()}
-            assert any(again[name].item() == pytest.approx(one, rel=1e-12, abs=1e-12) for one in of_sums), (
+            assert any(again[name].item() == pytest.approx(expected, rel=1e-12, abs=1e-12) for expected in of_sums), (
                 f"{name} with {role} doubled"
             )
         if row.sums:
@@ -61,11 +63,11 @@ def test_doubling_a_part_changes_nothing(name: str, kind: str) -> None:
 
 
 def check_empty_part(row: Row, kind: str, role: str) -> None:
-    """No rows contribute an exact zero that still has a graph; nothing becomes NaN."""
+    """Check that a part without rows contributes an exact zero with a graph, and nothing becomes NaN."""
     method = row.make()
     step = TrainingStep(classifier(kind), method)
     given = batch(kind)
-    none = repeated(given[role], 1)
+    none = repeat_rows(given[role], 1)
     inputs = (
         {key: value[:0] for key, value in none.inputs.items()} if isinstance(none.inputs, dict) else none.inputs[:0]
     )

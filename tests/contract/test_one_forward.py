@@ -46,8 +46,8 @@ def check_one_forward(row: Row, kind: str) -> None:
         calls.backbone.clear(), calls.head.clear()
         step.losses(prepared)
         assert len(calls.backbone) == len(expected), "one forward pass, or one more per declared part"
-        for seen, rows in zip(calls.backbone, expected, strict=True):
-            assert torch.equal(seen, rows), "the parts that are read, id first"
+        for forwarded, rows in zip(calls.backbone, expected, strict=True):
+            assert torch.equal(forwarded, rows), "the parts that are read, id first"
 
 
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
@@ -78,7 +78,7 @@ def test_a_part_of_another_shape_has_its_own_forward(kind: str) -> None:
     net = classifier(kind)
     calls = Calls(net)
     terms = TrainingStep(net, OutlierExposure())(given.with_part("outliers", other))
-    assert [len(seen) for seen in calls.backbone] == [len(given["id"]), 5]
+    assert [len(rows) for rows in calls.backbone] == [len(given["id"]), 5]
     expected = OutlierExposure()(net(other.inputs))
     assert terms["outlier_exposure"].item() == pytest.approx(expected.item(), rel=1e-6)
 
@@ -90,7 +90,7 @@ def test_a_part_declared_separate_has_its_own_forward() -> None:
     given, net = batch("images"), classifier("images")
     calls = Calls(net)
     TrainingStep(net, Apart())(given)
-    assert [len(seen) for seen in calls.backbone] == [6, 10]
+    assert [len(rows) for rows in calls.backbone] == [6, 10]
     assert torch.equal(calls.backbone[0], first(given["id"]))
 
 
@@ -98,7 +98,7 @@ def test_what_one_method_adds_the_next_one_sees_in_the_same_forward() -> None:
     given, net = batch("images"), classifier("images")
     calls = Calls(net)
     TrainingStep(net, RegMixup(), OutlierExposure())(given)
-    assert [len(seen) for seen in calls.backbone] == [6 + 10 + 6]
+    assert [len(rows) for rows in calls.backbone] == [6 + 10 + 6]
 
 
 def test_the_step_is_one_module_that_covers_what_methods_own() -> None:

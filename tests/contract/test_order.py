@@ -24,7 +24,7 @@ from oodles import (
 from .additions import ADDITIONS
 from .networks import batch, classifier
 from .rows import ROWS
-from .steps import equal_parts, is_one_sentence, total
+from .steps import equal_batches, is_one_sentence, total
 from .test_pairs import clash
 
 ALL = ROWS | ADDITIONS
@@ -32,7 +32,7 @@ PAIRS = [pair for pair in itertools.combinations(ALL, 2) if not clash(ALL[pair[0
 
 
 def outcome(*methods: Method) -> tuple[TrainingStep, dict[str, Tensor], dict[str, Tensor]]:
-    """The step, its terms, and the gradients of the classifier."""
+    """Run a step; return it, its terms, and the gradients of the classifier."""
     step = TrainingStep(classifier("images"), *methods, seed=3)
     terms = step(batch("images"))
     total(terms).backward()
@@ -43,10 +43,10 @@ def outcome(*methods: Method) -> tuple[TrainingStep, dict[str, Tensor], dict[str
 def test_two_orders_are_one(a: str, b: str) -> None:
     first, second = (outcome(*(ALL[name].make() for name in names)) for names in ((a, b), (b, a)))
     assert list(first[1]) == list(second[1])
-    for found, expected in zip(second[1:], first[1:], strict=True):
-        assert found.keys() == expected.keys()
+    for swapped, expected in zip(second[1:], first[1:], strict=True):
+        assert swapped.keys() == expected.keys()
         for name, value in expected.items():
-            assert torch.equal(found[name], value), name
+            assert torch.equal(swapped[name], value), name
 
 
 def test_three_methods_in_six_orders() -> None:
@@ -86,9 +86,9 @@ def test_another_method_leaves_new_weights_as_they_were(name: str, other: str) -
         pytest.skip("they cannot be combined")
     alone = TrainingStep(classifier("images"), ALL[name].make(), seed=3).classifier.state_dict()
     for order in ((name, other), (other, name)):
-        together = TrainingStep(classifier("images"), *(ALL[each].make() for each in order), seed=3)
-        found = together.classifier.state_dict()
-        assert all(torch.equal(found[key], value) for key, value in alone.items())
+        together = TrainingStep(classifier("images"), *(ALL[method].make() for method in order), seed=3)
+        state = together.classifier.state_dict()
+        assert all(torch.equal(state[key], value) for key, value in alone.items())
 
 
 def test_two_methods_of_one_name_draw_different_numbers() -> None:
@@ -157,4 +157,4 @@ def test_labels_of_outliers_are_smoothed_as_all_others(order: tuple[int, int]) -
 
 def test_draws_that_belong_to_nobody_do_not_change() -> None:
     first, second = (TrainingStep(classifier("images"), Mixup(), seed=seed).prepare(batch("images")) for seed in (3, 3))
-    assert equal_parts(first, second)
+    assert equal_batches(first, second)

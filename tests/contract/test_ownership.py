@@ -15,7 +15,7 @@ from .steps import is_one_sentence, total
 
 
 def surroundings() -> dict[str, Any]:
-    """The global state that a step has no business with."""
+    """Return the global state that a step must leave as it is."""
     numpy_state = np.random.get_state()
     assert isinstance(numpy_state, tuple)
     return {
@@ -32,7 +32,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def check_owns_nothing(row: Row, kind: str) -> None:
-    """Inputs, targets, the batch, weights, modes and global state are after a step what they were before."""
+    """Check that a step leaves inputs, targets, the batch, weights, modes and global state as they were."""
     for targets in (labels(kind, 6), probabilities(kind, 6).float()):
         given = batch(kind)
         given = given.with_part("id", Part(given["id"].inputs, targets))
@@ -60,7 +60,7 @@ def check_owns_nothing(row: Row, kind: str) -> None:
 
 
 def check_unit_range(row: Row, kind: str) -> None:
-    """Floating-point inputs in [0, 1] give prepared inputs in [0, 1]: normalisation is the classifier's business."""
+    """Check that prepared inputs stay in [0, 1]: only the classifier normalises."""
     for seed in range(5):
         step = TrainingStep(classifier(kind), row.make(), seed=seed)
         given = batch(kind, seed=seed)

@@ -23,7 +23,7 @@ def clash(a: type[Method], b: type[Method]) -> bool:
 
 
 def check_pair(a: Row, b: Row, kind: str = "images") -> None:
-    """Trains a step in which both act, or is refused because of what both declare to change."""
+    """Check that both methods act in one step, or are refused for what both declare to change."""
     methods = a.make(), b.make()
     if clash(a.cls, b.cls):
         with pytest.raises(ValueError) as refusal:

@@ -14,7 +14,7 @@ from oodles.randomness import random_seed
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import equal_parts
+from .steps import equal_batches
 
 
 def _seed_everything(seed: int) -> None:
@@ -22,7 +22,7 @@ def _seed_everything(seed: int) -> None:
 
 
 def check_randomness(row: Row, kind: str) -> None:
-    """The n-th prepared batch depends on the seed and n, not on global states, on history, or on other steps."""
+    """Check that the n-th prepared batch depends on the seed and n, not on global state, history or other steps."""
     given = batch(kind)
 
     def fresh(seed: int = 7) -> TrainingStep:
@@ -37,28 +37,28 @@ def check_randomness(row: Row, kind: str) -> None:
         again = fresh()
         for expected in batches:
             torch.rand(3)
-            assert equal_parts(again.prepare(given), expected), "another global state, other numbers"
+            assert equal_batches(again.prepare(given), expected), "another global state, other numbers"
         random.setstate(states[0]), np.random.set_state(states[1])
 
     late = fresh()
     late.steps = 2
-    assert equal_parts(late.prepare(given), batches[2]), "a skipped batch needs no replay"
+    assert equal_batches(late.prepare(given), batches[2]), "a skipped batch needs no replay"
 
     other_data = fresh()
     for seed in (5, 6):
         other_data.prepare(batch(kind, seed=seed))
-    assert equal_parts(other_data.prepare(given), batches[2]), "earlier data have no influence"
+    assert equal_batches(other_data.prepare(given), batches[2]), "earlier data have no influence"
 
     resumed = fresh()
     saved = fresh()
     saved.prepare(given), saved.prepare(given), saved.prepare(given)
     resumed.load_state_dict(saved.state_dict())
-    assert equal_parts(resumed.prepare(given), batches[3]), "resumed"
-    assert equal_parts(copy.deepcopy(saved).prepare(given), batches[3]), "copied"
+    assert equal_batches(resumed.prepare(given), batches[3]), "resumed"
+    assert equal_batches(copy.deepcopy(saved).prepare(given), batches[3]), "copied"
 
-    varies = not equal_parts(batches[0], batches[1])
+    varies = not equal_batches(batches[0], batches[1])
     assert varies == row.random, "the row says whether a method draws numbers"
-    assert (not equal_parts(fresh(seed=8).prepare(given), batches[0])) == row.random, "another seed, other numbers"
+    assert (not equal_batches(fresh(seed=8).prepare(given), batches[0])) == row.random, "another seed, other numbers"
 
 
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)

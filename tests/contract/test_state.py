@@ -29,7 +29,7 @@ def _train(step: TrainingStep, kind: str, seeds: range) -> list[float]:
 
 
 def check_state(row: Row, kind: str) -> None:
-    """A state dictionary holds all that later steps depend on: a fresh step goes on exactly where it was saved."""
+    """Check that a state dictionary holds all that later steps depend on: a fresh step resumes exactly."""
     step = TrainingStep(classifier(kind, noisy=True).train(), row.make(), seed=2)
     _train(step, kind, range(3))
     state = {name: value.clone() for name, value in step.state_dict().items()}

@@ -11,8 +11,8 @@ from .rows import KINDS_OF_ROWS, ROWS, Row
 from .steps import total
 
 
-def _trained(kind: str, *methods, outliers: bool) -> tuple[dict[str, Tensor], list[set[str]], TrainingStep]:  # type: ignore[no-untyped-def]
-    """What several steps make of a network with batch norm and dropout."""
+def _train(kind: str, *methods, outliers: bool) -> tuple[dict[str, Tensor], list[set[str]], TrainingStep]:  # type: ignore[no-untyped-def]
+    """Train a network with batch norm and dropout for a few steps."""
     step = TrainingStep(classifier(kind, noisy=True).train(), *methods, seed=3)
     optimizer = torch.optim.SGD(step.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
     names = []
@@ -30,7 +30,7 @@ def _trained(kind: str, *methods, outliers: bool) -> tuple[dict[str, Tensor], li
 
 
 def check_strength_zero(row: Row, kind: str) -> None:
-    """At strength zero the terms, the weights and the statistics are those of plain training."""
+    """Check that at strength zero terms, weights and statistics are those of plain training."""
     if row.cls.strength is None:
         assert row.no_strength, "a method without a strength says why, in its row"
         assert row.make().active
@@ -44,15 +44,15 @@ def check_strength_zero(row: Row, kind: str) -> None:
     for role, part in given.parts.items():
         assert prepared[role].inputs is part.inputs, "off, it hands on the very same tensors"
         assert prepared[role].targets is part.targets, "off, it hands on the very same tensors"
-    expected, expected_names, _ = _trained(kind, outliers=False)
+    expected, expected_names, _ = _train(kind, outliers=False)
     for outliers in (False, True):
-        weights, names, step = _trained(kind, off, outliers=outliers)
+        weights, names, step = _train(kind, off, outliers=outliers)
         assert names == expected_names, "off, it leaves its terms out"
         assert step.steps == 4
         for name, value in expected.items():
             assert torch.equal(weights[name], value), f"{name} differs from plain training"
-    acting, *_ = _trained(kind, row.make(), outliers=True)
-    assert any(not torch.equal(acting[name], value) for name, value in expected.items()), "no effect at all"
+    active, *_ = _train(kind, row.make(), outliers=True)
+    assert any(not torch.equal(active[name], value) for name, value in expected.items()), "no effect at all"
 
 
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)

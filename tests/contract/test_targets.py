@@ -20,7 +20,7 @@ def _terms(row: Row, kind: str, targets: torch.Tensor) -> tuple[dict[str, torch.
 
 
 def check_distributions(row: Row, kind: str) -> None:
-    """One-hot rows give what class ids give, and mixed targets the mixture of the terms."""
+    """Check that one-hot targets give the terms of class ids, and mixed targets the mixture of terms."""
     ids = labels(kind, 6)
     one_hot = F.one_hot(ids, CLASSES).movedim(-1, 1).double()
     soft = probabilities(kind, 6)
@@ -41,7 +41,7 @@ def check_distributions(row: Row, kind: str) -> None:
 
 
 def check_prepared_targets(row: Row, kind: str) -> None:
-    """Whatever targets a method makes are class ids or distributions, one per row."""
+    """Check that the targets a method makes are class ids or distributions, one per row."""
     given = batch(kind)
     for targets in (labels(kind, 6), probabilities(kind, 6).float()):
         step = TrainingStep(classifier(kind), row.make())

@@ -13,7 +13,7 @@ from oodles import EnergyGap, LogitNorm, Mixup, OutlierExposure, Part, RegMixup,
 
 from .networks import batch, classifier, labels
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import mapped, total
+from .steps import map_tensors, total
 
 
 def check_no_sync(row: Row, kind: str) -> None:
@@ -21,7 +21,7 @@ def check_no_sync(row: Row, kind: str) -> None:
     prepared = TrainingStep(classifier(kind), row.make()).prepare(batch(kind))
     with FakeTensorMode() as mode:
         step = TrainingStep(classifier(kind), row.make())
-        terms = step.losses(mapped(prepared, mode.from_tensor))
+        terms = step.losses(map_tensors(prepared, mode.from_tensor))
         total(terms).backward()
         for name, parameter in step.named_parameters():
             assert parameter.grad is not None and parameter.grad.shape == parameter.shape, name
@@ -40,7 +40,7 @@ class Operations(TorchDispatchMode):
 
 
 def check_no_loop(row: Row, kind: str) -> None:
-    """As many operations for twice the rows, and for more classes, in both halves of a step."""
+    """Check that a step takes as many operations for more rows and for more classes."""
     counts = []
     for rows, classes in ((6, 4), (12, 4), (24, 4), (6, 9)):
         step = TrainingStep(classifier(kind, classes=classes), row.make())
@@ -53,16 +53,16 @@ def check_no_loop(row: Row, kind: str) -> None:
 
 
 def check_compiles(row: Row, kind: str, backend: str) -> None:
-    """One graph, the same numbers, and no second compilation in the following steps."""
+    """Check that a step compiles to one graph with the same numbers, and is not compiled again in later steps."""
     given = [batch(kind, seed=seed) for seed in range(3)]
     eager = TrainingStep(classifier(kind), row.make())
     compiled = TrainingStep(classifier(kind), row.make())
     compiled.compile(backend=backend)
     torch._dynamo.reset()
-    for index, one in enumerate(given):
+    for index, rows in enumerate(given):
         with torch._dynamo.config.patch(error_on_recompile=index > 0):
-            terms = compiled(one)
-        expected = eager(one)
+            terms = compiled(rows)
+        expected = eager(rows)
         assert terms.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-6, msg=name)

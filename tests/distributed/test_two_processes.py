@@ -15,7 +15,7 @@ from oodles.scores import energy
 from ..contract.additions import ADDITIONS, Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import KINDS_OF_ROWS, ROWS, Row
-from ..contract.steps import equal_parts
+from ..contract.steps import equal_batches
 from .worker import MEANS, Case, Traced, outcome, shard, work
 
 WORLD = 2
@@ -160,8 +160,8 @@ def test_each_process_draws_its_own_numbers(name: str, results: list[dict[str, A
     alone = [step.prepare(batch(kind)) for _ in range(2)]
     first, second = (result["batches"][name] for result in results)
     for index in range(2):
-        assert equal_parts(first[index], alone[index]), "the first process draws what a single one would"
-        assert equal_parts(first[index], second[index]) != ROWS[name].random
+        assert equal_batches(first[index], alone[index]), "the first process draws what a single one would"
+        assert equal_batches(first[index], second[index]) != ROWS[name].random
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -1,4 +1,4 @@
-"""What each of two processes does; see test_two_processes.py."""
+"""Run the cases of one of two processes; see test_two_processes.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from oodles import Batch, Classifier, TrainingStep, mean_over_processes
 from ..contract.additions import Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import Row
-from ..contract.steps import mapped, of_rows, total
+from ..contract.steps import belongs_to_rows, map_tensors, total
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Traced(nn.Module):
 
 
 def shard(batch: Batch, rank: int, world: int) -> Batch:
-    """The consecutive rows of one process: different ones in each."""
+    """Return the consecutive rows of one process: different ones in each."""
 
     def own(value: Tensor) -> Tensor:
         return value.tensor_split(world)[rank]
 
-    parts = mapped(Batch(batch.parts), own).parts
-    draws = {name: own(draw) if of_rows(draw, batch) else draw for name, draw in batch.draws.items()}
+    parts = map_tensors(Batch(batch.parts), own).parts
+    draws = {name: own(draw) if belongs_to_rows(draw, batch) else draw for name, draw in batch.draws.items()}
     return Batch(parts, draws, batch.weights)
 
 
@@ -64,7 +64,7 @@ def outcome(step: TrainingStep, module: nn.Module, given: Batch) -> dict[str, Te
 
 
 def work(rank: int, world: int, folder: str) -> None:
-    """Runs every case on this process's rows and leaves the results in ``folder``."""
+    """Run every case on this process's rows and leave the results in ``folder``."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     try:

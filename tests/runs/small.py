@@ -9,7 +9,7 @@ NONE = Augment()
 
 
 def small_suite(rows: int = 120, classes: int = 3) -> Suite:
-    """Images whose brightest rows tell the class; outliers are noise."""
+    """Make a suite of images whose brightest rows tell the class; outliers are noise."""
     random = np.random.default_rng(0)
 
     def known(count: int, augment: Augment = NONE) -> ImageSet:
@@ -36,11 +36,11 @@ def small_suite(rows: int = 120, classes: int = 3) -> Suite:
 
 
 def with_dropout(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Batch norm and dropout: statistics and random numbers that resuming has to get right."""
+    """Build a network with batch norm and dropout: statistics and random numbers that resuming has to restore."""
     hidden = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3))
     return nn.Sequential(hidden, nn.Linear(16, num_classes))
 
 
 def linear(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Nothing that depends on the other rows of a batch."""
+    """Build a network in which no row depends on the others of a batch."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, num_classes))

@@ -13,7 +13,7 @@ from tests.runs.small import small_suite
 
 
 def _numbered(rows: int) -> ImageSet:
-    """Images that show their row's number."""
+    """Make images that show their row's number."""
     images = np.tile(np.arange(rows, dtype=np.float32)[:, None, None, None] / 1000, (1, 1, 8, 8))
     return ImageSet(images, np.zeros(rows, dtype=np.int64))
 
@@ -60,8 +60,8 @@ def test_processes_share_every_batch() -> None:
 def test_two_processes_see_each_image_once_an_epoch() -> None:
     halves = [_batches(process, 2) for process in (0, 1)]
     for epoch in range(4):
-        seen = [row for half in halves for place in range(5) for row in _rows(half[5 * epoch + place][0][0])]
-        assert len(seen) == len(set(seen)) == 20
+        rows = [row for half in halves for place in range(5) for row in _rows(half[5 * epoch + place][0][0])]
+        assert len(rows) == len(set(rows)) == 20
 
 
 def test_an_epoch_ends_with_a_whole_step_of_the_optimizer() -> None:

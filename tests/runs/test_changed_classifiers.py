@@ -38,8 +38,8 @@ def test_the_scores_that_a_method_brings_are_in_the_run(run: Run) -> None:
     images = torch.as_tensor(np.asarray(test.images))
     with torch.no_grad():
         features = classifier.features(images)
-        logits, said = classifier.head(features), classifier.heads["background"](features)
-    expected = torch.sigmoid(said[:, 0] - logits.logsumexp(1))
+        logits, background = classifier.head(features), classifier.heads["background"](features)
+    expected = torch.sigmoid(background[:, 0] - logits.logsumexp(1))
     np.testing.assert_allclose(run.scores["test/background"], expected.numpy(), rtol=1e-4)
     assert set(run.result["metrics"]["test"]["near:noise"]) >= {"msp", "background", "background-s2", "background-s3"}
     again = evaluate_run(run, suite=small_suite())

@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def validation(tmp_path: Path) -> Path:
-    """The validation rows as a file, for which the right answers are known."""
+    """Write the validation rows to a file: their classes and scores are known."""
     np.savez(tmp_path / "validation.npz", images=small_suite().validation.images)
     return tmp_path / "validation.npz"
 

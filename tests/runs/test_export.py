@@ -33,7 +33,7 @@ def trained(method: str, folder: Path, data: Any = None, **changes: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run on data by path, so that its training rows can be read again."""
+    """Train a run on data by path, so that its training rows can be read again."""
     folder, suite = tmp_path_factory.mktemp("runs"), small_suite()
     (folder / "data" / "near").mkdir(parents=True)
     for name in ("train", "validation", "test"):
@@ -48,20 +48,20 @@ def background(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained("background-class", tmp_path_factory.mktemp("runs") / "background")
 
 
-def loaded(path: Path, images: np.ndarray[Any, Any]) -> Outputs:
-    """What a file gives, in a program that knows nothing of Oodles."""
+def run_file(path: Path, images: np.ndarray[Any, Any]) -> Outputs:
+    """Run a file as a program without Oodles would, and return its outputs."""
     if path.suffix == ".pt2":
-        found = torch.export.load(path).module()(torch.from_numpy(images))
-        return {name: value.numpy() for name, value in found.items()}
+        outputs = torch.export.load(path).module()(torch.from_numpy(images))
+        return {name: value.numpy() for name, value in outputs.items()}
     session = pytest.importorskip("onnxruntime").InferenceSession(path)
     (given,) = session.get_inputs()
     assert (given.name, given.type, given.shape) == ("images", "tensor(float)", ["batch", 1, 8, 8])
-    assert [one.name for one in session.get_outputs()] == ["logits", "score", "accept"]
+    assert [output.name for output in session.get_outputs()] == ["logits", "score", "accept"]
     return dict(zip(["logits", "score", "accept"], session.run(None, {"images": images}), strict=True))
 
 
 def about(path: Path) -> dict[str, Any]:
-    """What a file says about itself."""
+    """Read a file's description of itself."""
     if path.suffix == ".pt2":
         extra = {ABOUT: ""}
         torch.export.load(path, extra_files=extra)
@@ -84,41 +84,41 @@ def test_a_file_gives_the_numbers_of_the_run(
     needs_onnx(suffix)
     run: Run = request.getfixturevalue(name)
     exported = export(run.folder, tmp_path / "files" / f"model{suffix}")
-    assert exported.checked and [each.name for each in exported.path.parent.iterdir()] == [f"model{suffix}"]
+    assert exported.checked and [file.name for file in exported.path.parent.iterdir()] == [f"model{suffix}"]
     score = {"plain": "msp", "background": "background"}[name]
     test, classifier = small_suite().test.images, run.classifier()
     for rows in (1, 7, 30):
-        found = loaded(exported.path, test[:rows])
-        assert {key: value.shape for key, value in found.items()} == {
+        outputs = run_file(exported.path, test[:rows])
+        assert {key: value.shape for key, value in outputs.items()} == {
             "logits": (rows, 3),
             "score": (rows,),
             "accept": (rows,),
         }
         expected = run.scores[f"test/{score}"][:rows]
-        np.testing.assert_allclose(found["score"], expected, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(outputs["score"], expected, atol=1e-4, rtol=1e-4)
         clear = np.abs(expected - exported.threshold) > 1e-4
-        assert clear.any() and (found["accept"] == (expected <= exported.threshold))[clear].all()
+        assert clear.any() and (outputs["accept"] == (expected <= exported.threshold))[clear].all()
         with torch.no_grad():
             logits = classifier(torch.from_numpy(test[:rows])).numpy()
-        np.testing.assert_allclose(found["logits"], logits, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(outputs["logits"], logits, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_a_file_says_what_it_is(background: Run, suffix: str, tmp_path: Path) -> None:
     needs_onnx(suffix)
     exported = export(background, tmp_path / f"model{suffix}", score="energy", false_alarms=0.1)
-    said = about(exported.path)
-    assert said == exported.about
-    known, found = background.scores["validation/energy"], background.scores
-    assert said["threshold"] == exported.threshold == np.sort(known)[26], "27 of 30 are accepted"
-    assert said["false_alarms_on_test"] == np.mean(found["test/energy"] > exported.threshold)
-    assert said["rejected"] == {
-        name: np.mean(found[f"{name}/energy"] > exported.threshold) for name in ("near:noise", "far:more")
+    described = about(exported.path)
+    assert described == exported.about
+    known, scores = background.scores["validation/energy"], background.scores
+    assert described["threshold"] == exported.threshold == np.sort(known)[26], "27 of 30 are accepted"
+    assert described["false_alarms_on_test"] == np.mean(scores["test/energy"] > exported.threshold)
+    assert described["rejected"] == {
+        name: np.mean(scores[f"{name}/energy"] > exported.threshold) for name in ("near:noise", "far:more")
     }
     expected = {"classes": ["a", "b", "c"], "input_shape": [1, 8, 8], "score": "energy", "false_alarms": 0.1}
     expected |= {"run": "background-class", "data": "small", "seed": 0}
-    assert {name: said[name] for name in expected} == expected
-    assert said["versions"] == {"oodles": oodles.__version__, "torch": torch.__version__}
+    assert {name: described[name] for name in expected} == expected
+    assert described["versions"] == {"oodles": oodles.__version__, "torch": torch.__version__}
 
 
 @pytest.mark.parametrize("false_alarms", [0.0, 0.05, 0.07, 0.3, 0.5, 0.95])
@@ -165,7 +165,7 @@ def test_scores_that_compare_with_training_rows_take_them_along(
     test = small_suite().test.images
     for rows in (1, 7, 30):
         expected = plain.scores[f"test/{score}"][:rows]
-        np.testing.assert_allclose(loaded(exported.path, test[:rows])["score"], expected, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(run_file(exported.path, test[:rows])["score"], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_training_data_that_has_moved_is_found_with_root(plain: Run, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class LooksAtValues(scores.Msp):
 
 
 def with_score(run: Run, score: type[scores.Score], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A copy of a run that has another score too."""
+    """Copy a run and give it another score, too."""
     monkeypatch.setitem(scores.SCORES, score.name, score)
     for path in run.folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -279,7 +279,7 @@ def test_verdicts_are_compared_too(background: Run, tmp_path: Path, monkeypatch:
     right = exporting._read_pt2
 
     def read(content: bytes) -> exporting.Reader:
-        return lambda images: (found := right(content)(images)) and {**found, "accept": ~found["accept"]}
+        return lambda images: (outputs := right(content)(images)) and {**outputs, "accept": ~outputs["accept"]}
 
     monkeypatch.setitem(exporting._FORMS, ".pt2", (exporting._as_pt2, read))
     with pytest.raises(ValueError, match=r"model\.pt2 was not written, .*: other inputs are accepted\."):

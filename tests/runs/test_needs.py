@@ -35,7 +35,7 @@ def trained(methods: Methods, data: Path) -> Run:
 
 
 def checked(methods: Methods, data: Path) -> None:
-    """What a benchmark does before it trains anything."""
+    """Check a recipe as a benchmark does before it trains anything."""
     rows = [{"methods": [{"name": name, **given} for name, given in methods], **SETTINGS}]
     check_data(Benchmark.from_dict({"suites": [str(data)], "recipes": rows}, name="one").tasks(data.parent))
 

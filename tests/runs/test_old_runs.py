@@ -28,7 +28,7 @@ ACCURACY, NEAR_ENERGY = 0.8985239852398524, 0.9372
 
 @pytest.fixture
 def old(tmp_path: Path) -> Run:
-    """A copy, in which a mistake could write."""
+    """Copy the old run, so that nothing can write into it."""
     return open_run(shutil.copytree(Path(__file__).with_name("old_run"), tmp_path / "old_run"))
 
 

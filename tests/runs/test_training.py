@@ -201,9 +201,9 @@ def test_images_stay_on_the_device_only_where_they_are_in_memory() -> None:
     suite = small_suite()
     elsewhere = replace(suite, train=replace(suite.train, images=_OnDisk(suite.train.images)))  # type: ignore[arg-type]
     cpu = torch.device("cpu")
-    for each, kind in ((suite, Resident), (elsewhere, ImageSet)):
-        batches = Batches(each, PLAIN, outliers=True, accumulate=1, process=0, processes=1)
-        assert training._fit_on(cpu, each) == (kind is Resident)
+    for data, kind in ((suite, Resident), (elsewhere, ImageSet)):
+        batches = Batches(data, PLAIN, outliers=True, accumulate=1, process=0, processes=1)
+        assert training._fit_on(cpu, data) == (kind is Resident)
         if kind is Resident:
             batches = batches.resident(cpu)
         assert type(batches.train) is kind
