@@ -61,13 +61,16 @@ def speed() -> str:
     steps, imports, mixers = read_record("steps.json"), read_record("import_time.json"), read_record("mixers.json")
     lines = [steps_of_all(steps["steps"]), ""]
     terms = [f"{name} {row['ratio']:.1f}" for name, row in steps["terms"].items() if name != "F.cross_entropy"]
-    lines += [f"Loss terms, forward and backward, over `F.cross_entropy` on the same rows: {', '.join(terms)}", ""]
+    lines += [
+        f"Time of loss terms, forward and backward, over `F.cross_entropy` on the same rows: {', '.join(terms)}",
+        "",
+    ]
     lines[-2] += " (with its cross-entropy)."
     for kind, name in (("mixup", "Mixup"), ("cutmix", "CutMix")):
         ours = mixers[kind]["oodles per sample"]["ratio"]
         others = [f"{peer} {row['ratio']:.2f}" for peer, row in mixers[kind].items() if not peer.startswith("oodles")]
         lines.append(
-            f"{name} of 256 × 3 × 32 × 32, over ours per batch: ours per sample {ours:.2f}, {', '.join(others)}."
+            f"Time of {name}, 256 × 3 × 32 × 32, over ours per batch: ours per sample {ours:.2f}, {', '.join(others)}."
         )
     lines += ["", losses(), "", *(training(name) for name in ("resnet-18", "cnn-6")), "", scoring()]
     added = (
@@ -84,8 +87,8 @@ def steps_of_all(rows: dict[str, dict[str, float]]) -> str:
     slow = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items() if ratio > 1.05)
     fast = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in ratios.items() if ratio < 0.95)
     return (
-        f"A step of each of the {len(ratios)} methods, over a plain step with as many rows as it forwards, also "
-        f"while it prepares the batch: {min(ratios.values()):.2f} to {max(ratios.values()):.2f}.\n"
+        f"Time of a step with each of the {len(ratios)} methods, over a plain step with as many rows as the method "
+        f"forwards, also while it prepares the batch: {min(ratios.values()):.2f} to {max(ratios.values()):.2f}.\n"
         f"Above 1.05: {slow or 'none'}. Below 0.95, where passes need no gradient of weights: {fast or 'none'}."
     )
 
@@ -95,7 +98,7 @@ def losses() -> str:
     tables = {name: table for name, table in read_record("losses.json").items() if isinstance(table, dict)}
     ratios = ", ".join(f"{name} {table['pytorch-ood']['ratio']:.2f}" for name, table in tables.items())
     return (
-        f"Losses with their cross-entropy, forward and backward, pytorch-ood's time over ours: {ratios}\n"
+        f"Time of pytorch-ood's losses over ours, with their cross-entropy, forward and backward: {ratios}\n"
         "(its confidence loss gives no hints)."
     )
 
@@ -105,8 +108,8 @@ def training(network: str) -> str:
     run = read_record(f"training-{network}-cpu.json")
     plain, exposed = (run["epochs"][name]["over bare"] for name in ("oodles", "outlier-exposure"))
     return (
-        f"Training {network} on {run['suite']} with plain cross-entropy: {plain:.2f} of the images per second of a "
-        f"bare hand-written loop;\nwith Outlier Exposure, which forwards twice the rows, {exposed:.2f} "
+        f"Training {network} on {run['suite']} with plain cross-entropy: {plain:.2f} times the images per second of a "
+        f"bare hand-written loop;\nwith Outlier Exposure, which forwards twice the rows, {exposed:.2f} times "
         f"(recipe {run['recipe']}, {run['rows']:,} rows an epoch, the median of single epochs in turn)."
     )
 
@@ -117,9 +120,9 @@ def scoring() -> str:
     neighbours = run["scores"]["knn"]["over forward passes"]
     others = run["all over forward passes"] - neighbours
     return (
-        f"Scores and metrics of {run['rows']:,} test rows, over their forward passes through {run['network']}: "
-        f"{100 * others:.2f} % for all\nscores but nearest neighbours, and {100 * neighbours:.1f} % for these "
-        f"({run['training rows']:,} training rows)."
+        f"Scores and metrics of {run['rows']:,} test rows, over the time of their forward passes through "
+        f"{run['network']}: {100 * others:.2f} % for all\nscores but nearest neighbours, and "
+        f"{100 * neighbours:.1f} % for these ({run['training rows']:,} training rows)."
     )
 
 

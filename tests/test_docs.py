@@ -161,7 +161,7 @@ def test_every_moment_has_a_place_in_the_timeline(docs: dict[str, ModuleType]) -
     assert list(pictures.moments()) == list(pictures.PHASES)
     drawn = pictures.timeline()
     assert all(f">{name}</text>" in drawn for name in pictures.PHASES)
-    assert "Before training: replace the head" in drawn and ":meth:" not in drawn and "``" not in drawn
+    assert "Replace the head, add heads" in drawn and ":meth:" not in drawn and "``" not in drawn
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -76,7 +76,7 @@ def test_paths_and_moments_stay_out(tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(record))
     result = result_of(open_run(folder))
     assert result.data == "suite" and result.environment == {"torch": "2.13.0"} and "root" not in result.settings
-    write_results(tmp_path / "runs.jsonl", [one])
+    write_results(tmp_path / "runs.jsonl", [result])
     assert (
         "/home" not in (tmp_path / "runs.jsonl").read_text()
         and str(tmp_path) not in (tmp_path / "runs.jsonl").read_text()

@@ -16,7 +16,7 @@ from oodles.comparing.words import judgements
 from oodles.metrics import ood_metrics
 from oodles.runs.folder import open_run
 from oodles.runs.recipe import Recipe
-from tests.comparing.synthetic_runs import SIZES, drawn, knn_is_best_on_validation, runs_of, write_run
+from tests.comparing.synthetic_runs import SIZES, draw_arrays, knn_is_best_on_validation, runs_of, write_run
 
 
 def figure_of(table: Table, label: str, ood_set: str | None = "near:digits", metric: str = "auroc") -> Figure:
@@ -29,7 +29,7 @@ def test_figures_are_those_of_the_arrays(tmp_path: Path) -> None:
     assert [group.label for group in table.groups] == ["cross-entropy", "mixup"] and table.remarks == ()
     for label, better in (("cross-entropy", 0.0), ("mixup", 0.5)):
         for seed in range(3):
-            arrays = drawn(seed, better, ["msp", "energy", "knn"], SIZES, label)
+            arrays = draw_arrays(seed, better, ["msp", "energy", "knn"], SIZES, label)
             expected = ood_metrics(arrays["test/msp"], arrays["near:digits/msp"])
             for metric in OOD_METRICS:
                 assert figure_of(table, label, metric=metric).value.by_seed[seed] == expected[metric]
