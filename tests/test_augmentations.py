@@ -39,15 +39,15 @@ def test_the_names_are_those_of_all_operations() -> None:
 def test_every_operation_against_loops(name: str, dtype: torch.dtype, accuracy: float) -> None:
     levels, signs = each_level()
     x = images(len(levels))
-    found = augment(x.to(dtype), same(name, len(x), levels, signs))
-    assert found.dtype == dtype
-    expected = [by_loops(one.numpy(), name, *how) for one, *how in zip(x, levels, signs, strict=True)]
+    changed = augment(x.to(dtype), same(name, len(x), levels, signs))
+    assert changed.dtype == dtype
+    expected = [by_loops(image.numpy(), name, *how) for image, *how in zip(x, levels, signs, strict=True)]
     if name == "color":  # which colours the weights are for
         x = images(len(levels), channels=3)
-        found = augment(x.to(dtype), same(name, len(x), levels, signs))
-        expected = [by_loops(one.numpy(), name, *how) for one, *how in zip(x, levels, signs, strict=True)]
-    np.testing.assert_allclose(found.double().numpy(), np.stack(expected), atol=accuracy)
-    assert not np.allclose(found.double().numpy(), x.numpy(), atol=1e-2), "it does nothing"
+        changed = augment(x.to(dtype), same(name, len(x), levels, signs))
+        expected = [by_loops(image.numpy(), name, *how) for image, *how in zip(x, levels, signs, strict=True)]
+    np.testing.assert_allclose(changed.double().numpy(), np.stack(expected), atol=accuracy)
+    assert not np.allclose(changed.double().numpy(), x.numpy(), atol=1e-2), "it does nothing"
 
 
 def by_pillow(pixels: np.ndarray, name: str, level: float, sign: float) -> np.ndarray:
@@ -83,11 +83,13 @@ def test_every_operation_against_pillow(name: str) -> None:
     levels, signs = each_level()
     # equalisation by whole numbers is exact enough on larger images only
     x = images(len(levels), *((160, 200) if name == "equalize" else (24, 32)), channels=3)
-    found = augment(x, same(name, len(x), levels, signs)) * 255
+    changed = augment(x, same(name, len(x), levels, signs)) * 255
     for row, how in enumerate(zip(levels, signs, strict=True)):
         pixels = (x[row] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         expected = by_pillow(pixels, name, *how).transpose(2, 0, 1)
-        np.testing.assert_allclose(found[row].numpy(), expected.astype(float), atol=2.05 if name in NAMES[9:] else 1.05)
+        np.testing.assert_allclose(
+            changed[row].numpy(), expected.astype(float), atol=2.05 if name in NAMES[9:] else 1.05
+        )
 
 
 def test_rows_get_their_own_operation_and_others_none() -> None:
@@ -97,20 +99,20 @@ def test_rows_get_their_own_operation_and_others_none() -> None:
     assert set(everything.kind) == set(range(13))
     some = operations.only(np.arange(40) % 5 > 0)
     x = images(40)
-    found = augment(x, some)
+    changed = augment(x, some)
     for row in range(40):
         alone = augment(x[row : row + 1], some.at(np.array([row])))
-        torch.testing.assert_close(found[row], alone[0], rtol=0, atol=1e-12)
-    assert (some.kind[::5] == NONE).all() and torch.equal(found[::5], x[::5])
+        torch.testing.assert_close(changed[row], alone[0], rtol=0, atol=1e-12)
+    assert (some.kind[::5] == NONE).all() and torch.equal(changed[::5], x[::5])
 
 
 def test_given_images_stay_and_changes_in_place_are_made_in_place() -> None:
     x = images(40)
     before, operations = x.clone(), draw_operations(40, 3.0, torch.Generator().manual_seed(1))
-    found = augment(x, operations)
-    assert torch.equal(x, before) and not torch.equal(found, before)
+    changed = augment(x, operations)
+    assert torch.equal(x, before) and not torch.equal(changed, before)
     augment_(x, operations)
-    assert torch.equal(x, found)
+    assert torch.equal(x, changed)
 
 
 def test_levels_directions_and_kinds_are_drawn_evenly() -> None:
@@ -126,10 +128,10 @@ def test_levels_directions_and_kinds_are_drawn_evenly() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
 def test_images_of_one_grey_level(value: float) -> None:
     operations = Operations(np.arange(9), np.full(9, 2.0), np.ones(9))
-    found = augment(torch.full((9, 1, 6, 6), value), operations)
-    assert found.isfinite().all() and found.min() >= 0 and found.max() <= 1
+    changed = augment(torch.full((9, 1, 6, 6), value), operations)
+    assert changed.isfinite().all() and changed.min() >= 0 and changed.max() <= 1
     for name in ("autocontrast", "equalize", "translate_x"):  # two tenths of a third of six pixels are none
-        torch.testing.assert_close(found[KIND[name]], torch.full((1, 6, 6), value))
+        torch.testing.assert_close(changed[KIND[name]], torch.full((1, 6, 6), value))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -122,8 +122,8 @@ def test_methods_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None
     assert run("methods", "--json") == 0
     assert [method["name"] for method in json.loads(capsys.readouterr().out)] == list(METHODS)
     assert run("methods", "energy-bounded", "--json") == 0
-    (one,) = json.loads(capsys.readouterr().out)
-    assert one["paper"]["year"] == 2020 and one["parameters"][0]["name"] == "weight"
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["paper"]["year"] == 2020 and entry["parameters"][0]["name"] == "weight"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,10 +358,10 @@ def test_score_writes_a_verdict_for_every_input(
     assert document["score"] == "msp"
     known = np.load(Path(runs[0]) / "scores.npz")["validation/msp"]
     assert document["threshold"] == pytest.approx(np.median(known), abs=0.02), "half of the validation rows"
-    for row, one in zip(rows, document["inputs"], strict=True):
+    for row, entry in zip(rows, document["inputs"], strict=True):
         name, label, score, verdict = row.split(",")
-        assert (one["input"], one["class"], one["score"]) == (name, label, float(score))
-        assert one["accepted"] == (verdict == "accept") == (one["score"] <= document["threshold"])
+        assert (entry["input"], entry["class"], entry["score"]) == (name, label, float(score))
+        assert entry["accepted"] == (verdict == "accept") == (entry["score"] <= document["threshold"])
 
 
 @pytest.mark.parametrize(

@@ -166,11 +166,11 @@ def test_every_moment_has_a_place_in_the_timeline(docs: dict[str, ModuleType]) -
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_shown_at_work(name: str, docs: dict[str, ModuleType]) -> None:
-    pictures, one = docs["pictures"], card(name)
+    pictures, facts = docs["pictures"], card(name)
     work = pictures.at_work(name)
-    assert set(one.adds) <= set(work.changed)
-    assert set(work.terms) <= {"cross_entropy", *one.terms}
-    assert ("cross_entropy" in work.terms) is ("cross-entropy" not in one.replaces)
+    assert set(facts.adds) <= set(work.changed)
+    assert set(work.terms) <= {"cross_entropy", *facts.terms}
+    assert ("cross_entropy" in work.terms) is ("cross-entropy" not in facts.replaces)
     drawn, sheet = pictures.diagram(work), pictures.sheet(work)
     assert all(f">{term}</text>" in drawn for term in work.terms)
     assert all(pictures.shorten(role, 163)[:8] in drawn for role in work.prepared.parts)
@@ -214,21 +214,21 @@ def assert_tables_are_whole(page: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, ModuleType]) -> None:
-    methods, one = docs["methods"], card(name)
-    page = methods.page(one)
-    for text in (one.summary, one.when_to_use, one.cost, one.caveat, one.source):
+    methods, facts = docs["methods"], card(name)
+    page = methods.page(facts)
+    for text in (facts.summary, facts.when_to_use, facts.cost, facts.caveat, facts.source):
         assert methods.prose(text) in page
-    assert all(f"| `{each.name}` | `{each.flag}` |" in page for each in one.parameters)
-    assert str(one.paper["link"]) in page and f"year = {{{one.paper['year']}}}" in page
+    assert all(f"| `{parameter.name}` | `{parameter.flag}` |" in page for parameter in facts.parameters)
+    assert str(facts.paper["link"]) in page and f"year = {{{facts.paper['year']}}}" in page
     assert_tables_are_whole(page)
     names: dict[str, Any] = {}
     (example,) = fenced(page, "python")
     exec(example, names)
     built = names["method"]
     assert type(built) is method_class(name)
-    assert all(getattr(built, each.name) == each.default for each in one.parameters)
+    assert all(getattr(built, parameter.name) == parameter.default for parameter in facts.parameters)
     (command,) = fenced(page, "sh")
-    start = ["--recipe", name] if "weights" in one.needs else [name]
+    start = ["--recipe", name] if "weights" in facts.needs else [name]
     assert shlex.split(command) == ["oodles", "train", *start, "--data", "digits"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import oodles
 
-MODULES = ["oodles", *(found.name for found in pkgutil.walk_packages(oodles.__path__, "oodles."))]
+MODULES = ["oodles", *(module.name for module in pkgutil.walk_packages(oodles.__path__, "oodles."))]
 MODULES = [name for name in MODULES if not name.endswith("__main__")]  # which runs the program
 
 
@@ -26,7 +26,7 @@ def test_examples_run_as_shown(name: str) -> None:
 
 
 def test_the_examples_are_found() -> None:
-    found = {test.name for name in MODULES for test in examples(name)}
+    documented = {test.name for name in MODULES for test in examples(name)}
     expected = {
         "oodles.step.TrainingStep",
         "oodles.classifier.Classifier",
@@ -38,4 +38,4 @@ def test_the_examples_are_found() -> None:
         "oodles.methods.outlier_exposure.OutlierExposureLoss",
         "oodles.methods.energy_gap.EnergyRegularizedLoss",
     }
-    assert expected <= found, f"without an example: {sorted(expected - found)}"
+    assert expected <= documented, f"without an example: {sorted(expected - documented)}"

@@ -64,8 +64,8 @@ def test_the_algorithms_of_the_papers(way: str, percentile: float, rows: list[li
     if not distinct:
         return
     expected = [reference(way, row, percentile) for row in distinct]
-    found = scored(score_of(way, percentile), torch.tensor(distinct, dtype=torch.float64))
-    assert found.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    actual = scored(score_of(way, percentile), torch.tensor(distinct, dtype=torch.float64))
+    assert actual.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_numbers_by_hand() -> None:
@@ -112,9 +112,9 @@ def test_no_features_are_left_out_at_a_percentile_of_zero() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_networks_of_other_precision(name: str, dtype: torch.dtype) -> None:
     features = torch.rand(4, 5)
-    found = scored(score_named(name), features.to(dtype), dtype)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), scored(score_named(name), features.double()), rtol=3e-2, atol=3e-2)
+    actual = scored(score_named(name), features.to(dtype), dtype)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), scored(score_named(name), features.double()), rtol=3e-2, atol=3e-2)
 
 
 def test_evaluations_give_the_same_numbers() -> None:

@@ -67,27 +67,27 @@ def test_logits_are_as_precise_as_the_features(bias: bool) -> None:
     head = layer(bias=bias, dtype=torch.bfloat16)
     exact = rows() @ head.weight.double().T + (head.bias.double() if bias else 0)
     for dtype, accuracy in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        found = logits_of(head, rows(dtype=dtype))
-        assert found.dtype == dtype
-        torch.testing.assert_close(found.double(), exact, rtol=accuracy, atol=accuracy)
+        actual = logits_of(head, rows(dtype=dtype))
+        assert actual.dtype == dtype
+        torch.testing.assert_close(actual.double(), exact, rtol=accuracy, atol=accuracy)
     scaled = ScaledLinear(layer(), 10.0)
     assert torch.equal(logits_of(scaled, rows()), nn.functional.linear(rows(), scaled.weight, scaled.bias)), "no factor"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_distances_are_euclidean(dtype: torch.dtype) -> None:
-    found = distances(rows(dtype=dtype), rows(3, seed=1, dtype=dtype))
+    actual = distances(rows(dtype=dtype), rows(3, seed=1, dtype=dtype))
     expected = [[math.dist(a, b) for b in rows(3, seed=1).tolist()] for a in rows().tolist()]
     accuracy = 1e-12 if dtype == torch.float64 else 1e-5
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64), rtol=accuracy, atol=0)
+    assert actual.dtype == dtype
+    torch.testing.assert_close(actual.double(), torch.tensor(expected, dtype=torch.float64), rtol=accuracy, atol=0)
 
 
 def test_close_rows_far_from_the_origin_keep_their_distances() -> None:
     far = torch.full((30, 64), 100.0)
     far[:, 0] += torch.arange(30) / 1000
-    found = distances(far, far[:1])[:, 0]
-    torch.testing.assert_close(found, far[:, 0] - 100.0, rtol=1e-3, atol=1e-5)
+    actual = distances(far, far[:1])[:, 0]
+    torch.testing.assert_close(actual, far[:, 0] - 100.0, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -95,13 +95,13 @@ def test_distances_are_in_float32_whatever_the_features(dtype: torch.dtype) -> N
     features, prototypes = rows(dtype=dtype), rows(3, seed=1, dtype=torch.float32)
     expected = torch.cdist(features.double(), prototypes.double())
     with torch.autocast("cpu", dtype=dtype):
-        found = distances(features, prototypes)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+        actual = distances(features, prototypes)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_row_at_a_prototype_has_a_finite_gradient() -> None:
     x = rows().requires_grad_()
-    found = distances(x, rows())
-    found.sum().backward()
-    assert not found.diagonal().any() and x.grad is not None and x.grad.isfinite().all()
+    actual = distances(x, rows())
+    actual.sum().backward()
+    assert not actual.diagonal().any() and x.grad is not None and x.grad.isfinite().all()

@@ -99,8 +99,8 @@ def test_every_network_gives_logits_and_learns_with_all_its_parameters(name: str
 def test_networks_have_the_size_of_their_papers(
     name: str, shape: tuple[int, int, int], parameters: int, features: int
 ) -> None:
-    one = [1.0] * shape[0]
-    classifier = build_network(name, num_classes=10, input_shape=shape, mean=one, std=one)
+    ones = [1.0] * shape[0]
+    classifier = build_network(name, num_classes=10, input_shape=shape, mean=ones, std=ones)
     assert sum(parameter.numel() for parameter in classifier.parameters()) == parameters
     assert classifier.eval().features(torch.rand(2, *shape)).shape == (2, features)
 
@@ -109,12 +109,12 @@ def test_stages_halve_the_image_where_their_papers_do() -> None:
     for name, sides in (("resnet-18", [32, 16, 8, 4]), ("wrn-40-2", [32, 16, 8]), ("cnn-6", [32, 16, 8])):
         classifier = build(name, side=32)
         stages = [module for name, module in classifier.named_modules() if name.rpartition(".")[2].startswith("stage")]
-        seen: list[int] = []
-        note = lambda module, inputs, output, seen=seen: seen.append(output.shape[-1])  # noqa: E731
+        widths: list[int] = []
+        note = lambda module, inputs, output, widths=widths: widths.append(output.shape[-1])  # noqa: E731
         for stage in stages:
             stage.register_forward_hook(note)
         classifier(torch.rand(2, 3, 32, 32))
-        assert seen == sides, name
+        assert widths == sides, name
 
 
 def test_images_are_normalised_before_the_network() -> None:

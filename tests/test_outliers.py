@@ -48,7 +48,7 @@ def test_a_shuffling_outlier_loader_reshuffles_when_it_starts_again() -> None:
     drawn = [outlier for _, outlier in pair(range(60), loader)]
     passes = [drawn[start : start + 20] for start in range(0, 60, 20)]
     assert loader.started == 3
-    assert all(sorted(one) == list(range(20)) for one in passes)
+    assert all(sorted(order) == list(range(20)) for order in passes)
     assert passes[0] != passes[1] != passes[2]
 
 
@@ -106,7 +106,7 @@ def test_data_loaders_train_together() -> None:
     step = TrainingStep(Classifier(nn.Identity(), nn.Linear(4, 3)), OutlierExposure())
     optimizer = torch.optim.SGD(step.parameters(), lr=0.5)
     sizes: list[tuple[int, int]] = []
-    seen: list[Tensor] = []
+    drawn: list[Tensor] = []
     for _ in range(2):
         for batch, outliers in pair(loader, outlier_loader):
             terms = step(batch, outliers)
@@ -115,14 +115,14 @@ def test_data_loaders_train_together() -> None:
             total(terms).backward()
             optimizer.step()
             sizes.append((len(batch[0]), len(outliers[0])))
-            seen.append(batch[0])
+            drawn.append(batch[0])
     assert [size for size, _ in sizes] == [4, 4, 2] * 2, "never truncated"
-    assert len(torch.cat(seen).unique(dim=0)) == 10
+    assert len(torch.cat(drawn).unique(dim=0)) == 10
 
 
 @given(rows=st.integers(0, 9), others=st.integers(0, 9))
 def test_rows_in_pairs_use_every_row_and_every_outlier(rows: int, others: int) -> None:
-    first, second = (found.tolist() for found in in_pairs(rows, others, torch.device("cpu")))
+    first, second = (places.tolist() for places in in_pairs(rows, others, torch.device("cpu")))
     if not rows or not others:
         assert first == second == []
         return
@@ -132,6 +132,6 @@ def test_rows_in_pairs_use_every_row_and_every_outlier(rows: int, others: int) -
 
 def test_the_fewer_go_again_and_again_in_order() -> None:
     cpu = torch.device("cpu")
-    assert [found.tolist() for found in in_pairs(5, 2, cpu)] == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 0]]
-    assert [found.tolist() for found in in_pairs(1, 3, cpu)] == [[0, 0, 0], [0, 1, 2]]
-    assert all(found.dtype == torch.int64 for found in in_pairs(2, 2, cpu))
+    assert [places.tolist() for places in in_pairs(5, 2, cpu)] == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 0]]
+    assert [places.tolist() for places in in_pairs(1, 3, cpu)] == [[0, 0, 0], [0, 1, 2]]
+    assert all(places.dtype == torch.int64 for places in in_pairs(2, 2, cpu))

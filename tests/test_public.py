@@ -77,5 +77,5 @@ def test_unknown_names_are_refused_as_by_any_module() -> None:
 
 def test_importing_oodles_does_not_import_torch() -> None:
     code = "import sys, oodles, oodles.methods; dir(oodles); print('torch' in sys.modules, 'numpy' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

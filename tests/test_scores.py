@@ -284,6 +284,6 @@ def test_mahalanobis_leaves_out_features_that_never_vary(dead: int) -> None:
     rows[:, :dead] = 3.0
     score = Mahalanobis().fit(rows, torch.zeros(200, 4), labels)
     alive = Mahalanobis().fit(rows[:, dead:], torch.zeros(200, 4), labels) if dead < 64 else None
-    found = score(rows[:9], torch.zeros(9, 4))
+    actual = score(rows[:9], torch.zeros(9, 4))
     expected = torch.zeros(9) if alive is None else alive(rows[:9, dead:], torch.zeros(9, 4))
-    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    assert actual.tolist() == pytest.approx(expected.tolist(), rel=1e-9)

@@ -139,7 +139,7 @@ class Data:
 
 
 class Now:
-    """What a moment of training may know: the unwrapped classifier and, in eager moments, counters and generators.
+    """All that a moment of training may know: the unwrapped classifier and, if eager, counters and generators.
 
     Args:
         classifier: the network that is trained.
@@ -255,7 +255,7 @@ class Method(nn.Module):
     heads: ClassVar[tuple[str, ...]] = ()
     """Further heads that the classifier gets, shared with other methods, as is a term of the same name."""
     replaces: ClassVar[tuple[str, ...]] = ()
-    """What it replaces, which no second method may; what follows from its hooks is added."""
+    """Things that it replaces, which no second method may; those that follow from its hooks are added."""
     separate: ClassVar[tuple[str, ...]] = ()
     """Roles that are forwarded apart from the others."""
     measured_on: ClassVar[tuple[str, ...]] = ("train", "validation")

@@ -61,9 +61,9 @@ REPLACES: dict[str, tuple[str, ...]] = {
     "cross-entropy": ("loss_terms",),
     "the sum": ("change_sum",),
 }
-"""What can be replaced, and the hooks of which one must be overridden for it."""
+"""Things that can be replaced, and the hooks of which one must be overridden for it."""
 FOLLOWS = {"change_weights": "weights", "change_outputs": "logits", "change_sum": "the sum"}
-"""What a method replaces because it overrides a hook."""
+"""Things that a method replaces by overriding a hook."""
 BACKING: dict[str, tuple[str, ...]] = {
     "adds": ("change_batch",),
     "heads": ("change_classifier",),

@@ -15,13 +15,13 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare([tmp_path])
     with pytest.raises(ValueError, match="has not ended"):
         compare([write_run(tmp_path / "u", "mixup", ended=False)])
-    one, two = write_run(tmp_path / "1", "mixup"), write_run(tmp_path / "2", "mixup")
+    first, second = write_run(tmp_path / "1", "mixup"), write_run(tmp_path / "2", "mixup")
     with pytest.raises(ValueError, match="same recipe and seed"):
-        compare([one, two])
-    assert compare([one, one]).tables[0].groups[0].seeds == "1"
+        compare([first, second])
+    assert compare([first, first]).tables[0].groups[0].seeds == "1"
     other = write_run(tmp_path / "3", "cutmix", sizes={**SIZES, "near:digits": 71})
     with pytest.raises(ValueError, match="tested on other rows"):
-        compare([one, other])
+        compare([first, other])
 
 
 @pytest.mark.parametrize("ending", ["html", "md", "csv", "json"])

@@ -72,9 +72,9 @@ def test_another_method_leaves_the_draws_as_they_were(name: str, other: str) -> 
         for _ in range(2):
             given, both = alone.prepare(batch("images")), together.prepare(batch("images"))
             for role in ("id", *ALL[name].cls.adds):
-                one, two = given[role], both[role]
-                assert torch.equal(one.first, two.first), role
-                assert one.targets is None or torch.equal(one.labels, two.labels), role
+                expected, actual = given[role], both[role]
+                assert torch.equal(actual.first, expected.first), role
+                assert expected.targets is None or torch.equal(actual.labels, expected.labels), role
             assert all(torch.equal(both.draws[draw], value) for draw, value in given.draws.items())
         alone.steps = 0
 

@@ -18,7 +18,7 @@ PAIRS = list(itertools.permutations(ROWS, 2))
 def clash(a: type[Method], b: type[Method]) -> bool:
     shared = {"terms": set(a.heads) & set(b.heads), "adds": set(a.shares) & set(b.shares)}
     facts = ("replaces", "adds", "terms")
-    inside = any("change_hidden" in one.moments and other.views for one, other in ((a, b), (b, a)))
+    inside = any("change_hidden" in first.moments and other.views for first, other in ((a, b), (b, a)))
     return inside or any(set(getattr(a, fact)) & set(getattr(b, fact)) - shared.get(fact, set()) for fact in facts)
 
 

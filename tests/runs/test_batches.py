@@ -43,8 +43,8 @@ def test_outliers_go_on_over_epochs_and_every_pass_has_each_once() -> None:
     batches = _batches()
     stream = [row for position in range(20) for row in _rows(batches[position][1][0])]  # type: ignore[index]
     passes = [stream[start : start + 7] for start in range(0, 119, 7)]
-    assert all(sorted(one) == list(range(7)) for one in passes)
-    assert len({tuple(one) for one in passes}) > 10
+    assert all(sorted(order) == list(range(7)) for order in passes)
+    assert len({tuple(order) for order in passes}) > 10
     assert max(Counter(stream).values()) - min(Counter(stream).values()) <= 1
 
 

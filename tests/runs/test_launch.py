@@ -39,13 +39,13 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
         check=True,
         timeout=120,
     )
-    one, two = train_in(tmp_path / "one"), open_run(tmp_path / "two" / "run")
+    single, two = train_in(tmp_path / "one"), open_run(tmp_path / "two" / "run")
     assert two.record["environment"]["processes"] == 2
-    assert two.initial_weights == one.initial_weights == "cross-entropy"
-    for entry, alone in zip(two.log, one.log, strict=True):
+    assert two.initial_weights == single.initial_weights == "cross-entropy"
+    for entry, alone in zip(two.log, single.log, strict=True):
         assert entry["step"] == alone["step"]
         assert entry["terms"] == pytest.approx(alone["terms"], rel=1e-4)
-    assert one.log[0]["terms"]["energy_gap"] > 0, "a hinge that is not active says nothing"
-    weights = one.classifier().state_dict()
+    assert single.log[0]["terms"]["energy_gap"] > 0, "a hinge that is not active says nothing"
+    weights = single.classifier().state_dict()
     for name, value in two.classifier().state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-4, atol=1e-5)

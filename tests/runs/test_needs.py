@@ -13,7 +13,7 @@ from oodles.benchmarking.description import Benchmark, check_data
 from oodles.methods import build_methods, scores_of
 from oodles.runs import recipe as answers
 from oodles.runs.folder import Run
-from oodles.runs.recipe import Methods, Recipe, acting, are_plain, needs_outliers, own_score, scores_brought
+from oodles.runs.recipe import Methods, Recipe, active_methods, are_plain, needs_outliers, own_score, scores_brought
 from oodles.runs.training import train
 from tests.runs.small import small_suite
 
@@ -102,7 +102,7 @@ def test_cards_say_what_the_classes_do(name: str) -> None:
         given = {} if strength is None or card.strength is None else {card.strength: strength}
         (method,) = build_methods([(name, given)])
         methods = ((name, given),)
-        assert bool(acting(methods)) == method.active
+        assert bool(active_methods(methods)) == method.active
         assert scores_brought(methods) == (list(scores_of(method.name)) if method.active else [])
         assert needs_outliers(methods) == (method.active and "outliers" in method.needs)
         assert own_score(methods) == (method.score if method.active else "msp")

@@ -228,12 +228,12 @@ class _OnDisk:
 
 def test_channels_last_is_a_layout_and_nothing_else(tmp_path: Path) -> None:
     recipe = replace(PLAIN, epochs=1, methods=(("mixup", {}),))
-    one, other = (
+    single, other = (
         _train(recipe, tmp_path / str(last), network="small-cnn", channels_last=last) for last in (False, True)
     )
     assert other.settings["channels_last"] and "channels_last" in str(other.record["command"]).replace("-", "_")
     weights = _weights(other)
-    for name, value in _weights(one).items():
+    for name, value in _weights(single).items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
 
 
@@ -257,7 +257,7 @@ def test_a_run_begun_in_another_precision_is_not_gone_on_with(tmp_path: Path, mo
             begun = _train(recipe, tmp_path / "run")
             for name in ("result.json", "weights.safetensors"):
                 (begun.folder / name).unlink()
-    with pytest.raises(ValueError, match="was begun in precision 'bf16', and 'auto' means 'no' here: go on where"):
+    with pytest.raises(ValueError, match="was begun in precision 'bf16', and 'auto' means 'no' here: resume it where"):
         _train(recipe, tmp_path / "run")
 
 

@@ -19,7 +19,7 @@ _SPAWN = get_context("spawn")
 def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any]]]:
     """Open a function like ``Executor.submit``; when the block ends, calls that still run are killed.
 
-    A call whose process dies raises a ``RuntimeError`` that says how it died, and the other calls go on.
+    A call whose process dies raises a ``RuntimeError`` that says how it died; other calls are not affected.
 
     Args:
         jobs: processes side by side; one for each GPU unless given, or for each core where there are no GPUs. They

@@ -86,7 +86,7 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
         raise ValueError("compare needs at least one run, got none.")
     ended = [run for run in results if run.status != "unfinished"]
     if not ended:
-        raise ValueError(f"{results[0]} has not ended: give the same command again, and it goes on where it was.")
+        raise ValueError(f"{results[0]} has not ended: repeat its command to resume it.")
     by_suite: dict[str, list[Result]] = {}
     for run in ended:
         by_suite.setdefault(run.data, []).append(run)

@@ -44,9 +44,9 @@ class Exported:
 
     path: Path
     about: Mapping[str, Any]
-    """What the file says about itself; see :func:`export`."""
+    """The file's description of itself; see :func:`export`."""
     checked: bool
-    """Whether the file was loaded again and gave the classifier's numbers; for ONNX, that takes onnxruntime."""
+    """True if the file was loaded again and gave the classifier's numbers; for ONNX, that takes onnxruntime."""
 
     @property
     def threshold(self) -> float:

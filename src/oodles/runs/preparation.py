@@ -67,8 +67,8 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
     draws = run.record.get("draws", 1)
     if not run.result and draws != DRAWS:
         raise ValueError(
-            f"{folder} was begun by {'an earlier' if draws < DRAWS else 'a later'} version, whose random numbers were "
-            "others, so it cannot go on: choose another folder, or delete this one to train again."
+            f"{folder} was begun by {'an earlier' if draws < DRAWS else 'a later'} version, which drew other random "
+            "numbers, so it cannot be resumed: choose another folder, or delete this one to train again."
         )
     return run
 
@@ -168,7 +168,7 @@ def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
     if before != here:
         raise ValueError(
             f"{earlier.folder} was begun in precision {before!r}, and 'auto' means {here!r} here: "
-            "go on where it was begun, or choose another folder."
+            "resume it where it was begun, or choose another folder."
         )
 
 
