@@ -10,7 +10,6 @@ import torch
 
 import oodles
 from oodles import Batch, CutMix, Mixup, RegMixup, TrainingStep, mixup_data
-from oodles.randomness import random_seed
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -107,12 +106,3 @@ def test_a_generator_is_there_before_the_forward_only() -> None:
     now = oodles.Now(classifier("vectors"))
     with pytest.raises(RuntimeError, match="Random numbers are drawn in change_batch"):
         _ = now.generator
-
-
-def test_seeds_of_neighbours_are_unrelated() -> None:
-    seeds = {random_seed(seed, step, rank) for seed in range(6) for step in range(20) for rank in range(4)}
-    assert len(seeds) == 6 * 20 * 4
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert random_seed(1, 2) != random_seed(2, 1)
-    bits = np.array([[seed >> bit & 1 for bit in range(63)] for seed in seeds])
-    assert abs(bits.mean(0) - 0.5).max() < 0.1

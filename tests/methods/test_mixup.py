@@ -3,16 +3,13 @@
 import inspect
 import math
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from oodles import Mixup, mixup_criterion, mixup_data, soft_targets
-from oodles.randomness import draw_beta, draw_permutation
+from oodles import Mixup, mixup_criterion, mixup_data
 
 from ..contract.steps import is_one_sentence
 from . import mixers
@@ -139,77 +136,3 @@ def test_a_share_per_row_reaches_every_pixel_of_its_row() -> None:
         log_p = pred[row].double().log_softmax(0)
         expected = -(lam[row] * log_p[0] + (1 - lam[row]) * log_p[1])
         torch.testing.assert_close(rows[row].double(), expected, rtol=0, atol=1e-6)
-
-
-# mixed labels
-
-
-@given(
-    rows=st.integers(1, 6),
-    classes=st.integers(1, 6),
-    seed=st.integers(0, 2**32),
-    lam=st.floats(0, 1),
-    hard=st.booleans(),
-)
-def test_soft_targets_are_distributions(rows: int, classes: int, seed: int, lam: float, hard: bool) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    if hard:
-        y_a, y_b = torch.randint(classes, (2, rows), generator=generator)
-    else:
-        y_a, y_b = torch.rand(2, rows, classes, generator=generator).softmax(-1)
-    soft = soft_targets(y_a, y_b, lam, classes)
-    assert soft.min() >= 0
-    torch.testing.assert_close(soft.sum(1), torch.ones(rows))
-    for endpoint, expected in ((1.0, y_a), (0.0, y_b)):
-        wanted = F.one_hot(expected, classes).float() if hard else expected
-        torch.testing.assert_close(soft_targets(y_a, y_b, endpoint, classes), wanted)
-
-
-@pytest.mark.parametrize(
-    "y_a, y_b, sentence",
-    [
-        (torch.tensor([0, 3]), torch.tensor([0, 1]), "y_a must be class ids from 0 to 2, got 3"),
-        (torch.tensor([0, 1]), torch.tensor([0, -1]), "y_b must be class ids from 0 to 2, got -1"),
-        (torch.tensor([0, 1]), torch.tensor([0]), "y_a and y_b must have as many rows, got 2 and 1"),
-        (torch.full((2, 3), 0.5), torch.full((2, 3), 1 / 3), "y_a given as probabilities must be non-negative and sum"),
-        (torch.full((2, 4), 0.25), torch.full((2, 4), 0.25), r"y_a given as probabilities must have shape \(N, 3\)"),
-    ],
-)
-def test_soft_targets_of_wrong_labels(y_a: Tensor, y_b: Tensor, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence) as refusal:
-        soft_targets(y_a, y_b, 0.5, 3)
-    assert is_one_sentence(str(refusal.value))
-
-
-def test_a_lambda_for_each_row_needs_as_many_rows() -> None:
-    y = torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match="y_a and lam must have as many rows, got 3 and 2") as refusal:
-        soft_targets(y, y, torch.rand(2), 3)
-    assert is_one_sentence(str(refusal.value))
-
-
-# the draws
-
-
-@given(alpha=st.floats(0, allow_infinity=False, exclude_min=True), seed=st.integers(0, 2**32))
-def test_shares_are_shares_for_every_alpha(alpha: float, seed: int) -> None:
-    lam = draw_beta(alpha, 50, torch.Generator().manual_seed(seed))
-    assert lam.dtype == torch.float64 and (lam >= 0).all() and (lam <= 1).all()
-
-
-@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 20.0])
-def test_shares_have_the_moments_of_the_beta_distribution(alpha: float) -> None:
-    lam = draw_beta(alpha, 200_000, torch.Generator().manual_seed(0))
-    variance = 1 / (4 * (2 * alpha + 1))
-    assert lam.mean().item() == pytest.approx(0.5, abs=0.005)
-    assert lam.var().item() == pytest.approx(variance, rel=0.02)
-    if alpha == 1:  # the uniform distribution
-        assert np.abs(np.sort(lam.numpy()) - np.linspace(0, 1, 200_000)).max() < 0.005
-
-
-def test_permutations_are_uniform() -> None:
-    generator = torch.Generator().manual_seed(0)
-    counts = torch.zeros(4, 4)
-    for _ in range(4000):
-        counts[torch.arange(4), draw_permutation(4, torch.device("cpu"), generator)] += 1
-    assert ((counts / 1000 - 1).abs() < 0.15).all()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from oodles.checks import check_number
+from oodles.checks import check_share
 from oodles.contract import Batch, Method, Now, Paper
 from oodles.targets import cross_entropy, smoothed
 
@@ -38,9 +38,7 @@ class CrossEntropy(Method):
 
     def __init__(self, *, label_smoothing: float = 0.0):
         super().__init__()
-        check_number("label_smoothing", label_smoothing, low=0)
-        if label_smoothing >= 1:
-            raise ValueError(f"label_smoothing must be below 1, got {label_smoothing}.")
+        check_share("label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
