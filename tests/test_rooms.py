@@ -12,12 +12,12 @@ SOURCES = Path(oodles.__file__).parent
 PAGE = "__init__"
 """The public page. It imports what is used, hence everything; what imports from it does so, too."""
 FLOORS = (
-    ("files", "metrics", "outliers", "precision", "processes", "randomness", "spelling"),
-    ("checks", "classifier", "facts", "importing"),
+    ("checks", "files", "metrics", "outliers", "precision", "processes", "randomness", "spelling"),
+    ("classifier", "facts", "importing"),
     ("augmentations", "heads", "inference", "targets"),
     ("contract", "data", "networks", "scores"),
-    ("methods", "step", "views"),
-    ("cards", "evaluation"),
+    ("forward_pass", "methods", "views"),
+    ("cards", "evaluation", "step"),
     ("runs",),
     ("comparing",),
     ("benchmarking",),
@@ -26,7 +26,7 @@ FLOORS = (
     ("__main__",),
 )
 """From the ground up; a room imports from lower floors only, and a package is one room."""
-FLAT = 24
+FLAT = 25
 """So many modules may lie outside packages, with the page and the two that start the program."""
 LATE = {
     "__init__.py:ast": "start-up time, of import oodles",

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from oodles.checks import check_whole
 from oodles.randomness import NEW_HEADS, random_seed
 
 Inputs = Tensor | dict[str, Tensor]
@@ -114,7 +115,7 @@ class Classifier(nn.Module):
     ):
         super().__init__()
         if num_classes is None:
-            num_classes = getattr(head, "out_features", None) or getattr(head, "out_channels", None)
+            num_classes = _outputs(head)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
                 f"num_classes must be a whole number of at least 1, got {num_classes!r}: "
@@ -170,14 +171,20 @@ class Classifier(nn.Module):
             hidden: the width of a hidden layer with ReLU; a linear head has none.
 
         Raises:
-            ValueError: where the number of features is not known, or the head of that name has other sizes.
+            ValueError: for a name or sizes that no head can have, where the number of features is not known, or where
+                the head of that name has other sizes.
         """
+        if not name or "." in name:
+            raise ValueError(f"The name of a head must be one word without dots, got {name!r}.")
+        check_whole("outputs", outputs, low=1)
+        check_whole("hidden", 1 if hidden is None else hidden, low=1)
         sizes = [self.num_features, *([] if hidden is None else [hidden]), outputs]
         if name not in self.heads:
             with self._drawing_head(name):
                 self.heads[name] = self.placed(_layers(sizes, dense=self.dense))
         head = self.heads[name]
-        if (there := _sizes(head)) != sizes:
+        there = _sizes(head)
+        if there != sizes and not (there[0] is None and there[1] == outputs and hidden is None):
             raise ValueError(
                 f"The classifier has a head {name!r} of sizes {there}, and {sizes} are wanted: give it another name."
             )
@@ -283,8 +290,15 @@ def _layers(sizes: Sequence[int], *, dense: bool) -> nn.Module:
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
-def _sizes(head: nn.Module) -> list[int]:
-    """Return how many numbers each layer of a head reads, and how many the last one gives."""
+def _outputs(head: nn.Module) -> int | None:
+    """Return how many numbers a layer gives, where it tells."""
+    return getattr(head, "out_features", None) or getattr(head, "out_channels", None)
+
+
+def _sizes(head: nn.Module) -> Sequence[int | None]:
+    """Return how many numbers each layer of a head reads and how many the last one gives, as far as it tells."""
+    if not isinstance(head, nn.Sequential):
+        return [getattr(head, "in_features", None) or getattr(head, "in_channels", None), _outputs(head)]
     layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     return [layer.weight.shape[1] for layer in layers] + [layer.weight.shape[0] for layer in layers[-1:]]
 

@@ -115,7 +115,8 @@ class Batch:
 
     def with_weights(self, roles: Iterable[str], change: Mapping[str, Tensor]) -> "Batch":
         """Return a batch that forwards ``roles`` with ``change`` added to the classifier's parameters, by name."""
-        return replace(self, weights=(*self.weights, (frozenset(roles), change)))
+        names = frozenset([roles] if isinstance(roles, str) else roles)
+        return replace(self, weights=(*self.weights, (names, change)))
 
 
 @dataclass(frozen=True)
@@ -265,12 +266,18 @@ class Method(nn.Module):
     moments: ClassVar[tuple[str, ...]] = ()
     """Derived: the hooks that it overrides."""
 
+    _declared: ClassVar[tuple[str, ...]]
+    """What it replaces by its own word."""
+
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         cls.moments = tuple(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook))
-        cls.replaces = things_replaced(cls.replaces, cls.moments)
-        if "reads" not in vars(cls):
-            cls.reads = roles_read(cls.needs, cls.adds, cls.consumes)
+        cls._declared = vars(cls).get("replaces", getattr(cls, "_declared", ()))
+        facts = cls._declared, cls.needs, cls.adds, cls.consumes
+        if all(isinstance(fact, tuple | list) for fact in facts):  # others are refused when a step is built
+            cls.replaces = things_replaced(cls._declared, cls.moments)
+            if "reads" not in vars(cls):
+                cls.reads = roles_read(cls.needs, cls.adds, cls.consumes)
 
     @property
     def active(self) -> bool:

@@ -3,7 +3,8 @@
 Tables and the command line read facts without importing torch, so nothing here imports it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from types import FunctionType
 from typing import Any
 
 from oodles.spelling import nearest, suggestion
@@ -43,6 +44,11 @@ DERIVED = ("reads", "moments")
 """Facts that follow from the others."""
 RENAMED = {"change_loss": "loss_terms", "asks": "heads"}
 """Former names of hooks and facts."""
+
+NAMES = tuple(fact for fact in FACTS if fact not in ("name", "paper", "score", "strength"))
+"""The facts that are tuples of names."""
+PLAIN_TERM = "cross_entropy"
+"""The term of plain training, which is the step's own."""
 
 ROLES = ("outliers", "wild")
 """Parts that come with a batch, besides ``id``."""
@@ -89,13 +95,16 @@ def things_replaced(declared: Iterable[str], moments: Iterable[str]) -> tuple[st
 def turn(method: Any) -> int:
     """Return a method's turn to change the batch, from 0: in-distribution inputs are replaced before parts are made."""
     # mixing inside the network changes only targets here, and so must wait until others have made parts of clean rows
+    inside = "change_hidden" in method.moments
     turns = (
-        INPUTS in method.replaces and "change_hidden" not in method.moments,
+        INPUTS in method.replaces and not inside and "outliers" not in method.needs,
         "outliers" in method.adds,
         CHOICE in method.replaces,
         "outliers" in method.replaces,
         OUTLIER_LABELS in method.replaces,
+        INPUTS in method.replaces and not inside,
         bool(method.adds),
+        inside,
         True,
     )
     return turns.index(True)
@@ -116,15 +125,19 @@ def check_composition(methods: Sequence[Any]) -> None:
         if not isinstance(getattr(method, "name", None), str):
             raise ValueError(f"{type(method).__name__} has no name: give the class one, as in name = 'my-method'.")
         check_facts(type(method))
+        if own := [fact for fact in FACTS if fact != "name" and fact in vars(method)]:
+            raise ValueError(
+                f"{method.name} sets {own[0]} on an instance, and facts belong to the class: say it there."
+            )
         if method.strength is not None and not hasattr(method, method.strength):
             raise ValueError(f"{method.name} has no setting {method.strength!r}, which it names as its strength.")
     for index, method in enumerate(methods):
         for other in methods[:index]:
             _check_pair(other, method)
     for method in methods:
-        if {CHOICE, "outliers"} & set(method.replaces):
-            others = [other for other in methods if other is not method]
-            if not any("outliers" in (*other.reads, *other.consumes) for other in others):
+        if method.active and {CHOICE, "outliers", OUTLIER_LABELS} & set(method.replaces):
+            users = [other for other in methods if other.active and (other is not method or method.terms)]
+            if not any("outliers" in (*user.reads, *user.consumes) for user in users):
                 raise ValueError(
                     f"{method.name} chooses or changes outliers, and no other method uses them: "
                     "add one that does, such as outlier-exposure."
@@ -137,12 +150,17 @@ def check_facts(cls: Any) -> None:
     Raises:
         ValueError: with a sentence that names the class and the nearest right name.
     """
+    who = cls.__name__
+    for fact in NAMES:
+        names = getattr(cls, fact)
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{fact} of {who} must be a tuple of names, got {names!r}: write {fact} = ('…',).")
     for owner in cls.__mro__:
         if owner.__module__ == "oodles.contract":
             break
-        for name, value in vars(owner).items():
-            _check_spelling(owner.__name__, name, value)
-    who = cls.__name__
+        if hasattr(owner, "moments"):  # a class of methods, and not one that is mixed in
+            for name, value in vars(owner).items():
+                _check_spelling(owner.__name__, name, value)
     for fact, known in (("needs", NEEDS), ("replaces", tuple(REPLACES))):
         for word in getattr(cls, fact):
             if word not in known:
@@ -159,22 +177,31 @@ def check_facts(cls: Any) -> None:
     for fact, whole in PARTS_OF.items():
         if strangers := [word for word in getattr(cls, fact) if word not in getattr(cls, whole)]:
             raise ValueError(f"{who} {fact} {strangers[0]!r}, which is not among what it {whole}: declare it there.")
+    if "id" in cls.adds:
+        raise ValueError(f"{who} adds 'id', which is always there: declare replaces = ({INPUTS!r},).")
+    if twice := set(cls.terms) & set(cls.measures):
+        raise ValueError(f"{who} declares {min(twice)!r} as a term and as a measure: give one of them another name.")
+    if PLAIN_TERM in cls.measures or (PLAIN_TERM in cls.terms and "cross-entropy" not in cls.replaces):
+        raise ValueError(
+            f"{who} declares {PLAIN_TERM!r}, which is the step's own term: give it another name, "
+            "or declare replaces = ('cross-entropy',)."
+        )
     derived = roles_read(cls.needs, cls.adds, cls.consumes)
     if {"id", *cls.reads} != set(derived):
         raise ValueError(
             f"{who} declares that it reads {', '.join(cls.reads)}, and by what it needs, adds and consumes it reads "
-            f"{', '.join(derived)}: leave reads out."
+            f"{', '.join(derived)}: leave reads out, or say what it consumes."
         )
 
 
 def _check_spelling(who: str, name: str, value: Any) -> None:
-    """Refuse a public attribute that is all but the name of a hook or a fact."""
-    is_hook = isinstance(value, Callable | classmethod | staticmethod)  # type: ignore[arg-type]  # an alias of typing
-    known = HOOKS if is_hook else FACTS
-    if name.startswith("_") or name in (*known, *DERIVED) or isinstance(value, property):
+    """Refuse a public function or tuple of names that is all but called like a hook or a fact."""
+    is_hook = isinstance(value, FunctionType | classmethod | staticmethod)
+    if name.startswith("_") or name in (*HOOKS, *FACTS, *DERIVED) or not (is_hook or isinstance(value, tuple)):
         return
-    old = [former for former, now in RENAMED.items() if now in known]
-    if near := nearest(name, (*known, *old), cutoff=0.8):
+    known = [*HOOKS, "change_loss"] if is_hook else [*NAMES, *(["asks"] if name == "asks" else [])]
+    near = nearest(name, known, cutoff=0.9)
+    if near and near != "layers":  # layer is a fair name for a function
         right = RENAMED.get(near, near)
         raise ValueError(f"{who} has {name!r}, which is no {'hook' if is_hook else 'fact'} of a method: say {right!r}.")
 
@@ -197,7 +224,7 @@ def _check_pair(a: Any, b: Any) -> None:
         if clash := sorted((set(mine) & set(theirs)) - shared):
             raise ValueError(f"{a.name} and {b.name} both {what} {clash[0]!r}: use one of them.")
     for inside, viewer in ((a, b), (b, a)):
-        if "change_hidden" in inside.moments and viewer.views:
+        if "change_hidden" in inside.moments and viewer.views and inside.active and viewer.active:
             raise ValueError(
                 f"{inside.name} mixes rows inside the network and {viewer.name} compares them with views of the "
                 "unmixed ones: use one of them."

@@ -1,26 +1,26 @@
 """One step of training: the engine that calls the moments of methods in their order."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from oodles.checks import check_images, check_same_length, check_targets
-from oodles.classifier import Classifier, Inputs, device_of, without_labels
-from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Rows, Terms, WrongPart
-from oodles.facts import ROLES, check_composition, order
-from oodles.precision import at_least_float32
+from oodles.checks import check_images, check_same_length, check_targets, check_whole
+from oodles.classifier import Classifier, device_of, without_labels
+from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
+from oodles.facts import INPUTS, ROLES, check_composition, order
+from oodles.forward_pass import ForwardPass
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
 from oodles.targets import cross_entropy
 
+Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
 
@@ -81,17 +81,19 @@ class TrainingStep(nn.Module):
         self._started = self._restored = -1  # epochs: the last one started, and the one in which loaded state was saved
         self._losses: Callable[[TrainingStep, Batch], _Losses] = _losses
         self._last: tuple[Outputs, Batch] | None = None
-        self._inside = _Inside()
-        self._whole = (_Whole(classifier),)  # in a tuple, since the classifier is registered once
-        layers = [(method, layer) for method in self._active() for layer in method.layers(classifier)]
+        self._forward = ForwardPass(classifier, self._active())
         with _restored_on_error(classifier), torch.random.fork_rng(devices=[]):
             classifier.heads_seed = seed
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
                 method.change_classifier(classifier)
-        for method, layer in layers:
-            classifier.watch(layer, partial(_change_hidden, self._inside, method, layer))
+                if missing := [head for head in method.heads if head not in classifier.heads]:
+                    raise ValueError(
+                        f"{method.name} declares the head {missing[0]!r}, and its change_classifier adds none of that "
+                        "name: call classifier.add_head(name, outputs)."
+                    )
+        self._forward.watch()
         if TrainingStep._prepare is _prepare:
             disable: Any = torch.compiler.disable  # only now: on import it would import all of the compiler
             TrainingStep._prepare = staticmethod(disable(_prepare))
@@ -119,7 +121,12 @@ class TrainingStep(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Run one forward pass over the parts that are read and return the terms: no host sync, no draws, traced."""
-        terms, self.measures, kept = self._losses(self, batch)
+        try:
+            terms, self.measures, kept = self._losses(self, batch)
+        except Exception:
+            if self._losses is not _losses:
+                _losses(self, batch)  # a refusal says its sentence, which a compiler hides
+            raise
         if kept is not None:
             self._last = replace(kept, measures=self.measures), batch
         return terms
@@ -142,7 +149,15 @@ class TrainingStep(nn.Module):
             epoch: its number, from 0.
             epochs: how many there will be.
             data: batches in a fixed order, for methods that pass over them.
+
+        Raises:
+            TypeError: for data of another type.
+            ValueError: for numbers that are not whole, or an epoch that is not below ``epochs``.
         """
+        check_whole("epoch", epoch, low=0)
+        check_whole("epochs", epochs, low=epoch + 1)
+        if data is not None and not isinstance(data, Data):
+            raise TypeError(f"data must be Data(train=…, outliers=…), got {_describe(data)}.")
         self.epoch, self.epochs = epoch, epochs
         resumed, self._restored, self._started = epoch == self._restored, -1, epoch
         for method, name in self._active_with_names():
@@ -214,18 +229,68 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
     whole = _as_batch(step, batch, others)
     nows = [step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for _, name in methods]
     for (method, _), now in zip(methods, nows, strict=True):
-        try:
-            whole = method.change_batch(whole, now)
-        except WrongPart as error:
-            raise WrongPart(f"{method.name} cannot act on this batch: {error}") from error
+        with _naming(method):
+            changed = _given(method, "change_batch", Batch, method.change_batch(whole, now))
+        if taken := [name for name, draw in whole.draws.items() if changed.draws.get(name) is not draw]:
+            raise ValueError(
+                f"{method.name} replaces the draw {taken[0]!r} of another method: give its own another name."
+            )
+        whole = changed
+    _check_features(step.classifier, whole)
     for (method, _), now in zip(methods, nows, strict=True):
-        whole = method.change_weights(whole, partial(_gradient, step), now)
+        with _naming(method):
+            whole = _given(method, "change_weights", Batch, method.change_weights(whole, partial(_gradient, step), now))
+    _check_weights(step.classifier, whole)
     step.steps += 1
     step._checked = True
     return whole
 
 
 TrainingStep._prepare = staticmethod(_prepare)
+
+
+@contextmanager
+def _naming(method: Method) -> Iterator[None]:
+    """Name the method that asks of a part what it lacks."""
+    try:
+        yield
+    except WrongPart as error:
+        raise WrongPart(f"{method.name} cannot act on this batch: {error}") from error
+
+
+def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
+    """Return what a hook gave, where it is of the right kind; refuse others."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{hook} of {method.name} must return a {kind.__name__}, got {_describe(value)}.")
+    return value
+
+
+def _check_features(classifier: Classifier, batch: Batch) -> None:
+    """Refuse rows made as features that cannot stand beside those of the backbone."""
+    for role, part in batch.parts.items():
+        if part.features is not None and (classifier.dense or part.features.shape[1:] != (classifier.num_features,)):
+            fits = "none where the head predicts pixels" if classifier.dense else f"(N, {classifier.num_features})"
+            raise ValueError(f"Features of {role!r} must have shape {fits}, got {tuple(part.features.shape)}.")
+
+
+def _check_weights(classifier: Classifier, batch: Batch) -> None:
+    """Refuse changes of weights that the forward pass could not carry out."""
+    if not batch.weights:
+        return
+    roles = [role for names, _ in batch.weights for role in sorted(names)]
+    for role in roles:
+        if role not in batch or roles.count(role) > 1:
+            what = "has none of that name" if role not in batch else "has other weights for it already"
+            raise ValueError(f"with_weights must name each role once, got {role!r}, and the batch {what}.")
+    shapes = {name: parameter.shape for name, parameter in classifier.named_parameters(remove_duplicate=False)}
+    for _, change in batch.weights:
+        for name, more in change.items():
+            if name not in shapes:
+                raise ValueError(f"The classifier has no parameter {name!r} to change{suggestion(name, shapes)}")
+            if more.shape != shapes[name]:
+                raise ValueError(
+                    f"A change of {name!r} must have shape {tuple(shapes[name])}, got {tuple(more.shape)}."
+                )
 
 
 def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
@@ -255,6 +320,13 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
         for role in needed:
             if role not in whole and role not in made:
                 raise ValueError(f"{method.name} needs {role}, got none: call step(batch, {role}=inputs).")
+        for role in (role for role in method.views if role in whole):
+            check_same_length(**{"id": whole["id"].first, role: whole[role].first})
+            if replacers := [other.name for other in methods if INPUTS in other.replaces]:
+                raise ValueError(
+                    f"{method.name} compares rows with the given part {role!r}, and {replacers[0]} changes the rows: "
+                    "leave that part out, so that it is made of the changed rows, or use one of the methods."
+                )
         if "images" in method.needs:
             for role in ("id", *needed):
                 if role in whole:
@@ -276,7 +348,7 @@ def _as_part(role: str, given: Any) -> Part:
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
     methods, now = step._active(), Now(step.classifier)
-    outputs = _forward(step, batch, methods)
+    outputs = step._forward(batch, methods)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
         for method in methods:
             outputs = method.change_outputs(outputs, batch, now)
@@ -285,7 +357,12 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             terms = {"cross_entropy": cross_entropy(outputs.logits["id"], batch["id"].labels)}
         measures: dict[str, Tensor] = {}
         for method in methods:
-            own = method.loss_terms(outputs, batch, now)
+            try:
+                own = method.loss_terms(outputs, batch, now)
+            except WrongPart as error:
+                raise WrongPart(f"{method.name} cannot act on this batch: {error}") from error
+            if not isinstance(own, Mapping):
+                raise TypeError(f"loss_terms of {method.name} must return its terms by name, got {_describe(own)}.")
             _check_declared(method, own, methods)
             measures |= {name: value.detach() for name, value in own.items() if name in method.measures}
             # methods that share a head share its term, and each of them gives it
@@ -293,18 +370,25 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             terms = {**terms, **new}
         for method in methods:
             changed = method.change_sum(terms, now)
-            _check_declared(method, [name for name in changed if name not in terms], methods)
+            _check_declared(method, {name: term for name, term in changed.items() if name not in terms}, methods)
+            if any(changed.get(name) is not term for name, term in terms.items()):
+                raise ValueError(f"change_sum of {method.name} must leave all terms as they are, and add its own.")
             terms = changed
+    if not terms:
+        raise ValueError("The loss has no terms: a method that replaces the cross-entropy must give one.")
     if all("after_update" not in method.moments for method in methods):
         return dict(terms), measures, None
     heads = {name: _detach(by_role) for name, by_role in outputs.heads.items()}
     return dict(terms), measures, Outputs(_detach(outputs.features), _detach(outputs.logits), heads)
 
 
-def _check_declared(method: Method, own: Iterable[str], methods: Sequence[Method]) -> None:
-    """Refuse a term or measure that a method does not declare."""
+def _check_declared(method: Method, own: Terms, methods: Sequence[Method]) -> None:
+    """Refuse a term or measure that a method does not declare, or that is no scalar."""
     known = (*method.terms, *method.measures)
-    for name in own:
+    for name, value in own.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"{name} of {method.name} must be a tensor with a single number, got {got}: take its mean.")
         if name not in known:
             owners = [other.name for other in methods if name in (*other.terms, *other.measures)]
             whose = f"a term of {owners[0]}" if owners else "not among the terms that it declares"
@@ -315,108 +399,22 @@ def _detach(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {role: value.detach() for role, value in by_role.items()}
 
 
-class _Inside:
-    """The batch of the forward pass of a training step while it lasts; nothing at other times."""
-
-    rows: Rows | None = None
-    batch: Batch | None = None
-
-
-def _change_hidden(inside: _Inside, method: Method, layer: str, module: nn.Module, args: Any, hidden: Tensor) -> Tensor:
-    if inside.rows is None or inside.batch is None:
-        return hidden
-    return method.change_hidden(hidden, layer, inside.rows, inside.batch)
-
-
-class _Whole(nn.Module):
-    """Features, logits and further heads in one call, so that ``functional_call`` can exchange weights."""
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(
-        self, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        features = self.classifier.features(inputs)
-        if made:
-            features = torch.cat([features, *(rows.to(features.dtype) for rows in made)])
-        return features, self.classifier.head(features), [self.classifier.heads[name](features) for name in heads]
-
-
-def _forward(step: TrainingStep, batch: Batch, methods: Sequence[Method]) -> Outputs:
-    """Forward all parts of one shape in one pass, ``id`` first, so that batch norm sees them together."""
-    read = {"id", *(role for method in methods for role in method.reads)}
-    names = list(dict.fromkeys(name for method in methods for name in method.heads))
-    features: dict[str, Tensor] = {}
-    logits: dict[str, Tensor] = {}
-    heads: dict[str, dict[str, Tensor]] = {name: {} for name in names}
-    made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
-    for change, roles in _groups(batch, read, {role for method in methods for role in method.separate}):
-        together = [*roles, *(made if "id" in roles else ())]
-        sizes = [len(batch[role]) for role in together]
-        starts = [sum(sizes[:index]) for index in range(len(roles))]
-        step._inside.rows = {
-            r: slice(start, start + size) for r, start, size in zip(roles, starts, sizes, strict=False)
-        }
-        step._inside.batch = batch
-        try:
-            inputs = _concatenate([batch[role].inputs for role in roles])
-            more = [batch[role].first for role in together[len(roles) :]]
-            rows_features, rows_logits, by_head = _run(step._whole[0], inputs, more, names, change)
-        finally:
-            step._inside.rows = step._inside.batch = None
-        _split_among(together, sizes, rows_features, features)
-        _split_among(together, sizes, rows_logits, logits)
-        for name, rows in zip(names, by_head, strict=True):
-            _split_among(together, sizes, rows, heads[name])
-    return Outputs(features, logits, heads)
-
-
-def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
-    """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
-    groups: dict[Any, list[str]] = {}
-    for role in sorted(batch.parts, key=lambda role: role != "id"):
-        inputs = batch[role].inputs
-        if role in read and inputs is not None:
-            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
-            changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
-            groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
-    for (_, _, changed), roles in groups.items():
-        yield {} if changed is None else batch.weights[changed][1], roles
-
-
-def _run(
-    whole: _Whole, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str], change: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Forward rows, with ``change`` added to the classifier's weights."""
-    if not change:
-        return whole.forward(inputs, made, heads)
-    weights = dict(whole.classifier.named_parameters())
-    changed = {f"classifier.{name}": weights[name] + more for name, more in change.items()}
-    result: tuple[Tensor, Tensor, list[Tensor]] = functional_call(whole, changed, (inputs, made, heads))
-    return result
-
-
-def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
-    by_role.update(zip(roles, torch.split(at_least_float32(rows), sizes), strict=True))
-
-
 def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
     """Return the loss's gradient in the classifier's parameters, the mean over processes; change nothing else."""
     parameters = {name: value for name, value in step.classifier.named_parameters() if value.requires_grad}
     buffers = [(buffer, buffer.clone()) for buffer in step.buffers()]
     device = device_of(step.classifier)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        terms, _, _ = _losses(step, batch)
-        slopes = torch.autograd.grad(
-            torch.stack(list(terms.values())).sum(), list(parameters.values()), allow_unused=True
-        )
-    with torch.no_grad():
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            terms, _, _ = _losses(step, batch)
+            loss = torch.stack(list(terms.values())).sum()
+            slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    finally:
         for buffer, before in buffers:
             buffer.data.copy_(before)  # by data, since a graph of an earlier batch may still hold the buffer
+    with torch.no_grad():
         return {
-            name: torch.zeros_like(value) if slope is None else sum_over_processes(slope) / process_count()
+            name: sum_over_processes(torch.zeros_like(value) if slope is None else slope) / process_count()
             for (name, value), slope in zip(parameters.items(), slopes, strict=True)
         }
 
@@ -424,11 +422,11 @@ def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
 @contextmanager
 def _restored_on_error(classifier: Classifier) -> Iterator[None]:
     """Restore the heads of a classifier that is refused."""
-    head, heads = classifier.head, dict(classifier.heads.items())
+    head, heads, seed = classifier.head, dict(classifier.heads.items()), classifier.heads_seed
     try:
         yield
     except Exception:
-        classifier.head, classifier.heads = head, nn.ModuleDict(heads)
+        classifier.head, classifier.heads, classifier.heads_seed = head, nn.ModuleDict(heads), seed
         raise
 
 
@@ -445,19 +443,6 @@ def _number_repeated(names: Sequence[str]) -> list[str]:
     """Return the names, with a number behind every repeated one."""
     before = [names[:index].count(name) for index, name in enumerate(names)]
     return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
-
-
-def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:
-    return [(key, inputs[key]) for key in sorted(inputs)] if isinstance(inputs, dict) else [("", inputs)]
-
-
-def _concatenate(inputs: Sequence[Any]) -> Inputs:
-    if len(inputs) == 1:
-        only: Inputs = inputs[0]
-        return only
-    if isinstance(inputs[0], dict):
-        return {key: torch.cat([tensors[key] for tensors in inputs]) for key in inputs[0]}
-    return torch.cat(list(inputs))
 
 
 def _describe(value: object) -> str:

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from oodles import Batch, Data, LogitNorm, Mixup, OutlierExposure, Part, PixMix, TrainingStep
+from oodles import Batch, Classifier, Data, LogitNorm, Mixup, OutlierExposure, Part, PixMix, TrainingStep
 from oodles.contract import Now, WrongPart
 from oodles.randomness import generator_for
 from oodles.scores import energy
@@ -115,6 +116,19 @@ def test_rows_of_a_part_are_taken(kind: str) -> None:
     assert made.features is not None and made.features.tolist() == [[4.0, 5.0]]
 
 
+@pytest.mark.parametrize("kind, shape", [("vectors", (3, 6)), ("vectors", (7,)), ("dense", (3, 7))])
+def test_features_that_do_not_fit_are_refused(kind: str, shape: tuple[int, ...]) -> None:
+    class Misfits(Virtual):
+        needs = ()
+
+        def change_batch(self, batch: Batch, now: Now) -> Batch:
+            return batch.with_part("virtual", Part(features=torch.zeros(shape)))
+
+    with pytest.raises(ValueError, match="Features of 'virtual' must have shape") as refusal:
+        TrainingStep(classifier(kind), Misfits())(batch(kind))
+    assert is_one_sentence(str(refusal.value))
+
+
 # second views
 
 
@@ -132,6 +146,18 @@ def test_methods_share_a_view_a_head_and_one_forward() -> None:
 def test_a_view_that_is_there_stays() -> None:
     given = batch("images").with_part("view", Part(torch.ones(6, 2, 8, 8)))
     assert TrainingStep(classifier("images"), Views()).prepare(given)["view"] is given["view"]
+
+
+def test_a_view_that_was_given_does_not_go_with_rows_that_are_changed() -> None:
+    given = batch("images").with_part("view", Part(torch.ones(6, 2, 8, 8)))
+    step = TrainingStep(classifier("images"), Views(), Mixup())
+    with pytest.raises(
+        ValueError, match=r"views compares rows with the given part 'view', and mixup changes"
+    ) as refusal:
+        step.prepare(given)
+    assert is_one_sentence(str(refusal.value))
+    with pytest.raises(ValueError, match="id and view must have as many rows, got 6 and 4"):
+        TrainingStep(classifier("images"), Views()).prepare(given.with_part("view", Part(torch.ones(4, 2, 8, 8))))
 
 
 def test_a_view_is_of_what_the_known_rows_have_become() -> None:
@@ -282,6 +308,48 @@ def test_some_roles_are_forwarded_with_other_weights() -> None:
     assert terms["cross_entropy"].item() == pytest.approx(loss_at(net, given).item(), rel=1e-12)
 
 
+def test_weights_that_layers_share_change_together_and_come_back() -> None:
+    shared = nn.Linear(6, 6, dtype=torch.float64)
+    net = Classifier(nn.Sequential(shared, nn.Tanh(), shared, nn.Tanh()), shared, num_classes=6)
+    weight, given = shared.weight, batch("vectors", dtype=torch.float64)
+    plain = copy.deepcopy(net)
+    loss_at(plain, given).backward()
+    length = torch.stack([p.grad.square().sum() for p in plain.parameters()]).sum().sqrt()  # type: ignore[union-attr]
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter += 0.3 * parameter.grad / length  # type: ignore[operator]
+    for _ in range(2):
+        terms = TrainingStep(net, Sharpness(radius=0.3))(given)
+        assert terms["cross_entropy"].item() == pytest.approx(loss_at(plain, given).item(), rel=1e-12)
+        assert shared.weight is weight and isinstance(weight, nn.Parameter)
+        assert [name for name, _ in net.named_parameters()] == [name for name, _ in plain.named_parameters()]
+
+
+CHANGES: dict[str, tuple[tuple[object, dict[str, tuple[int, ...]]], str]] = {
+    "role": ((("idd",), {}), "with_weights must name each role once, got 'idd', and the batch has none of that name"),
+    "parameter": (("id", {"head.weigth": (4, 7)}), "no parameter 'head.weigth' to change: did you mean 'head.weight'"),
+    "shape": (
+        ("id", {"head.weight": (7, 4)}),
+        r"change of 'head.weight' must have (its )?shape \(4, 7\), got \(7, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_changes_of_weights_that_cannot_be_are_refused(case: str) -> None:
+    (roles, shapes), sentence = CHANGES[case]
+
+    class Wrong(Sharpness):
+        name = "wrong"
+
+        def change_weights(self, batch, gradient, now):  # type: ignore[no-untyped-def]
+            return batch.with_weights(roles, {name: torch.zeros(shape) for name, shape in shapes.items()})
+
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        TrainingStep(classifier("vectors"), Wrong())(batch("vectors"))
+    assert is_one_sentence(str(refusal.value))
+
+
 def test_two_methods_that_change_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="both replace 'weights'"):
         TrainingStep(classifier("vectors"), Sharpness(), Shaken())
@@ -365,6 +433,13 @@ def test_an_epoch_begins_with_a_pass_over_data_and_goes_on_after_a_resume() -> N
     ended.load_state_dict(state)
     ended.start_epoch(1, 2, data)
     assert later.level.item() == pytest.approx(begun.item() - 1, rel=1e-5), "saved at the end of an epoch"
+
+
+@pytest.mark.parametrize("arguments", [(-1, 3), (3, 3), (0.5, 2), (0, 2, [])])
+def test_wrong_epochs_are_refused(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"epochs? must be|data must be Data") as refusal:
+        TrainingStep(classifier("vectors")).start_epoch(*arguments)
+    assert is_one_sentence(str(refusal.value))
 
 
 def test_epochs_draw_numbers_of_their_own() -> None:

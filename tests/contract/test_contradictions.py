@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import pytest
+import torch
 
 import oodles.step as engine
 from oodles import LogitNorm, Method, Mixup, OutlierExposure, TrainingStep
@@ -61,6 +62,32 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"reads": ("id", "mixed")},
         "Own declares that it reads id, mixed, and by what it needs, adds and consumes it reads id: leave reads out",
     ),
+    "a name in place of names": (
+        {"terms": "mine"},
+        r"terms of Own must be a tuple of names, got 'mine': write terms = ",
+    ),
+    "no names": ({"adds": None}, "adds of Own must be a tuple of names, got None"),
+    "a property": (
+        {"needs": property(lambda self: ("outliers",))},
+        "needs of Own must be a tuple of names",
+    ),
+    "adds what is there": ({"adds": ("id",), "change_batch": as_it_is}, "Own adds 'id', which is always there"),
+    "the step's term": (
+        {"terms": ("cross_entropy",), "loss_terms": gives("cross_entropy")},
+        "Own declares 'cross_entropy', which is the step's own term: give it another name, or declare replaces",
+    ),
+    "the step's term measured": (
+        {"measures": ("cross_entropy",), "loss_terms": gives("cross_entropy")},
+        "Own declares 'cross_entropy', which is the step's own term",
+    ),
+    "term and measure": (
+        {"terms": ("x",), "measures": ("x",), "loss_terms": gives("x")},
+        "Own declares 'x' as a term and as a measure",
+    ),
+    "a head that is not added": (
+        {"heads": ("projection",), "change_classifier": lambda self, classifier: None},
+        "own declares the head 'projection', and its change_classifier adds none of that name",
+    ),
     "no strength": ({"strength": "weight"}, "own has no setting 'weight', which it names as its strength"),
     "no name": ({"name": None}, "Own has no name: give the class one"),
 }
@@ -75,6 +102,51 @@ def test_contradictions_are_refused_in_a_sentence(case: str) -> None:
     with pytest.raises(ValueError, match=sentence) as refusal:
         TrainingStep(classifier("vectors"), own(**body))
     assert is_one_sentence(str(refusal.value))
+
+
+def test_facts_on_an_instance_are_refused() -> None:
+    method = own()
+    method.needs = ("outliers",)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="own sets needs on an instance, and facts belong to the class") as refusal:
+        TrainingStep(classifier("vectors"), method)
+    assert is_one_sentence(str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *(
+            (name, as_it_is)
+            for name in ("change_inputs", "change_logits", "change_class", "layer", "change_batch_size")
+        ),
+        *((name, 0.1) for name in ("share", "view", "head", "term", "need")),
+        *((name, ("x",)) for name in ("names", "scores", "tasks", "shapes")),
+    ],
+)
+def test_names_that_are_somewhat_alike_are_the_classs_own(name: str, value: object) -> None:
+    TrainingStep(classifier("vectors"), own(**{name: value}))
+
+
+def test_a_class_that_is_mixed_in_may_call_things_as_it_likes() -> None:
+    class Foreign:
+        asks = ("anything",)
+
+        def change_loss(self) -> None: ...
+
+    class Own(Foreign, OutlierExposure):
+        pass
+
+    assert "outlier_exposure" in TrainingStep(classifier("vectors"), Own())(batch("vectors"))
+
+
+def test_a_hook_is_taken_back() -> None:
+    class Plain(LogitNorm):
+        change_outputs = Method.change_outputs
+
+    assert Plain.moments == () and Plain.replaces == ()
+    given = batch("vectors")
+    expected = TrainingStep(classifier("vectors"))(given)
+    assert TrainingStep(classifier("vectors"), Plain())(given)["cross_entropy"].equal(expected["cross_entropy"])
 
 
 def test_what_is_declared_as_it_follows_is_no_contradiction() -> None:
@@ -116,6 +188,75 @@ def test_a_term_of_the_changed_sum_is_declared_too() -> None:
     body = {"terms": ("half",), "change_sum": lambda self, terms, now: {**terms, "third": sum(terms.values())}}
     with pytest.raises(ValueError, match="own gives 'third', which is not among the terms that it declares"):
         TrainingStep(classifier("vectors"), own(**body))(batch("vectors"))
+
+
+SUMS = {
+    "overwrites": lambda self, terms, now: {
+        **terms,
+        "cross_entropy": terms["cross_entropy"] * 0,
+        "half": terms["cross_entropy"],
+    },
+    "drops": lambda self, terms, now: {"half": terms["cross_entropy"]},
+}
+
+
+@pytest.mark.parametrize("case", SUMS)
+def test_a_changed_sum_leaves_the_other_terms(case: str) -> None:
+    step = TrainingStep(classifier("vectors"), own(terms=("half",), change_sum=SUMS[case]))
+    with pytest.raises(ValueError, match="change_sum of own must leave all terms as they are") as refusal:
+        step(batch("vectors"))
+    assert is_one_sentence(str(refusal.value))
+
+
+RETURNS: dict[str, tuple[dict[str, Any], str]] = {
+    "no batch": (
+        {"change_batch": lambda self, batch, now: None},
+        "change_batch of own must return a Batch, got NoneType",
+    ),
+    "no terms": (
+        {"terms": ("x",), "loss_terms": lambda *args: None},
+        "loss_terms of own must return its terms by name",
+    ),
+    "a vector": (
+        {"terms": ("x",), "loss_terms": lambda self, outputs, batch, now: {"x": outputs.logits["id"].sum(1)}},
+        r"x of own must be a tensor with a single number, got shape \(6,\)",
+    ),
+    "a float": (
+        {"measures": ("x",), "loss_terms": lambda self, outputs, batch, now: {"x": 1.0}},
+        "x of own must be a tensor with a single number, got float",
+    ),
+    "nothing left": (
+        {"terms": ("x",), "replaces": ("cross-entropy",), "loss_terms": lambda *args: {}},
+        "The loss has no terms: a method that replaces the cross-entropy must give one",
+    ),
+    "labels that are not there": (
+        {"terms": ("x",), "loss_terms": lambda self, outputs, batch, now: {"x": batch["outliers"].labels.sum()}},
+        "own cannot act on this batch: targets must be class ids or probabilities, got none",
+    ),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("case", RETURNS)
+def test_what_hooks_return_is_refused_in_a_sentence(case: str, compiled: bool) -> None:
+    body, sentence = RETURNS[case]
+    step = TrainingStep(classifier("vectors"), own(**body))
+    if compiled:
+        torch._dynamo.reset()
+        step.compile(backend="eager")
+    with pytest.raises((ValueError, TypeError), match=sentence) as refusal:
+        step(batch("vectors"))
+    assert is_one_sentence(str(refusal.value))
+
+
+def test_a_draw_of_another_method_is_not_replaced() -> None:
+    def draws(name: str) -> Method:
+        body = {"name": name, "change_batch": lambda self, batch, now: batch.with_draws(lam=torch.rand(1))}
+        return type(name, (Method,), body)()
+
+    TrainingStep(classifier("vectors"), draws("a"))(batch("vectors"))
+    with pytest.raises(ValueError, match="b replaces the draw 'lam' of another method: give its own another name"):
+        TrainingStep(classifier("vectors"), draws("b"), draws("a"))(batch("vectors"))
 
 
 def test_no_cross_entropy_is_computed_where_it_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,21 @@ from oodles import (
     ASCOOD,
     ODNL,
     AugMix,
+    Batch,
     CrossEntropy,
     ManifoldMixup,
     Method,
     Mixup,
+    Now,
     OutlierExposure,
+    Part,
     PixMix,
     RegMixup,
     RotationPrediction,
     TrainingStep,
 )
 
-from .additions import ADDITIONS
+from .additions import ADDITIONS, Hardest
 from .networks import batch, classifier
 from .rows import ROWS
 from .steps import equal_batches, is_one_sentence, total
@@ -153,6 +156,39 @@ def test_labels_of_outliers_are_smoothed_as_all_others(order: tuple[int, int]) -
     hard = TrainingStep(classifier("images"), ODNL()).prepare(batch("images"))
     one_hot = torch.nn.functional.one_hot(hard["outliers"].labels, 4)
     torch.testing.assert_close(prepared["outliers"].labels, 0.8 * one_hot + 0.05)
+
+
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+def test_whoever_looks_at_labels_last_sees_those_that_are_trained(name: str) -> None:
+    seen: list[Tensor] = []
+
+    def look(self: Method, given: Batch, now: Now) -> Batch:
+        seen.append(given["id"].labels)
+        return given
+
+    looker = type("Looks", (Method,), {"name": name, "change_batch": look})()
+    prepared = TrainingStep(classifier("images"), ManifoldMixup(), looker).prepare(batch("images"))
+    assert seen[0] is prepared["id"].labels and seen[0].is_floating_point()
+
+
+def test_rows_mixed_with_outliers_are_mixed_with_those_that_were_chosen() -> None:
+    def mix(self: Method, given: Batch, now: Now) -> Batch:
+        rows = torch.cat([given["id"].rows[:2], given["outliers"].rows[:2]])
+        return given.with_part("id", Part(rows, given["id"].labels[:4]))
+
+    facts = {"needs": ("outliers",), "consumes": ("outliers",), "replaces": ("in-distribution inputs",)}
+    mixes: Method = type("Mixes", (Method,), {"name": "mixes", "change_batch": mix, **facts})()
+    given = batch("vectors")
+    prepared = TrainingStep(classifier("vectors"), mixes, Hardest(keep=2)).prepare(given)
+    hardest = TrainingStep(classifier("vectors"), OutlierExposure(), Hardest(keep=2)).prepare(given)["outliers"].rows
+    assert torch.equal(prepared["id"].rows[2:], hardest)
+    with pytest.raises(ValueError, match="hardest chooses or changes outliers, and no other method uses them"):
+        TrainingStep(classifier("vectors"), OutlierExposure(weight=0), Hardest())
+
+
+@pytest.mark.parametrize("viewer", [AugMix(weight=0), RotationPrediction(weight=0)])
+def test_methods_that_are_switched_off_stand_beside_any(viewer: Method) -> None:
+    assert set(TrainingStep(classifier("images"), viewer, ManifoldMixup())(batch("images"))) == {"cross_entropy"}
 
 
 def test_draws_that_belong_to_nobody_do_not_change() -> None:

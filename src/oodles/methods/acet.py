@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.checks import check_number, check_unit_range, check_whole
+from oodles.checks import check_images, check_number, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.ceda import log_confidence, noise_images
 from oodles.precision import at_least_float32
@@ -115,7 +115,7 @@ class ACET(Method):
         return self.weight * mean_over_rows(log_confidence(logits_noise))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        images = batch["id"].rows
+        images = check_images(self.name, batch["id"].rows)
         check_unit_range(self.name, images, read_gpu=now.step == 0)
         noise = noise_images(images, generator=now.generator)
         with now.frozen():

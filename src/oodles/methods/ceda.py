@@ -107,7 +107,7 @@ class CEDA(Method):
         return self.weight * mean_over_rows(log_confidence(logits_noise))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        images = batch["id"].rows
+        images = check_images(self.name, batch["id"].rows)
         check_unit_range(self.name, images, read_gpu=now.step == 0)
         return batch.with_part("noise", Part(noise_images(images, generator=now.generator)))
 

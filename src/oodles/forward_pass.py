@@ -1,0 +1,146 @@
+"""The forward pass of a training step: all parts of one shape together, ``id`` first."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from oodles.classifier import Classifier, Inputs
+from oodles.contract import Batch, Method, Outputs, Rows
+from oodles.precision import at_least_float32
+
+
+class ForwardPass:
+    """Forwards the parts of a batch that some method reads.
+
+    Args:
+        classifier: the network.
+        methods: those whose :meth:`Method.layers` give hidden results that they change.
+    """
+
+    def __init__(self, classifier: Classifier, methods: Sequence[Method]):
+        self._network = _Network(classifier)
+        self._rows: Rows | None = None  # these two while a pass lasts
+        self._batch: Batch | None = None
+        self._layers = [(method, layer) for method in methods for layer in method.layers(classifier)]
+
+    def watch(self) -> None:
+        """Let methods change hidden results from now on; the classifier calls them back."""
+        for method, layer in self._layers:
+            self._network.classifier.watch(layer, _Change(self, method, layer))
+
+    def __call__(self, batch: Batch, methods: Sequence[Method]) -> Outputs:
+        """Return the outputs of ``id`` and of every part that one of the methods reads, in float32 at least.
+
+        Parts of one shape go through the network together, so that batch norm sees them together; those apart that a
+        method forwards apart, or with other weights. Rows made as features join those of ``id`` behind the backbone.
+        """
+        read = {"id", *(role for method in methods for role in method.reads)}
+        names = list(dict.fromkeys(name for method in methods for name in method.heads))
+        features: dict[str, Tensor] = {}
+        logits: dict[str, Tensor] = {}
+        heads: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+        made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
+        for change, roles in _groups(batch, read, {role for method in methods for role in method.separate}):
+            together = [*roles, *(made if "id" in roles else ())]
+            sizes = [len(batch[role]) for role in together]
+            starts = [sum(sizes[:index]) for index in range(len(roles))]
+            self._rows = {r: slice(start, start + size) for r, start, size in zip(roles, starts, sizes, strict=False)}
+            self._batch = batch
+            try:
+                inputs = _concatenate([batch[role].inputs for role in roles])
+                more = [batch[role].first for role in together[len(roles) :]]
+                rows_features, rows_logits, by_head = self._network.run(inputs, more, names, change)
+            finally:
+                self._rows = self._batch = None
+            _split_among(together, sizes, rows_features, features)
+            _split_among(together, sizes, rows_logits, logits)
+            for name, rows in zip(names, by_head, strict=True):
+                _split_among(together, sizes, rows, heads[name])
+        return Outputs(features, logits, heads)
+
+    def change_hidden(self, method: Method, layer: str, hidden: Tensor) -> Tensor:
+        """Let a method change a layer's result, inside a pass alone."""
+        if self._rows is None or self._batch is None:
+            return hidden
+        return method.change_hidden(hidden, layer, self._rows, self._batch)
+
+
+class _Change:
+    """A hook of a layer; an object of its own, so that it is copied with the step."""
+
+    def __init__(self, forward: ForwardPass, method: Method, layer: str):
+        self.forward = forward
+        self.method = method
+        self.layer = layer
+
+    def __call__(self, module: nn.Module, args: Any, hidden: Tensor) -> Tensor:
+        return self.forward.change_hidden(self.method, self.layer, hidden)
+
+
+class _Network(nn.Module):
+    """Features, logits and further heads in one call, so that ``functional_call`` can exchange weights."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(
+        self, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        features = self.classifier.features(inputs)
+        if made:
+            features = torch.cat([features, *(rows.to(features.dtype) for rows in made)])
+        return features, self.classifier.head(features), [self.classifier.heads[name](features) for name in heads]
+
+    def run(
+        self, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str], change: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Forward rows, with ``change`` added to the classifier's weights."""
+        if not change:
+            return self.forward(inputs, made, heads)
+        weights = {
+            f"{path}.{name}": weight
+            for path, module in self.named_modules()  # each once, however often it is used
+            for name, weight in module.named_parameters(recurse=False, remove_duplicate=False)
+        }
+        names = {name: f"classifier.{name}" for name in change}
+        changed = {id(weights[names[name]]): weights[names[name]] + more for name, more in change.items()}
+        # by hand for weights that layers share, since torch would not put back what it ties
+        by_name = {name: changed[id(value)] for name, value in weights.items() if id(value) in changed}
+        result: tuple[Tensor, Tensor, list[Tensor]] = functional_call(
+            self, by_name, (inputs, made, heads), tie_weights=False
+        )
+        return result
+
+
+def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+    """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
+    groups: dict[Any, list[str]] = {}
+    for role in sorted(batch.parts, key=lambda role: role != "id"):
+        inputs = batch[role].inputs
+        if role in read and inputs is not None:
+            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
+            changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
+            groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
+    for (_, _, changed), roles in groups.items():
+        yield {} if changed is None else batch.weights[changed][1], roles
+
+
+def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
+    by_role.update(zip(roles, torch.split(at_least_float32(rows), sizes), strict=True))
+
+
+def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:
+    return [(key, inputs[key]) for key in sorted(inputs)] if isinstance(inputs, dict) else [("", inputs)]
+
+
+def _concatenate(inputs: Sequence[Any]) -> Inputs:
+    if len(inputs) == 1:
+        only: Inputs = inputs[0]
+        return only
+    if isinstance(inputs[0], dict):
+        return {key: torch.cat([tensors[key] for tensors in inputs]) for key in inputs[0]}
+    return torch.cat(list(inputs))
