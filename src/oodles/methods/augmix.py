@@ -35,7 +35,7 @@ class AugMix(Method):
 
     When to use: images, no outliers at hand; robustness and calibration matter as well.
     Cost: three times the rows in the forward pass, and some milliseconds per batch.
-    Caveat: methods that replace the in-distribution inputs go before it, or clean and mixed images would be compared.
+    Caveat: views are made of the rows that are trained on, so that manifold mixup, which mixes them later, is refused.
 
     Args:
         weight: λ; 0 switches off.
