@@ -214,7 +214,7 @@ class Now:
         return frozen(self.classifier)
 
     def seen(self, inputs: Inputs, rows: int = 1024) -> Seen:
-        """Return features, logits and heads of inputs, as float32: in eval mode, without gradients, ``rows`` at once."""
+        """Return features, logits and heads of inputs, as float32: in eval mode, no gradients, ``rows`` at once."""
         return see(self.classifier, inputs, rows)
 
 
