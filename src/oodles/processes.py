@@ -45,9 +45,20 @@ def rows_of_all_processes(rows: Float[Tensor, " n *shape"]) -> tuple[Float[Tenso
     """Return the rows of all processes, in order of rank, and where those of this one begin; differentiable in each.
 
     Every process must give the same number of rows.
+
+    Raises:
+        ValueError: for other numbers of rows in other processes; on CPUs, since elsewhere looking would wait.
     """
     if process_count() == 1:
         return rows, 0
+    if rows.device.type == "cpu" and not torch.compiler.is_compiling():
+        most = torch.tensor([len(rows), -len(rows)])
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        if int(most[0]) != -int(most[1]):
+            raise ValueError(
+                f"rows must be as many in every process, got {-int(most[1])} to {int(most[0])}: "
+                "drop the last batch of an epoch."
+            )
     gathered = collectives.all_gather_tensor_autograd(rows.contiguous(), 0, _everybody())
     return gathered, rank() * len(rows)
 

@@ -115,6 +115,12 @@ def test_what_no_shipped_method_uses(name: str, cases: dict[str, Case], results:
     check_two_equal_one(cases[case], [result["outcomes"][case] for result in results])
 
 
+def test_other_numbers_of_rows_are_refused_everywhere(results: list[dict[str, Any]]) -> None:
+    assert {result["unequal"] for result in results} == {
+        "rows must be as many in every process, got 3 to 4: drop the last batch of an epoch."
+    }
+
+
 def test_weights_that_follow_the_gradient_follow_that_of_all_processes(results: list[dict[str, Any]]) -> None:
     given = batch("images", dtype=torch.float64)
     ((_, expected),) = TrainingStep(classifier("images", dtype=torch.float64), Sharpness()).prepare(given).weights

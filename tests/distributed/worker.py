@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from oodles import Batch, Classifier, TrainingStep, mean_over_processes
+from oodles import Batch, Classifier, TrainingStep, mean_over_processes, rows_of_all_processes
 
 from ..contract.additions import Sharpness
 from ..contract.networks import batch, classifier
@@ -82,6 +82,7 @@ def work(rank: int, world: int, folder: str) -> None:
             results["batches"][name] = [step.prepare(batch(kind)) for _ in range(2)]
             results["whole steps"][name] = _whole_step(row, kind, rank)
         results["other weights"] = _other_weights(rank, world)
+        results["unequal"] = _unequal(rank)
         results["compiled"] = _compiled(cases["energy-gap/vectors"], rank, world)
         torch.save(results, Path(folder, f"{rank}.pt"))
         dist.barrier()
@@ -110,6 +111,15 @@ def _compiled(case: Case, rank: int, world: int) -> dict[str, Tensor]:
     step = case.step()
     step.compile(backend="aot_eager")
     return outcome(step, DistributedDataParallel(Traced(step)), shard(case.prepared, rank, world))
+
+
+def _unequal(rank: int) -> str:
+    """Gather other numbers of rows from each process, which is refused in all of them."""
+    try:
+        rows_of_all_processes(torch.ones(3 + rank, 2))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _other_weights(rank: int, world: int) -> dict[str, Tensor]:
