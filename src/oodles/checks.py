@@ -93,6 +93,13 @@ def check_same_length(**tensors: Tensor) -> None:
             raise ValueError(f"{first} and {name} must have as many rows, got {len(a)} and {len(b)}.")
 
 
+def check_places(places: object) -> None:
+    """Refuse what does not number rows: a tensor (N,) of whole numbers."""
+    if not isinstance(places, Tensor) or places.ndim != 1 or places.dtype not in (torch.int64, torch.int32):
+        got = f"{places.dtype} of shape {tuple(places.shape)}" if isinstance(places, Tensor) else type(places).__name__
+        raise TypeError(f"places must be whole numbers of rows, (N,), got {got}: of a mask take mask.nonzero()[:, 0].")
+
+
 def check_same_classes(logits: Tensor, other: Tensor, name: str = "logits_in", other_name: str = "logits_out") -> None:
     """Refuse logits of in-distribution and outlier rows with different numbers of classes."""
     if logits.shape[1] != other.shape[1]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
+from oodles.checks import check_places
 from oodles.classifier import Classifier, Inputs, first_of, frozen
 from oodles.facts import HOOKS, roles_read, things_replaced
 from oodles.inference import Seen, see
@@ -77,7 +78,8 @@ class Part:
         return self.targets
 
     def take(self, places: Tensor) -> "Part":
-        """Return the rows at these places, with their targets."""
+        """Return the rows at these places, whole numbers (N,), with their targets."""
+        check_places(places)
 
         def taken(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.index_select(0, places)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_logits
+from oodles.checks import check_logits, check_whole
 from oodles.classifier import Classifier, Inputs, apply, device_of, first_of, frozen, pieces_of, without_labels
 from oodles.precision import at_least_float32
 
@@ -37,6 +37,7 @@ class Collected(NamedTuple):
 
 def see(classifier: Classifier, inputs: Inputs, rows: int = 1024) -> Seen:
     """Run a classifier and its further heads over inputs, ``rows`` at once; statistics and modes stay as they were."""
+    check_whole("rows", rows, low=1)
     features, logits = [], []
     heads: dict[str, list[Tensor]] = {name: [] for name in classifier.heads}
     with frozen(classifier), torch.no_grad():

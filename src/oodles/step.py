@@ -236,7 +236,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
                 f"{method.name} replaces the draw {taken[0]!r} of another method: give its own another name."
             )
         whole = changed
-    _check_features(step.classifier, whole)
+    _check_made(step.classifier, whole)
     for (method, _), now in zip(methods, nows, strict=True):
         with _naming(method):
             whole = _given(method, "change_weights", Batch, method.change_weights(whole, partial(_gradient, step), now))
@@ -265,9 +265,11 @@ def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
     return value
 
 
-def _check_features(classifier: Classifier, batch: Batch) -> None:
-    """Refuse rows made as features that cannot stand beside those of the backbone."""
+def _check_made(classifier: Classifier, batch: Batch) -> None:
+    """Refuse parts with other numbers of rows and targets, and features that do not fit beside the backbone's."""
     for role, part in batch.parts.items():
+        if part.targets is not None:
+            check_same_length(**{role: part.first, "targets": part.targets})
         if part.features is not None and (classifier.dense or part.features.shape[1:] != (classifier.num_features,)):
             fits = "none where the head predicts pixels" if classifier.dense else f"(N, {classifier.num_features})"
             raise ValueError(f"Features of {role!r} must have shape {fits}, got {tuple(part.features.shape)}.")

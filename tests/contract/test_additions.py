@@ -129,6 +129,25 @@ def test_features_that_do_not_fit_are_refused(kind: str, shape: tuple[int, ...])
     assert is_one_sentence(str(refusal.value))
 
 
+def test_rows_are_numbered_by_whole_numbers_and_have_as_many_targets() -> None:
+    part = batch("vectors")["id"]
+    for wrong in (torch.tensor([]), part.labels > 0, [0, 1], torch.tensor(1)):
+        with pytest.raises(TypeError, match=r"places must be whole numbers of rows, \(N,\), got") as refusal:
+            part.take(wrong)  # type: ignore[arg-type]
+        assert is_one_sentence(str(refusal.value))
+    with pytest.raises(ValueError, match="rows must be a whole number of at least 1, got 0"):
+        Now(classifier("vectors")).seen(part.rows, rows=0)
+
+    class Unequal(Virtual):
+        def change_batch(self, batch: Batch, now: Now) -> Batch:
+            return batch.with_part(
+                "virtual", Part(features=torch.zeros(3, 7), targets=torch.zeros(2, dtype=torch.long))
+            )
+
+    with pytest.raises(ValueError, match="virtual and targets must have as many rows, got 3 and 2"):
+        TrainingStep(classifier("vectors"), Unequal())(batch("vectors"))
+
+
 # second views
 
 
