@@ -297,9 +297,9 @@ def _outputs(head: nn.Module) -> int | None:
 
 def _sizes(head: nn.Module) -> Sequence[int | None]:
     """Return how many numbers each layer of a head reads and how many the last one gives, as far as it tells."""
-    if not isinstance(head, nn.Sequential):
-        return [getattr(head, "in_features", None) or getattr(head, "in_channels", None), _outputs(head)]
     layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if not (layers and isinstance(head, nn.Sequential)):
+        return [getattr(head, "in_features", None) or getattr(head, "in_channels", None), _outputs(head)]
     return [layer.weight.shape[1] for layer in layers] + [layer.weight.shape[0] for layer in layers[-1:]]
 
 

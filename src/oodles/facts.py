@@ -199,11 +199,10 @@ def _check_spelling(who: str, name: str, value: Any) -> None:
     is_hook = isinstance(value, FunctionType | classmethod | staticmethod)
     if name.startswith("_") or name in (*HOOKS, *FACTS, *DERIVED) or not (is_hook or isinstance(value, tuple)):
         return
-    known = [*HOOKS, "change_loss"] if is_hook else [*NAMES, *(["asks"] if name == "asks" else [])]
-    near = nearest(name, known, cutoff=0.9)
+    kind, known, former = ("hook", HOOKS, "change_loss") if is_hook else ("fact", NAMES, "asks")
+    near = nearest(name, (*known, former), cutoff=0.9)
     if near and near != "layers":  # layer is a fair name for a function
-        right = RENAMED.get(near, near)
-        raise ValueError(f"{who} has {name!r}, which is no {'hook' if is_hook else 'fact'} of a method: say {right!r}.")
+        raise ValueError(f"{who} has {name!r}, which is no {kind} of a method: say {RENAMED.get(near, near)!r}.")
 
 
 def _check_backed(cls: Any, who: str, does: str, declared: Sequence[str], hooks: Sequence[str]) -> None:

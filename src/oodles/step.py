@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from oodles.checks import check_images, check_same_length, check_targets, check_whole
 from oodles.classifier import Classifier, device_of, without_labels
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
-from oodles.facts import INPUTS, ROLES, check_composition, order
+from oodles.facts import INPUTS, PLAIN_TERM, ROLES, check_composition, order
 from oodles.forward_pass import ForwardPass
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
@@ -226,7 +226,7 @@ class TrainingStep(nn.Module):
 def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
     step.after_update()
     methods = step._active_with_names()
-    whole = _as_batch(step, batch, others)
+    given = whole = _as_batch(step, batch, others)
     nows = [step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for _, name in methods]
     for (method, _), now in zip(methods, nows, strict=True):
         with _naming(method):
@@ -236,10 +236,12 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
                 f"{method.name} replaces the draw {taken[0]!r} of another method: give its own another name."
             )
         whole = changed
-    _check_made(step.classifier, whole)
+    _check_made(step.classifier, whole, given)
     for (method, _), now in zip(methods, nows, strict=True):
-        with _naming(method):
-            whole = _given(method, "change_weights", Batch, method.change_weights(whole, partial(_gradient, step), now))
+        if "change_weights" in method.moments:
+            with _naming(method):
+                changed = method.change_weights(whole, partial(_gradient, step), now)
+            whole = _given(method, "change_weights", Batch, changed)
     _check_weights(step.classifier, whole)
     step.steps += 1
     step._checked = True
@@ -255,7 +257,11 @@ def _naming(method: Method) -> Iterator[None]:
     try:
         yield
     except WrongPart as error:
-        raise WrongPart(f"{method.name} cannot act on this batch: {error}") from error
+        raise _named(method, error) from error
+
+
+def _named(method: Method, error: WrongPart) -> WrongPart:
+    return WrongPart(f"{method.name} cannot act on this batch: {error}")
 
 
 def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
@@ -265,10 +271,10 @@ def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
     return value
 
 
-def _check_made(classifier: Classifier, batch: Batch) -> None:
-    """Refuse parts with other numbers of rows and targets, and features that do not fit beside the backbone's."""
+def _check_made(classifier: Classifier, batch: Batch, given: Batch) -> None:
+    """Refuse parts that methods made with other numbers of rows and targets, and features that fit no backbone's."""
     for role, part in batch.parts.items():
-        if part.targets is not None:
+        if part.targets is not None and part is not given.parts.get(role):
             check_same_length(**{role: part.first, "targets": part.targets})
         if part.features is not None and (classifier.dense or part.features.shape[1:] != (classifier.num_features,)):
             fits = "none where the head predicts pixels" if classifier.dense else f"(N, {classifier.num_features})"
@@ -356,13 +362,13 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
         if all("cross-entropy" not in method.replaces for method in methods):
-            terms = {"cross_entropy": cross_entropy(outputs.logits["id"], batch["id"].labels)}
+            terms = {PLAIN_TERM: cross_entropy(outputs.logits["id"], batch["id"].labels)}
         measures: dict[str, Tensor] = {}
         for method in methods:
             try:
                 own = method.loss_terms(outputs, batch, now)
-            except WrongPart as error:
-                raise WrongPart(f"{method.name} cannot act on this batch: {error}") from error
+            except WrongPart as error:  # by hand, since not every compiler traces a context of our own
+                raise _named(method, error) from error
             if not isinstance(own, Mapping):
                 raise TypeError(f"loss_terms of {method.name} must return its terms by name, got {_describe(own)}.")
             _check_declared(method, own, methods)

@@ -31,11 +31,11 @@ def with_view(batch: Batch, now: Now) -> Batch:
     """
     if "view" in batch:
         return batch
-    part, generator = batch["id"], now.generator_of("view")
+    part = batch["id"]
     inputs = part.inputs
     if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
         check_unit_range("A second view", inputs, read_gpu=now.step == 0)
-        inputs = random_view(inputs, generator=generator)
+        inputs = random_view(inputs, generator=now.generator_of("view"))
     return batch.with_part("view", Part(inputs, part.targets))
 
 

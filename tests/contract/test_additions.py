@@ -284,15 +284,21 @@ def loss_at(net: nn.Module, given: Batch) -> torch.Tensor:
     return cross_entropy(net(given["id"].rows), given["id"].labels)
 
 
-def test_one_step_up_is_that_of_sharpness_aware_minimisation() -> None:
-    net, given = classifier("images", dtype=torch.float64), batch("images", dtype=torch.float64)
+def one_step_up(net: Classifier, given: Batch, radius: float) -> Classifier:
+    """A copy whose weights have taken a step of this length along the gradient, by hand."""
     plain = copy.deepcopy(net)
     loss_at(plain, given).backward()
     length = torch.stack([p.grad.square().sum() for p in plain.parameters()]).sum().sqrt()  # type: ignore[union-attr]
     with torch.no_grad():
         for parameter in plain.parameters():
-            parameter += 0.3 * parameter.grad / length  # type: ignore[operator]
+            parameter += radius * parameter.grad / length  # type: ignore[operator]
     plain.zero_grad()
+    return plain
+
+
+def test_one_step_up_is_that_of_sharpness_aware_minimisation() -> None:
+    net, given = classifier("images", dtype=torch.float64), batch("images", dtype=torch.float64)
+    plain = one_step_up(net, given, 0.3)
     expected = loss_at(plain, given)
     expected.backward()
     terms = TrainingStep(net, Sharpness(radius=0.3))(given)
@@ -331,12 +337,7 @@ def test_weights_that_layers_share_change_together_and_come_back() -> None:
     shared = nn.Linear(6, 6, dtype=torch.float64)
     net = Classifier(nn.Sequential(shared, nn.Tanh(), shared, nn.Tanh()), shared, num_classes=6)
     weight, given = shared.weight, batch("vectors", dtype=torch.float64)
-    plain = copy.deepcopy(net)
-    loss_at(plain, given).backward()
-    length = torch.stack([p.grad.square().sum() for p in plain.parameters()]).sum().sqrt()  # type: ignore[union-attr]
-    with torch.no_grad():
-        for parameter in plain.parameters():
-            parameter += 0.3 * parameter.grad / length  # type: ignore[operator]
+    plain = one_step_up(net, given, 0.3)
     for _ in range(2):
         terms = TrainingStep(net, Sharpness(radius=0.3))(given)
         assert terms["cross_entropy"].item() == pytest.approx(loss_at(plain, given).item(), rel=1e-12)

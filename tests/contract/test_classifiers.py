@@ -177,6 +177,9 @@ def test_further_heads() -> None:
     with pytest.raises(ValueError, match=r"has a head 'further' of sizes \[7, 3\], and \[7, 2\] are wanted") as refusal:
         net.add_head("further", 2)
     assert is_one_sentence(str(refusal.value))
+    net.heads["own"] = nn.Sequential(nn.Identity())
+    with pytest.raises(ValueError, match=r"has a head 'own' of sizes \[None, None\], and \[7, 2\] are wanted"):
+        net.add_head("own", 2)
     unknown = Classifier(nn.Flatten(), nn.Sequential(nn.Linear(6, 4)), num_classes=4)
     with pytest.raises(ValueError, match="num_features must be known") as refusal:
         unknown.add_head("further", 1)
