@@ -10,7 +10,7 @@ from oodles.comparing import markdown, numbers, terminal
 from oodles.comparing.results import RESULTS, Result, folder_of_run, read_results, result_of
 from oodles.comparing.tables import Table, build_table
 from oodles.files import write_text
-from oodles.runs.folder import RUN, Run, open_run
+from oodles.runs.folder import RUN, Run, check_output, open_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,10 @@ class Comparison:
         """Write .html, .md, .csv or .json, whichever ``path`` ends in.
 
         Raises:
-            ValueError: for another ending.
+            ValueError: for another ending, a folder, and a file of a run.
         """
         path = Path(path)
+        check_output(path)
         forms = {".html": self.to_html, ".md": self.to_markdown, ".csv": self.to_csv, ".json": self.to_json}
         if path.suffix not in forms:
             raise ValueError(f"A comparison is written to .html, .md, .csv or .json, got {str(path)!r}.")
