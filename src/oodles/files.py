@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 from stat import S_IMODE
 from typing import Any, BinaryIO
@@ -85,6 +86,12 @@ def _keep(file: int, before: os.stat_result) -> None:
         os.fchown(file, before.st_uid, before.st_gid)
     with suppress(OSError, AttributeError):
         os.fchmod(file, S_IMODE(before.st_mode))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the fingerprint of a file's content."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -40,10 +40,10 @@ def test_folders_that_are_no_runs_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"is no run folder, it has no run\.json"):
         open_run(tmp_path)
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"run\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"run\.json is not JSON \(line 1, column 2\): it was cut short"):
         open_run(tmp_path)
     (tmp_path / "run.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ValueError, match="does not describe a run"):
+    with pytest.raises(ValueError, match=r"run\.json: its content must be a table of keys and values, got \[\]; take"):
         open_run(tmp_path)
 
 

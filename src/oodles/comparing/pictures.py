@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -200,7 +199,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
     A suite that cannot be loaded any more gives none, nor does a set whose size has changed.
     """
     try:
-        suite = _suite(run.data, run.seed, tuple(run.arguments.get("root", ())))
+        suite = _suite(run)
     except (OSError, ValueError):
         return []
     strips = []
@@ -214,11 +213,20 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
     return strips
 
 
-@lru_cache(maxsize=1)
-def _suite(data: str, seed: int, root: tuple[str, ...]) -> "Suite":
-    from oodles.data import load_suite
+_SUITES: dict[tuple[object, ...], "Suite"] = {}
+"""The suite that was read last."""
 
-    return load_suite(data, seed, root=root)
+
+def _suite(run: Run) -> "Suite":
+    """Read a run's suite, unless it is that of the run before."""
+    from oodles.runs.testing import suite_of
+
+    key = (run.data, run.suite, run.seed, *run.arguments.get("root", ()))
+    if key not in _SUITES:
+        suite = suite_of(run)
+        _SUITES.clear()
+        _SUITES[key] = suite
+    return _SUITES[key]
 
 
 def _images(suite: "Suite", ood_set: str) -> "ImageSet | None":
