@@ -120,10 +120,7 @@ def _changed(**fields: Any) -> Damage:
         (lambda line: "", "is not JSON"),
         (lambda line: b"\xff\xfe", "is not UTF-8 text"),
         (lambda line: "[" * 100_000, "is not JSON that can be read"),
-        (
-            lambda line: json.dumps({**line, "seed": 0}).replace('"seed": 0', '"seed": 1' + 5000 * "0"),
-            "is not JSON that",
-        ),
+        (lambda line: "1" * 5000, "is not JSON that can be read: numbers or lists in it are too long"),
         (lambda line: "[1, 2]", r"its content must be a table of keys and values, got \[1, 2\]"),
         (lambda line: json.dumps({k: v for k, v in line.items() if k != "sizes"}), "sizes is missing"),
         (_changed(sizes={"train": 3}), "sizes.test is missing"),
@@ -140,14 +137,14 @@ def _changed(**fields: Any) -> Damage:
         (_changed(metrics={"test": {"near:x": {"msp": {"auroc": "high"}}}}), r"metrics.test.near:x.msp.auroc must be"),
         (
             _changed(metrics={"test": {"near:x": {"msp": {"auroc": 7.0}}}}),
-            "auroc must be a number from 0 to 1, got 7.0",
+            "auroc must be a number .*, got 7.0",
         ),
         (_changed(metrics={"test": {"near:x": {"msp": {"auroc": float("nan")}}}}), "auroc must be .*, got nan"),
         (_changed(metrics={"test": {"near:x": {"msp": {"auroc": True}}}}), "auroc must be .*, got True"),
         (_changed(metrics={"test": {"near:x": {"msp": {"fpr95": 0.5}}}}), "msp.auroc is missing"),
         (
             _changed(metrics={"test": {"near:x": 0.5}}),
-            "metrics.test.near:x must be a table of keys and values, got 0.5",
+            "metrics.test.near:x must be a table .*, got 0.5",
         ),
         (_changed(settings={"epochs": 3}), "settings.methods is missing"),
         (_changed(settings={"methods": []}), "settings.methods must be a list of methods, each with a name"),
@@ -295,4 +292,4 @@ def test_the_command_takes_files(results: list[Result], tmp_path: Path, capsys: 
     assert (tmp_path / "report.md").read_text(encoding="utf-8").startswith("# Comparison")
     (tmp_path / "runs.jsonl").write_text("{", encoding="utf-8")
     assert main(["compare", str(tmp_path / "runs.jsonl")]) == 1
-    assert "runs.jsonl, line 1, is not JSON" in capsys.readouterr().err
+    assert "runs.jsonl, line 1 is not JSON" in capsys.readouterr().err

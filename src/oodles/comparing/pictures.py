@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,6 +42,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "svg.hashsalt": "oodles",
     "axes.unicode_minus": True,
+    "text.parse_math": False,  # names may hold dollars
 }
 
 
@@ -137,6 +140,7 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
     if logarithmic:
         axes.set_xscale("log")
+        _plain_powers(axes.xaxis)
     axes.set_xlabel(f"{score}, higher is more OOD")
     axes.set_ylabel("share of rows")
     _legend_above(axes)
@@ -185,6 +189,7 @@ def curves(runs: Sequence[Run]) -> str:
     _seeds_and_mean(below, [_series(entry["validation_accuracy"] for entry in log) for log in logs], INK)
     if drawn and _spans_decades(np.concatenate(drawn)):
         above.set_yscale("log")
+        _plain_powers(above.yaxis)
     above.set_ylabel("loss")
     below.set_ylabel("validation\naccuracy")
     below.set_xlabel("epoch")
@@ -290,6 +295,12 @@ def _seeds_and_mean(
     mean = np.divide(np.nansum(padded, 0), known.sum(0), where=known.any(0), out=np.full(length, np.nan))
     axes.plot(epochs, mean, color=color, linewidth=1.8, label=label)
     return padded.ravel()
+
+
+def _plain_powers(axis: Axis) -> None:
+    """Label the powers of ten of a logarithmic axis without mathematics."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _legend_above(axes: Axes) -> None:

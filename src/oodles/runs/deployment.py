@@ -15,7 +15,7 @@ from oodles.data import read_images
 from oodles.evaluation import score_named, score_rows
 from oodles.files import csv_text, write_text
 from oodles.inference import collect
-from oodles.runs.folder import Run, check_output, open_run
+from oodles.runs.folder import SCORES, Run, check_output, open_run
 from oodles.runs.recipe import own_score
 from oodles.runs.testing import suite_of
 from oodles.scores import Score
@@ -116,7 +116,7 @@ def choose_score(run: Run, score: str | None) -> tuple[Score, NDArray[Any]]:
     if known is None:
         there = [key.removeprefix("validation/") for key in run.scores if key.startswith("validation/")]
         there = [name for name in there if name not in ("labels", "predictions")]
-        why = run.reason or (f"it has {', '.join(there)}." if there else "finish it first.")
+        why = f"it has {', '.join(there)}." if there else run.why_not(SCORES)
         raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
     return chosen, known
 
