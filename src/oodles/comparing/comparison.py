@@ -113,7 +113,8 @@ def _gather(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
         elif not isinstance(run, Run) and (Path(run) / RESULTS).is_file() and not (Path(run) / RUN).exists():
             named += _read_benchmark(Path(run))
         elif (folder := (run.folder if isinstance(run, Run) else Path(run)).resolve()) not in opened:
-            opened[folder] = result_of(open_run(folder))
+            said = run.suite if isinstance(run, Run) else None
+            opened[folder] = replace(result_of(open_run(folder)), suite=said)
     once: dict[tuple[str, str, int], list[Result]] = {}
     for result in (*named, *opened.values()):
         kept = once.setdefault((result.data, json.dumps(result.settings, sort_keys=True, default=str), result.seed), [])

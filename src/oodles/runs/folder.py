@@ -366,7 +366,7 @@ def _check_recipe(run: Run) -> None:
     if (path := run.folder / RECIPE).exists():
         try:
             Recipe.load(path)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{_clause(error)}; {ADVICE[RECIPE]}.") from error
 
 
