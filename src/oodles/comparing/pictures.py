@@ -43,6 +43,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "oodles",
     "axes.unicode_minus": True,
     "text.parse_math": False,  # names may hold dollars
+    "text.usetex": False,  # or settings in the current folder could have names run through LaTeX
 }
 
 

@@ -151,7 +151,8 @@ def _read_line(line: bytes, where: str) -> Result:
     check_form(given, LINE_FORM, where, AGAIN)
     if given["accuracy"] is None and given["status"] == "finished":
         raise ValueError(f"{where}: accuracy must be a number from 0 to 1 where a run has finished; {AGAIN}.")
-    result = Result(**{known.name: given[known.name] for known in fields(Result) if known.name not in NOT_KEPT})
+    names = [known.name for known in fields(Result) if known.name not in NOT_KEPT]
+    result = Result(**{name: given[name] for name in names if name in given})
     try:
         own_score(result.methods)
     except ValueError as error:

@@ -82,6 +82,9 @@ def one_of(*names: str) -> Value:
     return Value(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
 
 
+AUGMENT = Each({"shift?": COUNT, "flip?": TRUTH})
+"""How sets are augmented, by name."""
+
 RUN_FORM: Form = {
     "recipe": Each(ANY),
     "arguments": {"data": TEXT, "network": TEXT, "head": MAYBE_TEXT, "root?": Every(TEXT)},
@@ -90,7 +93,7 @@ RUN_FORM: Form = {
     "suite": {
         **{"classes": Every(TEXT), "sizes": SIZES, "notes": Each(TEXT)},
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
-        **{"mean?": Every(NUMBER), "std?": Every(POSITIVE)},
+        **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
     },
     **{"draws?": COUNT, "command?": TEXT, "label?": TEXT, "environment?": Each(ANY)},
 }
@@ -103,7 +106,7 @@ LOG_FORM: Form = {
 RESULT_FORM: Form = {
     "status": one_of("finished", "diverged"),
     **{"reason?": TEXT, "test_accuracy?": SHARE, "validation_accuracy?": SHARE, "seconds?": SECONDS},
-    **{"metrics?": METRICS, "sha256?": Each(TEXT)},
+    **{"metrics?": METRICS, "sha256?": Each(TEXT), "chance?": SHARE, "warnings?": Every(TEXT)},
 }
 STATUSES = ("finished", "diverged", "unfinished")
 LINE_FORM: Form = {
@@ -111,6 +114,7 @@ LINE_FORM: Form = {
     **{"settings": {"methods": METHODS}, "suggested": Each(Each(ANY)), "initial_weights": TEXT},
     **{"environment": Each(ANY), "sizes": SIZES, "sha256": Each(TEXT), "notes": Each(TEXT)},
     **{"accuracy": MAYBE_SHARE, "seconds": MAYBE_SECONDS, "metrics": METRICS},
+    **{"chance?": MAYBE_SHARE, "warnings?": Every(TEXT), "augment?": AUGMENT},
 }
 """Of a line of a file of results."""
 
