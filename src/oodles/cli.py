@@ -241,9 +241,13 @@ def train(
     if json:
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
+        from oodles.runs.fits import size_of_fits
+
+        size = size_of_fits(run.folder)
         _print(
             f"{run.label} on {run.data}, seed {run.seed}: test accuracy {run.result['test_accuracy']:.2%}, "
-            f"{run.result['seconds']:.0f} s\n{run.folder}\n\noodles evaluate {run.folder}"
+            f"{run.result['seconds']:.0f} s{size and f', fitted scores {size}'}\n"
+            f"{run.folder}\n\noodles evaluate {run.folder}"
         )
     if run.status == "diverged":
         print(f"oodles: {run.reason}", file=sys.stderr)
@@ -264,7 +268,9 @@ def evaluate(
 
     Args:
         run: a run folder.
-        score: outlier scores; all unless given.
+        score: outlier scores; unless given, all that every run is tested with. By name alone, and kept in the run
+            from then on, also vim, gen, react, odin, dice, she, kl-matching, and any score with settings, such as
+            "knn(k=5)" or "mahalanobis(normalize=True)".
         ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
         root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
@@ -275,9 +281,13 @@ def evaluate(
         if not name or not path or name in further:
             _refuse(f"--ood must be NAME=PATH, got {pair!r}: each name once.")
         further[name] = path
+    from oodles.runs.fits import size_of_fits
     from oodles.runs.testing import evaluate_run
 
+    before = size_of_fits(run)
     evaluation = evaluate_run(run, scores=score or None, ood=further, root=root)
+    if (size := size_of_fits(run)) != before:
+        print(f"oodles: {run} keeps what the scores have learnt, {size}", file=sys.stderr)
     if json:
         _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
     else:
@@ -328,7 +338,7 @@ def score(
         run: a run folder.
         inputs: an image, a folder of images or an .npz file.
         to: the CSV file.
-        score: outlier score; the method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
         accept: share of the validation data that the threshold accepts.
         root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.
@@ -363,7 +373,7 @@ def export(
     Args:
         run: a run folder.
         to: the file, .onnx or .pt2.
-        score: outlier score; the method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
         false_alarms: share of the validation data that the threshold rejects at most.
         root: folder that holds the files of the suite, if they have moved.
         json: print one JSON document.

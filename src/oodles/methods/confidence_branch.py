@@ -159,7 +159,6 @@ class ConfidencePerturbed(Confidence):
     def __init__(self, epsilon: float = 0.00025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
-        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():

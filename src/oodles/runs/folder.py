@@ -7,6 +7,7 @@
 ``state.safetensors``  what resuming needs: tensors, and counters as JSON in the file's metadata
 ``weights.safetensors``  the trained classifier
 ``scores.npz``         outlier scores and predictions of every row, by set
+``fits.safetensors``   what scores have learnt of the training rows, and values of those that were asked for later
 ``result.json``        how it ended; written last
 =====================  ==================================================================================
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
+FITS = "fits.safetensors"
 Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
 """By known rows (``test``, ``validation``), out-of-distribution set, score and metric."""
 _NOT_THE_RECIPE = ("seed", "data", "root", "weights", "device")
@@ -271,7 +273,7 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{path} must be a file to write, and it is a folder: give a name in it.")
     if blocked := next((parent for parent in path.parents if parent.is_file()), None):
         raise ValueError(f"{path} must be a file to write, and {blocked} is a file: choose another place.")
-    if (path.parent / RUN).is_file() and path.name in (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, RESULT):
+    if (path.parent / RUN).is_file() and path.name in (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, RESULT):
         raise ValueError(f"{path} belongs to a run: choose another name.")
 
 

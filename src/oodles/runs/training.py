@@ -405,7 +405,7 @@ def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, 
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
         return
-    arrays = score_arrays(classifier, suite, recipe)
+    arrays = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
     last = read_log(folder)[-1]
     write_json(
