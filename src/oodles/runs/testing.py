@@ -78,13 +78,23 @@ def ready_score(
     score.check(classifier)
     values = _known_values(run, score)
     if not values:
-        suite = suite_of(run, root)
+        suite = _data_for(score, run, root)
         (score,) = _ready(run, classifier, suite, [score])
         evaluation = _evaluate_on(suite.ood_sets(), classifier, suite, [score])
         fits = _fits(classifier, suite, [score], evaluation)
         _keep(run, [score], fits)
         return score, fits[score.name].values
     return _with_kept_fit(run, score, classifier), values
+
+
+def _data_for(score: Score, run: Run, root: str | Path | Sequence[str | Path]) -> Suite:
+    try:
+        return suite_of(run, root)
+    except (FileNotFoundError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{run.folder} keeps nothing of {score.name}, which needs the run's data once: "
+            f"{str(error).rstrip('.')}, or call evaluate_run with the suite first."
+        ) from error
 
 
 def _known_values(run: Run, score: Score) -> Mapping[str, NDArray[Any]]:

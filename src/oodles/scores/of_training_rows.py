@@ -112,10 +112,9 @@ class Mahalanobis(Score):
         check_features(features)
         check_training_rows(features=features)
         scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
-        deviations, directions = scatter.principal()
-        rank_remark(self.name, scatter, len(deviations))
         self.center = scatter.center
-        self.whitening = directions / deviations
+        self.whitening = scatter.whitening()
+        rank_remark(self.name, scatter, self.whitening.shape[1])
         self.means = (scatter.means - self.center) @ self.whitening
         return self._learnt()
 

@@ -4,7 +4,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,23 @@ class Scatter:
     def rows(self) -> int:
         """Return how many rows there are."""
         return int(self.counts.sum())
+
+    def whitening(self) -> Float64[Tensor, "f r"]:
+        """Return a matrix that makes the covariance the identity, and squared lengths Mahalanobis distances.
+
+        Where rows vary in all directions the units of features make no difference, so each is taken in its own
+        deviation and features of any scale count. Elsewhere it is the root of the covariance's pseudo-inverse, which
+        depends on units.
+        """
+        deviation = (self.triangle.square().sum(0) / self.rows).sqrt()
+        vary = deviation > PRECISE * self.rounding
+        units = torch.where(vary, deviation, 1.0)
+        scaled = replace(self, triangle=self.triangle * vary / units, rounding=self.rounding / units)
+        deviations, directions = scaled.principal()
+        if len(deviations) < int(vary.sum()):
+            deviations, directions = self.principal()
+            units = torch.ones_like(units)
+        return directions / deviations / units.unsqueeze(1)
 
     def varying(self) -> int:
         """Return how many features vary by more than rounding."""
