@@ -117,7 +117,7 @@ def test_a_class_at_minus_infinity_does_not_count(name: str) -> None:
     torch.testing.assert_close(OF_LOGITS[name](masked), OF_LOGITS[name](logits), rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [*SCORES, *FURTHER_SCORES])
 def test_a_higher_score_is_more_out_of_distribution(name: str) -> None:
     centers = 10 * torch.eye(3, 4, dtype=torch.float64)
     labels = torch.arange(300) % 3
@@ -126,7 +126,7 @@ def test_a_higher_score_is_more_out_of_distribution(name: str) -> None:
     classifier = Classifier(nn.Identity(), nn.Linear(4, 3, bias=False, dtype=torch.float64))
     with torch.no_grad():
         classifier.head.weight.copy_(centers)
-        score = score_named(name).fit(known, known @ centers.T, labels)
+        score = score_named(name).fit_of(classifier, known, known @ centers.T, labels)
         of_known, of_unknown = (score.of(classifier, rows, rows, rows @ centers.T) for rows in (known, unknown))
     assert of_unknown.min() > of_known.median()
     assert score.name == name
@@ -203,19 +203,24 @@ def test_directions_without_variance_are_left_out(dtype: torch.dtype) -> None:
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in SCORES.items() if kind.needs_fit])
+FITTED = [name for name, kind in {**SCORES, **FURTHER_SCORES}.items() if kind.needs_fit]
+
+
+@pytest.mark.parametrize("name", FITTED)
 def test_fitted_scores_refuse_what_they_cannot_use(name: str) -> None:
     rows, labels = normal(6, 3), torch.arange(6) % 2
+    net = Classifier(nn.Identity(), nn.Linear(3, 3, dtype=torch.float64)).requires_grad_(False)
     with pytest.raises(ValueError, match=r"has seen none: call fit"):
-        score_named(name)(rows, rows)
-    with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 3, 1\).*Classifier\.split"):
-        score_named(name).fit(rows[:, :, None], rows, labels)
+        score_named(name).of(net, rows, rows, rows)
     with pytest.raises(ValueError, match=r"at least one row"):
-        score_named(name).fit(rows[:0], rows[:0], labels[:0])
+        score_named(name).fit_of(net, rows[:0], rows[:0], labels[:0])
     with pytest.raises(ValueError, match=r"must be finite"):
-        score_named(name).fit(rows / torch.tensor([1.0, 0.0, 1.0]), rows, labels)
-    with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 0\)"):
-        score_named(name).fit(rows, rows, labels)(rows[:, :0], rows)
+        score_named(name).fit_of(net, *[rows / torch.tensor([1.0, 0.0, 1.0])] * 2, labels)
+    if name != "kl-matching":
+        with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 3, 1\).*Classifier\.split"):
+            score_named(name).fit_of(net, rows[:, :, None], rows, labels)
+        with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 0\)"):
+            score_named(name).fit_of(net, rows, rows, labels).of(net, rows, rows[:, :0], rows)
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "relative-mahalanobis"])
