@@ -51,9 +51,9 @@ def softmax(row: np.ndarray) -> list[float]:
     return [math.exp(z - logsumexp(row)) for z in row]
 
 
-def scored(score: Score, net: Classifier = NET, labels: Tensor = LABELS) -> np.ndarray:
+def scored(score: Score, net: Classifier = NET) -> np.ndarray:
     """Score rows as an evaluation does."""
-    return evaluate(net, [QUERIES], {}, [score], train_loader=[(TRAIN, labels)]).scores["id"][score.name]
+    return evaluate(net, [QUERIES], {}, [score], train_loader=[(TRAIN, LABELS)]).scores["id"][score.name]
 
 
 def test_they_are_not_among_those_of_every_run() -> None:
@@ -135,16 +135,14 @@ def test_dice(percentile: float, factor: float) -> None:
 
 
 def test_she() -> None:
-    x, z = features_of(TRAIN), logits_of(features_of(TRAIN))
-    labels = torch.where(torch.arange(N) % 3 > 0, torch.from_numpy(z.argmax(1)), LABELS)
+    logits, queries = normal(N, C, seed=5), normal(12, C, seed=6)
     patterns = []
     for k in range(C):
-        right = [row for row, logits, y in zip(x, z, labels.tolist(), strict=True) if logits.argmax() == y == k]
-        assert 0 < len(right) < N
+        right = [x for x, z, y in zip(TRAIN.numpy(), logits, LABELS.tolist(), strict=True) if z.argmax() == y == k]
+        assert 0 < len(right) < N // C
         patterns.append(np.mean(right, axis=0))
-    queries = features_of(QUERIES)
-    expected = [-float(row @ patterns[z.argmax()]) for row, z in zip(queries, logits_of(queries), strict=True)]
-    np.testing.assert_allclose(scored(She(), labels=labels), expected, rtol=1e-12)
+    expected = [-float(x @ patterns[int(z.argmax())]) for x, z in zip(QUERIES.numpy(), queries, strict=True)]
+    np.testing.assert_allclose(She().fit(TRAIN, logits, LABELS)(QUERIES, queries), expected, rtol=1e-12)
 
 
 def test_she_of_classes_that_are_never_right_or_never_there() -> None:
