@@ -11,10 +11,10 @@ import numpy as np
 from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
 from oodles.data.datasets import read_dataset
-from oodles.data.decoded import Decoded, convert
+from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
 from oodles.data.image_set import Augment, ImageSet, as_batch
-from oodles.data.raw import RawImages
+from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import read_path
 from oodles.data.suite import Suite
 from oodles.spelling import suggestion
@@ -142,4 +142,9 @@ def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) 
 
 def _image_set(raw: RawImages, input_shape: tuple[int, int, int] | None, resize: int | None = None) -> ImageSet:
     labels = np.full(len(raw.names), -1) if raw.labels is None else raw.labels
-    return ImageSet(convert(raw, input_shape or one_shape(raw), resize), labels, names=raw.names)
+    try:
+        images = convert(raw, input_shape or one_shape(raw), resize)
+    except BrokenImages:
+        name_broken([raw])
+        raise
+    return ImageSet(images, labels, names=raw.names)
