@@ -15,6 +15,7 @@ from oodles.data.description import Description, augment_of, is_source, rows_wan
 from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import PLAIN, Augment, ImageSet
 from oodles.data.names import composed, some
+from oodles.data.overlaps import by_content
 from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Suite
@@ -133,8 +134,7 @@ def _check_images(suite: Suite) -> None:
 
 def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
     """Return the different images of sets in memory, for comparing; nothing where one is not in memory."""
-    arrays = [images for images in sets if isinstance(images, np.ndarray)]
-    return {image.tobytes() for images in arrays for image in images} if len(arrays) == len(sets) else None
+    return None if any(isinstance(images, Decoded) for images in sets) else set().union(*map(by_content, sets))
 
 
 def _draw(source: Source) -> RawImages:
