@@ -1,5 +1,6 @@
 """Image files of 8 bits per channel: a single one, a folder of them, or those that a text file lists."""
 
+import math
 import os
 import re
 import warnings
@@ -153,14 +154,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     Raises:
         BrokenImages: for others, and whatever goes wrong while it is decoded.
     """
-    most = Image.MAX_IMAGE_PIXELS
+    most = Image.MAX_IMAGE_PIXELS or math.inf
     too_large = f"and at most {most:,} are decoded: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             opened = Image.open(path, formats=tuple(FORMATS))
         with opened:
-            if most is not None and opened.width * opened.height > most:
+            if opened.width * opened.height > most:
                 raise ValueError(f"it has {opened.width * opened.height:,} pixels, {too_large}")
             yield opened
     except Exception as error:  # damaged files fail in many ways
@@ -169,7 +170,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             known = f"cannot identify its format as one of {', '.join(FORMATS)}"
             reason = known if path.stat().st_size else "it is empty"
         elif isinstance(error, Image.DecompressionBombError):
-            reason = f"it has more than {2 * (most or 0):,} pixels, {too_large}"
+            reason = f"it has more than {2 * most:,} pixels, {too_large}"
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         raise broken_images({shown(str(path)): reason}) from error
@@ -189,7 +190,7 @@ class Others:
 
     def __str__(self) -> str:
         counts = Counter(os.path.splitext(name)[1].lower() or "without ending" for name in self.files)
-        counted = [f"{count} × {shown(ending)}" for ending, count in counts.most_common()]
+        counted = [f"{counts[ending]} × {shown(ending)}" for ending in sorted(counts, key=lambda it: (-counts[it], it))]
         special = [f"{some(sorted(map(shown, self.special)))} (no regular file)"] if self.special else []
         return "; ".join([*([some(counted)] if counted else []), *special])
 
@@ -209,7 +210,9 @@ def _look_into(folder: Path) -> Inside:
     seen = {os.path.realpath(folder): folder}
     while left:
         above = left.pop()
-        for entry in os.scandir(folder / above):
+        with os.scandir(folder / above) as opened:
+            entries = sorted(opened, key=lambda entry: entry.name)
+        for entry in entries:
             if entry.name.startswith(".") or entry.name.casefold() in UNSEEN:
                 continue
             name, link = f"{above}{entry.name}", entry.is_symlink()
