@@ -278,6 +278,10 @@ ARRAYS = {
         {"images": pictures(2), "labels": np.array(["cat", "dog"])},
         r"must be 2 whole numbers, got <U3 of shape \(2,\): put names into an array called classes",
     ),
+    "huge labels": (
+        {"images": pictures(2), "labels": np.array([0, 2**64 - 1], np.uint64)},
+        r"labels in .* must be below 2\*\*63, got 18446744073709551615\.$",
+    ),
     "truth": ({"images": pictures(2), "labels": np.array([True, False])}, r"must be 2 whole numbers, got bool"),
     "nested classes": (
         {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array([["a", "b"]])},
@@ -349,6 +353,10 @@ SUITES = {
     "strange class": (
         {"test": {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array(["0", "bird"])}},
         r"classes in .*test\.npz must be those of train, got 'bird'",
+    ),
+    "a name without rows": (
+        {"train": {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array(["cat", "dog", "fox"])}},
+        r"every class must have images in .*train\.npz, class fox has none",
     ),
     "the same name twice": (
         {"train": {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array(["e\u0301", "\u00e9"])}},

@@ -75,8 +75,10 @@ def from_arrays(
             f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}"
             f"{': put names into an array called classes, and count them' if labels.dtype.kind in 'US' else ''}."
         )
-    names = tuple(str(row) for row in range(len(images)))
-    return RawImages(place, images, None if labels is None else labels.astype(np.int64), classes, names)
+    numbers = None if labels is None else labels.astype(np.int64)
+    if labels is not None and not np.array_equal(numbers, labels):
+        raise ValueError(f"labels in {place} must be below 2**63, got {labels.max()}.")
+    return RawImages(place, images, numbers, classes, tuple(str(row) for row in range(len(images))))
 
 
 def _idx(path: Path) -> NDArray[np.generic]:

@@ -178,8 +178,9 @@ def _classes(train: RawImages, given: tuple[str, ...]) -> tuple[str, ...]:
     count = len(named) or int(labels.max()) + 1
     missing = sorted(set(range(min(count, len(labels) + 1))) - set(labels.tolist()))
     if missing:
+        first = named[missing[0]] if named else missing[0]
         raise ValueError(
-            f"every class must have images in {train.place}, class {missing[0]} has none: number classes from 0 up."
+            f"every class must have images in {train.place}, class {first} has none: number classes from 0 up."
         )
     if count < 2:
         raise ValueError(f"{train.place} must hold at least 2 classes, got {count}.")
