@@ -75,10 +75,8 @@ def from_arrays(
             f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}"
             f"{': put names into an array called classes, and count them' if labels.dtype.kind in 'US' else ''}."
         )
-    numbers = None if labels is None else labels.astype(np.int64)
-    if labels is not None and not np.array_equal(numbers, labels):
-        raise ValueError(f"labels in {place} must be below 2**63, got {labels.max()}.")
-    return RawImages(place, images, numbers, classes, tuple(str(row) for row in range(len(images))))
+    names = tuple(str(row) for row in range(len(images)))
+    return RawImages(place, images, None if labels is None else _as_int64(labels, place), classes, names)
 
 
 def _idx(path: Path) -> NDArray[np.generic]:
@@ -106,6 +104,13 @@ def _idx(path: Path) -> NDArray[np.generic]:
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an idx file: {error}.") from error
     return np.frombuffer(content, number).astype(number.newbyteorder("=")).reshape(shape)
+
+
+def _as_int64(labels: NDArray[np.generic], place: str) -> NDArray[np.int64]:
+    numbers = labels.astype(np.int64)
+    if not np.array_equal(numbers, labels):
+        raise ValueError(f"labels in {place} must be below 2**63, got {labels.max()}.")
+    return numbers
 
 
 def _check_archive(file: Any, path: Path) -> None:

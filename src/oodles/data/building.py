@@ -178,7 +178,7 @@ def _classes(train: RawImages, given: tuple[str, ...]) -> tuple[str, ...]:
     count = len(named) or int(labels.max()) + 1
     missing = sorted(set(range(min(count, len(labels) + 1))) - set(labels.tolist()))
     if missing:
-        first = named[missing[0]] if named else missing[0]
+        first = train.classes[missing[0]] if train.classes else missing[0]
         raise ValueError(
             f"every class must have images in {train.place}, class {first} has none: number classes from 0 up."
         )
