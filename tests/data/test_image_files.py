@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oodles.data import image_files, load_suite, read_images
+from oodles.data import Decoded, image_files, load_suite, read_images
 from oodles.data.image_files import ENDINGS, FORMATS
 
 RANDOM = np.random.default_rng(0)
@@ -237,6 +237,13 @@ def test_other_files_are_counted_once(tmp_path: Path) -> None:
         read_images(tmp_path)
 
 
+def test_rows_are_in_the_order_of_folders_and_then_of_files(tmp_path: Path) -> None:
+    for name in ("a.b/0.png", "a/0.png", "a/b/0.png", "a-/0.png", "a/B.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture().save(tmp_path / name)
+    assert read_images(tmp_path).names == ("a/0.png", "a/B.png", "a/b/0.png", "a-/0.png", "a.b/0.png")
+
+
 def test_strange_names_are_names(tmp_path: Path) -> None:
     root = animals(tmp_path, "x.png", "Cat", "cat", " dog ", "n" * 200)
     picture().save(root / "train" / "cat" / f"{'y' * 250}.png")
@@ -255,6 +262,8 @@ def test_names_that_are_no_utf_8_are_written_as_escapes(tmp_path: Path) -> None:
     picture().save(os.fsdecode(folder + b"/\xff.png"))
     images = read_images(tmp_path)
     assert images.names == ("\\xe9t\\xe9/\\xff.png",)
+    listed = image_files.read_folder(tmp_path).images
+    assert len(Decoded(listed, (1, 3, 8, 8), np.dtype(np.uint8)).fingerprint()) == 64  # type: ignore[arg-type]
     assert read_images(Path(os.fsdecode(folder + b"/\xff.png"))).names == ("\\xff.png",)
     Path(os.fsdecode(folder + b"/\xfe.png")).touch()
     with pytest.raises(ValueError, match=r"\\xe9t\\xe9/\\xfe\.png cannot be used as an image: it is empty\.$"):

@@ -101,6 +101,10 @@ def read_list(path: Path, folder: Path) -> RawImages:
     """Read the images that a text file names: a path inside ``folder``, a blank and a class id on each line.
 
     Where no line ends on a number, the images have no labels, and a path may be followed by something else.
+
+    Raises:
+        FileNotFoundError: where lines name no files: the first of them, and how many there are.
+        ValueError: for other lines.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -119,12 +123,13 @@ def read_list(path: Path, folder: Path) -> RawImages:
             name = line.rsplit(maxsplit=1)[0]
         else:
             name = line if os.path.isfile(folder / line) else line.split()[0]
-        file = find(folder / name)
-        if file is None or not file.is_file():
+        file = folder / name
+        found = file if os.path.isfile(file) else find(file)
+        if found is None or not found.is_file():
             hint = ": path and class id are separated by a blank" if "," in line else ""
-            missing.append(f"{place} names {name}, but {'no file' if file else 'nothing'} is at {folder / name}{hint}")
+            missing.append(f"{place} names {name}, but {'no file' if found else 'nothing'} is at {file}{hint}")
         else:
-            names.append(name if file == folder / name else file.relative_to(folder).as_posix())
+            names.append(name if found == file else found.relative_to(folder).as_posix())
     if missing:
         more = f"; {len(missing) - 1} more of its lines name no file" if len(missing) > 1 else ""
         raise FileNotFoundError(f"{missing[0]}{more}.")
