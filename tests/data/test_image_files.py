@@ -5,7 +5,6 @@ import os
 import socket
 import struct
 import unicodedata
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -69,13 +68,28 @@ def test_a_folder_that_is_reached_twice_is_refused(tmp_path: Path, target: str) 
     assert str(root / "train" / "cat" / "link") in str(refused.value)
 
 
-def test_a_link_to_itself_or_to_nothing_is_named(tmp_path: Path) -> None:
-    fill(tmp_path / "a")
-    (tmp_path / "a" / "self.png").symlink_to("self.png")
-    (tmp_path / "a" / "gone.png").symlink_to("nowhere.png")
-    with pytest.raises(ValueError, match="2 files cannot be used as images") as refused:
-        read_images(tmp_path)
-    assert "gone.png (No such file or directory)" in str(refused.value) and "self.png (" in str(refused.value)
+def test_links_to_nothing_are_named_and_are_no_way_for_a_class_to_vanish(tmp_path: Path) -> None:
+    root = animals(tmp_path, "cat", "dog")
+    (root / "train" / "cat" / "self").symlink_to("self")
+    (root / "train" / "cat" / "gone").symlink_to("nowhere")
+    with pytest.warns(UserWarning, match=r"train holds .* left out: cat/gone, cat/self \(a link to nothing\)\.$"):
+        assert load_suite(root).classes == ("cat", "dog")
+    for name in ("self", "gone"):
+        (root / "train" / "cat" / name).rename(root / "train" / "cat" / f"{name}.png")
+    with pytest.raises(
+        ValueError, match=r"^2 files cannot be used as images: .*cat/gone\.png \(No such file or directory"
+    ):
+        load_suite(root)
+    for name in ("self", "gone"):
+        (root / "train" / "cat" / f"{name}.png").unlink()
+    (root / "train" / "ant").symlink_to("nowhere")
+    with (
+        pytest.warns(UserWarning, match=r"left out: ant \(a link to nothing\)\.$"),
+        pytest.raises(
+            ValueError, match=r"every class folder in .* unlike ant \(ant \(a link to nothing\)\): add images"
+        ),
+    ):
+        load_suite(root)
 
 
 @pytest.mark.parametrize("ending", ["jfif", "JPEG", "jpe", "Jpg"])
@@ -188,20 +202,17 @@ def test_a_list_names_files_in_either_unicode_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
-def test_pipes_and_sockets_are_left_out_by_name_and_never_waited_for(tmp_path: Path) -> None:
+def test_pipes_and_sockets_are_left_out_by_name_and_never_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path / "a")
     os.mkfifo(tmp_path / "a" / "pipe.png")
     (tmp_path / "a" / "zero.png").symlink_to("/dev/zero")
-    listening = socket.socket(socket.AF_UNIX)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        here = os.getcwd()
-        os.chdir(tmp_path)  # names of sockets are short
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("s")
-        os.chdir(here)
-    with pytest.warns(UserWarning, match=r"left out: a/pipe\.png, a/zero\.png, s \(no regular file\)\.$"):
-        assert len(read_images(tmp_path)) == 4
-    listening.close()
+        with pytest.warns(UserWarning, match=r"left out: a/pipe\.png, a/zero\.png, s \(no regular file\)\.$"):
+            assert len(read_images(tmp_path)) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")

@@ -34,8 +34,8 @@ def test_clean_sets_are_no_reason_to_warn() -> None:
 def test_what_is_trained_on_and_tested_is_told_in_one_sentence() -> None:
     one = copied(copied(suite(), "outliers", "far:y", [7, 6, 5]), "train", "test", [4])
     assert told(one) == [
-        "mine has the same images in train and test (1), outliers and far:y (3), so that what is measured on them says "
-        "nothing of new images: oodles suite check names them."
+        "mine has the same images in train and test (1), outliers and far:y (3): what is measured on these says "
+        "nothing of new images, and oodles suite check names them."
     ]
 
 
@@ -52,7 +52,7 @@ def test_what_is_trained_on_and_tested_is_told_in_one_sentence() -> None:
 )
 def test_every_set_is_held_against_what_is_trained_on(source: str, target: str, pair: str) -> None:
     (sentence,) = told(copied(suite(), source, target, [0, 1]))
-    assert sentence.startswith(f"mine has the same images in {pair} (2), so that")
+    assert sentence.startswith(f"mine has the same images in {pair} (2): what")
 
 
 def test_sets_that_nothing_learns_from_may_share_images() -> None:
@@ -78,6 +78,6 @@ def test_training_warns_and_goes_on(tmp_path: Path) -> None:
         "mine", images(4, [0, 1, 0, 1]), images(2, [0, 1]), images(3, [0, 1, 1]), ("a", "b"), outliers=images(5)
     )
     one = replace(one, far={"y": one.sets()["outliers"]})
-    with pytest.warns(UserWarning, match=r"mine has the same images in outliers and far:y \(5\), so that"):
+    with pytest.warns(UserWarning, match=r"mine has the same images in outliers and far:y \(5\): what"):
         run = train(Recipe(epochs=1, batch_size=2), one, folder=tmp_path / "run", device="cpu", progress=False)
     assert run.status == "finished"

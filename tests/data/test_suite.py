@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from oodles.data import Decoded, ImageSet
+from oodles.data import Decoded, ImageSet, Suite
 from oodles.data.datasets import Kept
 from oodles.data.suite import BLOCK, ENOUGH, _statistics
 
@@ -59,3 +59,11 @@ def test_of_images_on_the_disk_enough_are_measured() -> None:
     mean, _ = measured(listed)
     rows = np.unique(np.linspace(0, ENOUGH, ENOUGH).round().astype(int))
     assert len(rows) == ENOUGH and mean[0] == pytest.approx((images[rows] / 255).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_images_that_are_no_numbers_are_refused(value: float) -> None:
+    images = ImageSet(np.full((2, 1, 2, 2), 0.5), np.array([0, 1]))
+    train = ImageSet(np.full((2, 1, 2, 2), value), np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"images of train must be numbers in \[0, 1\], but some are NaN or infinite"):
+        Suite("mine", train, images, images, ("a", "b"))

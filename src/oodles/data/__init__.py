@@ -110,8 +110,8 @@ def read_images(
         resize: resize the shorter side to so many pixels instead, and crop the centre.
 
     Returns:
-        An image set whose ``names`` are file names, in which ``\\xNN`` is a byte that is no UTF-8, or row numbers; labels
-        are −1 where there are none.
+        An image set whose ``names`` are file names, in which ``\\xNN`` is a byte that is no UTF-8, or row numbers;
+        labels are −1 where there are none.
 
     Raises:
         FileNotFoundError: where nothing is at the path.

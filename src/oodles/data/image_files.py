@@ -183,21 +183,29 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 @dataclass(frozen=True)
 class Others:
-    """What is no image, by its path in a folder: files with other endings, and what is no regular file."""
+    """What is no image, by its path in a folder."""
 
     files: list[str] = field(default_factory=list)
+    """With other endings."""
     special: list[str] = field(default_factory=list)
+    """Pipes, sockets and devices."""
+    dead: list[str] = field(default_factory=list)
+    """Links to nothing."""
 
     def of(self, class_name: str) -> "Others":
-        """Return what is in the folder of a class."""
-        own = [[name for name in names if _class_of(name) == class_name] for names in (self.files, self.special)]
-        return Others(*own)
+        """Return what is in the folder of a class, or in its place."""
+        kinds = (self.files, self.special, self.dead)
+        return Others(*([name for name in names if _first(name) == class_name] for names in kinds))
 
     def __str__(self) -> str:
         counts = Counter(os.path.splitext(name)[1].lower() or "without ending" for name in self.files)
-        counted = [f"{counts[ending]} × {shown(ending)}" for ending in sorted(counts, key=lambda it: (-counts[it], it))]
-        special = [f"{some(sorted(map(shown, self.special)))} (no regular file)"] if self.special else []
-        return "; ".join([*([some(counted)] if counted else []), *special])
+        endings = sorted(counts, key=lambda ending: (-counts[ending], ending))
+        named = {
+            some([f"{counts[ending]} × {shown(ending)}" for ending in endings]): "",
+            some(sorted(map(shown, self.special))): " (no regular file)",
+            some(sorted(map(shown, self.dead))): " (a link to nothing)",
+        }
+        return "; ".join(f"{names}{kind}" for names, kind in named.items() if names)
 
 
 @dataclass(frozen=True)
@@ -228,11 +236,15 @@ def _look_into(folder: Path) -> Inside:
                 seen[place] = folder / name
                 left.append(f"{name}/")
                 if not above:
-                    inside.folders.add(_class_of(f"{name}/"))
+                    inside.folders.add(_first(name))
             elif os.path.exists(entry.path) and not os.path.isfile(entry.path) if link else not entry.is_file():
                 inside.others.special.append(name)  # a pipe would be waited for, for ever
             elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
                 inside.images.append(name)
+            elif link and not os.path.exists(entry.path):
+                inside.others.dead.append(name)
+                if not above:  # perhaps a class
+                    inside.folders.add(_first(name))
             else:
                 inside.others.files.append(name)
     return inside
@@ -240,8 +252,11 @@ def _look_into(folder: Path) -> Inside:
 
 def _class_of(name: str) -> str:
     """Return the class that a file's first folder names, nothing for a file in none."""
-    first, slash, _ = name.partition("/")
-    return shown(composed(first)) if slash else ""
+    return _first(name) if "/" in name else ""
+
+
+def _first(name: str) -> str:
+    return shown(composed(name.partition("/")[0]))
 
 
 def _in_order(classes: set[str]) -> tuple[str, ...]:

@@ -71,8 +71,8 @@ def warn_of_overlaps(suite: Suite) -> None:
     if found:
         counts = ", ".join(f"{overlap.one} and {overlap.other} ({overlap.count})" for overlap in found)
         warnings.warn(
-            f"{suite.name} has the same images in {counts}, so that what is measured on them says nothing of new "
-            "images: oodles suite check names them.",
+            f"{suite.name} has the same images in {counts}: what is measured on these says nothing of new images, and "
+            "oodles suite check names them.",
             stacklevel=2,
         )
 

@@ -37,7 +37,8 @@ class Suite:
         notes: what a reader of a table must know about a set, by its name.
 
     Raises:
-        ValueError: for sets whose images differ in shape, and another number of channels in ``mean`` or ``std``.
+        ValueError: for sets whose images differ in shape, training images that are not finite, and another number of
+            channels in ``mean`` or ``std``.
     """
 
     name: str
@@ -62,7 +63,12 @@ class Suite:
                     f"and those of train {self.input_shape}."
                 )
         if not (self.mean and self.std):
-            mean, std = _statistics(self.train)
+            with np.errstate(invalid="ignore"):  # told in the next line
+                mean, std = _statistics(self.train)
+            if not np.isfinite(mean).all():
+                raise ValueError(
+                    "images of train must be numbers in [0, 1], but some are NaN or infinite: leave them out."
+                )
             object.__setattr__(self, "mean", self.mean or mean)
             object.__setattr__(self, "std", self.std or std)
         channels = self.input_shape[0]
