@@ -27,6 +27,16 @@ def test_the_first_row_of_every_content_is_known() -> None:
     assert sorted(by_content(images).values()) == [0, 1, 3]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_bytes_and_the_same_in_floating_point_are_one_content(kind: type) -> None:
+    images = np.arange(256, dtype=np.uint8).reshape(64, 1, 2, 2)
+    floating = (images / 255).astype(kind)
+    assert by_content(images) == by_content(floating)
+    between = ((images + np.float64(0.5)) / 256).astype(kind)
+    assert not set(by_content(images)) & set(by_content(between)) and len(by_content(between)) == 64
+    assert set(by_content(between)) == set(by_content(between.astype(np.float32)))
+
+
 def test_clean_sets_are_no_reason_to_warn() -> None:
     assert told(suite()) == []
 

@@ -1,7 +1,7 @@
 """Images that are in two sets, found by their pixels as the network gets them."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
@@ -43,12 +43,23 @@ class Overlap:
 
 
 def by_content(images: NDArray[Any] | Decoded) -> dict[bytes, int]:
-    """Return the first row with each content, by a hash of it."""
+    """Return the first row with each content, by a hash of it; bytes and what they are in [0, 1] are the same."""
     first: dict[bytes, int] = {}
     for start in range(0, len(images), 256):
-        for row, image in enumerate(images[start : start + 256], start):
-            first.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), row)
+        for row, content in enumerate(_contents(images[start : start + 256]), start):
+            first.setdefault(blake2b(content, digest_size=16).digest(), row)
     return first
+
+
+def _contents(images: NDArray[Any]) -> Iterator[bytes]:
+    if images.dtype == np.uint8:
+        yield from (image.tobytes() for image in images)
+        return
+    images = images.astype(np.float32)
+    levels = np.rint(255 * images)
+    are_bytes = (np.abs(255 * images - levels) < 1e-3).all((1, 2, 3))
+    for image, level, is_bytes in zip(images, levels, are_bytes, strict=True):
+        yield level.astype(np.uint8).tobytes() if is_bytes else image.tobytes()
 
 
 def find_overlaps(sets: Mapping[str, ImageSet], contents: Mapping[str, Mapping[bytes, int]]) -> Iterable[Overlap]:
