@@ -27,6 +27,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
+from oodles.data.overlaps import warn_of_overlaps
 from oodles.facts import check_composition
 from oodles.files import write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
@@ -159,6 +160,8 @@ def train(
                 if earlier.result:
                     return earlier
             check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            if main:
+                warn_of_overlaps(suite)
             batches = Batches(
                 suite,
                 recipe,
