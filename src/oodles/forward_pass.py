@@ -130,7 +130,9 @@ def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Map
 
 
 def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
-    by_role.update(zip(roles, torch.split(at_least_float32(rows), sizes), strict=True))
+    rows = at_least_float32(rows)
+    pieces = [rows] if len(roles) == 1 else rows.split_with_sizes(sizes)  # a split that splits nothing costs time
+    by_role.update(zip(roles, pieces, strict=True))
 
 
 def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:

@@ -10,6 +10,9 @@ from oodles.contract import Batch, Method, Now, Paper
 from oodles.methods.mixup import Mixed, MixingCollate, mix_part
 from oodles.randomness import draw_beta, draw_permutation
 
+_SIDES = np.array([[-1], [1]])
+"""From a box's centre to its edges."""
+
 
 def cutmix_box(
     lam: Float64[Tensor, " n"], centre: Float64[Tensor, "2 n"], height: int, width: int
@@ -28,10 +31,10 @@ def cutmix_box(
     Source: Yun et al., ICCV 2019, equation 2. The authors' code floors the box's side and half-side instead, which
     makes boxes on small images too small.
     """
-    half = np.sqrt((1 - lam.numpy()).clip(min=0)) / 2  # NumPy: a handful of numbers
-    size = np.array([[height], [width]])
-    edges = np.stack([centre.numpy() - half, centre.numpy() + half], axis=1).clip(0, 1) * size[:, None]
-    return torch.from_numpy(np.rint(edges).astype(np.int64).reshape(4, -1))
+    half = np.sqrt(np.maximum(1 - lam.numpy(), 0)) / 2  # NumPy: a handful of numbers
+    edges = np.minimum(np.maximum(centre.numpy()[:, None] + half * _SIDES, 0), 1)
+    size = np.array([[[height]], [[width]]])
+    return torch.from_numpy(np.rint(edges * size).astype(np.int64).reshape(4, -1))
 
 
 def cutmix_data(
@@ -69,9 +72,9 @@ def cutmix_data(
         top, bottom, left, right = box.flatten().tolist()
         share = 1 - (bottom - top) * (right - left) / (height * width)
         outside = x.new_ones(height, width)
-        outside[top:bottom, left:right] = 0
+        outside[top:bottom, left:right].zero_()
     mixed = x.index_select(0, permutation).lerp_(x, outside)  # a weight of 0 or 1 copies exactly
-    return mixed, y, y[permutation], share
+    return mixed, y, y.index_select(0, permutation), share
 
 
 def _outside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:
