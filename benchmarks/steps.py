@@ -144,7 +144,7 @@ def overheads(rounds: int = 200, repeats: int = 20) -> dict[str, dict[str, float
 def added(
     losses: dict[str, Callable[[], torch.Tensor]], parameters: list[nn.Parameter], rounds: int, repeats: int
 ) -> dict[str, float]:
-    """Return the microseconds of two losses, forward and backward, in their least disturbed rounds, and the difference."""
+    """Return the microseconds of two losses, forward and backward, in the least disturbed round, and what differs."""
     least = dict.fromkeys(losses, math.inf)
     for _ in range(rounds):
         for name, loss in losses.items():

@@ -36,10 +36,10 @@ def draw_beta(alpha: float, count: int, generator: Generator | None = None) -> F
     Through logarithms of gamma draws, Gamma(α) = Gamma(α + 1) · U^(1/α), so that a small α does not underflow.
     """
     shape = torch.full((2, count), alpha + 1.0, dtype=torch.float64)
-    uniform = torch.rand(shape.shape, dtype=torch.float64, generator=generator).neg_().add_(1.0)  # in (0, 1]
+    uniform = torch.rsub(torch.rand(shape.shape, dtype=torch.float64, generator=generator), 1.0)  # in (0, 1]
     tiny = 1e-300  # below it, log U / α is infinite, and infinity − infinity no number
     log_gamma = torch._standard_gamma(shape, generator=generator).log_().add_(uniform.log_().div_(max(alpha, tiny)))
-    first, second = log_gamma
+    first, second = log_gamma.unbind()
     return (first - second).sigmoid_()
 
 
