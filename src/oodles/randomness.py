@@ -1,5 +1,6 @@
 """Random numbers as a function of (seed, step, rank, …), and the draws that mixing needs."""
 
+from functools import cache
 from hashlib import sha256
 
 import numpy as np
@@ -21,6 +22,7 @@ def random_seed(*words: int | str) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+@cache
 def _as_number(name: str) -> int:
     return int.from_bytes(sha256(name.encode()).digest()[:8])
 
