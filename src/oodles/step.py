@@ -29,8 +29,8 @@ _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 class _Acting:
     """The methods that act, in the order of their turns, and what follows from which they are."""
 
-    flags: tuple[bool, ...]
-    """Of all methods, whether they act: while these stay, so does the rest."""
+    places: list[int]
+    """Theirs among all methods: while these stay, so does the rest."""
     methods: tuple[Method, ...]
     names: tuple[str, ...]
     """On which their draws depend."""
@@ -43,13 +43,12 @@ class _Acting:
     """Whether the cross-entropy is the step's own."""
 
     @classmethod
-    def of(cls, in_order: Sequence[tuple[Method, str]], flags: tuple[bool, ...]) -> "_Acting":
-        acting = [pair for pair, flag in zip(in_order, flags, strict=True) if flag]
-        methods = tuple(method for method, _ in acting)
+    def of(cls, in_order: Sequence[tuple[Method, str]], places: list[int]) -> "_Acting":
+        methods = tuple(in_order[place][0] for place in places)
         return cls(
-            flags,
+            places,
             methods,
-            tuple(name for _, name in acting),
+            tuple(in_order[place][1] for place in places),
             {hook: tuple(method for method in methods if hook in method.moments) for hook in HOOKS},
             Reading.of(methods),
             frozenset(role for method in methods for role in method.adds),
@@ -249,10 +248,10 @@ class TrainingStep(nn.Module):
 
     def _acting(self) -> _Acting:
         """Return the active methods and what follows from them, worked out anew only when others are active."""
-        flags = tuple([method.active for method, _ in self._in_order])
+        places = [place for place, (method, _) in enumerate(self._in_order) if method.active]
         known = self._known
-        if known is None or known.flags != flags:
-            self._known = known = _Acting.of(self._in_order, flags)
+        if known is None or known.places != places:
+            self._known = known = _Acting.of(self._in_order, places)
         return known
 
     def _active(self) -> tuple[Method, ...]:
