@@ -1,7 +1,5 @@
 """Use a trained run on new inputs: class, outlier score, and whether to accept."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.data import read_images
 from oodles.evaluation import score_named, score_rows
-from oodles.files import write_text
-from oodles.runs.folder import Run, check_output, open_run
+from oodles.files import csv_text, write_text
+from oodles.runs.folder import SCORES, Run, check_output, open_run
 from oodles.runs.recipe import own_score
 from oodles.runs.testing import ready_score
 from oodles.scores import Score
@@ -48,12 +46,9 @@ class Verdicts:
 
     def to_csv(self) -> str:
         """Write one line per input: its name, class, score and ``accept`` or ``reject``."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["input", "class", "score", "verdict"])
-        for row in zip(self.names, self.classes, self.scores.tolist(), self.accepted.tolist(), strict=True):
-            writer.writerow([*row[:3], "accept" if row[3] else "reject"])
-        return out.getvalue()
+        verdicts = ["accept" if accepted else "reject" for accepted in self.accepted.tolist()]
+        rows = zip(self.names, self.classes, self.scores.tolist(), verdicts, strict=True)
+        return csv_text([("input", "class", "score", "verdict"), *rows])
 
 
 def score_inputs(
@@ -128,8 +123,7 @@ def named_score(run: Run, score: str | None) -> Score:
     """
     chosen = score_named(score or own_score(run.methods))
     if not run.scores:
-        why = run.reason or "finish it first."
-        raise FileNotFoundError(f"{run.folder} has no {chosen.name} scores of validation rows: {why}")
+        raise FileNotFoundError(f"{run.folder} has no {chosen.name} scores of validation rows: {run.why_not(SCORES)}")
     return chosen
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from oodles.classifier import Classifier, device_of
-from oodles.data import ImageSet, Suite, load_suite, read_images
+from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_images
+from oodles.data.description import sources
 from oodles.evaluation import Evaluation, evaluate, fit_scores, resolve, score_named, score_rows
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
@@ -175,15 +176,35 @@ def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
 
     Raises:
         FileNotFoundError: where the files are not there.
+        ValueError: for data that names functions of one's own, where the caller has not named the data.
     """
     roots = [Path(folder) for folder in ([root] if isinstance(root, str | Path) else root)]
-    data = Path(run.data)
-    if not data.is_absolute() or data.exists():
-        return load_suite(run.data, run.seed, root=roots or run.arguments.get("root", ()))
-    moved = [place for folder in roots for place in (folder / data.name, folder) if _is_suite(place)]
-    if not moved:
-        raise FileNotFoundError(f"The data of {run.folder} is not at {data} any more: say where it is with --root.")
-    return load_suite(moved[0], run.seed, root=roots)
+    place: str | Path = run.suite or run.data
+    if not Path(place).is_absolute() or Path(place).exists():
+        roots = roots or [Path(folder) for folder in run.arguments.get("root", ())]
+    else:
+        moved = [found for folder in roots for found in (folder / Path(place).name, folder) if _is_suite(found)]
+        if not moved:
+            raise FileNotFoundError(
+                f"The data of {run.folder} is not at {place} any more: say where it is with --root."
+            )
+        place = moved[0]
+    if run.suite is None:
+        _check_no_code(run, place, roots)
+    return load_suite(place, run.seed, root=roots)
+
+
+def _check_no_code(run: Run, place: str | Path, roots: Sequence[Path]) -> None:
+    """Refuse data that names functions: what a folder leads to is imported only if the caller names it, too."""
+    if isinstance(SUITES.get(str(place)), str):  # a function of ours
+        return
+    for name, source in sources(describe_suite(place, roots)):
+        if isinstance(source, Mapping) and "dataset" in source:
+            raise ValueError(
+                f"The data of {run.folder} names a function of one's own, {source['dataset']!r} for {name}, and no "
+                f"code is imported because a folder leads to it: if you trust it, add --data {place}, or "
+                f"open_run(…, data={str(place)!r})."
+            )
 
 
 def _is_suite(path: Path) -> bool:
