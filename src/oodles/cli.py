@@ -242,9 +242,13 @@ def train(
     if json:
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
+        from oodles.runs.fits import size_of_fits
+
         accuracy, seconds = run.result.get("test_accuracy"), run.result.get("seconds")
+        size = size_of_fits(run.folder)
         words = [] if accuracy is None else [f"test accuracy {accuracy:.2%}"]
         words += [] if seconds is None else [f"{seconds:.0f} s"]
+        words += [f"fitted scores {size}"] if size else []
         _print(
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}\n\n"
             f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
@@ -270,7 +274,9 @@ def evaluate(
 
     Args:
         run: a run folder.
-        score: outlier scores; all unless given.
+        score: outlier scores; unless given, all that every run is tested with. By name alone, and kept in the run
+            from then on, also vim, gen, react, odin, dice, she, kl-matching, and any score with settings, such as
+            "knn(k=5)" or "mahalanobis(normalize=True)".
         ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
@@ -283,10 +289,14 @@ def evaluate(
         if not name or not path or name in further:
             _refuse(f"--ood must be NAME=PATH, got {pair!r}: each name once.")
         further[name] = path
+    from oodles.runs.fits import size_of_fits
     from oodles.runs.folder import open_run
     from oodles.runs.testing import evaluate_run
 
+    before = size_of_fits(run)
     evaluation = evaluate_run(open_run(run, network=network, data=data), scores=score or None, ood=further, root=root)
+    if (size := size_of_fits(run)) != before:
+        _say(f"{run} keeps what the scores have learnt, {size}")
     if json:
         _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
     else:
@@ -339,7 +349,7 @@ def score(
         run: a run folder.
         inputs: an image, a folder of images or an .npz file.
         to: the CSV file; scores.csv unless given, and none with --json.
-        score: outlier score; the method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
         accept: share of the validation data that the threshold accepts.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
@@ -382,7 +392,7 @@ def export(
     Args:
         run: a run folder.
         to: the file, .onnx or .pt2.
-        score: outlier score; the method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
         false_alarms: share of the validation data that the threshold rejects at most.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.

@@ -7,6 +7,7 @@
 ``state.safetensors``  what resuming needs: tensors, and counters as JSON in the file's metadata
 ``weights.safetensors``  the trained classifier
 ``scores.npz``         outlier scores and predictions of every row, by set
+``fits.safetensors``   what scores have learnt of the training rows, and values of those that were asked for later
 ``result.json``        how it ended; written last
 =====================  ==================================================================================
 
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
-FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, RESULT)
+FITS = "fits.safetensors"
+FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, RESULT)
 ADVICE = {
     RUN: "take it from a copy, or choose another folder",
     RECIPE: f"delete it, {RUN} holds the same recipe",
@@ -45,6 +47,7 @@ ADVICE = {
     STATE: "delete it, and the command that began the run trains it from the beginning",
     WEIGHTS: f"delete it and {RESULT}, and the command that trained the run makes both anew from {STATE}",
     SCORES: f"delete it and {RESULT}, and the command that trained the run makes both anew",
+    FITS: "delete it, and what scores have learnt is learnt anew from the training data",
     RESULT: "delete it, and the command that trained the run makes it anew",
 }
 """What to do where a file is damaged, the end of a sentence."""

@@ -27,6 +27,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
+from oodles.data.overlaps import warn_of_overlaps
 from oodles.facts import check_composition
 from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
@@ -162,6 +163,8 @@ def train(
                 if earlier.result:
                     return replace(earlier, network=network, suite=said)
             check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            if main:
+                warn_of_overlaps(suite)
             batches = Batches(
                 suite,
                 recipe,
@@ -411,7 +414,7 @@ def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, 
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
         return
-    arrays = score_arrays(classifier, suite, recipe)
+    arrays = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
     log = read_log(folder)
     validation = (arrays["validation/predictions"], arrays["validation/labels"])
