@@ -415,7 +415,8 @@ def test_mistakes_get_a_sentence_and_leave_no_run(tmp_path: Path) -> None:
 
 def test_evaluating_a_run_gives_its_own_numbers_and_those_of_further_sets(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "black.npz", images=np.zeros((5, 12, 12), dtype=np.uint8))
-    evaluation = evaluate_run(run.folder, ["msp", "knn"], {"black": tmp_path / "black.npz"}, suite=small_suite())
+    opened = open_run(run.folder, network=run.network)
+    evaluation = evaluate_run(opened, ["msp", "knn"], {"black": tmp_path / "black.npz"}, suite=small_suite())
     assert evaluation.accuracy == run.result["test_accuracy"]
     assert list(evaluation.metrics) == ["near:noise", "far:more", "black"]
     np.testing.assert_array_equal(evaluation.scores["near:noise"]["knn"], run.scores["near:noise/knn"])
