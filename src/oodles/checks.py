@@ -142,7 +142,10 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     if targets.is_floating_point():
         tolerance = 1e-4 if targets.dtype in (torch.float32, torch.float64) else 2e-2
         least = targets.detach().min().item()
-        worst = max((bound.item() for bound in targets.detach().sum(1, dtype=torch.float64).aminmax()), key=lambda value: abs(value - 1))
+        worst = max(
+            (bound.item() for bound in targets.detach().sum(1, dtype=torch.float64).aminmax()),
+            key=lambda value: abs(value - 1),
+        )
         if least < 0 or not abs(worst - 1) <= tolerance:
             raise ValueError(
                 f"{name} given as probabilities must be non-negative and sum to one, "
