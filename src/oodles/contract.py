@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-from oodles.checks import check_places
+from oodles.checks import check_places, shapes_checked
 from oodles.classifier import Classifier, Inputs, first_of, frozen
 from oodles.facts import HOOKS, roles_read, things_replaced
 from oodles.inference import Seen, see
@@ -273,6 +273,8 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if "forward" in vars(cls):
+            cls.forward = shapes_checked(cls.forward)  # type: ignore[method-assign]
         cls.moments = tuple(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook))
         cls._declared = vars(cls).get("replaces", getattr(cls, "_declared", ()))
         facts = cls._declared, cls.needs, cls.adds, cls.consumes

@@ -11,14 +11,15 @@ from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Integer
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_number, check_same_length, check_share
+from oodles.checks import check_choice, check_number, check_share, check_whole, shapes_checked
 from oodles.classifier import Classifier, Inputs
 from oodles.precision import at_least_float32
 
 
+@shapes_checked
 def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return 1 − the maximum softmax probability (Hendrycks and Gimpel, ICLR 2017), in [0, 1).
 
@@ -29,20 +30,21 @@ def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     return others / (1 + others)
 
 
+@shapes_checked
 def max_logit(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return the negative maximum logit (Hendrycks et al., ICML 2022)."""
-    check_logits("logits", logits)
     return -at_least_float32(logits).amax(1)
 
 
+@shapes_checked
 def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Float[Tensor, "n *space"]:
     """Return the energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
-    check_logits("logits", logits)
     check_number("temperature", temperature, above=0)
     logits = at_least_float32(logits)
     return -logits.logsumexp(1) if temperature == 1 else -temperature * (logits / temperature).logsumexp(1)
 
 
+@shapes_checked
 def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return the entropy of the softmax, in nats.
 
@@ -55,7 +57,6 @@ def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
 
 def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return d = z − max z, and exp(d) with a zero in the top class's place."""
-    check_logits("logits", logits)
     logits = at_least_float32(logits)
     top, index = logits.max(1, keepdim=True)
     below = (logits - top).clamp(min=torch.finfo(torch.float32).min)  # a class at −inf: 0 · d has to be 0
@@ -112,12 +113,23 @@ class Score(ABC):
                     "train it with a method that brings this score."
                 )
 
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in ("fit", "__call__"):  # as they are annotated below, whatever a score's own annotations say
+            if name in vars(cls):
+                setattr(cls, name, shapes_checked(vars(cls)[name], as_in=getattr(cls.__base__, name)))
+
+    def fit(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        labels: Integer[Tensor, " n *space"] | None,
+    ) -> Self:
         """Learn from training rows: features (N, F), logits (N, C) and class ids (N,); return the score itself."""
         return self
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+    def __call__(self, features: Float[Tensor, "n *features"], logits: Float[Tensor, "n c *space"]) -> Tensor:
         """Return one number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
@@ -138,7 +150,12 @@ class HeadScore(Score):
         return self(features, logits, *(at_least_float32(classifier.heads[head](read)) for head in self.needs_heads))
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        *heads: Float[Tensor, "n _ *space"],
+    ) -> Tensor:
         """Return one number per row, higher is more out-of-distribution, from outputs (N, K) of each head too."""
 
 
@@ -269,8 +286,7 @@ class Ash(ShapedScore):
     name = "ash"
 
     def __init__(self, form: str = "S", percentile: float = 0.9):
-        if form not in ("S", "B", "P"):
-            raise ValueError(f"form must be 'S', 'B' or 'P', got {form!r}.")
+        check_choice("form", form, ("S", "B", "P"))
         check_share("percentile", percentile)
         self.form = form
         self.percentile = percentile
@@ -297,8 +313,7 @@ class NearestNeighbours(Score):
     needs_vectors = True
 
     def __init__(self, k: int = 50):
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
+        check_whole("k", k, low=1)
         self.k = k
         self.show_settings()
 
@@ -351,7 +366,6 @@ class Mahalanobis(Score):
         if labels is None or labels.ndim != 1 or labels.is_floating_point():
             got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
             raise ValueError(f"{self.name} needs the class ids (N,) of training rows, got {got}.")
-        check_same_length(features=features, labels=labels)
         rows = features.double()
         classes, ids = torch.unique(labels.to(rows.device), return_inverse=True)
         sums = rows.new_zeros(len(classes), rows.shape[1]).index_add(0, ids, rows)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_same_length, check_targets, check_whole
+from oodles.checks import check_images, check_no_one_hot, check_same_length, check_targets, check_whole
 from oodles.classifier import Classifier, device_of, without_labels
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import INPUTS, PLAIN_TERM, ROLES, check_composition, order
@@ -320,7 +320,8 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
-            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            for check in (check_targets, check_no_one_hot):
+                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
     methods = step._active()
     made = {role for method in methods for role in method.adds}
     for method in methods:

@@ -1,14 +1,14 @@
 """Adversarial reciprocal points: a point per class for what that class is not, and logits that grow away from it."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_number, check_same_length
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
-from oodles.targets import as_probabilities, mean_over_rows
+from oodles.targets import RowTargets, as_probabilities, mean_over_rows
 
 
 def squared_distances(features: Float[Tensor, "n f"], points: Float[Tensor, "c f"]) -> Float[Tensor, "n c"]:
@@ -25,10 +25,9 @@ def _in_one_precision(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]
 
 
 def excess(
-    distances: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"], radius: Float[Tensor, ""], margin: float = 1.0
+    distances: Float[Tensor, "n c"], targets: RowTargets, radius: Float[Tensor, ""], margin: float = 1.0
 ) -> Float[Tensor, ""]:
     """Return mean relu(d_y − R + m), how far rows are outside the sphere around their class's reciprocal point."""
-    check_same_length(distances=distances, targets=targets)
     y = as_probabilities(targets, distances.shape[1]).to(distances.dtype)
     return mean_over_rows((y * (distances - at_least_float32(radius) + margin).relu()).sum(1))
 
@@ -95,7 +94,7 @@ class ARPL(Method):
         self.radius = nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, features: Float[Tensor, "n f"], points: Float[Tensor, "c f"], targets: Shaped[Tensor, " n *rest"]
+        self, features: Float[Tensor, "n f"], points: Float[Tensor, "c f"], targets: RowTargets
     ) -> Float[Tensor, ""]:
         """Term for features, reciprocal points, and class ids or probabilities: λ × the bound."""
         return self.weight * excess(squared_distances(features, points), targets, self.radius, self.margin)

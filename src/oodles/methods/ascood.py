@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number, check_unit_range
+from oodles.checks import check_choice, check_images, check_number, check_unit_range
 from oodles.classifier import Classifier, Normalize
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.heads import ScaledLinear, linear_head, logits_of
@@ -45,7 +45,6 @@ def permute(
 
 def divergence_from_uniform(logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
     """Return KL(U‖p) = log Σ_c exp z_c − mean_c z_c − log C, averaged over rows."""
-    check_logits("logits", logits)
     logits = at_least_float32(logits)
     return mean_over_rows(logits.logsumexp(1) - logits.mean(1) - math.log(logits.shape[1]))
 
@@ -106,8 +105,7 @@ class ASCOOD(Method):
     ):
         super().__init__()
         check_number("weight", weight, low=0)
-        if form not in ("gradient", "shuffle"):
-            raise ValueError(f"form must be 'gradient' or 'shuffle', got {form!r}.")
+        check_choice("form", form, ("gradient", "shuffle"))
         numbers = {"sigma": sigma, "share": share, "alpha": alpha, "head_learning_rate": head_learning_rate}
         for name, value in numbers.items():
             check_number(name, value, above=0)

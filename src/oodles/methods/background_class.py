@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number, shapes_checked
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.shared_discriminator import no_s1, no_s2, no_s3
@@ -15,9 +15,9 @@ from oodles.targets import mean_over_rows
 BACKGROUND = "background"
 
 
+@shapes_checked
 def known_logit(logits: Float[Tensor, "n c *space"], background: Float[Tensor, "n 1 *space"]) -> Tensor:
     """Return d = log Σ_c exp z_c − z_K, so that σ(d) is the probability of the K known classes among all K + 1."""
-    check_logits("logits", logits)
     return at_least_float32(logits).logsumexp(1) - at_least_float32(background).squeeze(1)
 
 

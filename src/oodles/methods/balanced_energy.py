@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -26,7 +26,6 @@ def class_shares(prior: Sequence[float], gamma: float) -> list[float]:
 
 def frequency(logits: Float[Tensor, "n c *space"], shares: Float[Tensor, " c"]) -> Float[Tensor, "n *space"]:
     """Return Z = Σ_c p_c · share_c: how frequent the classes are that a row looks like."""
-    check_logits("logits", logits)
     probabilities = at_least_float32(logits).softmax(1)
     return (probabilities.movedim(1, -1) * shares.to(probabilities.dtype)).sum(-1)
 
@@ -142,9 +141,6 @@ class BalancedEnergy(Method):
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
-        check_logits("logits_in", logits_in)
-        check_logits("logits_out", logits_out)
-        check_same_classes(logits_in, logits_out)
         classes = logits_out.shape[1]
         self._check_prior(classes)
         shares = self._shares if self.prior else self._shares.new_full((classes,), 1 / classes)

@@ -3,17 +3,17 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from oodles.checks import check_logits, check_number, check_same_length
+from oodles.checks import check_number, shapes_checked
 from oodles.classifier import Classifier, Inputs, device_of
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import HeadScore
-from oodles.targets import as_probabilities, mean_over_rows
+from oodles.targets import Targets, as_probabilities, mean_over_rows
 
 CONFIDENCE = "confidence"
 
@@ -26,15 +26,13 @@ def draw_hints(rows: int, generator: Generator | None = None) -> Bool[Tensor, " 
 def hinted_cross_entropy(
     logits: Float[Tensor, "n c *space"],
     confidence: Float[Tensor, "n 1 *space"],
-    targets: Shaped[Tensor, " n *rest"],
+    targets: Targets,
     hints: Bool[Tensor, " n"],
 ) -> Float[Tensor, ""]:
     """Return mean −Σ_k y_k log(c′·p_k + (1 − c′)·y_k), c′ = c = σ(confidence) on rows with hints, 1 on the others.
 
     In logarithms, so that neither p nor 1 − c underflows.
     """
-    check_logits("logits", logits)
-    check_same_length(logits=logits, confidence=confidence, targets=targets, hints=hints)
     y = as_probabilities(targets, logits.shape[1])
     log_p, confidence = log_softmax(at_least_float32(logits), 1), at_least_float32(confidence)
     y = y.to(log_p.dtype)
@@ -96,7 +94,7 @@ class ConfidenceBranch(Method):
         self,
         logits: Float[Tensor, "n c *space"],
         confidence: Float[Tensor, "n 1 *space"],
-        targets: Shaped[Tensor, " n *rest"],
+        targets: Targets,
         *,
         generator: Generator | None = None,
     ) -> Float[Tensor, ""]:
@@ -104,6 +102,7 @@ class ConfidenceBranch(Method):
         hints = draw_hints(len(logits), generator).to(logits.device)
         return hinted_cross_entropy(logits, confidence, targets, hints) + self._penalty(confidence)
 
+    @shapes_checked
     def steer(self, confidence: Float[Tensor, "n 1 *space"]) -> None:
         """Move λ so that L_c, the mean over all processes, comes to the budget; without rows it stays."""
         mean, rows = mean_over_processes(softplus(-at_least_float32(confidence.detach())))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from oodles.checks import check_number
+from oodles.checks import check_choice, check_number
 from oodles.classifier import Classifier, Inputs
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
@@ -97,12 +97,15 @@ class GODIN(Method):
 
     def __init__(self, *, form: str = "cosine"):
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f"form must be 'cosine', 'euclidean' or 'inner', got {form!r}.")
+        check_choice("form", form, FORMS)
         self.form = form
 
     def forward(self, features: Float[Tensor, "n f"], head: QuotientHead) -> Float[Tensor, "n c"]:
         """Logits of in-distribution rows as in training, with these rows' own statistics in the batch norm."""
+        if features.shape[1] != head.h.in_features:
+            raise ValueError(
+                f"features must have shape (n, {head.h.in_features}) for this head, got {tuple(features.shape)}."
+            )
         return head.quotients(features, *_statistics(head.projected(features))[:2])
 
     def change_classifier(self, classifier: Classifier) -> None:

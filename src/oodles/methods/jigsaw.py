@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number, check_whole
+from oodles.checks import check_images, check_number, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score
@@ -13,7 +13,6 @@ from oodles.targets import mean_over_rows
 
 def positive_norm(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return ‖max(z, 0)‖₂ over the classes."""
-    check_logits("logits", logits)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(logits).relu(), dim=1)
     return norm
 

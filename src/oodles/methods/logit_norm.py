@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.precision import at_least_float32
-from oodles.targets import cross_entropy
+from oodles.targets import Targets, cross_entropy
 
 
 def normalized(logits: Float[Tensor, "n c *space"], temperature: float) -> Float[Tensor, "n c *space"]:
@@ -51,9 +51,8 @@ class LogitNorm(Method):
         check_number("temperature", temperature, above=0)
         self.temperature = temperature
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss of logits and class ids or probabilities: the cross-entropy of the normalised logits."""
-        check_logits("logits", logits)
         return cross_entropy(normalized(logits, self.temperature), targets)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_floating, check_number
+from oodles.checks import check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.entropic_open_set import class_balanced_entropic
 from oodles.precision import at_least_float32
@@ -14,7 +14,6 @@ from oodles.targets import mean_over_rows
 
 def magnitude(features: Float[Tensor, "n f *space"]) -> Float[Tensor, "n *space"]:
     """Return ‖h‖₂ of each row (or pixel)."""
-    check_floating("features", features)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(features), dim=1)
     return norm
 

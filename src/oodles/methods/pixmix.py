@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from oodles.augmentations import Operations, augment_, check_severity, draw_operations, on_device
-from oodles.checks import check_images, check_number, check_one_label, check_unit_range, check_whole
+from oodles.checks import check_flag, check_images, check_number, check_one_label, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.data.mixing_pictures import mixing_pictures
 from oodles.precision import at_least_float32
@@ -145,6 +145,7 @@ class PixMix(Method):
         check_whole("rounds", rounds, low=0)
         check_number("beta", beta, above=0)
         check_severity(severity)
+        check_flag("all_operations", all_operations)
         self.pictures = pictures
         self.rounds = rounds
         self.beta = beta

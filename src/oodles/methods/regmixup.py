@@ -2,7 +2,7 @@
 
 from torch import Generator, Tensor
 
-from oodles.checks import check_number
+from oodles.checks import check_flag, check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.mixup import Mixed, mix_part, mixup_data
 from oodles.targets import cross_entropy
@@ -44,6 +44,7 @@ class RegMixup(Method):
         super().__init__()
         check_number("alpha", alpha, low=0)
         check_number("weight", weight, low=0)
+        check_flag("per_sample", per_sample)
         self.alpha = alpha
         self.weight = weight
         self.per_sample = per_sample

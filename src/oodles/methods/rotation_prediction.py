@@ -70,6 +70,8 @@ class RotationPrediction(Method):
 
     def forward(self, *logits: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
         """Term for the head's logits of images turned by 0, 1, 2 and 3 right angles, see :func:`rotated`."""
+        if len(logits) != 4:
+            raise ValueError(f"rotation-prediction needs the logits of four rotations, got {len(logits)}.")
         losses = [mean_over_rows(rotation_loss(turned, quarters)) for quarters, turned in enumerate(logits)]
         return self.weight * torch.stack(losses).mean()
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_floating, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import ScaledLinear, linear_head, logits_of
@@ -55,7 +55,6 @@ class T2FNorm(Method):
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
         """Features h / (‖h‖·τ), on which the last layer is trained."""
-        check_floating("features", features)
         return unit_length(features) / self.temperature
 
     def change_classifier(self, classifier: Classifier) -> None:
