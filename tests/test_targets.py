@@ -40,7 +40,11 @@ def test_soft_targets_are_distributions(rows: int, classes: int, seed: int, lam:
     [
         (torch.tensor([0, 3]), torch.tensor([0, 1]), "y_a must be class ids from 0 to 2, got 3"),
         (torch.tensor([0, 1]), torch.tensor([0, -1]), "y_b must be class ids from 0 to 2, got -1"),
-        (torch.tensor([0, 1]), torch.tensor([0]), "y_a and y_b must have as many rows, got 2 and 1"),
+        (
+            torch.tensor([0, 1]),
+            torch.tensor([0]),
+            r"y_b of torch.int64 must have shape \(n,\) with n = 2, as y_a has, got \(1,\)",
+        ),
         (torch.full((2, 3), 0.5), torch.full((2, 3), 1 / 3), "y_a given as probabilities must be non-negative and sum"),
         (torch.full((2, 4), 0.25), torch.full((2, 4), 0.25), r"y_a given as probabilities must have shape \(N, 3\)"),
     ],
@@ -53,7 +57,7 @@ def test_soft_targets_of_wrong_labels(y_a: Tensor, y_b: Tensor, sentence: str) -
 
 def test_a_lambda_for_each_row_needs_as_many_rows() -> None:
     y = torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match="y_a and lam must have as many rows, got 3 and 2") as refusal:
+    with pytest.raises(ValueError, match=r"lam must have shape \(n,\) with n = 3, as y_a has, got \(2,\)") as refusal:
         soft_targets(y, y, torch.rand(2), 3)
     assert is_one_sentence(str(refusal.value))
 
@@ -81,9 +85,15 @@ def test_no_target_costs_less_than_the_prediction_itself(n: int, classes: int, s
 @pytest.mark.parametrize(
     "targets, sentence",
     [
-        (torch.zeros(2, 4, 5, dtype=torch.long), r"must have shape \(2, 4, 4\) for logits .*, got \(2, 4, 5\)"),
-        (torch.zeros(2, dtype=torch.long), r"must have shape \(2, 4, 4\) for logits of .*, got \(2,\)"),
-        (torch.full((2, 3), 1 / 3), r"must have shape \(2, 3, 4, 4\) for logits of shape \(2, 3, 4, 4\), got \(2, 3\)"),
+        (
+            torch.zeros(2, 4, 5, dtype=torch.long),
+            r"must have shape \(n, 4, 4\) with n = 2, as logits has, got \(2, 4, 5\)",
+        ),
+        (torch.zeros(2, dtype=torch.long), r"must have shape \(n, 4, 4\) with n = 2, as logits has, got \(2,\)"),
+        (
+            torch.full((2, 3), 1 / 3),
+            r"must have shape \(n, c, 4, 4\) with n = 2 and c = 3, as logits has, got \(2, 3\)",
+        ),
     ],
 )
 def test_targets_that_do_not_fit_a_dense_prediction_are_refused(targets: Tensor, sentence: str) -> None:

@@ -274,7 +274,7 @@ class Method(nn.Module):
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         if "forward" in vars(cls):
-            cls.forward = shapes_checked(cls.forward)  # type: ignore[method-assign]
+            cls.forward = shapes_checked(cls.forward)
         cls.moments = tuple(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook))
         cls._declared = vars(cls).get("replaces", getattr(cls, "_declared", ()))
         facts = cls._declared, cls.needs, cls.adds, cls.consumes

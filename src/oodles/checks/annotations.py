@@ -84,15 +84,15 @@ class _Tensors:
     dimensions: tuple[int | str, ...]
     place: int | None
 
-    def fits(self, name: str, shape: Sequence[int], sizes: Sizes) -> bool:
+    def fits(self, name: str, shape: Sequence[Any], sizes: Sizes) -> bool:
         """Tell whether a shape is this one where names stand for ``sizes``; if so, add what further names stand for."""
-        place, more = self.place, len(shape) - len(self.dimensions)
+        given, place, more = shape, self.place, len(shape) - len(self.dimensions)
         if place is not None and more >= -1:
             stop = place + more + 1
-            shape = (*shape[:place], tuple(shape[place:stop]), *shape[stop:])  # type: ignore[assignment]
+            given = (*shape[:place], tuple(shape[place:stop]), *shape[stop:])
         elif more:
             return False
-        for dimension, size in zip(self.dimensions, shape, strict=True):
+        for dimension, size in zip(self.dimensions, given, strict=True):
             if dimension in sizes:
                 agrees = sizes[dimension][0] == size
             elif dimension.__class__ is int:
@@ -124,7 +124,13 @@ class _Tensors:
 
 _Kind = _Tensors | type
 _WORDS = {"whole numbers": torch.int64, "floating point": torch.float32}
-_NAMES = {int: "a whole number", float: "a number", str: "a word", Tensor: "a tensor", type(None): "left out"}
+_NAMES: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    Tensor: "a tensor",
+    type(None): "left out",
+}
 
 
 def _kinds(annotation: Any) -> tuple[_Kind, ...]:
@@ -163,7 +169,7 @@ def _check(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) -> N
     if isinstance(value, Tensor):
         for kind in allowed:
             if kind.__class__ is _Tensors:
-                if (kind.dtypes is None or value.dtype in kind.dtypes) and kind.fits(name, value.shape, sizes):  # type: ignore[union-attr]
+                if (kind.dtypes is None or value.dtype in kind.dtypes) and kind.fits(name, value.shape, sizes):
                     return
             elif kind is Tensor or (kind is float and not value.ndim):  # a number, which further checks look at
                 return
@@ -187,8 +193,8 @@ def _is(value: Any, kind: type) -> bool:
 def _refusal(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) -> Exception:
     """Return the sentence about a value that is nothing of what is allowed."""
     tensors = [kind for kind in allowed if isinstance(kind, _Tensors)]
+    others = [_NAMES.get(kind, f"a {kind.__name__}") for kind in allowed if isinstance(kind, type)]
     if not isinstance(value, Tensor) or not tensors:
-        others = [_NAMES.get(kind, f"a {kind.__name__}") for kind in allowed if isinstance(kind, type)]
         word = _listed([kind.word for kind in tensors], "or")
         wanted = ["a floating-point tensor" if word == "floating point" else f"a tensor of {word}"] if tensors else []
         got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
@@ -201,7 +207,8 @@ def _refusal(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) ->
         if kind.word in _WORDS and value.dtype != torch.bool and not value.is_complex():
             hint = f": convert it with {name}.{'float' if kind.word == 'floating point' else 'long'}()"
     if not right:
-        return TypeError(f"{name} must be {_listed([kind.word for kind in tensors], 'or')}, got {value.dtype}{hint}.")
+        words = _listed([*(kind.word for kind in tensors), *(one for one in others if one != "left out")], "or")
+        return TypeError(f"{name} must be {words}, got {value.dtype}{hint}.")
     wanted = [kind.described(sizes) for kind in right]
     of = f" of {value.dtype}" if len(tensors) > len(right) else ""
     return ValueError(f"{name}{of} must have {_listed(wanted, 'or')}, got {shape}{hint}.")

@@ -125,7 +125,9 @@ class CutMix(Method):
         self.alpha = alpha
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows with a box of another row pasted in, see :func:`cutmix_data`."""
         return cutmix_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 

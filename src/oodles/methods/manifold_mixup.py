@@ -1,7 +1,7 @@
 """Manifold mixup: mix rows at a hidden layer, and their labels."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
@@ -106,7 +106,9 @@ class ManifoldMixup(Method):
         self.alpha = alpha
         self.at = tuple(at)
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed at the input, see :func:`mixup_data`; only in a training step are rows mixed at hidden layers."""
         return mixup_data(x, y, self.alpha, generator=generator)
 

@@ -71,7 +71,7 @@ def mixup_criterion(
     pred: Tensor,
     y_a: Tensor,
     y_b: Tensor,
-    lam: float | Tensor,
+    lam: float | Float[Tensor, "*rows"],
 ) -> Tensor:
     """Return the loss of mixed rows, λ·criterion(pred, y_a) + (1 − λ)·criterion(pred, y_b).
 
@@ -156,7 +156,9 @@ class Mixup(Method):
         self.alpha = alpha
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed with one another, see :func:`mixup_data`."""
         return mixup_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 

@@ -1,5 +1,6 @@
 """RegMixup: train on clean rows and, as a regulariser, on strongly mixed ones."""
 
+from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from oodles.checks import check_flag, check_number
@@ -49,7 +50,9 @@ class RegMixup(Method):
         self.weight = weight
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed with one another, without the clean ones, see :func:`mixup_data`."""
         return mixup_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 
