@@ -114,7 +114,7 @@ WRONG_OUTLIERS = {
         ValueError,
         r"logits_out must have shape \(m, c\) with c = 5, as logits_in has, got \(5,\)",
     ),
-    "no tensor": ([[1.0] * 5], TypeError, "logits_out must be a floating-point tensor, got list"),
+    "no tensor": ([[1.0] * 5], TypeError, "logits_out must be a floating-point tensor"),
 }
 
 

@@ -13,16 +13,18 @@ from oodles.checks import check_choice, check_images, check_number, check_unit_r
 from oodles.classifier import Classifier, Normalize
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.heads import ScaledLinear, linear_head, logits_of
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, length_to_divide_by
 from oodles.targets import as_probabilities, mean_over_rows
 
 
 def standardized(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-    """Return (h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation."""
+    """Return (h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation.
+
+    A row of equal features gives zeros.
+    """
     features = at_least_float32(features)
     centred = features - features.mean(1, keepdim=True)
-    length: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)  # where all are equal, its gradient is 0
-    return centred / (length / math.sqrt(features.shape[1] - 1) + 1e-6)
+    return centred / (length_to_divide_by(centred) / math.sqrt(max(features.shape[1] - 1, 1)) + 1e-6)
 
 
 def largest_slopes(slope: Float[Tensor, " n *rest"], share: float) -> Float[Tensor, " n *rest"]:

@@ -3,14 +3,13 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
 from oodles.methods.isomax import scale_logits
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, unit_length
 from oodles.targets import RowTargets, cross_entropy
 
 
@@ -23,8 +22,7 @@ class UnitDistanceHead(nn.Module):
         self.distance_scale = nn.Parameter(torch.ones(1))
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
-        features, prototypes = at_least_float32(features), at_least_float32(self.prototypes)
-        return -self.distance_scale.abs() * distances(normalize(features), normalize(prototypes))
+        return -self.distance_scale.abs() * distances(unit_length(features), unit_length(self.prototypes))
 
 
 class IsoMaxPlus(Method):

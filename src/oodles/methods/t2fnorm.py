@@ -3,18 +3,13 @@
 from dataclasses import replace
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import ScaledLinear, linear_head, logits_of
-from oodles.precision import at_least_float32
-
-
-def unit_length(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-    """Return h / ‖h‖₂, in float32 at least; a row of zeros stays one."""
-    return nn.functional.normalize(at_least_float32(features), dim=1)
+from oodles.precision import unit_length
 
 
 class T2FNorm(Method):
