@@ -117,6 +117,8 @@ def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Ite
 def all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
     """Join the labels of all batches; return none where any batch lacks them."""
     known = [given for given in labels if given is not None]
+    if any(given.ndim == 0 for given in known):
+        raise TypeError("labels must be a tensor with a row for each sample, got a single number.")
     return torch.cat(known) if len(known) == len(labels) else None
 
 

@@ -107,7 +107,7 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
     predictions, ids = _array(logits_or_predictions), _array(labels)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"labels must be class ids, got {ids.dtype}.")
-    if predictions.ndim == ids.ndim + 1:
+    if predictions.ndim == ids.ndim + 1 > 1 and predictions.shape[1]:
         predictions = predictions.argmax(1)
     if predictions.shape != ids.shape or not ids.size:
         raise ValueError(
@@ -164,6 +164,6 @@ def _sorted(name: str, scores: "Values") -> NDArray[Any]:
 def _array(values: "Values") -> NDArray[Any]:
     """Return tensors as arrays; NumPy does not know bfloat16."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     return np.asarray(values)

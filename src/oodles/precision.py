@@ -10,6 +10,12 @@ def at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
+def in_one_precision(*values: Tensor) -> tuple[Tensor, ...]:
+    """Convert tensors to the widest precision among them, float32 at least."""
+    wide = torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
+    return tuple(value.to(wide) for value in values)
+
+
 SHORT = 1e-6
 """The length below which a vector has no direction worth dividing for."""
 

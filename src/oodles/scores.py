@@ -328,7 +328,7 @@ class NearestNeighbours(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        _check_features(features)
+        _check_features(features, self._rows.shape[1])
         features = features.to(self._rows.device)  # it may have been fitted elsewhere
         distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
         k, rows_at_once = min(self.k, len(self._rows)), max(1, distances // len(self._rows))
@@ -377,7 +377,7 @@ class Mahalanobis(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        _check_features(features)
+        _check_features(features, len(self._whitening))
         rows = features.to(self._means.device).double()  # it may have been fitted elsewhere
         return torch.cdist(rows @ self._whitening, self._means).square().amin(1)
 
@@ -428,7 +428,9 @@ def _whitening(centered: Float64[Tensor, "n f"]) -> Float64[Tensor, "f r"]:
     return whitening
 
 
-def _check_features(features: Tensor) -> None:
+def _check_features(features: Tensor, fitted: int | None = None) -> None:
+    if fitted is not None and features.shape[1:] != (fitted,) and features.ndim == 2 and features.shape[1]:
+        raise ValueError(f"features must be {fitted} for each row, as of the training rows, got {features.shape[1]}.")
     if features.ndim != 2 or not features.shape[1]:
         raise ValueError(
             f"features must have shape (N, F), got {tuple(features.shape)}: "

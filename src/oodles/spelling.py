@@ -1,7 +1,8 @@
-"""Suggestions for mistyped names."""
+"""Words of sentences: suggestions for mistyped names, and values that were not expected."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -15,3 +16,13 @@ def suggestion(word: str, known: Iterable[str], otherwise: str = "") -> str:
     if near := nearest(word, known):
         return f": did you mean {near!r}?"
     return f": {otherwise}" if otherwise else f": expected one of {', '.join(known)}."
+
+
+def shown(value: object) -> str:
+    """Return a number or a word as it is written, on one short line; of anything else the type."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"
+    if not isinstance(value, str | Real):
+        return "None" if value is None else type(value).__name__
+    text = repr(value) if isinstance(value, str | bool) else str(value)
+    return text if len(text) <= 60 and text.isprintable() else f"{text[:50]!a}…"

@@ -18,7 +18,7 @@ from oodles.forward_pass import ForwardPass
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
@@ -317,11 +317,15 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
         if given is not None:
             whole = whole.with_part(role, _as_part(role, given))
     for role, part in whole.parts.items():
+        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
+        if not given or not all(isinstance(value, Tensor) for value in given):
+            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
             for check in (check_targets, check_no_one_hot):
                 check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            whole = whole.with_part(role, replace(part, targets=indexable(part.targets)))
     methods = step._active()
     made = {role for method in methods for role in method.adds}
     for method in methods:

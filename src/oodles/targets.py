@@ -29,6 +29,11 @@ def _one_hot(ids: Shaped[Tensor, " n *space"], num_classes: int) -> Float[Tensor
     return torch.zeros(shape, device=ids.device).scatter_(1, ids.long().unsqueeze(1), 1.0)
 
 
+def indexable(targets: Shaped[Tensor, " n *rest"]) -> Shaped[Tensor, " n *rest"]:
+    """Return class ids of types of which torch takes no rows, such as uint16, as int64; others as they are."""
+    return targets.long() if targets.dtype in (torch.uint16, torch.uint32, torch.uint64) else targets
+
+
 @shapes_checked
 def soft_targets(
     y_a: Targets,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from oodles.checks.annotations import shapes_checked as shapes_checked
-from oodles.checks.annotations import shown
+from oodles.spelling import shown
 
 LARGEST_WHOLE = 2**31 - 1
 
@@ -28,6 +28,8 @@ def check_number(
         finite = math.isfinite(value)
     except OverflowError:  # a whole number that no float can hold
         finite = False
+    if finite and isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{name} must fit into 64 bits as a whole number, got {shown(value)}: write it with a point.")
     if not finite or value < low or value <= above:
         raise ValueError(f"{name} must be a finite number{bound}, got {shown(value)}.")
     if value > high:
@@ -53,7 +55,7 @@ def check_mixing(name: str, share: float | Tensor) -> None:
     """Refuse a share λ, or one for each row, that is not in [0, 1]."""
     if isinstance(share, Tensor) and not (readable(share, False) and share.numel()):
         return
-    bounds = share.detach().aminmax() if isinstance(share, Tensor) else (share, share)
+    bounds = share.detach().double().aminmax() if isinstance(share, Tensor) else (share, share)
     low, high = (float(bound) if isinstance(share, Tensor) else bound for bound in bounds)
     check_number(name, low, low=0)
     check_number(name, high, high=1)
@@ -61,7 +63,7 @@ def check_mixing(name: str, share: float | Tensor) -> None:
 
 def check_flag(name: str, value: object) -> None:
     """Refuse what is neither true nor false."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, bool | np.bool_) and not (type(value) is int and value in (0, 1)):
         raise TypeError(f"{name} must be True or False, got {shown(value)}.")
 
 
@@ -90,8 +92,10 @@ def check_floating(name: str, tensor: Tensor) -> None:
 def check_images(method: str, inputs: object, *, square: bool = False, volumes: bool = False) -> Tensor:
     """Return the inputs where they are floating-point images (N, C, H, W), or ``volumes`` if allowed; refuse others."""
     shape = "square images" if square else "images"
-    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        got = inputs.dtype if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or inputs.layout is not torch.strided:
+        got = f"a {type(inputs).__name__}"
+        if isinstance(inputs, Tensor):
+            got = f"{inputs.layout if inputs.is_floating_point() else inputs.dtype}"
         raise TypeError(f"{method} needs one tensor of {shape}, floating point, got {got}.")
     fits = inputs.ndim == 4 or (volumes and inputs.ndim > 4)
     if not fits or (square and inputs.shape[2] != inputs.shape[3]):

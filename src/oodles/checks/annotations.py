@@ -12,12 +12,19 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from oodles.spelling import shown
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 NEVER_EMPTY = frozenset({"c", "f", "channels", "h", "w"})
 """Names of dimensions that hold one number at least: classes, features, channels and pixels. Of rows there may be none.
 """
+COMPUTED = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.complex64, torch.complex128),
+    *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
+"""The types that torch computes with, or converts to such."""
 Sizes = dict[int | str, tuple[Any, str]]
 """What each name of a dimension stands for in a call, one size or for ``*name`` several, and the argument that said so.
 """
@@ -32,7 +39,7 @@ def shapes_checked(function: Callable[P, R], *, as_in: Callable[..., Any] | None
 
     Args:
         function: to be checked.
-        as_in: a function with the same arguments whose annotations are read instead.
+        as_in: a function with the same arguments, whose annotations hold where its own say no shape.
 
     Raises:
         TypeError: by the function, for arguments of another type.
@@ -52,6 +59,9 @@ def shapes_checked(function: Callable[P, R], *, as_in: Callable[..., Any] | None
     except Exception:  # annotations that are no Python, or name what only type checkers see
         return function
     kinds = {one.name: _kinds(one.annotation) for one in parameters}
+    if as_in is not None:
+        own = {one.name: _kinds(one.annotation) for one in inspect.signature(function).parameters.values()}
+        kinds |= {name: one for name, one in own.items() if any(isinstance(kind, _Tensors) for kind in one)}
     in_order = [(one.name, kinds[one.name]) for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD]
     repeated = [one.name for one in parameters if one.kind is one.VAR_POSITIONAL and kinds[one.name]]
     if not any(kinds.values()):
@@ -127,6 +137,7 @@ _WORDS = {"whole numbers": torch.int64, "floating point": torch.float32}
 _NAMES: dict[type, str] = {
     int: "a whole number",
     float: "a number",
+    bool: "True or False",
     str: "a word",
     Tensor: "a tensor",
     type(None): "left out",
@@ -151,7 +162,7 @@ def _kind(annotation: Any) -> _Kind | None:
 def _tensors(annotation: Any) -> _Tensors:
     """Read one of jaxtyping's types; a dimension that is neither a name nor a number may have any size."""
     names = annotation.dtypes if isinstance(annotation.dtypes, tuple | list) else None
-    dtypes = None if names is None else frozenset(getattr(torch, one) for one in names if hasattr(torch, one))
+    dtypes = None if names is None else frozenset(one for one in COMPUTED if str(one).removeprefix("torch.") in names)
     dimensions: list[int | str] = []
     place = None
     for word in annotation.dim_str.split():
@@ -167,11 +178,13 @@ def _tensors(annotation: Any) -> _Tensors:
 def _check(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) -> None:
     """Refuse a value that is nothing of what is allowed."""
     if isinstance(value, Tensor):
+        if value.layout is not torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got {value.layout}: convert it with {name}.to_dense().")
         for kind in allowed:
             if kind.__class__ is _Tensors:
                 if (kind.dtypes is None or value.dtype in kind.dtypes) and kind.fits(name, value.shape, sizes):
                     return
-            elif kind is Tensor or (kind is float and not value.ndim):  # a number, which further checks look at
+            elif kind is Tensor or (kind is float and not value.ndim and _is_number(value.dtype)):
                 return
     else:
         for kind in allowed:
@@ -185,9 +198,15 @@ def _check(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) -> N
 def _is(value: Any, kind: type) -> bool:
     if kind is float:
         return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
+    if kind is bool:
+        return isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1))
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def _is_number(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype in (torch.int32, torch.int64)
 
 
 def _refusal(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) -> Exception:
@@ -212,16 +231,6 @@ def _refusal(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) ->
     wanted = [kind.described(sizes) for kind in right]
     of = f" of {value.dtype}" if len(tensors) > len(right) else ""
     return ValueError(f"{name}{of} must have {_listed(wanted, 'or')}, got {shape}{hint}.")
-
-
-def shown(value: object) -> str:
-    """Return a number or a word as it is written, on one short line; of anything else the type."""
-    if not isinstance(value, str | int | float | np.number):
-        return "None" if value is None else type(value).__name__
-    if isinstance(value, int) and abs(value) >= 10**40:
-        return "a number of more than 40 digits"
-    text = repr(value) if isinstance(value, str | bool) else str(value)
-    return text if len(text) <= 60 and text.isprintable() else f"{text[:50]!a}…"
 
 
 def _listed(words: Sequence[str], last: str) -> str:

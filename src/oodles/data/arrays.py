@@ -56,6 +56,9 @@ def from_arrays(
     Raises:
         ValueError: for arrays of other shapes, types or values.
     """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, np.ndarray) and (given is not None or name == "images"):
+            raise TypeError(f"{name} in {place} must be an array, got {type(given).__name__}.")
     images = _as_rows(images, place)
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
         raise ValueError(

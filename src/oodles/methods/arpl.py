@@ -7,21 +7,14 @@ from torch import Tensor, nn
 from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, in_one_precision
 from oodles.targets import RowTargets, as_probabilities, mean_over_rows
 
 
 def squared_distances(features: Float[Tensor, "n f"], points: Float[Tensor, "c f"]) -> Float[Tensor, "n c"]:
     """Return d_k = mean_i (h_i − P_ki)², the mean over the F features."""
-    h, p = _in_one_precision(features, points)
+    h, p = in_one_precision(features, points)
     return (h.square().mean(1, keepdim=True) - 2 / h.shape[1] * (h @ p.T) + p.square().mean(1)).clamp(min=0)
-
-
-def _in_one_precision(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in the wider precision of the two, float32 at least."""
-    h, p = at_least_float32(features), at_least_float32(points)
-    wide = torch.promote_types(h.dtype, p.dtype)
-    return h.to(wide), p.to(wide)
 
 
 def excess(
@@ -44,7 +37,7 @@ class ReciprocalPoints(nn.Module):
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
         with torch.autocast(features.device.type, enabled=False):
-            h, p = _in_one_precision(features, self.points)
+            h, p = in_one_precision(features, self.points)
             return (squared_distances(h, p) - h @ p.T) / self.temperature
 
 

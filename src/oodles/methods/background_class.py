@@ -85,7 +85,7 @@ class Background(HeadScore):
     name = "background"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (background,) = heads
         return no_s1(known_logit(logits, background))
 
@@ -96,7 +96,7 @@ class BackgroundS2(HeadScore):
     name = "background-s2"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (background,) = heads
         return no_s2(logits, known_logit(logits, background))
 
@@ -107,6 +107,6 @@ class BackgroundS3(HeadScore):
     name = "background-s3"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (background,) = heads
         return no_s3(logits, known_logit(logits, background))

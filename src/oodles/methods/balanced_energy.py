@@ -15,6 +15,7 @@ from oodles.methods.energy_bounded import check_margins, margins_around
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
+from oodles.spelling import shown
 from oodles.targets import mean_over_rows
 
 
@@ -44,7 +45,7 @@ def balanced_hinge(
 def _as_tuple(prior: Iterable[float]) -> tuple[float, ...]:
     """Return a prior as a tuple, since JSON makes it a list; refuse numbers below 0, and zeros alone."""
     if not isinstance(prior, Iterable):
-        raise TypeError(f"prior must be a number for each class, got {prior!r}.")
+        raise TypeError(f"prior must be a number for each class, got {shown(prior)}.")
     prior = tuple(prior)
     for index, share in enumerate(prior):
         check_number(f"prior[{index}]", share, low=0)
@@ -138,7 +139,7 @@ class BalancedEnergy(Method):
         return {**margins_around(known, unknown), "prior": tuple((counts / counts.sum()).tolist())}
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
         classes = logits_out.shape[1]

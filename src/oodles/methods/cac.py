@@ -121,6 +121,8 @@ class AnchorDistance(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
+        if logits.shape[1] != len(self._centres):
+            raise ValueError(f"logits must be of {len(self._centres)} classes, as in training, got {logits.shape[1]}.")
         centres = self._centres.to(logits.device)  # it may have been fitted elsewhere
         distances = torch.cdist(_as_rows(logits), centres, compute_mode="donot_use_mm_for_euclid_dist")
         # the nearest centre has the least distance and the least 1 − softmin

@@ -140,7 +140,7 @@ class Confidence(HeadScore):
     name = "confidence"
     needs_heads = (CONFIDENCE,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (confidence,) = heads
         return torch.sigmoid(-confidence.squeeze(1))
 

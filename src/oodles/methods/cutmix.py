@@ -9,6 +9,7 @@ from oodles.checks import check_flag, check_number, shapes_checked
 from oodles.contract import Batch, Method, Now, Paper
 from oodles.methods.mixup import Mixed, MixingCollate, mix_part
 from oodles.randomness import draw_beta, draw_permutation
+from oodles.targets import indexable
 
 
 def cutmix_box(
@@ -68,7 +69,7 @@ def cutmix_data(
         outside = x.new_ones(height, width)
         outside[top:bottom, left:right] = 0
     mixed = x.index_select(0, permutation).lerp_(x, outside)  # a weight of 0 or 1 copies exactly
-    return mixed, y, y[permutation], share
+    return mixed, y, indexable(y)[permutation], share
 
 
 def _outside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:

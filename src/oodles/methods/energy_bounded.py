@@ -15,7 +15,7 @@ from oodles.targets import mean_over_rows
 
 def energy_hinge(
     logits_in: Float[Tensor, "n c *space"],
-    logits_out: Float[Tensor, "m c *space"],
+    logits_out: Float[Tensor, "m c *space_out"],
     margin_in: float,
     margin_out: float,
     power: int = 2,
@@ -40,7 +40,9 @@ def check_margins(margin_in: float, margin_out: float) -> None:
         )
 
 
-def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]) -> dict[str, float]:
+def margins_around(
+    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
+) -> dict[str, float]:
     """Return ``margin_in`` and ``margin_out``: the mean energies, moved apart by half their distance on either side.
 
     Raises:
@@ -122,7 +124,7 @@ class EnergyBounded(Method):
         return margins_around(known, unknown)
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
         return self.weight * energy_hinge(logits_in, logits_out, self.margin_in, self.margin_out, self.power)

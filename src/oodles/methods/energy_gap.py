@@ -11,7 +11,7 @@ from oodles.targets import Targets, cross_entropy
 
 
 def energy_gap(
-    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"], margin: float
+    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"], margin: float
 ) -> Float[Tensor, ""]:
     """Return relu(mean E(x) − mean E(o) + margin), with E = −logsumexp; zero where either population is empty.
 
@@ -54,7 +54,7 @@ class EnergyRegularizedLoss(nn.Module):
         self,
         logits_in: Float[Tensor, "n c *space"],
         targets_in: Targets,
-        logits_out: Float[Tensor, "m c *space"] | None = None,
+        logits_out: Float[Tensor, "m c *space_out"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss of both batches, which may differ in size; without outliers it is plain cross-entropy.
 
@@ -107,7 +107,7 @@ class EnergyGap(Method):
         self.margin = margin
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
         return self.weight * energy_gap(logits_in, logits_out, self.margin)

@@ -9,6 +9,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Paper, Part, Rows
 from oodles.methods.mixup import Mixed, mixup_data
 from oodles.randomness import draw_beta
+from oodles.spelling import shown
 from oodles.targets import soft_targets
 
 BLOCKS = 2
@@ -100,7 +101,7 @@ class ManifoldMixup(Method):
         super().__init__()
         check_number("alpha", alpha, low=0)
         if not isinstance(at, tuple | list) or not all(isinstance(name, str) and name for name in at):
-            raise ValueError(f"at must be names of layers, got {at!r}.")
+            raise ValueError(f"at must be names of layers, got {shown(at)}.")
         if len(set(at)) < len(at):
             raise ValueError(f"at must name each layer once, got {at!r}.")
         self.alpha = alpha

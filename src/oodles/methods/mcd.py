@@ -85,6 +85,6 @@ class Discrepancy(HeadScore):
     name = "discrepancy"
     needs_heads = (SECOND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n c *space"]) -> Tensor:
         (second,) = heads
         return (logits.softmax(1) - second.softmax(1)).abs().sum(1)

@@ -9,7 +9,7 @@ from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.cutmix import cutmix_box
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
-from oodles.targets import Targets, cross_entropy, smoothed
+from oodles.targets import Targets, cross_entropy, indexable, smoothed
 
 FORMS = ("mixup", "cutmix")
 
@@ -89,7 +89,7 @@ class MixOE(Method):
                 "use form='mixup'."
             )
         rows, others = in_pairs(len(x), len(outliers), x.device)
-        x, y, outliers = x.index_select(0, rows), y.index_select(0, rows), outliers.index_select(0, others)
+        x, y, outliers = x.index_select(0, rows), indexable(y).index_select(0, rows), outliers.index_select(0, others)
         lam = draw_beta(self.alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
         if self.form == "cutmix":
             mixed, lam = paste(x, outliers, lam, generator)

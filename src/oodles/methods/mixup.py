@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from oodles.checks import check_flag, check_mixing, check_number, shapes_checked
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.randomness import draw_beta, draw_permutation
-from oodles.targets import soft_targets
+from oodles.targets import indexable, soft_targets
 
 Mixed = tuple[Tensor, Tensor, Tensor, float | Tensor]
 """Mixed inputs, targets, targets of the rows mixed in, and the share λ of the former."""
@@ -60,9 +60,9 @@ def mixup_data(
     if per_sample:
         lam = draw_beta(alpha, len(x), generator).to(x.dtype).to(x.device, non_blocking=True)
         mixed = x.index_select(0, permutation).lerp_(x, lam.reshape(-1, *[1] * (x.ndim - 1)))
-        return mixed, y, y[permutation], lam
+        return mixed, y, indexable(y)[permutation], lam
     share = draw_beta(alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
-    return x.index_select(0, permutation).lerp_(x, share), y, y[permutation], share
+    return x.index_select(0, permutation).lerp_(x, share), y, indexable(y)[permutation], share
 
 
 @shapes_checked

@@ -19,7 +19,7 @@ def magnitude(features: Float[Tensor, "n f *space"]) -> Float[Tensor, "n *space"
 
 
 def magnitude_penalty(
-    features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space"], minimum: float
+    features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space_out"], minimum: float
 ) -> Float[Tensor, ""]:
     """Return mean relu(ξ − ‖h(x)‖)² + mean ‖h(o)‖²."""
     too_short = (minimum - magnitude(features_in)).relu()
@@ -72,7 +72,7 @@ class Objectosphere(Method):
         self.minimum_magnitude = minimum_magnitude
 
     def forward(
-        self, features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space"]
+        self, features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for the features of knowns and unknowns, without the entropic open-set term."""
         penalty = magnitude_penalty(features_in, features_out, self.minimum_magnitude)

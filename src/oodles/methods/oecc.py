@@ -101,7 +101,7 @@ class OECC(Method):
         return {"training_accuracy": accuracy(rows.logits, rows.labels)}
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits: the sum of both."""
         return self._confidence(logits_in) + self._outliers(logits_out)

@@ -47,7 +47,7 @@ class OutlierExposureLoss(nn.Module):
         self,
         logits_in: Float[Tensor, "n c *space"],
         targets_in: Targets,
-        logits_out: Float[Tensor, "m c *space"] | None = None,
+        logits_out: Float[Tensor, "m c *space_out"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss of both batches; without outliers it is plain cross-entropy.
 

@@ -102,7 +102,7 @@ class Rotation(HeadScore):
         by_quarters += [classifier.features(rotated(images, quarters)) for quarters in (1, 2, 3)]
         return self(features, logits, *(head(turned) for turned in by_quarters))
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Float[Tensor, "n c"], *heads: Float[Tensor, "n 4"]) -> Tensor:
         known = at_least_float32(logits).log_softmax(1)
         from_uniform = -known.mean(1) - math.log(known.shape[1])
         losses = torch.stack([rotation_loss(turned, quarters) for quarters, turned in enumerate(heads)])

@@ -94,7 +94,7 @@ class Discriminator(HeadScore):
     name = "discriminator"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (d,) = heads
         return no_s1(d.squeeze(1))
 
@@ -105,7 +105,7 @@ class DiscriminatorS2(HeadScore):
     name = "discriminator-s2"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (d,) = heads
         return no_s2(logits, d.squeeze(1))
 
@@ -116,6 +116,6 @@ class DiscriminatorS3(HeadScore):
     name = "discriminator-s3"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (d,) = heads
         return no_s3(logits, d.squeeze(1))
