@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -42,6 +41,44 @@ WORDS_OF_OTHERS = re.compile(
     r"|not supported between|invalid literal|object (is|has|does|cannot)|has no attribute|positional argument|implemented"
     r"|could not convert|can't|cannot be converted|broadcast|ambiguous|dimension specified|unhashable|not iterable"
 )
+
+
+HUGE = (
+    *(10**400, -(10**400), 10**5000, 10**30, 2**63, 2**62, 2**31, 1e308, -1e308, 1e300, 1e200, 1e39, -1e39, 1e20),
+    *(5e-324, 1e-310, 1e-45, 1e-12, float("nan"), float("inf"), -float("inf")),
+)
+"""Numbers at the ends of what floats hold, and beyond."""
+NO_NUMBERS = (
+    "1",
+    "",
+    "abc",
+    "two\nlines",
+    None,
+    True,
+    False,
+    [1.0],
+    (1,),
+    (),
+    {},
+    1j,
+    Fraction(1, 2),
+    object(),
+    b"1",
+    int,
+)
+ARRAYS = (
+    *(np.float32(0.5), np.float64(0.25), np.float16(0.5), np.int64(2), np.uint8(3), np.bool_(True), np.longdouble(0.5)),
+    *(
+        np.array(0.5),
+        np.array([1.0, 2.0]),
+        np.float32("nan"),
+        np.array("a"),
+        torch.tensor(0.5),
+        torch.tensor([0.1, 0.2]),
+    ),
+    *(torch.tensor(float("nan")), torch.tensor(2), torch.tensor(True), torch.zeros(2, 2)),
+)
+"""What is taken for numbers, or is one of another library."""
 
 
 def is_sentence(text: str) -> bool:
@@ -93,14 +130,8 @@ class Draw:
 
     def number(self) -> Any:
         """Draw a number, or what somebody may have taken for one."""
-        huge = self.pick(10**400, -(10**400), 10**5000, 10**30, 2**63, 1e308, 1e39, -1e300, 5e-324, 1e-45)
-        other = self.pick("1", "", "abc", None, True, False, [1.0], (1,), {}, 1j, Fraction(1, 2), object(), b"1")
-        array = self.pick(
-            np.float32(0.5), np.float64(0.25), np.int64(2), np.bool_(True), np.array(0.5), np.array([1.0, 2.0])
-        )
-        tensor = self.pick(torch.tensor(0.5), torch.tensor([0.1, 0.2]), torch.tensor(float("nan")), torch.tensor(2))
         plain = self.pick(0, 1, 2, -1, 0.5, 0.0, -0.0, 1.5, -0.5, 3, 100, 1e-3)
-        return self.pick(plain, plain, huge, other, array, tensor, float("nan"), float("inf"), -float("inf"))
+        return self.pick(plain, plain, self.pick(*HUGE), self.pick(*HUGE), self.pick(*NO_NUMBERS), self.pick(*ARRAYS))
 
     def anything(self) -> Any:
         return self.pick(
@@ -109,7 +140,7 @@ class Draw:
 
     def changed_tensor(self, value: Tensor) -> Any:
         """Draw another shape, type or values for a tensor."""
-        if value.layout is not torch.strided:
+        if value.layout is not torch.strided or value.is_complex():
             return self.anything()
         value = value.detach()
         place = self.random.randrange(max(value.ndim, 1))
@@ -135,8 +166,6 @@ class Draw:
                 return value.to(wanted)
             case 7 | 8 if value.numel():
                 odd = self.pick(float("nan"), float("inf"), -float("inf"), 1e30, -1e30, -1.0, 255.0, -100.0, 2.0)
-                if value.is_complex():
-                    return value
                 if not value.is_floating_point():
                     odd = self.pick(-1, -100, 255, CLASSES, 2**31, -(2**63))
                 changed = (value.clone() if value.is_floating_point() else value.long()).contiguous()
@@ -230,30 +259,33 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
 Call = tuple[Callable[..., Any], list[Any], dict[str, Any]]
 
 
+def standalone(name: str, draw: Draw, settings: Mapping[str, Any]) -> Call:
+    """Draw right arguments for a method's standalone form."""
+    method = method_class(name)(**{**({"pictures": picture_file()} if name == "pixmix" else {}), **settings})
+    if name in ("isomax", "isomax-plus", "arpl"):
+        draw.space = ()
+    args: list[Any] = []
+    named: dict[str, Any] = {}
+    for one in inspect.signature(method.forward).parameters.values():
+        if one.kind is one.VAR_POSITIONAL:
+            count, width = (4, 4) if name == "rotation-prediction" else (3, CLASSES)
+            args += [draw.normal(draw.rows, width) for _ in range(count)]
+        elif one.kind is one.KEYWORD_ONLY:
+            named[one.name] = argument(draw, one.name, one.annotation)
+        else:
+            args.append(argument(draw, one.name, one.annotation))
+    return method, args, named
+
+
 def of_method(name: str) -> Callable[[Draw], Call]:
     """Draw settings and arguments of a method's standalone form."""
 
     def call(draw: Draw) -> Call:
-        settings = {"pictures": picture_file()} if name == "pixmix" else {}
-        parameters = card(name).parameters
-        if parameters and draw.random.random() < 0.35:
-            chosen = draw.random.choice(parameters)
+        settings = {}
+        if card(name).parameters and draw.random.random() < 0.35:
+            chosen = draw.random.choice(card(name).parameters)
             settings[chosen.name] = draw.number() if draw.pick(True, True, False) else draw.anything()
-        method = method_class(name)(**settings)
-        function = method.forward
-        if name in ("isomax", "isomax-plus", "arpl"):
-            draw.space = ()
-        args: list[Any] = []
-        named: dict[str, Any] = {}
-        for one in inspect.signature(function).parameters.values():
-            if one.kind is one.VAR_POSITIONAL:
-                count, width = (4, 4) if name == "rotation-prediction" else (3, CLASSES)
-                args += [draw.normal(draw.rows, width) for _ in range(count)]
-            elif one.kind is one.KEYWORD_ONLY:
-                named[one.name] = argument(draw, one.name, one.annotation)
-            else:
-                args.append(argument(draw, one.name, one.annotation))
-        return method, args, named
+        return standalone(name, draw, settings)
 
     return call
 
@@ -448,6 +480,18 @@ def of_evaluate(draw: Draw) -> Call:
     return call, [draw.images(4).float(), draw.ids(4), draw.images(3).float(), name], {}
 
 
+def of_collect(draw: Draw) -> Call:
+    def call(inputs: Any, labels: Any) -> Any:
+        return oodles.collect(small_classifier(), [(inputs, labels)])
+
+    return call, [draw.images(4).float(), draw.ids(4)], {}
+
+
+def of_collate(draw: Draw) -> Call:
+    samples = [(torch.zeros(1, SIDE, SIDE), row % CLASSES) for row in range(3)]
+    return lambda num_classes: oodles.Mixup().collate(num_classes)(samples), [CLASSES], {}
+
+
 def _settings_of(cls: type) -> list[str]:
     return list(inspect.signature(cls).parameters)
 
@@ -493,6 +537,20 @@ CALLS: Mapping[str, Callable[[Draw], Call]] = {
     "Recipe": of_recipe,
     "pair": of_pair,
     "Classifier.split": of_split,
+    "collect": of_collect,
+    "Classifier": lambda draw: (Classifier, [nn.Flatten(), nn.Linear(FEATURES, CLASSES), CLASSES, FEATURES], {}),
+    "Part.take": lambda draw: (Part(draw.images(2), draw.ids(2)).take, [torch.tensor([1, 0])], {}),
+    "Recipe.from_dict": lambda draw: (
+        oodles.Recipe.from_dict,
+        [{draw.pick("epochs", "methods", "x"): draw.anything()}],
+        {},
+    ),
+    "start_epoch": lambda draw: (
+        TrainingStep(small_classifier()).start_epoch,
+        [0, 3, draw.pick(None, oodles.Data())],
+        {},
+    ),
+    "collate": of_collate,
     "TrainingStep": of_step,
     "evaluate": of_evaluate,
 }

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from oodles.checks import check_whole
 from oodles.randomness import NEW_HEADS, random_seed
+from oodles.spelling import shown
 
 Inputs = Tensor | dict[str, Tensor]
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -116,9 +117,11 @@ class Classifier(nn.Module):
         super().__init__()
         if num_classes is None:
             num_classes = _outputs(head)
+        if num_features is not None:
+            check_whole("num_features", num_features, low=1)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
-                f"num_classes must be a whole number of at least 1, got {num_classes!r}: "
+                f"num_classes must be a whole number of at least 1, got {shown(num_classes)}: "
                 f"say Classifier(backbone, head, num_classes=…), since {type(head).__name__} does not tell."
             )
         self.backbone = backbone

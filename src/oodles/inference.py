@@ -144,7 +144,8 @@ def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
     if isinstance(inputs, Mapping):
         inputs, given = without_labels(inputs)
         labels = labels if given is None else given
-    if not isinstance(inputs, Tensor | dict):
+    rows = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+    if not rows or not all(isinstance(value, Tensor) and value.ndim for value in rows):
         raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
     if isinstance(labels, np.ndarray | list | tuple):
         labels = torch.as_tensor(labels)

@@ -41,7 +41,7 @@ def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Flo
     """Return the energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
     check_number("temperature", temperature, above=0)
     logits = at_least_float32(logits)
-    return -logits.logsumexp(1) if temperature == 1 else -temperature * (logits / temperature).logsumexp(1)
+    return -logits.logsumexp(1) if temperature == 1 else -float(temperature) * (logits / temperature).logsumexp(1)
 
 
 @shapes_checked

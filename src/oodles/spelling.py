@@ -18,6 +18,12 @@ def suggestion(word: str, known: Iterable[str], otherwise: str = "") -> str:
     return f": {otherwise}" if otherwise else f": expected one of {', '.join(known)}."
 
 
+def reason(error: Exception) -> str:
+    """Return the first sentence of another library's error, without its stop, to end a sentence of our own."""
+    text = str(error).split("\n")[0].split(". ")[0]
+    return text.rstrip(".") or type(error).__name__
+
+
 def shown(value: object) -> str:
     """Return a number or a word as it is written, on one short line; of anything else the type."""
     if isinstance(value, int) and abs(value) >= 10**40:

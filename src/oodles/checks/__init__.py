@@ -136,11 +136,15 @@ def check_same_length(**tensors: Tensor) -> None:
             raise ValueError(f"{first} and {name} must have as many rows, got {len(a)} and {len(b)}.")
 
 
-def check_places(places: object) -> None:
-    """Refuse what does not number rows: a tensor (N,) of whole numbers."""
+def check_places(places: object, rows: int | None = None) -> None:
+    """Refuse what does not number rows: a tensor (N,) of whole numbers, each below ``rows`` where that is given."""
     if not isinstance(places, Tensor) or places.ndim != 1 or places.dtype not in (torch.int64, torch.int32):
         got = f"{places.dtype} of shape {tuple(places.shape)}" if isinstance(places, Tensor) else type(places).__name__
         raise TypeError(f"places must be whole numbers of rows, (N,), got {got}: of a mask take mask.nonzero()[:, 0].")
+    if rows is not None and places.numel() and readable(places, False):
+        low, high = (int(bound) for bound in places.aminmax())
+        if low < 0 or high >= rows:
+            raise ValueError(f"places must be from 0 to {rows - 1}, got {low if low < 0 else high}.")
 
 
 def check_same_classes(logits: Tensor, other: Tensor, name: str = "logits_in", other_name: str = "logits_out") -> None:
@@ -173,6 +177,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
 
     There is no ``ignore_index``, which means nothing for mixed targets: leave rows without a label out beforehand.
     """
+    if targets.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {targets.layout}: convert it with .to_dense().")
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
             raise ValueError(

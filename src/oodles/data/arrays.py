@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.raw import Pixels, RawImages
+from oodles.spelling import reason
 
 GZIP = b"\x1f\x8b"
 IDX = b"\x00\x00"
@@ -25,7 +26,7 @@ def read_npz(path: Path) -> RawImages:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in ("images", "labels", "classes") if name in archive}
     except Exception as error:  # damaged archives fail in many ways
-        raise ValueError(f"{path} cannot be read as .npz arrays: {error}.") from error
+        raise ValueError(f"{path} cannot be read as .npz arrays: {reason(error)}.") from error
     if "images" not in arrays:
         raise ValueError(f"{path} must hold an array called images, but has none.")
     classes = tuple(str(name) for name in arrays.get("classes", ()))

@@ -1,6 +1,6 @@
 """Balanced energy: energy-bounded learning that presses harder on outliers which look like frequent classes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ from oodles.targets import mean_over_rows
 
 def class_shares(prior: Sequence[float], gamma: float) -> list[float]:
     """Return π_c^γ / Σ π^γ."""
-    powers = [probability**gamma for probability in prior]
+    most = max(prior, default=1)  # of shares of the largest no power overflows
+    powers = [(probability / most) ** gamma for probability in prior]
     return [power / sum(powers) for power in powers]
 
 
@@ -44,7 +45,7 @@ def balanced_hinge(
 
 def _as_tuple(prior: Iterable[float]) -> tuple[float, ...]:
     """Return a prior as a tuple, since JSON makes it a list; refuse numbers below 0, and zeros alone."""
-    if not isinstance(prior, Iterable):
+    if not isinstance(prior, Iterable) or isinstance(prior, str | Mapping) or getattr(prior, "ndim", 1) != 1:
         raise TypeError(f"prior must be a number for each class, got {shown(prior)}.")
     prior = tuple(prior)
     for index, share in enumerate(prior):

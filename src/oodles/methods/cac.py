@@ -19,8 +19,8 @@ def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float
     As ‖z − α·e_k‖² = ‖z‖² − 2α·z_k + α², in float64, since close to an anchor that nearly cancels.
     """
     z = at_least_float32(logits)
-    wide = z.double()
-    squares = wide.square().sum(1, keepdim=True) - 2 * alpha * wide + alpha**2
+    wide, alpha = z.double(), float(alpha)
+    squares = wide.square().sum(1, keepdim=True) - 2 * alpha * wide + alpha * alpha
     return squares.clamp(min=1e-20).sqrt().to(z.dtype)  # a root has no derivative at 0
 
 

@@ -91,5 +91,5 @@ class ObjectosphereScore(Score):
     name = "objectosphere"
     needs_features = True
 
-    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+    def __call__(self, features: Float[Tensor, "n f *space"], logits: Float[Tensor, "n c *space"]) -> Tensor:
         return (msp(logits) - 1) * magnitude(features)

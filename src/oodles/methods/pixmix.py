@@ -149,8 +149,8 @@ class PixMix(Method):
         check_flag("all_operations", all_operations)
         self.pictures = pictures
         self.rounds = rounds
-        self.beta = beta
-        self.severity = severity
+        self.beta = float(beta)
+        self.severity = float(severity)
         self.all_operations = all_operations
 
     def forward(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:

@@ -102,6 +102,8 @@ class Recipe:
         Raises:
             ValueError: for a key that no recipe has.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"A recipe must be a dictionary of settings, got {shown(values)}.")
         known = [setting.name for setting in fields(cls)]
         for key in values:
             if key not in known:
