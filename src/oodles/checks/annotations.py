@@ -1,9 +1,9 @@
 """Arguments are what their annotations say: one check for every function whose annotations give types and shapes."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from numbers import Integral
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
@@ -54,16 +54,13 @@ def shapes_checked(function: Callable[P, R], *, as_in: Callable[..., Any] | None
         Traceback (most recent call last):
         ValueError: b must have shape (m, c) with c = 4, as a has, got (3, 5).
     """
-    try:
-        parameters = inspect.signature(as_in or function, eval_str=True).parameters.values()
-    except Exception:  # annotations that are no Python, or name what only type checkers see
-        return function
-    kinds = {one.name: _kinds(one.annotation) for one in parameters}
+    kinds = {one.name: _kinds(one.annotation, function) for one in signature(as_in or function).parameters.values()}
+    parameters = signature(function).parameters.values()
     if as_in is not None:
-        own = {one.name: _kinds(one.annotation) for one in inspect.signature(function).parameters.values()}
+        own = {one.name: _kinds(one.annotation, function) for one in parameters}
         kinds |= {name: one for name, one in own.items() if any(isinstance(kind, _Tensors) for kind in one)}
-    in_order = [(one.name, kinds[one.name]) for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD]
-    repeated = [one.name for one in parameters if one.kind is one.VAR_POSITIONAL and kinds[one.name]]
+    in_order = [(one.name, kinds.get(one.name, ())) for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD]
+    repeated = [one.name for one in parameters if one.kind is one.VAR_POSITIONAL and kinds.get(one.name)]
     if not any(kinds.values()):
         return function
 
@@ -144,8 +141,13 @@ _NAMES: dict[type, str] = {
 }
 
 
-def _kinds(annotation: Any) -> tuple[_Kind, ...]:
+def _kinds(annotation: Any, function: Callable[..., Any]) -> tuple[_Kind, ...]:
     """Return what an annotation allows; nothing where not all of it can be looked at."""
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, getattr(function, "__globals__", {}))
+        except Exception:  # no Python, or a name that only type checkers see
+            return ()
     union = get_origin(annotation) in (UnionType, Union)
     kinds = [_kind(one) for one in (get_args(annotation) if union else (annotation,))]
     return tuple(kind for kind in kinds if kind is not None) if None not in kinds else ()
