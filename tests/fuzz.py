@@ -37,9 +37,10 @@ from oodles.targets import cross_entropy
 
 ROWS, OUTLIERS, CLASSES, FEATURES, CHANNELS, SIDE = 4, 3, 5, 6, 3, 6
 WORDS_OF_OTHERS = re.compile(
-    r"Expected|expected (m1|scalar|sequence|str|a )|size of tensor|Traceback|mat1|shape '\[|out of bounds|out of range|unsupported"
-    r"|not supported between|invalid literal|object (is|has|does|cannot)|has no attribute|positional argument|implemented"
-    r"|could not convert|can't|cannot be converted|broadcast|ambiguous|dimension specified|unhashable|not iterable"
+    r"Expected|expected (m1|scalar|sequence|str|a )|size of tensor|Traceback|mat1|shape '\[|out of bounds|out of range"
+    r"|unsupported|not supported between|invalid literal|object (is|has|does|cannot)|has no attribute"
+    r"|positional argument|implemented|could not convert|can't|cannot be converted|broadcast|ambiguous"
+    r"|dimension specified|unhashable|not iterable"
 )
 
 
