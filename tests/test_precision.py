@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodles import ASCOOD, GODIN, Classifier, IsoMaxPlus, LogitNorm, T2FNorm, TrainingStep
+from oodles import ASCOOD, Classifier, LogitNorm, T2FNorm, TrainingStep
 from oodles.methods.ascood import standardized
 from oodles.methods.g_odin import QuotientHead
 from oodles.methods.isomax_plus import UnitDistanceHead
