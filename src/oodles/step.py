@@ -325,7 +325,8 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
             num_classes = step.classifier.num_classes
             for check in (check_targets, check_no_one_hot):
                 check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
-            whole = whole.with_part(role, replace(part, targets=indexable(part.targets)))
+            if (ids := indexable(part.targets)) is not part.targets:
+                whole = whole.with_part(role, replace(part, targets=ids))
     methods = step._active()
     made = {role for method in methods for role in method.adds}
     for method in methods:

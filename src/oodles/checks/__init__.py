@@ -147,15 +147,6 @@ def check_places(places: object, rows: int | None = None) -> None:
             raise ValueError(f"places must be from 0 to {rows - 1}, got {low if low < 0 else high}.")
 
 
-def check_same_classes(logits: Tensor, other: Tensor, name: str = "logits_in", other_name: str = "logits_out") -> None:
-    """Refuse logits of in-distribution and outlier rows with different numbers of classes."""
-    if logits.shape[1] != other.shape[1]:
-        raise ValueError(
-            f"{name} and {other_name} must have as many classes, got {logits.shape[1]} and {other.shape[1]}: "
-            "both must come from the same classifier."
-        )
-
-
 def check_alike(method: str, x: Tensor, outliers: Tensor) -> None:
     """Refuse outliers that cannot be mixed with the rows, being of another shape or type."""
     if x.shape[1:] != outliers.shape[1:] or x.dtype != outliers.dtype:

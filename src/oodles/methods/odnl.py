@@ -56,7 +56,7 @@ class ODNL(Method):
         self.weight = weight
 
     def forward(
-        self, logits_out: Float[Tensor, "m c *space"], labels: Integer[Tensor, "m *space"]
+        self, logits_out: Float[Tensor, "m c *space"], labels: Integer[Tensor, "m *space"] | Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
         """Term for the outliers' logits and their labels, see :func:`random_labels`."""
         return self.weight * cross_entropy(logits_out, labels)

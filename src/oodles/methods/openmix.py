@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from oodles.checks import check_alike, check_floating, check_mixing, check_number
+from oodles.checks import check_alike, check_mixing, check_number, shapes_checked
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.background_class import BACKGROUND, background_term, known_logit
@@ -87,11 +87,11 @@ class OpenMix(Method):
         check_mixing("lam", lam)
         return self.weight * mixed_cross_entropy(logits, background, targets, lam)
 
+    @shapes_checked
     def mixed(
         self, x: Float[Tensor, " n *shape"], outliers: Float[Tensor, " m *shape"], generator: Generator | None = None
     ) -> tuple[Float[Tensor, " p *shape"], Tensor, Tensor]:
         """Return mixed rows, the numbers of the rows in ``x`` that they were made of, and l."""
-        check_floating("inputs", x)
         check_alike(self.name, x, outliers)
         rows, others = in_pairs(len(x), len(outliers), x.device)
         lam = draw_beta(self.alpha, 1, generator)[0].to(torch.promote_types(x.dtype, torch.float32))

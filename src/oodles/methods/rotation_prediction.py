@@ -68,7 +68,7 @@ class RotationPrediction(Method):
         check_number("weight", weight, low=0)
         self.weight = weight
 
-    def forward(self, *logits: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
+    def forward(self, *logits: Float[Tensor, "_ 4"]) -> Float[Tensor, ""]:
         """Term for the head's logits of images turned by 0, 1, 2 and 3 right angles, see :func:`rotated`."""
         if len(logits) != 4:
             raise ValueError(f"rotation-prediction needs the logits of four rotations, got {len(logits)}.")
