@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -364,7 +364,7 @@ def of_accuracy(draw: Draw) -> Call:
 def of_arrays(draw: Draw) -> Call:
     shape = draw.pick((4, 6, 6), (4, 6, 6, 3), (4, 3, 6, 6), (4, 6, 6, 1))
     images = draw.pick(np.zeros(shape, np.uint8), np.full(shape, 0.5), np.full(shape, 0.5, np.float32))
-    return arrays.from_arrays, ["here", images, draw.pick(None, np.arange(4))], {}
+    return partial(arrays.from_arrays, "here"), [images, draw.pick(None, np.arange(4))], {}
 
 
 def of_npz(draw: Draw) -> Call:

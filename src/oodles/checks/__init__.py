@@ -100,6 +100,8 @@ def check_images(method: str, inputs: object, *, square: bool = False, volumes: 
     fits = inputs.ndim == 4 or (volumes and inputs.ndim > 4)
     if not fits or (square and inputs.shape[2] != inputs.shape[3]):
         raise ValueError(f"{method} needs {shape} of shape (N, C, H, W), got {tuple(inputs.shape)}.")
+    if 0 in inputs.shape[1:]:
+        raise ValueError(f"{method} needs {shape} with channels and pixels, got {tuple(inputs.shape)}.")
     return inputs
 
 
