@@ -243,6 +243,8 @@ def resolve(scores: str | Sequence[str | Score], classifier: nn.Module) -> list[
     names = [scores] if isinstance(scores, str) else scores
     chosen = [score_named(score) if isinstance(score, str) else score for score in names]
     for index, score in enumerate(chosen):
+        if not isinstance(score, Score):
+            raise TypeError(f"scores must be names or scores, got {type(score).__name__}.")
         if score.name in [other.name for other in chosen[:index]]:
             raise ValueError(f"scores must differ by name, got {score.name!r} twice: leave one out.")
         score.check(classifier)

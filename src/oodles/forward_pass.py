@@ -141,7 +141,7 @@ def _groups(
     for role in sorted(batch.parts, key=lambda role: role != "id"):
         inputs = batch[role].inputs
         if role in read and inputs is not None:
-            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
+            layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
             changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
             groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
     for (_, _, changed), roles in groups.items():

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_same_length, check_targets, check_whole
+from oodles.checks import check_images, check_no_one_hot, check_same_length, check_targets, check_whole
 from oodles.classifier import Classifier, device_of, without_labels
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
@@ -18,7 +18,7 @@ from oodles.forward_pass import ForwardPass, Reading
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
@@ -364,10 +364,16 @@ def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[s
         if given is not None:
             whole = whole.with_part(role, _as_part(role, given))
     for role, part in whole.parts.items():
+        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
+        if not given or not all(isinstance(value, Tensor) for value in given):
+            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
-            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            for check in (check_targets, check_no_one_hot):
+                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            if (ids := indexable(part.targets)) is not part.targets:
+                whole = whole.with_part(role, replace(part, targets=ids))
     methods = acting.methods
     for method in methods:
         needed = [role for role in ROLES if role in method.needs]

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Run:
-    return open_run(shutil.copytree(made, tmp_path / "run"))
+    return open_run(shutil.copytree(made, tmp_path / "run"), network="tests.runs.small:linear")
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_without_a_kept_fit_the_data_are_read_and_must_be_there(run: Run, made: 
     data = made.parent / "data"
     data.rename(tmp_path / "moved")
     try:
-        old = open_run(run.folder)
+        old = open_run(run.folder, network="tests.runs.small:linear")
         with pytest.raises(FileNotFoundError, match=r"keeps nothing of knn, which needs the run's data once: .*--root"):
             score_inputs(old, tmp_path / "moved" / "test.npz", score="knn", to=None)
         assert not (run.folder / FITS).exists()
