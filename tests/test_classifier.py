@@ -141,9 +141,11 @@ def test_a_field_of_what_the_model_returns(cls: type[Net]) -> None:
         (Net, "fc", None, "head must name a layer of the model, got 'fc': its last ones are"),
         (Net, "", None, "head must name a layer of the model, got ''"),
         (Net, "stem.0", None, "'stem.0' must be the last one, but the model does not run without it"),
-        (Net, "stem.2", None, "'stem.2' must be the last one, but its result differs from the model's logits"),
+        (Net, "stem.2", None, "'stem.2' must have weights to be a head, and ReLU has none: name the last one"),
+        (Net, "stem.1", None, "'stem.1' must be the last one, but its result differs from the model's logits"),
+        (Net, "stem", None, "'stem' must be the last one, but the model does not run without it"),
         (Fails, "top.fc", None, "'top.fc' must be the last one, but the model does not run without it"),
-        (Field, "top.fc", None, "must be the last one, but its result differs from the model's logits"),
+        (Field, "top.fc", None, "must return a tensor of logits, got dict with 'logits', 'features': .* output='logits'"),
         (Field, "top.fc", "features", "must be the last one, but its result differs from the model's logits"),
         (Field, "top.fc", "scores", "output must name a field of what the model returns, got 'scores'"),
         (Attribute, "top.fc", "scores", "output must name a field of what the model returns, got 'scores'"),
@@ -167,7 +169,7 @@ def test_models_that_cannot_be_split_are_handed_back_unchanged(
 def test_an_example_of_the_wrong_shape_leaves_the_model_alone() -> None:
     model = made(Net)
     head, were = model.top["fc"], modes(model)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"must run on the example, a tensor of shape \(3, 5\) .*, but: Expected"):
         Classifier.split(model, "top.fc", example=torch.rand(3, 5))
     assert model.top["fc"] is head and modes(model) == were and not head._forward_hooks
 

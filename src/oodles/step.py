@@ -87,7 +87,13 @@ class TrainingStep(nn.Module):
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
+                head = classifier.head
                 method.change_classifier(classifier)
+                if classifier.head is not head and "head" not in method.replaces:
+                    raise ValueError(
+                        f"{method.name} puts {type(classifier.head).__name__} in the place of the last layer and does "
+                        "not say so: declare replaces = ('head',), or leave that layer as it is."
+                    )
                 if missing := [head for head in method.heads if head not in classifier.heads]:
                     raise ValueError(
                         f"{method.name} declares the head {missing[0]!r}, and its change_classifier adds none of that "
