@@ -122,7 +122,10 @@ OTHERS = {
     "low rank": (lambda: LowRank(5, 3), "got LowRank with 'down' besides"),
     "old weight norm": (lambda: nn.utils.weight_norm(nn.Linear(5, 3)), "got Linear with 'weight_g' besides"),
     "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Linear(5, 3)), "got Linear with 'weight_orig' besides"),
-    "pruned": (lambda: prune.random_unstructured(nn.Linear(5, 3), "weight", 2), "got Linear with 'weight_mask' besides"),
+    "pruned": (
+        lambda: prune.random_unstructured(nn.Linear(5, 3), "weight", 2),
+        "got Linear with 'weight_mask' besides",
+    ),
     "sequential": (lambda: nn.Sequential(nn.Linear(5, 3)), "got Sequential"),
     "scaled": (lambda: ScaledLinear(nn.Linear(5, 3), 2.0), "got ScaledLinear with 'factor' besides"),
 }
@@ -141,7 +144,9 @@ def test_layers_that_are_linear_are_scaled_whatever_they_are_called(make: Callab
     x = rows(dtype=head.weight.dtype)
     scale_features(net, 2.0, "some-method")
     scaled = net.eval().head
-    assert isinstance(scaled, ScaledLinear) and not {id(p) for p in scaled.parameters()} ^ {id(p) for p in head.parameters()}
+    assert isinstance(scaled, ScaledLinear) and not {id(p) for p in scaled.parameters()} ^ {
+        id(p) for p in head.parameters()
+    }
     accuracy = 4 * torch.finfo(x.dtype).eps
     torch.testing.assert_close(scaled(x), head(2 * x), rtol=accuracy, atol=accuracy)
     torch.testing.assert_close(logits_of(scaled, x), head(x), rtol=accuracy, atol=accuracy)

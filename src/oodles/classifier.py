@@ -1,6 +1,7 @@
 """A classifier is a backbone that gives features and a head that turns them into logits."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
@@ -217,9 +218,7 @@ class Classifier(nn.Module):
         return logits
 
     @classmethod
-    def split(
-        cls, model: nn.Module, head: str, *, example: Inputs, output: str | int | None = None
-    ) -> "Classifier":
+    def split(cls, model: nn.Module, head: str, *, example: Inputs, output: str | int | None = None) -> "Classifier":
         """Make a classifier of any model, by naming its last layer; it takes the model over until :meth:`join`.
 
         The named layer is moved out of the model and becomes the head. That the two halves together still give the
@@ -253,31 +252,53 @@ class Classifier(nn.Module):
                 "torch.as_tensor makes one of an array or a list."
             )
         backbone = model if output is None else _Field(model, output)
-        logits, calls, late = _rehearsed(model, head, layer, example, output)
-        if calls != 1:
-            raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {calls} times.")
-        several = _several(example)
-        in_training = [_run(backbone, several, training=True) for _ in range(2)]
-        convolution = _Convolution(layer) if logits.ndim == 2 and _is_pointwise(layer) else None
-        last = layer if convolution is None else convolution.linear
-        try:
-            model.set_submodule(head, _Taken())
-            halves = _Halves(backbone, last, head)
-            features, joined = _run(halves, example, training=False)
-            _check_same(head, joined, logits, "")
-            if late:
-                raise ValueError(
-                    f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it."
-                )
-            if same_logits(*in_training):  # or it draws random numbers that no seed of torch's repeats
-                _check_same(head, _run(halves, several, training=True)[1], in_training[0], " in training mode")
-        except BaseException:
-            model.set_submodule(head, layer)
-            raise
+        logits = _logits(model, example, output, training=False)
+        with _drawn(layer, where=readable(logits, read_gpu=True) and not bool(logits.any())):
+            logits, seen, late = _rehearsed(model, head, layer, example, output)
+            several = _several(example)
+            in_training = [_logits(model, several, output, training=True) for _ in range(2)]
+            pools = isinstance(layer, _CONVOLUTIONS) and logits.ndim == 2
+            convolution = _Convolution(layer, seen.shape[2:].numel()) if pools else None
+            last = layer if convolution is None else convolution.head
+            try:
+                model.set_submodule(head, _Taken())
+                halves = _Halves(backbone, last, head)
+                features, joined = _run(halves, example, training=False)
+                _check_same(head, joined, logits, "")
+                if late:
+                    raise ValueError(
+                        f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it."
+                    )
+                if same_logits(*in_training):  # or it draws random numbers that no seed of torch's repeats
+                    joined = _run(halves, several, training=True)[1]
+                    _check_same(head, joined, in_training[0], " in training mode")
+            except BaseException:
+                model.set_submodule(head, layer)
+                raise
         classifier = cls(backbone, last, num_classes=logits.shape[1], num_features=features.shape[1])
         classifier._split_at = head
         classifier._convolution = convolution
         return classifier
+
+    def normalized_by(self, normalize: nn.Module) -> "Classifier":
+        """Run a layer before the backbone, and return this classifier; they are its ``normalize`` and ``network``."""
+        inside = "network.model." if isinstance(self.backbone, _Field) else "network."
+        self.backbone = nn.Sequential(OrderedDict(normalize=normalize, network=self.backbone))
+        self._split_at = None if self._split_at is None else inside + self._split_at
+        return self
+
+    def own_names(self) -> dict[str, str]:
+        """Return, by their names in this state, the names of tensors in the model that :meth:`split` took over."""
+        if self._split_at is None:
+            return {}
+        behind = isinstance(self.backbone, nn.Sequential) and isinstance(self.backbone[0], Normalize)
+        own = {}
+        for name in self.state_dict():
+            half, _, rest = name.partition(".")
+            whole = f"{self._split_at}.{rest}" if half == "head" else rest
+            if half != "heads" and not (behind and whole.startswith("normalize.")):
+                own[name] = whole.removeprefix("network.") if behind else whole
+        return own
 
     def join(self) -> nn.Module:
         """Put the head back and return the model that :meth:`split` took over, now trained.
@@ -359,27 +380,65 @@ class _Halves(nn.Module):
         return features, logits
 
 
-class _Convolution:
-    """A 1×1 convolution at the end of a model, and the linear layer that takes its place."""
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
-    def __init__(self, layer: Any):
+
+class _Convolution:
+    """A convolution at the end of a model that makes one row of its result, and the head that takes its place."""
+
+    def __init__(self, layer: Any, places: int):
         self.layer: nn.Conv1d | nn.Conv2d | nn.Conv3d = layer
-        weight = layer.weight.detach().flatten(1)
-        self.linear = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None, device="meta")
-        self.linear.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
-        self.linear.bias = layer.bias
-        self.linear.train(layer.training)
+        self.places = places
+        self.head: nn.Module = _as_linear(layer) if _is_plain(layer) and is_pointwise(layer) else _OnePlace(layer)
 
     def of(self, head: nn.Module) -> nn.Module:
-        """Return the convolution with the weights of the linear layer, or another head at every place."""
-        if head is not self.linear:
+        """Return the convolution, with the weights of the linear layer, or another head at every place."""
+        if head is not self.head:
+            if self.places > 1 and not isinstance(head, nn.Linear):
+                raise ValueError(
+                    f"The model pools what its last layer gives at {self.places} places, and {type(head).__name__} "
+                    "gives something else there than of pooled features: use the classifier as it is."
+                )
             return _EveryPlace(head)
-        weight = self.linear.weight
-        self.layer.weight = nn.Parameter(
-            weight.detach().reshape(self.layer.weight.shape), requires_grad=weight.requires_grad
-        )
-        self.layer.bias = self.linear.bias
-        return self.layer.train(head.training)
+        if isinstance(head, nn.Linear):
+            weight = head.weight.detach().reshape(self.layer.weight.shape)
+            self.layer.weight = nn.Parameter(weight, requires_grad=head.weight.requires_grad)
+            self.layer.register_parameter("bias", head.bias)
+            self.layer.train(head.training)
+        return self.layer
+
+
+def is_pointwise(layer: nn.Module) -> bool:
+    """Tell whether a layer is linear, or a 1×1 convolution, which is one linear layer for every place."""
+    if not isinstance(layer, _CONVOLUTIONS):
+        return isinstance(layer, nn.Linear)
+    padded = not isinstance(layer.padding, str) and any(layer.padding)  # by name, none where one pixel is read
+    return layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1} and not padded
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Tell whether a convolution is torch's own, so that its weights are all that there is to it."""
+    return type(layer) in _CONVOLUTIONS and not layer._forward_pre_hooks and not layer._forward_hooks
+
+
+def _as_linear(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> nn.Linear:
+    """Return the linear layer that a 1×1 convolution is, with its weights."""
+    linear = nn.Linear(layer.in_channels, layer.out_channels, bias=layer.bias is not None, device="meta")
+    linear.weight = nn.Parameter(layer.weight.detach().flatten(1), requires_grad=layer.weight.requires_grad)
+    linear.bias = layer.bias  # type: ignore[assignment]  # a parameter, which stubs do not know
+    return linear.train(layer.training)
+
+
+class _OnePlace(nn.Module):
+    """A convolution of features at one place, (N, F), with logits (N, C)."""
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.layer(features.reshape(*features.shape, *(1 for _ in self.layer.kernel_size)))
+        return logits.flatten(1)
 
 
 class _EveryPlace(nn.Module):
@@ -435,35 +494,65 @@ def _layer(model: nn.Module, name: str) -> nn.Module:
     return layer
 
 
+@contextmanager
+def _drawn(layer: nn.Module, *, where: bool) -> Iterator[None]:
+    """Give a layer random weights inside, where those that it has give zeros, which much of what follows would keep."""
+    before = [(parameter, parameter.detach().clone()) for parameter in layer.parameters()] if where else []
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter, _ in before:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in before:
+                parameter.copy_(value)
+
+
 def _rehearsed(
     model: nn.Module, head: str, layer: nn.Module, example: Inputs, output: str | int | None
-) -> tuple[Tensor, int, list[str]]:
-    """Run a model in eval mode; return its logits, how often the layer ran, and the dropouts after it."""
-    calls: list[None] = []
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Return a model's logits in eval mode, what a layer reads, which must run once, and the dropouts after it."""
+    calls: list[Tensor] = []
     late: list[str] = []
-    hooks = [layer.register_forward_hook(lambda *_: calls.append(None))]
+    hooks = [layer.register_forward_hook(lambda _, args, result: calls.append(args[0] if args else result))]
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and not name.startswith(f"{head}."):
             hooks.append(module.register_forward_hook(lambda *_, name=name: late.append(name) if calls else None))
     try:
-        result = _run(model, example, training=False)
-    except Exception as error:
-        raise ValueError(f"The model must run on the example, {_shapes(example)}, but: {error}") from error
+        logits = _logits(model, example, output, training=False)
     finally:
         for hook in hooks:
             hook.remove()
+    if len(calls) != 1:
+        raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {len(calls)} times.")
+    return logits, calls[0], late
+
+
+def _logits(model: nn.Module, example: Inputs, output: str | int | None, *, training: bool) -> Tensor:
+    """Run a model on an example and return its logits, which must be some."""
+    mode = " in training mode" if training else ""
+    try:
+        result = _run(model, example, training=training)
+    except Exception as error:
+        single = isinstance(example, Tensor) and example.ndim == 3
+        hint = " A single image needs a first dimension, as in example[None]." if single else ""
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"The model must run on the example{mode}, {_shapes(example)}, but: {said}.{hint}") from error
     logits = result if output is None else _picked(result, output)
     if not isinstance(logits, Tensor):
-        raise ValueError(f"The model must return a tensor of logits, got {_contents(logits)}.")
-    rows = first_of(example).shape[:1]
-    if logits.ndim < 2 or logits.shape[:1] != rows:
+        raise ValueError(f"The model must return a tensor of logits{mode}, got {_contents(logits)}.")
+    if logits.ndim < 2 or logits.shape[:1] != first_of(example).shape[:1]:
         raise ValueError(
             f"The model must return logits of shape (N, C) or (N, C, H, W) for a batch of N rows, got "
             f"{tuple(logits.shape)} for {_shapes(example)}: the first dimension of both counts the rows."
         )
     if readable(logits, read_gpu=True) and not bool(logits.isfinite().all()):
-        raise ValueError(f"The model's logits must be finite, got NaN or infinity: {_not_finite(model, example)}.")
-    return logits, len(calls), late
+        raise ValueError(
+            f"The model's logits must be finite, got NaN or infinity{mode}: {_not_finite(model, example)}."
+        )
+    return logits
 
 
 def _run(module: nn.Module, inputs: Inputs, *, training: bool) -> Any:
@@ -486,7 +575,9 @@ def _several(inputs: Inputs) -> Inputs:
     if len(first_of(inputs)) != 1:
         return inputs
     if isinstance(inputs, Mapping):
-        return {name: torch.cat([value, value]) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        return {
+            name: torch.cat([value, value]) if isinstance(value, Tensor) else value for name, value in inputs.items()
+        }
     return torch.cat([inputs, inputs])
 
 
@@ -523,7 +614,11 @@ def _shapes(inputs: Inputs) -> str:
     """Say what an example is."""
     if isinstance(inputs, Mapping):
         return "{" + ", ".join(f"{name!r}: {_shapes(value)}" for name, value in inputs.items()) + "}"
-    return f"a tensor of shape {tuple(inputs.shape)} and type {inputs.dtype}" if isinstance(inputs, Tensor) else repr(inputs)
+    return (
+        f"a tensor of shape {tuple(inputs.shape)} and type {inputs.dtype}"
+        if isinstance(inputs, Tensor)
+        else repr(inputs)
+    )
 
 
 def _not_finite(model: nn.Module, example: Inputs) -> str:
@@ -534,17 +629,6 @@ def _not_finite(model: nn.Module, example: Inputs) -> str:
         if not bool(value.isfinite().all()):
             return f"its weight {name!r} holds such numbers"
     return "do the inputs have the right scale"
-
-
-def _is_pointwise(layer: nn.Module) -> bool:
-    """Tell whether a layer is a plain 1×1 convolution, which is one linear layer for every place."""
-    return (
-        type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        and not layer._forward_pre_hooks
-        and layer.groups == 1
-        and {*layer.kernel_size, *layer.stride} == {1}
-        and layer.padding in ("same", "valid", tuple(0 for _ in layer.kernel_size))
-    )
 
 
 def _check_same(head: str, logits: object, expected: object, mode: str) -> None:

@@ -365,7 +365,9 @@ class Takes(Method):
 def test_a_head_that_is_replaced_without_saying_so_is_refused() -> None:
     net = classifier("vectors")
     head = net.head
-    with pytest.raises(ValueError, match="takes puts Linear in the place of the last layer and does not say") as refusal:
+    with pytest.raises(
+        ValueError, match="takes puts Linear in the place of the last layer and does not say"
+    ) as refusal:
         TrainingStep(net, Takes())
     assert is_one_sentence(str(refusal.value)) and net.head is head
 
