@@ -130,6 +130,11 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
 
     There is no ``ignore_index``, which means nothing for mixed targets: leave rows without a label out beforehand.
     """
+    if num_classes < 2:
+        raise ValueError(
+            f"{name} must tell at least two classes apart, and the network has {num_classes} logit: give it one logit "
+            "for each class, two instead of a sigmoid."
+        )
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
             raise ValueError(

@@ -39,11 +39,6 @@ def pieces_of(inputs: Inputs, rows: int) -> list[Inputs]:
     return [dict(zip(split, piece, strict=True)) for piece in zip(*split.values(), strict=True)]
 
 
-def without_labels(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Split a dictionary batch into its inputs and what stands under ``labels``."""
-    return {key: value for key, value in inputs.items() if key != "labels"}, inputs.get("labels")
-
-
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's tensors; the CPU where it has none."""
     tensors = [*module.parameters(), *module.buffers()]
@@ -138,6 +133,8 @@ class Classifier(nn.Module):
         self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
         self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         """True where it was made with a head that predicts for each pixel."""
+        self.input_name: str | None = None
+        """The argument of the backbone that gets inputs which are one tensor; by default the first one."""
         self._split_at: str | None = None
         self._convolution: _Convolution | None = None
         self._watched: list[RemovableHandle] = []
@@ -210,7 +207,22 @@ class Classifier(nn.Module):
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return features, the input of the head: (N, F) or (N, F, H, W)."""
+        if self.input_name is not None and isinstance(inputs, Tensor):
+            return apply(self.backbone, {self.input_name: inputs})
         return apply(self.backbone, inputs)
+
+    def unnamed(self, inputs: Inputs) -> Inputs:
+        """Return the only tensor of a dictionary, if it is floating point; the backbone gets it by that name.
+
+        So methods and scores that change rows find them, and need not know how they are called.
+        """
+        if isinstance(inputs, Tensor) or len(inputs) != 1:
+            return inputs
+        ((name, only),) = inputs.items()
+        if not only.is_floating_point():
+            return inputs
+        self.input_name = name
+        return only
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Return logits, (N, C) or (N, C, H, W)."""

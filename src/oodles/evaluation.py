@@ -93,7 +93,7 @@ def evaluate(
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
     if train_loader is not None and any(score.needs_fit for score in chosen):
-        train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
+        train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier), labelled=True)
         chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
     sets = {
         name: _score(classifier, loader, chosen, f"The loader of {name!r}", name)
@@ -138,7 +138,7 @@ def _score(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]
     labels: list[Tensor | None] = []
     classes = 0
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, what):
+        for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             for score in scores:
                 value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
                 values[score.name].append(value.flatten())
