@@ -504,7 +504,12 @@ def with_nan() -> nn.Module:
         (lambda: flat(nn.Softmax(1)), "2", IMAGES, "'2' must have weights to be a head, and Softmax has none"),
         (flat, "1", IMAGES.numpy(), "example must be a tensor of inputs, or a dictionary of them, got ndarray"),
         (flat, "1", [IMAGES], "example must be a tensor of inputs, or a dictionary of them, got list"),
-        (flat, "1", IMAGES[0], r"must run on the example, .*\. A single image needs a first dimension"),
+        (
+            flat,
+            "1",
+            IMAGES[0],
+            r"must run on the example, .* \(a single image needs another dimension, example\[None\]\), but",
+        ),
         (lambda: flat()[1:], "1", torch.rand(128), r"logits of shape .* got \(3,\) for a tensor of shape \(128,\)"),
         (lambda: Several("row"), "top.fc", IMAGES, r"logits of shape .* got \(3,\) for a tensor of shape"),
         (lambda: Several("none"), "top.fc", IMAGES, "must return a tensor of logits, got NoneType"),
@@ -513,8 +518,9 @@ def with_nan() -> nn.Module:
     ],
 )
 def test_what_cannot_be_split_is_told(make: Any, head: str, example: Any, sentence: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence) as refusal:
         Classifier.split(make(), head, example=example)
+    assert is_one_sentence(str(refusal.value))
 
 
 class Tied(nn.Module):

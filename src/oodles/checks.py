@@ -130,16 +130,10 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
 
     There is no ``ignore_index``, which means nothing for mixed targets: leave rows without a label out beforehand.
     """
-    if num_classes < 2:
-        raise ValueError(
-            f"{name} must tell at least two classes apart, and the network has {num_classes} logit: give it one logit "
-            "for each class, two instead of a sigmoid."
-        )
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
-            raise ValueError(
-                f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
-            )
+            shape = f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
+            raise ValueError(_of_one_logit(name) if num_classes == 1 else shape)
     elif targets.dtype == torch.bool or targets.is_complex():
         raise TypeError(f"{name} must be class ids or probabilities, got {targets.dtype}.")
     if not readable(targets, read_gpu) or targets.numel() == 0:
@@ -149,6 +143,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
         sums = targets.detach().double().sum(1)
         worst = sums.flatten()[(sums - 1).abs().argmax()]
         if bool(targets.min() < 0) or not abs(float(worst) - 1) <= tolerance:
+            if num_classes == 1:
+                raise ValueError(_of_one_logit(name))
             raise ValueError(
                 f"{name} given as probabilities must be non-negative and sum to one, "
                 f"got a minimum of {float(targets.min()):.4g} and a sum of {float(worst):.4g}."
@@ -156,10 +152,19 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     else:
         low, high = (int(bound) for bound in targets.aminmax())
         if low < 0 or high >= num_classes:
+            if num_classes == 1:
+                raise ValueError(_of_one_logit(name))
             raise ValueError(
                 f"{name} must be class ids from 0 to {num_classes - 1}, got {low if low < 0 else high}: "
                 "leave rows without a label out of the batch."
             )
+
+
+def _of_one_logit(name: str) -> str:
+    return (
+        f"{name} must be of the only class, 0, since the network has one logit: give it one logit for each class, two "
+        "in place of one with a sigmoid."
+    )
 
 
 def readable(tensor: Tensor, read_gpu: bool) -> bool:

@@ -549,9 +549,9 @@ def _logits(model: nn.Module, example: Inputs, output: str | int | None, *, trai
         result = _run(model, example, training=training)
     except Exception as error:
         single = isinstance(example, Tensor) and example.ndim == 3
-        hint = " A single image needs a first dimension, as in example[None]." if single else ""
+        hint = " (a single image needs another dimension, example[None])" if single else ""
         said = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"The model must run on the example{mode}, {_shapes(example)}, but: {said}.{hint}") from error
+        raise ValueError(f"The model must run on the example{mode}, {_shapes(example)}{hint}, but: {said}.") from error
     logits = result if output is None else _picked(result, output)
     if not isinstance(logits, Tensor):
         raise ValueError(f"The model must return a tensor of logits{mode}, got {_contents(logits)}.")

@@ -114,9 +114,10 @@ def batches_seen(
     """
     device = device_of(classifier)
     rows = 0
+    of_loader = f"A batch of {name[:1].lower()}{name[1:]}"
     for batch in loader:
-        inputs, beside = read_batch(batch, name)
-        labels = _labels_of(inputs, beside, name, labelled=labelled)
+        inputs, beside = read_batch(batch, of_loader)
+        labels = _labels_of(inputs, beside, of_loader, labelled=labelled)
         inputs = _move(inputs, device)
         if isinstance(classifier, Classifier):
             inputs = classifier.unnamed(inputs)
@@ -174,7 +175,7 @@ def read_batch(batch: Any, name: str) -> tuple[Inputs, Any]:
 
     Args:
         batch: as a loader gives it.
-        name: of what gives it, for errors.
+        name: of the batch, for errors.
 
     Raises:
         TypeError: for inputs that are no tensors.
@@ -186,26 +187,23 @@ def read_batch(batch: Any, name: str) -> tuple[Inputs, Any]:
     if isinstance(inputs, Tensor):
         return inputs, beside
     if not isinstance(inputs, Mapping):
+        hint = ": torch.from_numpy makes a tensor of it." if isinstance(inputs, np.ndarray) else "."
         raise TypeError(
-            f"{name} must give tensors: inputs, (inputs, labels), or a dictionary of inputs with 'labels', got "
-            f"{_kind(inputs)}{_HINTS.get(type(inputs).__name__, '.')}"
+            f"{name} must be inputs or (inputs, labels), tensors or a dictionary of them, got {_kind(inputs)}{hint}"
         )
     keys = [key for key in LABELS if inputs.get(key) is not None]
     if len(keys) > 1:
-        raise ValueError(f"{name} must give labels once, got 'labels' and 'label': leave one of them out.")
+        raise ValueError(f"{name} must have labels once, got 'labels' and 'label': leave one of them out.")
     tensors = {key: value for key, value in inputs.items() if key not in LABELS}
     if not tensors:
-        raise ValueError(f"{name} must give inputs beside 'labels', got a dictionary without.")
+        raise ValueError(f"{name} must have inputs beside its labels, got a dictionary without.")
     for key, value in tensors.items():
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"{name} must give tensors as inputs, and labels under 'labels', got {_kind(value)} under {key!r}: "
+                f"{name} must have tensors as inputs, and labels under 'labels', got {_kind(value)} under {key!r}: "
                 "convert it, or leave it out."
             )
     return tensors, inputs[keys[0]] if keys else beside
-
-
-_HINTS = {"ndarray": ": torch.from_numpy makes a tensor of it."}
 
 
 def as_labels(given: Any, name: str) -> Tensor | None:
@@ -219,7 +217,9 @@ def as_labels(given: Any, name: str) -> Tensor | None:
     if isinstance(given, np.ndarray | Sequence) and not isinstance(given, str):
         with suppress(TypeError, ValueError, RuntimeError):
             return torch.as_tensor(given)
-    raise TypeError(f"Labels of {name} must be numbers, class ids or probabilities, got {_kind(given)}: number them.")
+    raise TypeError(
+        f"{name} must have labels that are numbers, class ids or probabilities, got {_kind(given)}: number them."
+    )
 
 
 def _kind(value: object) -> str:

@@ -355,11 +355,11 @@ def _as_known(batch: Any) -> Part:
         more = ": leave out what follows the targets, such as numbers or weights of rows, which a step does not use."
         hint = more if len(batch) > 2 else "."
         raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
-    inputs, targets = read_batch(batch, "batch")
+    inputs, targets = read_batch(batch, "A batch")
     if targets is None:
-        got = f"a dictionary of {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else "none"
-        raise ValueError(f"A batch must have targets, in a dictionary under 'labels', got {got}.")
-    return Part(inputs, as_labels(targets, "batch"))
+        where = f" under 'labels' in a dictionary of {', '.join(inputs)}" if isinstance(inputs, Mapping) else ""
+        raise ValueError(f"A batch must have a part 'id' with inputs and targets, got none{where}.")
+    return Part(inputs, as_labels(targets, "A batch"))
 
 
 def _as_part(role: str, given: Any) -> Part:
@@ -412,7 +412,7 @@ def _check_runs(classifier: Classifier, batch: Batch) -> None:
         if isinstance(rows, Tensor) and isinstance(known, Tensor) and rows.shape[1:] != known.shape[1:]:
             with frozen(classifier), torch.no_grad():
                 try:
-                    classifier.features(rows)
+                    classifier(rows)
                 except RuntimeError as error:
                     said = str(error).partition("\n")[0].rstrip(".")
                     raise ValueError(
