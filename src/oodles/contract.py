@@ -46,7 +46,7 @@ class Part:
             got = "neither" if self.inputs is None else "both"
             raise ValueError(f"A part must have inputs or features, got {got}: give one of them.")
         inputs: Any = self.inputs
-        if isinstance(inputs, Mapping):  # of whatever kind
+        if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
             object.__setattr__(self, "inputs", dict(inputs))
 
     def __len__(self) -> int:

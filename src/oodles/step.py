@@ -318,8 +318,6 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
         if given is not None:
             whole = whole.with_part(role, _as_part(role, given))
     whole = _unnamed(step.classifier, whole)
-    for role in (role for role in ROLES if role in whole):
-        _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
     for role, part in whole.parts.items():
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
@@ -343,6 +341,8 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
             for role in ("id", *needed):
                 if role in whole:
                     check_images(method.name, whole[role].inputs, volumes=True)
+        for role in (role for role in needed if role in whole):
+            _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
     return whole
 
 
