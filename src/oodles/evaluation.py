@@ -130,7 +130,7 @@ def fit_scores(
     """
     if not any(score.needs_fit for score in scores):
         return list(scores)
-    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
+    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier), labelled=True)
     fitted = []
     for score in scores:
         try:
@@ -175,7 +175,7 @@ def _score(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]
     labels: list[Tensor | None] = []
     classes = 0
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, what):
+        for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             for score in scores:
                 value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
                 values[score.name].append(value.flatten())

@@ -174,9 +174,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
         raise TypeError(f"{name} must be a dense tensor, got {targets.layout}: convert it with .to_dense().")
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
-            raise ValueError(
-                f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
-            )
+            shape = f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
+            raise ValueError(_of_one_logit(name) if num_classes == 1 else shape)
     elif targets.dtype == torch.bool or targets.is_complex():
         raise TypeError(f"{name} must be class ids or probabilities, got {targets.dtype}.")
     elif targets.ndim == 0:
@@ -191,6 +190,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
             key=lambda value: abs(value - 1),
         )
         if least < 0 or not abs(worst - 1) <= tolerance:
+            if num_classes == 1:
+                raise ValueError(_of_one_logit(name))
             raise ValueError(
                 f"{name} given as probabilities must be non-negative and sum to one, "
                 f"got a minimum of {least:.4g} and a sum of {worst:.4g}."
@@ -199,6 +200,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     ids = targets.long()
     low, high = (int(bound) for bound in ids.aminmax())
     if low < 0 or high >= num_classes:
+        if num_classes == 1:
+            raise ValueError(_of_one_logit(name))
         raise ValueError(
             f"{name} must be class ids from 0 to {num_classes - 1}, got {low if low < 0 else high}: "
             "leave rows without a label out of the batch."
@@ -215,6 +218,13 @@ def check_no_one_hot(name: str, targets: Tensor, num_classes: int, *, read_gpu: 
                 f"{name} must be class ids or probabilities, got one-hot rows of {targets.dtype}: "
                 "make them probabilities by .float(), or class ids by .argmax(1)."
             )
+
+
+def _of_one_logit(name: str) -> str:
+    return (
+        f"{name} must be of the only class, 0, since the network has one logit: give it one logit for each class, two "
+        "in place of one with a sigmoid."
+    )
 
 
 def readable(tensor: Tensor, read_gpu: bool) -> bool:

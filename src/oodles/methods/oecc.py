@@ -95,7 +95,7 @@ class OECC(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(classifier, id_loader)
+        rows = collect(classifier, id_loader, name="id_loader", labelled=True)
         if rows.labels is None:
             raise ValueError("training_accuracy needs rows with labels, got some without: give (inputs, labels).")
         return {"training_accuracy": accuracy(rows.logits, rows.labels)}
