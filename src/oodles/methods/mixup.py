@@ -60,9 +60,9 @@ def mixup_data(
     if per_sample:
         lam = draw_beta(alpha, len(x), generator).to(x.dtype).to(x.device, non_blocking=True)
         mixed = x.index_select(0, permutation).lerp_(x, lam.reshape(-1, *[1] * (x.ndim - 1)))
-        return mixed, y, indexable(y)[permutation], lam
+        return mixed, y, indexable(y).index_select(0, permutation), lam
     share = draw_beta(alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
-    return x.index_select(0, permutation).lerp_(x, share), y, indexable(y)[permutation], share
+    return x.index_select(0, permutation).lerp_(x, share), y, indexable(y).index_select(0, permutation), share
 
 
 @shapes_checked
