@@ -90,6 +90,35 @@ def linear_head(classifier: Classifier, method: str) -> nn.Linear:
     )
 
 
+def affine_map(classifier: nn.Module, score: str) -> tuple[Float[Tensor, "c f"], Float[Tensor, " c"]]:
+    """Return W and b of a last layer that gives W·h + b when it tests, in float64; refuse others, for that score.
+
+    They are measured, so that they hold all that the layer does to features.
+
+    Raises:
+        ValueError: for a last layer of another kind, or a model without one.
+    """
+    if not isinstance(classifier, Classifier):
+        raise ValueError(f"{score} needs a linear last layer: make the classifier with Classifier.split(model, …).")
+    head, like = classifier.head, next(classifier.parameters(), torch.empty(0))
+    size = classifier.num_features
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(16, size, generator=generator).to(like)
+    with torch.no_grad(), in_mode(head, training=False):
+        try:
+            zero, units = head(like.new_zeros(1, size)).double(), head(torch.eye(size).to(like)).double()
+            weight, bias = (units - zero).T, zero[0]
+            affine = same_logits(head(rows), linear(rows.double(), weight, bias).to(like.dtype))
+        except RuntimeError:
+            affine = False
+    if not affine:
+        raise ValueError(
+            f"{score} needs a last layer that gives W·h + b, as torch.nn.Linear does, got {type(head).__name__}: "
+            "split the model there, or take another score."
+        )
+    return weight, bias
+
+
 def _is_linear(head: nn.Linear) -> bool:
     """Compare a layer with W·h + b, for random weights: those that it has may be zero."""
     if not readable(next(head.parameters()), read_gpu=True):

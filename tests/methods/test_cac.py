@@ -159,7 +159,7 @@ def test_what_the_score_refuses() -> None:
         AnchorDistance()(z, z)
     for labels, sentence in (
         (None, "cac needs the class ids of training rows, got none"),
-        (soft(), "labels must be whole numbers, got torch.float"),
+        (soft(), "cac needs the class ids of training rows, got torch.float"),
         (LABELS - 1, "labels must be class ids from 0 to 4, got -1"),
     ):
         with pytest.raises((TypeError, ValueError), match=sentence) as refusal:

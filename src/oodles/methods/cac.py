@@ -104,8 +104,9 @@ class AnchorDistance(Score):
         self.alpha = alpha
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        if labels is None:
-            raise ValueError(f"{self.name} needs the class ids of training rows, got none.")
+        if labels is None or labels.is_floating_point():
+            got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ValueError(f"{self.name} needs the class ids of training rows, got {got}.")
         check_targets("labels", labels, logits.shape[1])
         if not bool(logits.isfinite().all()):
             raise ValueError("logits of training rows must be finite, got NaN or inf: did training diverge?")

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from oodles.checks import check_choice, check_share
 from oodles.classifier import Classifier, Inputs
+from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
-from oodles.scores.score import Score, affine_map, check_features, check_training_rows
+from oodles.scores.score import Score, check_features, check_training_rows
 
 
 class FeatureNorm(Score):
@@ -125,7 +126,7 @@ class React(ShapedScore):
 
     name = "react"
     needs_fit = True
-    needs_linear_head = True
+    needs_affine_head = True
     learns = ("cut",)
 
     def __init__(self, percentile: float = 0.9):
@@ -157,7 +158,7 @@ class Dice(Score):
     name = "dice"
     needs_fit = True
     needs_vectors = True
-    needs_linear_head = True
+    needs_affine_head = True
     learns = ("weight", "bias")
 
     def __init__(self, percentile: float = 0.9):

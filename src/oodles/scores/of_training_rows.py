@@ -9,10 +9,11 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from oodles.checks import check_logits, check_share, check_whole
+from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
 from oodles.scores.scatter import in_float64, rank_remark, scatter_of
-from oodles.scores.score import Score, affine_map, check_features, check_training_rows, class_ids
+from oodles.scores.score import Score, check_features, check_training_rows, class_ids
 
 
 class NearestNeighbours(Score):
@@ -201,7 +202,7 @@ class VirtualLogit(Score):
     name = "vim"
     needs_fit = True
     needs_vectors = True
-    needs_linear_head = True
+    needs_affine_head = True
     learns = ("origin", "principal", "alpha")
 
     def __init__(self, dim: int | None = None):
