@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_share, check_whole
+from oodles.checks import check_flag, check_logits, check_share, check_whole
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
 from oodles.scores.scatter import in_float64, rank_remark, scatter_of
@@ -37,6 +37,7 @@ class NearestNeighbours(Score):
         if k is not None:
             check_whole("k", k, low=1)
         self.k = k
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     @property
@@ -106,6 +107,7 @@ class Mahalanobis(Score):
     learns = ("center", "whitening", "means")
 
     def __init__(self, normalize: bool = False):
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
@@ -150,6 +152,7 @@ class RelativeMahalanobis(Score):
     def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
         check_share("shrinkage", shrinkage)
         self.shrinkage = shrinkage
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
