@@ -78,7 +78,7 @@ def test_the_search_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("The size of tensor a (3) must match the size of tensor b (4).")
 
     def warned(x: Any) -> None:
-        warnings.warn("something is odd", stacklevel=1)
+        warnings.warn("something is odd: 'int' object is not iterable", stacklevel=1)
 
     x = torch.zeros(3)
     assert outcome_of(right, x, monkeypatch)[0] != "wrong"

@@ -133,7 +133,7 @@ class PositiveLogitNorm(Score):
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_training_rows(logits=logits)
-        second = logits.double().topk(min(2, logits.shape[1]), dim=1).values[:, -1]
+        second = logits.detach().double().topk(min(2, logits.shape[1]), dim=1).values[:, -1]
         self.threshold = float(second.mean())
         return self._learnt()
 

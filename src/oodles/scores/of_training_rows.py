@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_share, check_whole
+<<<<<<< HEAD
 from oodles.heads import affine_map
+=======
+from oodles.checks import check_flag, check_logits, check_share, check_whole
+>>>>>>> shapes
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
 from oodles.scores.scatter import in_float64, rank_remark, scatter_of
@@ -38,6 +41,7 @@ class NearestNeighbours(Score):
         if k is not None:
             check_whole("k", k, low=1)
         self.k = k
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     @property
@@ -107,6 +111,7 @@ class Mahalanobis(Score):
     learns = ("center", "whitening", "means")
 
     def __init__(self, normalize: bool = False):
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
@@ -151,6 +156,7 @@ class RelativeMahalanobis(Score):
     def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
         check_share("shrinkage", shrinkage)
         self.shrinkage = shrinkage
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
