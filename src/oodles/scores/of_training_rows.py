@@ -8,14 +8,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from oodles.heads import affine_map
-=======
 from oodles.checks import check_flag, check_logits, check_share, check_whole
->>>>>>> shapes
+from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
-from oodles.scores.scatter import in_float64, rank_remark, scatter_of
+from oodles.scores.scatter import directions_remark, in_float64, scatter_of, warn_of_rank
 from oodles.scores.score import Score, check_features, check_training_rows, class_ids
 
 
@@ -108,11 +105,15 @@ class Mahalanobis(Score):
     name = "mahalanobis"
     needs_fit = True
     needs_vectors = True
-    learns = ("center", "whitening", "means")
+    learns = ("center", "whitening", "means", "varying")
 
     def __init__(self, normalize: bool = False):
         check_flag("normalize", normalize)
         self.normalize = normalize
+
+    @property
+    def remark(self) -> str:
+        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_features(features)
@@ -120,7 +121,8 @@ class Mahalanobis(Score):
         scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
         self.center = scatter.center
         self.whitening = scatter.whitening()
-        rank_remark(self.name, scatter, self.whitening.shape[1])
+        self.varying = scatter.varying()
+        warn_of_rank(self.name, scatter.rows, self.remark)
         self.means = (scatter.means - self.center) @ self.whitening
         return self._learnt()
 
@@ -151,13 +153,17 @@ class RelativeMahalanobis(Score):
     name = "relative-mahalanobis"
     needs_fit = True
     needs_vectors = True
-    learns = ("center", "whitening", "means", "background")
+    learns = ("center", "whitening", "means", "background", "varying")
 
     def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
         check_share("shrinkage", shrinkage)
         self.shrinkage = shrinkage
         check_flag("normalize", normalize)
         self.normalize = normalize
+
+    @property
+    def remark(self) -> str:
+        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_features(features)
@@ -166,7 +172,6 @@ class RelativeMahalanobis(Score):
         deviations, directions = scatter.principal()
         if len(scatter.means) == 1:
             warnings.warn(f"{self.name}: of one class both distances are the same, and all scores 0.", stacklevel=2)
-        rank_remark(self.name, scatter, len(deviations))
         scale = self._shrunk(torch.diag(deviations.square())).diagonal().sqrt()
         self.center = scatter.center
         self.whitening = directions / scale
@@ -175,6 +180,8 @@ class RelativeMahalanobis(Score):
         total = self._shrunk(all_rows.T @ all_rows / scatter.rows)
         variances, axes = torch.linalg.eigh(total / scale / scale.unsqueeze(1))  # about 1: well conditioned
         self.background = axes / variances.sqrt()
+        self.varying = scatter.varying()
+        warn_of_rank(self.name, scatter.rows, self.remark)
         return self._learnt()
 
     def _shrunk(self, covariance: Float64[Tensor, "r r"]) -> Float64[Tensor, "r r"]:
