@@ -66,6 +66,10 @@ def test_two_flipped_bits_are_found(file: str, place: Place, tmp_path: Path) -> 
         (run / file).write_bytes(content)
         words = place.train(run) if file == STATE else ["score", str(run), str(place.inputs), "--network", NETWORK]
         answer = call([*words, "--json"] if file != STATE else words)
+        if file == SCORES and answer.code == 0:  # a time, or another place in an archive that means nothing
+            there, before = open_run(run).scores, open_run(whole).scores
+            assert there.keys() == before.keys() and all(np.array_equal(there[key], before[key]) for key in before), at
+            continue
         assert answer.code == 1 and str(run / file) in answer.err and "delete it" in answer.err, (at, answer)
 
 
@@ -275,7 +279,6 @@ def test_states_without_a_fingerprint_are_resumed(place: Place, tmp_path: Path) 
 
 
 def test_scores_that_claim_to_be_huge_are_not_unpacked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed(RESULT, lambda result: result.pop("sha256") and None)(run)
     np.savez_compressed(run / SCORES, **{"test/msp": np.zeros(2000)})
     monkeypatch.setattr(folder, "MOST_BYTES", 16000)
     with pytest.raises(ValueError, match=r"scores.npz is damaged \(its arrays take more than .*\); delete it"):
@@ -283,13 +286,12 @@ def test_scores_that_claim_to_be_huge_are_not_unpacked(run: Path, monkeypatch: p
 
 
 def test_scores_that_do_not_belong_together_are_refused(run: Path) -> None:
-    changed(RESULT, lambda result: result.pop("sha256") and None)(run)
     scores = dict(open_run(run).scores)
     for further, words in (
         ({"test/msp": np.zeros((3, 3))}, "test/msp is no row of numbers"),
         ({"test/msp": np.array(["a"])}, "test/msp is no row of numbers"),
         ({"msp": np.zeros(3)}, "msp is no row of numbers"),
-        ({"test/msp": np.zeros(3)}, "has another length than its set"),
+        ({"test/labels": np.zeros(3, dtype=int)}, "has another length than its set"),
         ({"test/predictions": np.full(30, 99)}, "test/predictions holds what is no class"),
     ):
         np.savez(run / SCORES, **{**scores, **further})

@@ -84,7 +84,7 @@ def test_a_file_gives_the_numbers_of_the_run(
 ) -> None:
     needs_onnx(suffix)
     run: Run = request.getfixturevalue(name)
-    exported = export(run.folder, tmp_path / "files" / f"model{suffix}")
+    exported = export(open_run(run.folder, network=run.network), tmp_path / "files" / f"model{suffix}")
     assert exported.checked and [file.name for file in exported.path.parent.iterdir()] == [f"model{suffix}"]
     score = {"plain": "msp", "background": "background"}[name]
     test, classifier = small_suite().test.images, run.classifier()
@@ -139,7 +139,8 @@ def test_a_score_at_the_threshold_is_accepted_everywhere(background: Run, tmp_pa
         (tmp_path / path.name).write_bytes(path.read_bytes())
     known = background.scores["validation/msp"]
     np.savez(tmp_path / SCORES, **{**background.scores, "test/msp": known, "near:noise/msp": known})
-    exported = export(tmp_path, tmp_path / "model.pt2", score="msp", false_alarms=0.2)
+    copied = open_run(tmp_path, network=background.network)
+    exported = export(copied, tmp_path / "model.pt2", score="msp", false_alarms=0.2)
     assert exported.threshold in known
     assert exported.about["false_alarms_on_test"] == exported.about["rejected"]["near:noise"] == 6 / 30
     classifier, images = background.classifier(), torch.from_numpy(small_suite().test.images[:5])
@@ -271,7 +272,7 @@ def with_score(run: Run, score: type[scores.Score], folder: Path, monkeypatch: p
         (folder / path.name).write_bytes(path.read_bytes())
     arrays = {f"{key.rpartition('/')[0]}/{score.name}": value for key, value in run.scores.items() if "/msp" in key}
     np.savez(folder / SCORES, **run.scores, **arrays)
-    return open_run(folder)
+    return open_run(folder, network=run.network)
 
 
 @pytest.mark.parametrize(
@@ -379,6 +380,7 @@ def test_the_command_prints_the_threshold_and_the_measured_rates(
     needs_onnx(suffix)
     to = tmp_path / f"model{suffix}"
     given = ["export", str(background.folder), "--to", str(to), "--score", "energy", "--false-alarms", "0.1"]
+    given += ["--network", str(background.network)]
     assert main(given) == 0
     threshold = np.sort(background.scores["validation/energy"])[26]
 

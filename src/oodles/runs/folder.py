@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.files import UNFINISHED, sha256_of
+from oodles.files import UNFINISHED
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import ood_metrics
 from oodles.runs.forms import BUILT_FORM, LOG_FORM, RESULT_FORM, RUN_FORM, check_form, parse_json, read_json
@@ -92,16 +92,11 @@ class Run:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self.folder / RUN}: {_clause(error)}; {ADVICE[RUN]}.") from error
 
-    def _sha256(self, file: str) -> str | None:
-        """Return the recorded fingerprint of a file; earlier versions recorded none."""
-        fingerprint: str | None = self.result.get("sha256", {}).get(file)
-        return fingerprint
-
     def why_not(self, file: str) -> str:
         """Say why a file that training writes in the end is not there, the end of a sentence."""
         if self.status == "finished":
             return f"{file} was deleted; delete {RESULT} too, and the command that trained the run makes both anew."
-        return self.reason or "finish the run first."
+        return self.reason or "finish it first."
 
     @property
     def label(self) -> str:
@@ -182,7 +177,7 @@ class Run:
         """
         if not (self.folder / SCORES).is_file():
             return {}
-        return _read_scores(self.folder / SCORES, len(self.classes), self._sha256(SCORES))
+        return _read_scores(self.folder / SCORES, len(self.classes))
 
     def classifier(self, device: Literal["auto", "cpu", "cuda"] = "cpu") -> "Classifier":
         """Load the trained classifier, in eval mode; ``auto`` takes a GPU where there is one.
@@ -222,7 +217,7 @@ class Run:
                 raise ValueError(
                     f"{self.folder / RUN} describes a network that cannot be built: {_clause(error)}."
                 ) from error
-        load_weights(classifier, self.folder / WEIGHTS, self._sha256(WEIGHTS), ADVICE[WEIGHTS])
+        load_weights(classifier, self.folder / WEIGHTS, self.result.get("sha256", {}).get(WEIGHTS), ADVICE[WEIGHTS])
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return classifier.to(device).eval()
@@ -373,15 +368,13 @@ def _check_recipe(run: Run) -> None:
             raise ValueError(f"{_clause(error)}; {ADVICE[RECIPE]}.") from error
 
 
-def _read_scores(path: Path, classes: int, sha256: str | None) -> dict[str, NDArray[Any]]:
+def _read_scores(path: Path, classes: int) -> dict[str, NDArray[Any]]:
     """Read the arrays of a run and check that they belong together.
 
     Raises:
         ValueError: for a file that was damaged.
     """
     try:
-        if sha256 and sha256_of(path) != sha256:
-            raise ValueError("it is not the file that was written")
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"its arrays take more than {MOST_BYTES >> 30} GiB")
@@ -395,7 +388,7 @@ def _read_scores(path: Path, classes: int, sha256: str | None) -> dict[str, NDAr
             whole = what in ("labels", "predictions")
             if not slash or values.ndim != 1 or values.dtype.kind not in ("iu" if whole else "iuf"):
                 raise ValueError(f"{key} is no row of numbers")
-            if len(values) != sizes.setdefault(name, len(values)):
+            if whole and len(values) != sizes.setdefault(name, len(values)):
                 raise ValueError(f"{key} has another length than its set")
             if what == "predictions" and values.size and not 0 <= values.min() <= values.max() < classes:
                 raise ValueError(f"{key} holds what is no class")

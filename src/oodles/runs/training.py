@@ -468,7 +468,7 @@ def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, 
             "validation_accuracy": log[-1]["validation_accuracy"] if log else accuracy(*validation),
             "seconds": log[-1]["seconds"] if log else 0.0,
             "metrics": metrics_of(arrays),
-            "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, SCORES)},
+            "sha256": {WEIGHTS: sha256_of(folder / WEIGHTS)},
         },
     )
 
