@@ -87,10 +87,10 @@ def check_same_length(**tensors: Tensor) -> None:
         if not isinstance(tensor, Tensor) or tensor.ndim == 0:
             got = "a single number" if isinstance(tensor, Tensor) else type(tensor).__name__
             raise TypeError(f"{name} must be a tensor with a row for each sample, got {got}.")
-    (first, a), *others = tensors.items()
-    for name, b in others:
-        if len(a) != len(b):
-            raise ValueError(f"{first} and {name} must have as many rows, got {len(a)} and {len(b)}.")
+    (first, rows), *others = [(name, tensor.shape[0]) for name, tensor in tensors.items()]
+    for name, more in others:
+        if rows != more:
+            raise ValueError(f"{first} and {name} must have as many rows, got {rows} and {more}.")
 
 
 def check_places(places: object) -> None:
@@ -142,7 +142,10 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     if targets.is_floating_point():
         tolerance = 1e-4 if targets.dtype in (torch.float32, torch.float64) else 2e-2
         least = targets.detach().min().item()
-        worst = max((bound.item() for bound in targets.detach().sum(1, dtype=torch.float64).aminmax()), key=lambda value: abs(value - 1))
+        worst = max(
+            (bound.item() for bound in targets.detach().sum(1, dtype=torch.float64).aminmax()),
+            key=lambda value: abs(value - 1),
+        )
         if least < 0 or not abs(worst - 1) <= tolerance:
             raise ValueError(
                 f"{name} given as probabilities must be non-negative and sum to one, "

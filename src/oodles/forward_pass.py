@@ -133,7 +133,9 @@ class _Network(nn.Module):
         return result
 
 
-def _groups(batch: Batch, read: frozenset[str], apart: frozenset[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+def _groups(
+    batch: Batch, read: frozenset[str], apart: frozenset[str]
+) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
     """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):

@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from oodles.checks import check_floating, check_number, check_same_length
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.randomness import draw_beta, draw_permutation
-from oodles.targets import soft_targets
+from oodles.targets import mixed_targets, soft_targets
 
 Mixed = tuple[Tensor, Tensor, Tensor, float | Tensor]
 """Mixed inputs, targets, targets of the rows mixed in, and the share λ of the former."""
@@ -171,4 +171,4 @@ def mix_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
     mixed_x, y_a, y_b, lam = mixer(part.rows, part.labels, generator=now.generator)
     if mixed_x is part.inputs:
         return part
-    return Part(mixed_x, soft_targets(y_a, y_b, lam, now.classifier.num_classes))
+    return Part(mixed_x, mixed_targets(y_a, y_b, lam, now.classifier.num_classes))
