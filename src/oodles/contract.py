@@ -113,7 +113,7 @@ class Batch:
 
     def with_part(self, role: str, part: Part) -> "Batch":
         """Return a batch in which ``role`` is ``part``; this one stays as it was."""
-        return replace(self, parts={**self.parts, role: part})
+        return Batch({**self.parts, role: part}, self.draws, self.weights)
 
     def with_draws(self, **draws: Tensor) -> "Batch":
         """Return a batch with further random numbers, drawn before the forward pass for use after it."""

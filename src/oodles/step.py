@@ -22,6 +22,8 @@ from oodles.spelling import suggestion
 from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
+_EAGER = {"change_batch", "change_weights"}
+"""The hooks that every step calls before the forward pass."""
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
 
@@ -35,6 +37,8 @@ class _Acting:
     methods: tuple[Method, ...]
     names: tuple[str, ...]
     """On which their draws depend."""
+    eager: tuple[tuple[Method, str], ...]
+    """Those that change the batch or weights, with their names."""
     hooks: Mapping[str, tuple[Method, ...]]
     """By hook, those that override it."""
     reading: Reading
@@ -50,6 +54,7 @@ class _Acting:
             places,
             methods,
             tuple(in_order[place][1] for place in places),
+            tuple(in_order[place] for place in places if _EAGER & set(in_order[place][0].moments)),
             {hook: tuple(method for method in methods if hook in method.moments) for hook in HOOKS},
             Reading.of(methods),
             frozenset(role for method in methods for role in method.adds),
@@ -279,8 +284,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
     acting = step._acting()
     given = whole = _as_batch(step, acting, batch, others)
     nows = {
-        method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank())
-        for method, name in zip(acting.methods, acting.names, strict=True)
+        method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for method, name in acting.eager
     }
     for method in acting.hooks["change_batch"]:
         now = nows[method]

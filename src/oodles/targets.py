@@ -35,9 +35,8 @@ def _one_hot(
     return torch.zeros(shape, dtype=share.dtype, device=ids.device).scatter_(1, places, share.expand_as(places))
 
 
-def _share_of(targets: Tensor, share: float | Tensor, num_classes: int, name: str) -> Tensor:
+def _share_of(targets: Tensor, share: float | Tensor, num_classes: int) -> Tensor:
     """Return share × the distribution of targets; for class ids, without multiplying zeros."""
-    check_targets(name, targets, num_classes)
     return share * targets if targets.is_floating_point() else _one_hot(targets, num_classes, share)
 
 
@@ -69,11 +68,17 @@ def soft_targets(
     check_whole("num_classes", num_classes, low=1)
     check_mixing("lam", lam)
     for name, given in (("y_a", y_a), ("y_b", y_b)):
+        check_targets(name, given, num_classes)
         check_no_one_hot(name, given, num_classes)
+    return mixed_targets(y_a, y_b, lam, num_classes)
+
+
+def mixed_targets(y_a: Tensor, y_b: Tensor, lam: float | Tensor, num_classes: int) -> Float[Tensor, "n c *space"]:
+    """Return the same for targets that have been checked, as those of a step have."""
     if isinstance(lam, Tensor):
         dtype, axes = (y_a.dtype, y_a.ndim) if y_a.is_floating_point() else (torch.float32, y_a.ndim + 1)
         lam = lam.to(y_a.device, dtype, non_blocking=True).reshape(-1, *[1] * (axes - 1))
-    return _share_of(y_a, lam, num_classes, "y_a") + _share_of(y_b, 1 - lam, num_classes, "y_b")
+    return _share_of(y_a, lam, num_classes) + _share_of(y_b, 1 - lam, num_classes)
 
 
 def smoothed(targets: Shaped[Tensor, " n *rest"], amount: float, num_classes: int) -> Float[Tensor, "n c *space"]:

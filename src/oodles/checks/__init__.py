@@ -132,10 +132,10 @@ def check_same_length(**tensors: Tensor) -> None:
         if not isinstance(tensor, Tensor) or tensor.ndim == 0:
             got = "a single number" if isinstance(tensor, Tensor) else type(tensor).__name__
             raise TypeError(f"{name} must be a tensor with a row for each sample, got {got}.")
-    (first, a), *others = tensors.items()
-    for name, b in others:
-        if len(a) != len(b):
-            raise ValueError(f"{first} and {name} must have as many rows, got {len(a)} and {len(b)}.")
+    (first, rows), *others = [(name, tensor.shape[0]) for name, tensor in tensors.items()]
+    for name, more in others:
+        if rows != more:
+            raise ValueError(f"{first} and {name} must have as many rows, got {rows} and {more}.")
 
 
 def check_places(places: object, rows: int | None = None) -> None:

@@ -14,7 +14,7 @@ from oodles.classifier import Inputs
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.inference import read_batch
 from oodles.randomness import draw_beta, draw_permutation
-from oodles.targets import indexable, soft_targets
+from oodles.targets import indexable, mixed_targets, soft_targets
 
 Mixed = tuple[Tensor, Tensor, Tensor, float | Tensor]
 """Mixed inputs, targets, targets of the rows mixed in, and the share λ of the former."""
@@ -186,4 +186,4 @@ def mix_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
     mixed_x, y_a, y_b, lam = mixer(part.rows, part.labels, generator=now.generator)
     if mixed_x is part.inputs:
         return part
-    return Part(mixed_x, soft_targets(y_a, y_b, lam, now.classifier.num_classes))
+    return Part(mixed_x, mixed_targets(y_a, y_b, lam, now.classifier.num_classes))
