@@ -204,6 +204,7 @@ def test_a_suite_file_names_paths_and_sets_in_either_unicode_form(tmp_path: Path
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     suite = load_suite(tmp_path / "mine.toml")
     assert list(suite.near) == list(suite.notes) == ["Bär"] and len(suite.near["Bär"]) == 4
+    assert read_images(tmp_path / path).labels.tolist() == [-1] * 4
 
 
 def test_a_list_names_files_in_either_unicode_form(tmp_path: Path) -> None:
