@@ -141,12 +141,12 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
         return
     if targets.is_floating_point():
         tolerance = 1e-4 if targets.dtype in (torch.float32, torch.float64) else 2e-2
-        sums = targets.detach().double().sum(1)
-        worst = sums.flatten()[(sums - 1).abs().argmax()]
-        if bool(targets.min() < 0) or not abs(float(worst) - 1) <= tolerance:
+        least = targets.detach().min().item()
+        worst = max((bound.item() for bound in targets.detach().sum(1, dtype=torch.float64).aminmax()), key=lambda value: abs(value - 1))
+        if least < 0 or not abs(worst - 1) <= tolerance:
             raise ValueError(
                 f"{name} given as probabilities must be non-negative and sum to one, "
-                f"got a minimum of {float(targets.min()):.4g} and a sum of {float(worst):.4g}."
+                f"got a minimum of {least:.4g} and a sum of {worst:.4g}."
             )
     else:
         low, high = (int(bound) for bound in targets.aminmax())

@@ -19,9 +19,21 @@ def as_probabilities(
     return _one_hot(targets, num_classes)
 
 
-def _one_hot(ids: Shaped[Tensor, " n *space"], num_classes: int) -> Float[Tensor, "n c *space"]:
-    shape = (len(ids), num_classes, *ids.shape[1:])
-    return torch.zeros(shape, device=ids.device).scatter_(1, ids.long().unsqueeze(1), 1.0)
+def _one_hot(
+    ids: Shaped[Tensor, " n *space"], num_classes: int, share: float | Tensor = 1.0
+) -> Float[Tensor, "n c *space"]:
+    """Return rows with ``share``, one number or one per row, in the place of their class, and 0 elsewhere."""
+    places, shape = ids.long().unsqueeze(1), (len(ids), num_classes, *ids.shape[1:])
+    if not isinstance(share, Tensor):
+        return torch.zeros(shape, device=ids.device).scatter_(1, places, share)
+    share = at_least_float32(share)
+    return torch.zeros(shape, dtype=share.dtype, device=ids.device).scatter_(1, places, share.expand_as(places))
+
+
+def _share_of(targets: Tensor, share: float | Tensor, num_classes: int, name: str) -> Tensor:
+    """Return share × the distribution of targets; for class ids, without multiplying zeros."""
+    check_targets(name, targets, num_classes)
+    return share * targets if targets.is_floating_point() else _one_hot(targets, num_classes, share)
 
 
 def soft_targets(
@@ -42,12 +54,12 @@ def soft_targets(
         ValueError: for ids outside [0, C), probabilities that do not sum to one, or different lengths.
     """
     check_same_length(y_a=y_a, y_b=y_b)
-    a, b = as_probabilities(y_a, num_classes, "y_a"), as_probabilities(y_b, num_classes, "y_b")
     if isinstance(lam, Tensor):
         if lam.ndim:
             check_same_length(y_a=y_a, lam=lam)
-        lam = lam.to(a.device, a.dtype, non_blocking=True).reshape(-1, *[1] * (a.ndim - 1))
-    return lam * a + (1 - lam) * b
+        dtype, axes = (y_a.dtype, y_a.ndim) if y_a.is_floating_point() else (torch.float32, y_a.ndim + 1)
+        lam = lam.to(y_a.device, dtype, non_blocking=True).reshape(-1, *[1] * (axes - 1))
+    return _share_of(y_a, lam, num_classes, "y_a") + _share_of(y_b, 1 - lam, num_classes, "y_b")
 
 
 def smoothed(targets: Shaped[Tensor, " n *rest"], amount: float, num_classes: int) -> Float[Tensor, "n c *space"]:

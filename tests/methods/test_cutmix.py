@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from oodles import CutMix
-from oodles.methods.cutmix import cutmix_box, cutmix_data
+from oodles.methods.cutmix import cutmix_box, cutmix_data, outside_of_box
 
 from ..contract.steps import is_one_sentence
 from ..references import cutmix as reference
@@ -99,6 +99,21 @@ def test_boxes_lie_in_the_image_and_have_the_right_sides(
         assert 0 <= low <= high <= size
         assert abs(low - max(0, middle - side / 2) * size) <= 0.5 + 1e-9
         assert abs(high - min(1, middle + side / 2) * size) <= 0.5 + 1e-9
+
+
+def test_one_box_is_that_of_the_equation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((8, 8), (32, 20), (1, 9), (2, 2), (31, 33)):
+        lam = torch.cat([torch.rand(50, generator=generator, dtype=torch.float64), torch.tensor([0.0, 0.25, 1.0])])
+        centre = torch.rand(2, 53, generator=generator, dtype=torch.float64)
+        centre[:, 50:] = torch.tensor([[0.5, 0.0, 1.0], [0.5, 0.25, 0.75]])  # edges halfway between pixels too
+        x = torch.rand(2, 3, height, width, generator=generator)
+        for index, (top, bottom, left, right) in enumerate(cutmix_box(lam, centre, height, width).T.tolist()):
+            outside, share = outside_of_box(float(lam[index]), centre[:, index : index + 1], x)
+            expected = torch.ones(height, width)
+            expected[top:bottom, left:right] = 0
+            assert torch.equal(outside, expected)
+            assert share == 1 - (bottom - top) * (right - left) / (height * width)
 
 
 def test_boxes_at_the_limits() -> None:

@@ -17,6 +17,7 @@ from oodles.data.description import read_description
 from oodles.data.image_set import ImageSet
 from oodles.data.overlaps import Overlap, by_content, find_overlaps
 from oodles.data.suite import KNOWN, Suite
+from oodles.files import in_one_piece
 
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
 """Of a contact sheet: how many images of a set it shows, and sizes in pixels."""
@@ -138,10 +139,11 @@ def write_sheet(suite: Suite, path: str | Path) -> None:
         for column, row in enumerate(_shown(images)):
             tile = Image.fromarray(_tile(images.images[int(row)]))
             sheet.paste(tile, (MARGIN + column * (TILE + MARGIN), top + LINE))
-    try:
-        sheet.save(path)
-    except ValueError as error:
-        raise ValueError(f"{path} must end on .png or another ending of images: {error}.") from error
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise ValueError(f"{path} must end on .png or another ending of images that Pillow writes.")
+    with in_one_piece(Path(path)) as file:
+        sheet.save(file, kind)
 
 
 def _shown(images: ImageSet) -> Any:

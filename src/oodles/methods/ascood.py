@@ -74,10 +74,10 @@ class ASCOOD(Method):
         ValueError: for numbers outside these ranges, another form, or a last layer that is not linear.
 
     Source: Regmi, section 3. z_y is the label's logit, U the uniform distribution. Testing leaves the standardisation
-    out and keeps the factor, as T2FNorm does: the trained classifier gives the logits of σ·h, and its maximum softmax
-    probability is the score here. The authors classify with standardised features, and their scripts score with SCALE
-    on CIFAR and with ODIN on Waterbirds. Their gradient is that of normalised inputs, and here too where the classifier
-    has a ``Normalize``. Outliers are clamped to [0, 1], theirs are not.
+    out and keeps the factor, as T2FNorm does: the trained classifier gives the logits of σ·h. The authors classify with
+    standardised features; their scripts score with SCALE on CIFAR, as here, and with ODIN on Waterbirds. Their gradient
+    is that of normalised inputs, and here too where the classifier has a ``Normalize``. Outliers are clamped to [0, 1],
+    theirs are not.
     """
 
     name = "ascood"
@@ -89,6 +89,7 @@ class ASCOOD(Method):
         link="https://arxiv.org/abs/2411.10794",
         code="https://github.com/sudarshanregmi/ASCOOD",
     )
+    score = "scale"
     needs = ("vectors",)
     adds = ("ascood",)
     terms = ("ascood",)

@@ -99,11 +99,11 @@ class AnchorDistance(Score):
 
     name = "cac"
     needs_fit = True
+    learns = ("centres",)
 
     def __init__(self, alpha: float = 10.0):
         check_number("alpha", alpha, above=0)
         self.alpha = alpha
-        self.show_settings()
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_logits("logits", logits)
@@ -119,13 +119,12 @@ class AnchorDistance(Score):
         sums = rows.new_zeros(classes, classes).index_add(0, ids, rows)
         counts = ids.bincount(minlength=classes).unsqueeze(1)
         anchors = self.alpha * torch.eye(classes, dtype=rows.dtype, device=rows.device)
-        self._centres = torch.where(counts > 0, sums / counts.clamp(min=1), anchors)
-        self.fitted = True
-        return self
+        self.centres = torch.where(counts > 0, sums / counts.clamp(min=1), anchors)
+        return self._learnt()
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        centres = self._centres.to(logits.device)  # it may have been fitted elsewhere
+        centres = self.centres.to(logits.device)  # it may have been fitted elsewhere
         distances = torch.cdist(_as_rows(logits), centres, compute_mode="donot_use_mm_for_euclid_dist")
         # the nearest centre has the least distance and the least 1 − softmin
         scores = distances.amin(1) * msp(-distances)

@@ -7,13 +7,13 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from oodles.checks import check_logits, check_number, check_same_length
+from oodles.checks import check_logits, check_number, check_same_length, check_targets
 from oodles.classifier import Classifier, Inputs, device_of
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import HeadScore
-from oodles.targets import as_probabilities, mean_over_rows
+from oodles.targets import mean_over_rows
 
 CONFIDENCE = "confidence"
 
@@ -35,9 +35,13 @@ def hinted_cross_entropy(
     """
     check_logits("logits", logits)
     check_same_length(logits=logits, confidence=confidence, targets=targets, hints=hints)
-    y = as_probabilities(targets, logits.shape[1])
+    check_targets("targets", targets, logits.shape[1])
     log_p, confidence = log_softmax(at_least_float32(logits), 1), at_least_float32(confidence)
-    y = y.to(log_p.dtype)
+    if targets.is_floating_point():
+        y = targets.to(log_p.dtype)
+    else:  # all that counts is the class itself, with y = 1
+        log_p = log_p.gather(1, targets.long().unsqueeze(1))
+        y = torch.ones_like(log_p)
     log_hinted = torch.logaddexp(logsigmoid(confidence) + log_p, logsigmoid(-confidence) + y.log())
     may_ask = hints.reshape(-1, *[1] * (logits.ndim - 1))
     return mean_over_rows(-(y * torch.where(may_ask, log_hinted, log_p)).sum(1))
@@ -159,7 +163,6 @@ class ConfidencePerturbed(Confidence):
     def __init__(self, epsilon: float = 0.00025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
-        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():

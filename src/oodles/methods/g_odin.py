@@ -194,7 +194,6 @@ class Perturbed(Unperturbed):
     def __init__(self, epsilon: float = 0.0025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
-        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from oodles.checks import check_alike, check_images, check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.methods.cutmix import cutmix_box
+from oodles.methods.cutmix import outside_of_box
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
 from oodles.targets import cross_entropy, smoothed
@@ -18,13 +18,9 @@ def paste(
     x: Float[Tensor, "n c h w"], outliers: Float[Tensor, "n c h w"], lam: float, generator: Generator | None = None
 ) -> tuple[Float[Tensor, "n c h w"], float]:
     """Paste a box of relative area 1 − λ from the outliers; return the images, and λ once the box is clipped."""
-    height, width = x.shape[2:]
     centre = torch.rand(2, 1, dtype=torch.float64, generator=generator)
-    box = cutmix_box(torch.tensor([lam], dtype=torch.float64), centre, height, width)
-    top, bottom, left, right = box.flatten().tolist()
-    outside = x.new_ones(height, width)
-    outside[top:bottom, left:right] = 0
-    return torch.lerp(outliers, x, outside), 1 - (bottom - top) * (right - left) / (height * width)
+    outside, share = outside_of_box(lam, centre, x)
+    return torch.lerp(outliers, x, outside), share
 
 
 class MixOE(Method):

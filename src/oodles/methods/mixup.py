@@ -61,9 +61,9 @@ def mixup_data(
     if per_sample:
         lam = draw_beta(alpha, len(x), generator).to(x.dtype).to(x.device, non_blocking=True)
         mixed = x.index_select(0, permutation).lerp_(x, lam.reshape(-1, *[1] * (x.ndim - 1)))
-        return mixed, y, y[permutation], lam
+        return mixed, y, y.index_select(0, permutation), lam
     share = draw_beta(alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
-    return x.index_select(0, permutation).lerp_(x, share), y, y[permutation], share
+    return x.index_select(0, permutation).lerp_(x, share), y, y.index_select(0, permutation), share
 
 
 def mixup_criterion(

@@ -125,12 +125,12 @@ class Recipe:
         elif name.endswith(".toml"):
             if not Path(name).is_file():
                 raise FileNotFoundError(f"There is no recipe at {name}: give the path of a TOML file.")
-            text = Path(name).read_text(encoding="utf-8")
+            text = Path(name).read_text(encoding="utf-8", errors="replace")  # a mistake in TOML, mostly
         else:
             raise ValueError(f"There is no recipe {name!r}{suggestion(name, bundled)}")
         try:
             return cls.from_dict(tomllib.loads(text))
-        except (ValueError, TypeError) as error:  # a mistake in TOML itself is a ValueError too
+        except (ValueError, TypeError, RecursionError) as error:  # a mistake in TOML itself is a ValueError too
             raise ValueError(f"{name} is no recipe: {error}") from error
 
     def to_toml(self) -> str:
