@@ -130,7 +130,7 @@ def fit_scores(
     """
     if not any(score.needs_fit for score in scores):
         return list(scores)
-    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
+    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier), labelled=True)
     fitted = []
     for score in scores:
         try:
@@ -175,7 +175,7 @@ def _score(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]
     labels: list[Tensor | None] = []
     classes = 0
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, what):
+        for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             for score in scores:
                 value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
                 values[score.name].append(value.flatten())
@@ -243,6 +243,8 @@ def resolve(scores: str | Sequence[str | Score], classifier: nn.Module) -> list[
     names = [scores] if isinstance(scores, str) else scores
     chosen = [score_named(score) if isinstance(score, str) else score for score in names]
     for index, score in enumerate(chosen):
+        if not isinstance(score, Score):
+            raise TypeError(f"scores must be names or scores, got {type(score).__name__}.")
         if score.name in [other.name for other in chosen[:index]]:
             raise ValueError(f"scores must differ by name, got {score.name!r} twice: leave one out.")
         score.check(classifier)

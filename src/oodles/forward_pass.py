@@ -133,13 +133,15 @@ class _Network(nn.Module):
         return result
 
 
-def _groups(batch: Batch, read: frozenset[str], apart: frozenset[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+def _groups(
+    batch: Batch, read: frozenset[str], apart: frozenset[str]
+) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
     """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
         inputs = batch[role].inputs
         if role in read and inputs is not None:
-            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
+            layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
             changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
             groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
     for (_, _, changed), roles in groups.items():

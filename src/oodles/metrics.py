@@ -109,7 +109,7 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
     if ids.dtype.kind not in "iu":
         raise TypeError(f"labels must be class ids, got {ids.dtype}.")
     predicted = np.True_
-    if predictions.ndim == ids.ndim + 1:
+    if predictions.ndim == ids.ndim + 1 > 1 and predictions.shape[1]:
         predicted, predictions = np.isfinite(predictions.max(1)), predictions.argmax(1)
     if predictions.shape != ids.shape or not ids.size:
         raise ValueError(
@@ -166,6 +166,6 @@ def _sorted(name: str, scores: "Values") -> NDArray[Any]:
 def _array(values: "Values") -> NDArray[Any]:
     """Return tensors as arrays; NumPy does not know bfloat16."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     return np.asarray(values)

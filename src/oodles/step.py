@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -10,15 +10,16 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_same_length, check_targets, check_whole
-from oodles.classifier import Classifier, device_of, without_labels
+from oodles.checks import check_images, check_no_one_hot, check_same_length, check_targets, check_whole, readable
+from oodles.classifier import Classifier, Inputs, device_of, frozen
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
 from oodles.forward_pass import ForwardPass, Reading
+from oodles.inference import as_labels, read_batch
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
@@ -119,7 +120,13 @@ class TrainingStep(nn.Module):
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
+                head = classifier.head
                 method.change_classifier(classifier)
+                if classifier.head is not head and "head" not in method.replaces:
+                    raise ValueError(
+                        f"{method.name} puts {type(classifier.head).__name__} in the place of the last layer and does "
+                        "not say so: declare replaces = ('head',), or leave that layer as it is."
+                    )
                 if missing := [head for head in method.heads if head not in classifier.heads]:
                     raise ValueError(
                         f"{method.name} declares the head {missing[0]!r}, and its change_classifier adds none of that "
@@ -134,9 +141,9 @@ class TrainingStep(nn.Module):
         """Return the named terms for one batch.
 
         Args:
-            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels``, or a :class:`Batch`; inputs are a
-                tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
-                dimensions for dense prediction.
+            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels`` or ``label``, or a :class:`Batch`;
+                inputs are a tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both
+                with further dimensions for dense prediction.
             outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
             wild: likewise, inputs some of which are outliers, unmarked.
 
@@ -158,6 +165,7 @@ class TrainingStep(nn.Module):
         except Exception:
             if self._losses is not _losses:
                 _losses(self, batch)  # a refusal says its sentence, which a compiler hides
+            _check_runs(self.classifier, batch)
             raise
         if measures or self.measures:
             self.measures = measures
@@ -350,24 +358,24 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
 
 def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[str, Any]) -> Batch:
     """Check the inputs of a call and return them as a batch."""
-    if isinstance(batch, dict) and "labels" in batch:
-        batch = without_labels(batch)
-    if isinstance(batch, Batch):
-        whole = batch
-    elif isinstance(batch, Sequence) and len(batch) == 2:
-        whole = Batch({"id": Part(*batch)})
-    else:
-        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}.")
+    whole = batch if isinstance(batch, Batch) else Batch({"id": _as_known(batch)})
     if "id" not in whole or whole["id"].targets is None or whole["id"].inputs is None:
         raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
     for role, given in others.items():
         if given is not None:
             whole = whole.with_part(role, _as_part(role, given))
+    whole = _unnamed(step.classifier, whole)
     for role, part in whole.parts.items():
+        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
+        if not given or not all(isinstance(value, Tensor) for value in given):
+            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
-            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            for check in (check_targets, check_no_one_hot):
+                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            if (ids := indexable(part.targets)) is not part.targets:
+                whole = whole.with_part(role, replace(part, targets=ids))
     methods = acting.methods
     for method in methods:
         needed = [role for role in ROLES if role in method.needs]
@@ -385,19 +393,84 @@ def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[s
             for role in ("id", *needed):
                 if role in whole:
                     check_images(method.name, whole[role].inputs, volumes=True)
+        for role in (role for role in needed if role in whole):
+            _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
     return whole
 
 
+def _as_known(batch: Any) -> Part:
+    """Return the in-distribution part that a loader's batch is."""
+    if not isinstance(batch, Sequence | Mapping) or isinstance(batch, str) or len(batch) == 0:
+        hint = ": hand over its inputs and targets." if is_dataclass(batch) else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    if isinstance(batch, Sequence) and len(batch) != 2:
+        more = ": leave out what follows the targets, such as numbers or weights of rows, which a step does not use."
+        hint = more if len(batch) > 2 else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    inputs, targets = read_batch(batch, "A batch")
+    if targets is None:
+        where = f" under 'labels' in a dictionary of {', '.join(inputs)}" if isinstance(inputs, Mapping) else ""
+        raise ValueError(f"A batch must have a part 'id' with inputs and targets, got none{where}.")
+    return Part(inputs, as_labels(targets, "A batch"))
+
+
 def _as_part(role: str, given: Any) -> Part:
-    if isinstance(given, Part):
-        return given
-    if isinstance(given, Sequence) and len(given) and isinstance(given[0], Tensor | dict):
-        given = given[0]
-    if not isinstance(given, Tensor | dict):
-        raise TypeError(f"{role} must be inputs or (inputs, labels), got {_describe(given)}.")
-    if isinstance(given, dict):
-        given, _ = without_labels(given)
-    return Part(given)
+    return given if isinstance(given, Part) else Part(read_batch(given, role)[0])
+
+
+def _unnamed(classifier: Classifier, batch: Batch) -> Batch:
+    """Return a batch whose parts are the tensors themselves, where all have one in a dictionary by the same name."""
+    dictionaries = {role: part for role, part in batch.parts.items() if isinstance(part.inputs, dict)}
+    if len({tuple(part.inputs) for part in dictionaries.values() if part.inputs is not None}) == 1:
+        for role, part in dictionaries.items():
+            if part.inputs is not None:
+                batch = batch.with_part(role, replace(part, inputs=classifier.unnamed(part.inputs)))
+    return batch
+
+
+def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first: bool) -> None:
+    """Refuse rows of another type, of other channels or, in the first batch, in other units than those of ``id``."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for name in given.keys() & known.keys():
+            _check_like(role, given[name], known[name], first=first)
+    if not isinstance(given, Tensor) or not isinstance(known, Tensor):
+        return
+    if given.dtype != known.dtype and (given.is_floating_point() or known.is_floating_point()):
+        whole = given.dtype == torch.uint8
+        raise ValueError(
+            f"{role} must have the type of the in-distribution inputs, {known.dtype}, got {given.dtype}: convert them"
+            f"{', and divide them by 255 if the others are in [0, 1].' if whole else '.'}"
+        )
+    if given.ndim != known.ndim or (given.ndim > 3 and given.shape[1] != known.shape[1]):
+        raise ValueError(
+            f"{role} must have as many dimensions and channels as the in-distribution inputs, of shape "
+            f"{tuple(known.shape)}, got {tuple(given.shape)}: prepare both alike."
+        )
+    images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
+    if first and images and readable(given, True) and readable(known, True):
+        (low, high), (other_low, other_high) = ([float(end) for end in rows.aminmax()] for rows in (given, known))
+        for least, most, other in ((low, high, other_high), (other_low, other_high, high)):
+            if 0 <= least <= most <= 1 and most > 0 and other > 16:
+                raise ValueError(
+                    f"{role} must be in the units of the in-distribution inputs, which reach from {other_low:.3g} to "
+                    f"{other_high:.3g}, got {low:.3g} to {high:.3g}: are some divided by 255 and others not?"
+                )
+
+
+def _check_runs(classifier: Classifier, batch: Batch) -> None:
+    """Name the part on which the network does not run, of those that have another shape than ``id``."""
+    for role in (role for role in ROLES if role in batch):
+        rows, known = batch[role].inputs, batch["id"].inputs
+        if isinstance(rows, Tensor) and isinstance(known, Tensor) and rows.shape[1:] != known.shape[1:]:
+            with frozen(classifier), torch.no_grad():
+                try:
+                    classifier(rows)
+                except RuntimeError as error:
+                    said = str(error).partition("\n")[0].rstrip(".")
+                    raise ValueError(
+                        f"The network must run on {role}, of shape {tuple(rows.shape)}, as on in-distribution inputs "
+                        f"of shape {tuple(known.shape)}, but: {said}."
+                    ) from error
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number, check_whole
+from oodles.checks import check_images, check_number, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score
@@ -16,7 +16,6 @@ from oodles.targets import mean_over_rows
 
 def positive_norm(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return ‖max(z, 0)‖₂ over the classes."""
-    check_logits("logits", logits)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(logits).relu(), dim=1)
     return norm
 
@@ -133,7 +132,6 @@ class PositiveLogitNorm(Score):
     learns = ("threshold",)
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_logits("logits", logits)
         check_training_rows(logits=logits)
         second = logits.double().topk(min(2, logits.shape[1]), dim=1).values[:, -1]
         self.threshold = float(second.mean())

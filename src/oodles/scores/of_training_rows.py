@@ -59,7 +59,7 @@ class NearestNeighbours(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, self.rows.shape[1])
         features = features.to(self._rows.device)  # it may have been fitted elsewhere
         distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
         if torch.compiler.is_compiling():  # a graph is for any number of rows
@@ -120,7 +120,7 @@ class Mahalanobis(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, len(self.center))
         rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
         return _least_square((rows - self.center) @ self.whitening, self.means)
 
@@ -177,7 +177,7 @@ class RelativeMahalanobis(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, len(self.center))
         rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
         whitened = (rows - self.center) @ self.whitening
         to_all: Tensor = (whitened @ self.background).square().sum(1)
@@ -238,7 +238,7 @@ class VirtualLogit(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, len(self.origin))
         features = features.to(self.origin.device)  # it may have been fitted elsewhere
         virtual: Tensor = self.alpha * self._beside(features)
         return virtual + energy(logits.to(features.device).double())
@@ -271,7 +271,7 @@ class She(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, self.patterns.shape[1])
         features = features.to(self.patterns.device).double()  # it may have been fitted elsewhere
         return -(features * self.patterns[logits.to(features.device).argmax(1)]).sum(1)
 

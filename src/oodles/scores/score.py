@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from oodles.checks import check_same_length
+from oodles.checks import shapes_checked
 from oodles.classifier import Classifier, Inputs
 from oodles.heads import linear_head
 from oodles.precision import at_least_float32
@@ -71,6 +71,9 @@ class Score(ABC):
     def __init_subclass__(cls) -> None:
         if isinstance(plain := vars(cls).get("name"), str):
             cls.name = _Name(plain)  # type: ignore[assignment]  # read as a string from classes and objects
+        for hook in ("fit", "__call__"):  # as they are annotated below, whatever a score's own annotations say
+            if hook in vars(cls):
+                setattr(cls, hook, shapes_checked(vars(cls)[hook], as_in=getattr(cls.__base__, hook)))
 
     @property
     def remark(self) -> str:
@@ -94,7 +97,12 @@ class Score(ABC):
                     "train it with a method that brings this score."
                 )
 
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+    def fit(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        labels: Integer[Tensor, " n *space"] | None,
+    ) -> Self:
         """Learn from training rows: features (N, F), logits (N, C) and class ids (N,); return the score itself."""
         return self
 
@@ -134,7 +142,7 @@ class Score(ABC):
         return self
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+    def __call__(self, features: Float[Tensor, "n *features"], logits: Float[Tensor, "n c *space"]) -> Tensor:
         """Return one number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
@@ -155,17 +163,24 @@ class HeadScore(Score):
         return self(features, logits, *(at_least_float32(classifier.heads[head](read)) for head in self.needs_heads))
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        *heads: Float[Tensor, "n _ *space"],
+    ) -> Tensor:
         """Return one number per row, higher is more out-of-distribution, from outputs (N, K) of each head too."""
 
 
-def check_features(features: Tensor) -> None:
-    """Refuse features that are no vectors."""
+def check_features(features: Tensor, fitted: int | None = None) -> None:
+    """Refuse features that are no vectors, or of another width than those of the training rows."""
     if features.ndim != 2 or not features.shape[1]:
         raise ValueError(
             f"features must have shape (N, F), got {tuple(features.shape)}: "
             "make the classifier with Classifier.split(model, …) at a last layer that reads vectors."
         )
+    if fitted is not None and features.shape[1] != fitted:
+        raise ValueError(f"features must be {fitted} for each row, as of the training rows, got {features.shape[1]}.")
 
 
 def check_training_rows(**values: Tensor) -> None:
@@ -186,7 +201,6 @@ def class_ids(score: str, rows: Tensor, labels: Tensor | None) -> Tensor:
     if labels is None or labels.ndim != 1 or labels.is_floating_point():
         got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
         raise ValueError(f"{score} needs the class ids (N,) of training rows, got {got}.")
-    check_same_length(features=rows, labels=labels)
     return labels.to(rows.device)
 
 
