@@ -10,6 +10,9 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+VOID = (255, -100, -1)
+"""Numbers that commonly stand for a pixel without a label."""
+
 
 def check_number(name: str, value: object, *, low: float = -math.inf, above: float = -math.inf) -> None:
     """Refuse a number that is not finite, below ``low``, or not above ``above``."""
@@ -126,10 +129,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 
 
 def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: bool = False) -> None:
-    """Refuse targets that are neither class ids in [0, C) nor probabilities over C classes.
-
-    There is no ``ignore_index``, which means nothing for mixed targets: leave rows without a label out beforehand.
-    """
+    """Refuse targets that are neither class ids in [0, C) nor probabilities over C classes."""
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
             raise ValueError(
@@ -151,10 +151,20 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     else:
         low, high = (int(bound) for bound in targets.aminmax())
         if low < 0 or high >= num_classes:
+            met = low if low < 0 else high
+            void = f", or give the step or evaluate ignore_index={met}" if met in VOID else ""
             raise ValueError(
-                f"{name} must be class ids from 0 to {num_classes - 1}, got {low if low < 0 else high}: "
-                "leave rows without a label out of the batch."
+                f"{name} must be class ids from 0 to {num_classes - 1}, got {met}: "
+                f"leave rows without a label out of the batch{void}."
             )
+
+
+def check_index(name: str, index: object, num_classes: int = 0) -> None:
+    """Refuse a label that is no whole number, or that is a class id."""
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise TypeError(f"{name} must be a whole number, got {index!r}.")
+    if isinstance(index, int) and 0 <= index < num_classes:
+        raise ValueError(f"{name} must be no class id, and 0 to {num_classes - 1} are, got {index}.")
 
 
 def readable(tensor: Tensor, read_gpu: bool) -> bool:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from oodles.checks import check_alike, check_images, check_number
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms, valid_in_both
 from oodles.methods.cutmix import cutmix_box
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
@@ -99,9 +99,10 @@ class MixOE(Method):
         return mixed, smoothed(y, 1 - lam, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        known, outliers = batch["id"], batch["outliers"].rows
-        mixed = self(known.rows, known.labels, outliers, now.classifier.num_classes, generator=now.generator)
-        return batch.with_part("mixed_outliers", Part(*mixed))
+        known, outliers = batch["id"], batch["outliers"]
+        mixed = self(known.rows, known.labels, outliers.rows, now.classifier.num_classes, generator=now.generator)
+        rows, others = in_pairs(len(known), len(outliers), known.rows.device)
+        return batch.with_part("mixed_outliers", Part(*mixed, valid=valid_in_both(known, rows, outliers, others)))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         loss = cross_entropy(outputs.logits["mixed_outliers"], batch["mixed_outliers"].labels)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.utils.data import default_collate
 
 from oodles.checks import check_floating, check_number, check_same_length
-from oodles.contract import Batch, Method, Now, Paper, Part
+from oodles.contract import Batch, Method, Now, Paper, Part, valid_in_both
 from oodles.randomness import draw_beta, draw_permutation
 from oodles.targets import soft_targets
 
@@ -168,7 +168,10 @@ class Mixup(Method):
 
 def mix_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
     """Mix a part's rows with one another; their targets become probabilities."""
-    mixed_x, y_a, y_b, lam = mixer(part.rows, part.labels, generator=now.generator)
+    numbers = torch.arange(len(part), device=part.rows.device)
+    mixed_x, _, others, lam = mixer(part.rows, numbers, generator=now.generator)
     if mixed_x is part.inputs:
         return part
-    return Part(mixed_x, soft_targets(y_a, y_b, lam, now.classifier.num_classes))
+    labels = part.labels
+    targets = soft_targets(labels, labels.index_select(0, others), lam, now.classifier.num_classes)
+    return Part(mixed_x, targets, valid=valid_in_both(part, None, part, others))
