@@ -180,7 +180,7 @@ def _valid_draws(draw: Tensor, part: Part, places: Tensor) -> Tensor:
 
 
 def _valid_outputs(outputs: Outputs, batch: Batch) -> Outputs:
-    """Return outputs in which only the rows or pixels that count are left, as rows (M, C), of parts that have others."""
+    """Return outputs of the rows or pixels that count alone, as rows (M, C), where a part has others too."""
     masks = {role: batch["id"].valid if (own := batch[role].valid) is None else own for role in batch.places}
 
     def taken(what: str, by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -212,7 +212,7 @@ class _Left(dict[str, Tensor]):
         self.what = what
 
     def __missing__(self, role: str) -> Tensor:
-        raise WrongPart(f"{self.what} of {role!r} must have the pixels of the logits to leave void ones out, got others.")
+        raise WrongPart(f"{self.what} of {role!r} must have the logits' pixels to leave void ones out, got others.")
 
 
 def _pixels(values: Tensor) -> Tensor:

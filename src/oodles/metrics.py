@@ -5,7 +5,7 @@ Scores are arrays or tensors, or a :class:`Histogram` of more than fit into memo
 Two different numbers are called FPR95 in the literature; here each has a name of its own.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Values = NDArray[Any] | Tensor
-    Scores = Values | "Histogram"
+    Scores: TypeAlias = "Values | Histogram"
 
 
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive")
@@ -116,7 +116,7 @@ class Bins(NamedTuple):
     """The place of the lowest number among all float32 numbers."""
     level: NDArray[np.int64]
     """An interval has 2 to the power of its level numbers, and begins at a multiple of that."""
-    count: NDArray[np.int64]
+    scores: NDArray[np.int64]
 
 
 def _keys(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -139,7 +139,7 @@ def _coarser(bins: Bins, level: int, share: int) -> Bins:
     """Join intervals that lie in one of the given level, where they hold at most ``share`` scores together."""
     parent = bins.key >> level
     first = np.flatnonzero(np.append(True, parent[1:] != parent[:-1]))
-    total, sizes = np.add.reduceat(bins.count, first), np.diff(np.append(first, len(parent)))
+    total, sizes = np.add.reduceat(bins.scores, first), np.diff(np.append(first, len(parent)))
     join = (total <= share) & (sizes > 1)
     kept = ~np.repeat(join, sizes)
     kept[first] = True
@@ -254,9 +254,7 @@ def metric_bounds(id_scores: "Scores", ood_scores: "Scores") -> dict[str, tuple[
     }
 
 
-def _least_precision(
-    positive: NDArray[np.int64], negative: NDArray[np.int64], alike: NDArray[np.bool_]
-) -> float:
+def _least_precision(positive: NDArray[np.int64], negative: NDArray[np.int64], alike: NDArray[np.bool_]) -> float:
     """Return the average precision where all positives have that of the first one behind all negatives of their bin."""
     positives, negatives = np.cumsum(positive), np.cumsum(negative)
     right = np.where(alike, positives - positive + 1, positives)
@@ -346,7 +344,7 @@ def _common(
 def _in_bins(common: Bins, bins: Bins) -> NDArray[np.int64]:
     place = np.searchsorted(common.key, bins.key, side="right") - 1
     total = np.zeros(len(common.key), dtype=np.int64)
-    np.add.at(total, place, bins.count)
+    np.add.at(total, place, bins.scores)
     return total
 
 

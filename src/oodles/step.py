@@ -18,7 +18,7 @@ from oodles.forward_pass import ForwardPass, valid_rows
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, differs
 
 Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
@@ -381,28 +381,21 @@ def _as_part(step: TrainingStep, role: str, given: Any, targets: Tensor) -> Part
     if dimensions == 1 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
         return Part(given)
     labels = torch.as_tensor(labels).to(first_of(given).device, non_blocking=True)
-    return Part(given, valid=_pixels_meant(role, labels, dimensions, step.ignore_index, step.ood_index))
+    return Part(given, valid=_pixels_meant(step, role, labels, dimensions))
 
 
-def _pixels_meant(role: str, labels: Tensor, dimensions: int, ignore_index: int | None, ood_index: int | None) -> Tensor:
+def _pixels_meant(step: TrainingStep, role: str, labels: Tensor, dimensions: int) -> Tensor:
     """Return which pixels a mask of outliers means."""
     if labels.ndim == dimensions and labels.dtype == torch.bool:
         return labels
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.ndim == dimensions and whole and (ignore_index is not None or ood_index is not None):
-        return _differs(labels, ignore_index) if ood_index is None else ~_differs(labels, ood_index)
+    if labels.ndim == dimensions and whole and (step.ignore_index is not None or step.ood_index is not None):
+        return differs(labels, step.ignore_index) if step.ood_index is None else ~differs(labels, step.ood_index)
     raise ValueError(
         f"{role} came with {labels.dtype} of shape {tuple(labels.shape)} for their pixels: give truth values "
         f"{'(N, L)' if dimensions == 2 else '(N, H, W)'}, true where a pixel is an outlier, or class ids and say "
         "ignore_index=… or ood_index=…, or leave them out."
     )
-
-
-def _differs(ids: Tensor, index: int | None) -> Tensor:
-    """Return where class ids are another number, which may be none that their type can hold."""
-    if index is None or not torch.iinfo(ids.dtype).min <= index <= torch.iinfo(ids.dtype).max:
-        return torch.ones_like(ids, dtype=torch.bool)
-    return ids != index
 
 
 def _marked(step: TrainingStep, batch: Batch) -> Batch:
@@ -412,7 +405,7 @@ def _marked(step: TrainingStep, batch: Batch) -> Batch:
         return batch
     known = batch["id"]
     if step.ood_index is not None and "outliers" not in batch and not known.labels.is_floating_point():
-        batch = batch.with_part("outliers", Part(known.inputs, valid=~_differs(known.labels, step.ood_index)))
+        batch = batch.with_part("outliers", Part(known.inputs, valid=~differs(known.labels, step.ood_index)))
     return replace(batch, parts={role: _with_valid(role, part, ignored) for role, part in batch.parts.items()})
 
 
@@ -437,13 +430,13 @@ def _with_valid(role: str, part: Part, ignored: Sequence[int]) -> Part:
         uniform = targets.new_full((), 1 / targets.shape[1])
         return replace(part, targets=torch.where(valid.unsqueeze(1), targets, uniform))
     for index in ignored:
-        labelled = _differs(targets, index)
+        labelled = differs(targets, index)
         valid = labelled if valid is None else valid & labelled
     return part if valid is None else replace(part, targets=torch.where(valid, targets, 0), valid=valid)
 
 
 def _with_places(batch: Batch, methods: Sequence[Method]) -> Batch:
-    """Number the rows or pixels that count, of parts that are read and in which some do not: here, where one may wait."""
+    """Number the rows or pixels that count in parts that are read, where some do not: here, where one may wait."""
     views = {role for method in methods for role in method.views}
     read = {"id", *views, *(role for method in methods for role in method.reads)}
     places = {}

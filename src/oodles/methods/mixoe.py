@@ -100,9 +100,11 @@ class MixOE(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         known, outliers = batch["id"], batch["outliers"]
-        mixed = self(known.rows, known.labels, outliers.rows, now.classifier.num_classes, generator=now.generator)
-        rows, others = in_pairs(len(known), len(outliers), known.rows.device)
-        return batch.with_part("mixed_outliers", Part(*mixed, valid=valid_in_both(known, rows, outliers, others)))
+        classes = now.classifier.num_classes
+        mixed, targets = self(known.rows, known.labels, outliers.rows, classes, generator=now.generator)
+        rows, others = in_pairs(len(known), len(outliers), mixed.device)
+        part = Part(mixed, targets, valid=valid_in_both(known, rows, outliers, others))
+        return batch.with_part("mixed_outliers", part)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         loss = cross_entropy(outputs.logits["mixed_outliers"], batch["mixed_outliers"].labels)
