@@ -29,7 +29,7 @@ def draws(generator: torch.Generator, *ranges: tuple[int, int]) -> list[int]:
 
 
 def street(pictures: int, *, seed: int, unknown: str = "") -> tuple[Tensor, Tensor]:
-    """Draw streets (N, 3, H, W), and their labels: borders are void, and a ``ball`` or one of many ``things`` may be on the road."""
+    """Draw streets (N, 3, H, W) and their labels: borders are void, a ``ball`` or one of many ``things`` is unknown."""
     generator = torch.Generator().manual_seed(seed)
     colours = torch.tensor([[0.3, 0.5, 0.9], [0.6, 0.4, 0.3], [0.35, 0.35, 0.35]])
     labels = torch.full((pictures, SIDE, SIDE), SKY)

@@ -241,7 +241,9 @@ def _score(
             labels.append(given if keep or given is None else given.flatten()[:0])
     if not rows:
         side = f"none with the label {sides.ood_index}" if known_rows and sides.ood_index is not None else "none"
-        raise ValueError(f"{what} must give {'unknown' if known_rows else 'other than void'} rows or pixels, got {side}.")
+        raise ValueError(
+            f"{what} must give {'unknown' if known_rows else 'other than void'} rows or pixels, got {side}."
+        )
     given = all_or_none(labels)
     return Scored(
         {score: gathered.all() for score, gathered in values.items()},
