@@ -167,6 +167,14 @@ def check_index(name: str, index: object, num_classes: int = 0) -> None:
         raise ValueError(f"{name} must be no class id, and 0 to {num_classes - 1} are, got {index}.")
 
 
+def differs(ids: Tensor, index: int | None) -> Tensor:
+    """Return where class ids are another number than an index: everywhere, where their type cannot hold it."""
+    whole = not (ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex())
+    if index is None or not whole or not torch.iinfo(ids.dtype).min <= index <= torch.iinfo(ids.dtype).max:
+        return torch.ones_like(ids, dtype=torch.bool)
+    return ids != index
+
+
 def readable(tensor: Tensor, read_gpu: bool) -> bool:
     """Tell whether values may be read: of an ordinary tensor, not traced, on the CPU, or on a GPU if asked for."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()

@@ -310,7 +310,9 @@ class Method(nn.Module):
         return self.strength is None or getattr(self, self.strength) != 0
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, Any]:
         """Measure hyper-parameters on a trained classifier, for methods whose defaults depend on its scale."""
         return {}
 

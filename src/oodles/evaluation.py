@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from oodles.checks import check_index, check_targets
+from oodles.checks import check_index, check_targets, differs
 from oodles.classifier import device_of
 from oodles.inference import BatchSeen, Collected, all_or_none, batches_seen, collect, in_eval_mode
 from oodles.methods import METHOD_SCORES, method_score
 from oodles.metrics import METRICS, Histogram, accuracy, ood_metrics
 from oodles.scores import SCORES, Score
 from oodles.spelling import suggestion
-from oodles.targets import differs
 
 
 @dataclass(frozen=True)

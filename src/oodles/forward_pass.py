@@ -140,9 +140,9 @@ def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Map
 
 def _divides_pictures(batch: Batch, role: str) -> bool:
     """Tell whether a part is further pixels of the very pictures of ``id``, seen by the same weights."""
-    part, known = batch[role], batch["id"]
-    others = any((role in roles) != ("id" in roles) for roles, _ in batch.weights)
-    return role != "id" and part.valid is not None and part.inputs is known.inputs and not others
+    if role == "id" or batch[role].valid is None or batch[role].inputs is not batch["id"].inputs:
+        return False
+    return all((role in roles) == ("id" in roles) for roles, _ in batch.weights)
 
 
 def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_index, check_same_length, check_targets, check_whole
+from oodles.checks import check_images, check_index, check_same_length, check_targets, check_whole, differs
 from oodles.classifier import Classifier, device_of, first_of, without_labels
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import INPUTS, PLAIN_TERM, ROLES, check_composition, order
@@ -18,7 +18,7 @@ from oodles.forward_pass import ForwardPass, valid_rows
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy, differs
+from oodles.targets import cross_entropy
 
 Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
@@ -437,6 +437,8 @@ def _with_valid(role: str, part: Part, ignored: Sequence[int]) -> Part:
 
 def _with_places(batch: Batch, methods: Sequence[Method]) -> Batch:
     """Number the rows or pixels that count in parts that are read, where some do not: here, where one may wait."""
+    if all(part.valid is None for part in batch.parts.values()):
+        return batch
     views = {role for method in methods for role in method.views}
     read = {"id", *views, *(role for method in methods for role in method.reads)}
     places = {}

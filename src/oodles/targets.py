@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from oodles.checks import check_logits, check_same_length, check_targets
@@ -22,14 +22,6 @@ def as_probabilities(
 def _one_hot(ids: Shaped[Tensor, " n *space"], num_classes: int) -> Float[Tensor, "n c *space"]:
     shape = (len(ids), num_classes, *ids.shape[1:])
     return torch.zeros(shape, device=ids.device).scatter_(1, ids.long().unsqueeze(1), 1.0)
-
-
-def differs(ids: Shaped[Tensor, "*shape"], index: int | None) -> Bool[Tensor, "*shape"]:
-    """Return where class ids are another number than an index: everywhere, where their type cannot hold it."""
-    whole = not (ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex())
-    if index is None or not whole or not torch.iinfo(ids.dtype).min <= index <= torch.iinfo(ids.dtype).max:
-        return torch.ones_like(ids, dtype=torch.bool)
-    return ids != index
 
 
 def soft_targets(

@@ -415,3 +415,25 @@ def test_a_batch_without_pixels_is_an_exact_zero() -> None:
     assert [value.item() for value in terms.values()] == [0, 0, 0]
     total(terms).backward()
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in step.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if "suggest" in vars(row.cls)])
+def test_what_is_measured_is_measured_on_what_counts(name: str) -> None:
+    x, y, valid, o, pixels = tensors()
+    net = classifier("dense", dtype=torch.float64)
+    with torch.no_grad():  # apart enough for margins
+        net.head.bias.zero_()
+    cls, labelled = ROWS[name].cls, y.masked_fill(~valid, VOID)
+    loud = torch.where(valid.unsqueeze(1), 40 * x, 1e3 * x)  # whose energies are lower
+    quiet = torch.where(pixels.unsqueeze(1), 0 * o, 1e3 * o)
+    pointwise = Classifier(torch.nn.Conv2d(2, 7, 1).double(), net.head)
+    found = cls.suggest(pointwise, [(loud, labelled)], [(quiet, pixels)], ignore_index=VOID)
+
+    def single(images: Tensor, chosen: Tensor) -> Tensor:
+        return images.movedim(1, -1)[chosen][:, :, None, None]
+
+    known = single(loud, valid), y[valid][:, None, None]
+    expected = cls.suggest(pointwise, [known], [single(quiet, pixels)])
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-6), key
