@@ -328,7 +328,10 @@ def test_one_score_may_come_without_a_list() -> None:
         ({"ood_loaders": {"id": batches(UNKNOWN)}}, "must not name a set 'id'"),
         ({"ood_loaders": {"far": []}}, "The loader of 'far' must give at least one row"),
         ({"ood_loaders": {"far": [UNKNOWN[:0]]}}, "The loader of 'far' must give at least one row"),
-        ({"ood_loaders": {"far": [UNKNOWN * torch.nan]}}, "msp of the set 'far' is NaN for 17 of 17 rows"),
+        (
+            {"ood_loaders": {"far": [UNKNOWN * torch.nan]}},
+            "logits of the set 'far' must be finite, .* 17 of 17 rows",
+        ),
         ({"id_loader": batches(KNOWN, LABELS + 1)}, "must be class ids from 0 to 2, got 3"),
         ({"id_loader": [(KNOWN, LABELS[:-1])]}, "same shape"),
     ],
@@ -341,6 +344,39 @@ def test_mistakes_get_a_sentence(changes: dict, sentence: str) -> None:
 class Several(nn.Module):
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         return {"logits": inputs}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_refused_with_the_set_and_the_rows(value: float) -> None:
+    some = UNKNOWN.clone()
+    some[[3, 8, 12], 0] = value
+    for scores in (["msp"], ["energy", "entropy"], []):
+        with pytest.raises(ValueError, match=r"logits of the set 'far' must be finite, .* for 3 of 17 rows"):
+            evaluated(classifier=nn.Identity(), scores=scores, ood_loaders={"far": batches(some)})
+    with pytest.raises(ValueError, match=r"logits of the set 'id' must be finite, .* for 3 of 17 rows"):
+        evaluated(classifier=nn.Identity(), id_loader=batches(some), ood_loaders={})
+    with pytest.raises(ValueError, match=r"^logits must be finite, .* for 3 of 17 rows"):
+        score_rows(nn.Identity(), batches(some), [Energy()])
+    images = torch.zeros(4, 3, 2, 2)
+    images[1, 0] = value
+    with pytest.raises(ValueError, match=r"'far' must be finite, .* for 1 of 4 rows"):
+        evaluated(classifier=nn.Identity(), ood_loaders={"far": [images]})
+    with pytest.raises(ValueError, match=r"brightness of the set 'far' must be finite, .* for 3 of 17 rows"):
+        evaluated(classifier=Constant(), scores=[Brightness()], ood_loaders={"far": batches(some)})
+
+
+class Constant(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.zeros(len(inputs), 3)
+
+
+def test_settings_are_given_by_name_and_what_was_chosen_is_said() -> None:
+    train = batches(TRAIN, TRAIN_LABELS)
+    evaluation = evaluated(scores=["knn", "knn(k=5)"], train_loader=train)
+    assert evaluation.remarks == {"knn": "k = 1"} and str(evaluation).splitlines()[-1] == "knn: k = 1"
+    one, five = (evaluated(scores=[NearestNeighbours(k)], train_loader=train).scores["far"] for k in (1, 5))
+    np.testing.assert_array_equal(evaluation.scores["far"]["knn"], one["knn(k=1)"])
+    np.testing.assert_array_equal(evaluation.scores["far"]["knn(k=5)"], five["knn(k=5)"])
 
 
 def test_other_kinds_get_a_sentence() -> None:

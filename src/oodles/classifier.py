@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from oodles.checks import check_whole
+from oodles.checks import check_whole, shapes_checked
 from oodles.randomness import NEW_HEADS, random_seed
+from oodles.spelling import shown
 
 Inputs = Tensor | dict[str, Tensor]
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -116,9 +117,11 @@ class Classifier(nn.Module):
         super().__init__()
         if num_classes is None:
             num_classes = _outputs(head)
+        if num_features is not None:
+            check_whole("num_features", num_features, low=1)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
-                f"num_classes must be a whole number of at least 1, got {num_classes!r}: "
+                f"num_classes must be a whole number of at least 1, got {shown(num_classes)}: "
                 f"say Classifier(backbone, head, num_classes=…), since {type(head).__name__} does not tell."
             )
         self.backbone = backbone
@@ -210,6 +213,7 @@ class Classifier(nn.Module):
         return logits
 
     @classmethod
+    @shapes_checked
     def split(cls, model: nn.Module, head: str, *, example: Inputs, output: str | None = None) -> "Classifier":
         """Make a classifier of any model, by naming its last layer; it takes the model over until :meth:`join`.
 
@@ -239,6 +243,8 @@ class Classifier(nn.Module):
         if layer is None:
             names = [name for name, _ in model.named_modules() if name]
             raise ValueError(f"head must name a layer of the model, got {head!r}: its last ones are {names[-3:]}.")
+        if not isinstance(example, Tensor | dict) or (isinstance(example, dict) and not example):
+            raise TypeError(f"example must be a tensor of inputs, or a dictionary of them, got {shown(example)}.")
         backbone = _Field(model, output) if output else model
         calls: list[None] = []
         late: list[str] = []
@@ -330,7 +336,11 @@ def _check_last(head: str, layer: nn.Module, features: object, expected: object,
     """Refuse a head after which something else happens."""
     if calls != 1:
         raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {calls} times.")
-    if not (isinstance(features, Tensor) and isinstance(expected, Tensor) and _same(layer(features), expected)):
+    try:
+        same = isinstance(features, Tensor) and isinstance(expected, Tensor) and _same(layer(features), expected)
+    except RuntimeError:  # these are no features that it could read
+        same = False
+    if not same:
         raise ValueError(
             f"The layer {head!r} must be the last one, but its result differs from the model's logits: remove "
             "what follows it (a softmax?), or name the field of the model's result that holds logits (output=…)."

@@ -144,6 +144,8 @@ def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Ite
 def all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
     """Join the labels of all batches; return none where any batch lacks them."""
     known = [given for given in labels if given is not None]
+    if any(given.ndim == 0 for given in known):
+        raise TypeError("labels must be a tensor with a row for each sample, got a single number.")
     return torch.cat(known) if len(known) == len(labels) else None
 
 
@@ -169,7 +171,8 @@ def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
     if isinstance(inputs, Mapping):
         inputs, given = without_labels(inputs)
         labels = labels if given is None else given
-    if not isinstance(inputs, Tensor | dict):
+    rows = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+    if not rows or not all(isinstance(value, Tensor) and value.ndim for value in rows):
         raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
     if isinstance(labels, np.ndarray | list | tuple):
         labels = torch.as_tensor(labels)

@@ -19,12 +19,16 @@ def pair(loader: Iterable[Any], outlier_loader: Iterable[Any]) -> "Pairs":
         outlier_loader: gives batches of outliers.
 
     Raises:
+        TypeError: for what cannot be iterated over.
         ValueError: on iterating, where the outlier loader is empty.
 
     Example:
         >>> [batch for batch in pair([1, 2, 3], ["a", "b"])]
         [(1, 'a'), (2, 'b'), (3, 'a')]
     """
+    for name, given in (("loader", loader), ("outlier_loader", outlier_loader)):
+        if not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")) or getattr(given, "ndim", 1) == 0:
+            raise TypeError(f"{name} must give batches, got {type(given).__name__}.")
     return Pairs(loader, outlier_loader)
 
 

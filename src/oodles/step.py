@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -10,19 +10,58 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_index, check_same_length, check_targets, check_whole, differs
+from oodles.checks import (
+    check_images,
+    check_index,
+    check_no_one_hot,
+    check_same_length,
+    check_targets,
+    check_whole,
+    differs,
+)
 from oodles.classifier import Classifier, device_of, first_of, without_labels
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
-from oodles.facts import INPUTS, PLAIN_TERM, ROLES, check_composition, order
-from oodles.forward_pass import ForwardPass, valid_rows
+from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
+from oodles.forward_pass import ForwardPass, Reading, valid_rows
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
+
+
+@dataclass(frozen=True)
+class _Acting:
+    """The methods that act, in the order of their turns, and what follows from which they are."""
+
+    places: list[int]
+    """Theirs among all methods: while these stay, so does the rest."""
+    methods: tuple[Method, ...]
+    names: tuple[str, ...]
+    """On which their draws depend."""
+    hooks: Mapping[str, tuple[Method, ...]]
+    """By hook, those that override it."""
+    reading: Reading
+    made: frozenset[str]
+    """The roles that they make."""
+    plain: bool
+    """Whether the cross-entropy is the step's own."""
+
+    @classmethod
+    def of(cls, in_order: Sequence[tuple[Method, str]], places: list[int]) -> "_Acting":
+        methods = tuple(in_order[place][0] for place in places)
+        return cls(
+            places,
+            methods,
+            tuple(in_order[place][1] for place in places),
+            {hook: tuple(method for method in methods if hook in method.moments) for hook in HOOKS},
+            Reading.of(methods),
+            frozenset(role for method in methods for role in method.adds),
+            all("cross-entropy" not in method.replaces for method in methods),
+        )
 
 
 class TrainingStep(nn.Module):
@@ -96,6 +135,7 @@ class TrainingStep(nn.Module):
         self._started = self._restored = -1  # epochs: the last one started, and the one in which loaded state was saved
         self._losses: Callable[[TrainingStep, Batch], _Losses] = _losses
         self._last: tuple[Outputs, Batch] | None = None
+        self._known: _Acting | None = None
         self._forward = ForwardPass(classifier, self._active())
         with _restored_on_error(classifier), torch.random.fork_rng(devices=[]):
             classifier.heads_seed = seed
@@ -139,11 +179,13 @@ class TrainingStep(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Run one forward pass over the parts that are read and return the terms: no host sync, no draws, traced."""
         try:
-            terms, self.measures, kept = self._losses(self, batch)
+            terms, measures, kept = self._losses(self, batch)
         except Exception:
             if self._losses is not _losses:
                 _losses(self, batch)  # a refusal says its sentence, which a compiler hides
             raise
+        if measures or self.measures:
+            self.measures = measures
         if kept is not None:
             self._last = replace(kept, measures=self.measures), valid_rows(batch)
         return terms
@@ -154,7 +196,7 @@ class TrainingStep(nn.Module):
             outputs, batch = self._last
             self._last = None
             with torch.no_grad(), torch.autocast(outputs.logits["id"].device.type, enabled=False):
-                for method in self._active():
+                for method in self._acting().hooks["after_update"]:
                     method.after_update(outputs, batch, self._now(step=self.steps - 1))
 
     def start_epoch(self, epoch: int, epochs: int, data: Data | None = None) -> None:
@@ -229,12 +271,21 @@ class TrainingStep(nn.Module):
         self._started = self._restored = started[0] if started else -1  # earlier states know no epochs
         self._last = None
 
-    def _active(self) -> list[Method]:
-        return [method for method, _ in self._active_with_names()]
+    def _acting(self) -> _Acting:
+        """Return the active methods and what follows from them, worked out anew only when others are active."""
+        places = [place for place, (method, _) in enumerate(self._in_order) if method.active]
+        known = self._known
+        if known is None or known.places != places:
+            self._known = known = _Acting.of(self._in_order, places)
+        return known
+
+    def _active(self) -> tuple[Method, ...]:
+        return self._acting().methods
 
     def _active_with_names(self) -> list[tuple[Method, str]]:
         """Return the active methods in the order of their turns, and the names on which their draws depend."""
-        return [(method, name) for method, name in self._in_order if method.active]
+        acting = self._acting()
+        return list(zip(acting.methods, acting.names, strict=True))
 
     def _now(self, **known: Any) -> Now:
         return Now(self.classifier, epoch=self.epoch, epochs=self.epochs, **known)
@@ -242,10 +293,14 @@ class TrainingStep(nn.Module):
 
 def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
     step.after_update()
-    methods = step._active_with_names()
-    given = whole = _as_batch(step, batch, others)
-    nows = [step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for _, name in methods]
-    for (method, _), now in zip(methods, nows, strict=True):
+    acting = step._acting()
+    given = whole = _as_batch(step, acting, batch, others)
+    nows = {
+        method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank())
+        for method, name in zip(acting.methods, acting.names, strict=True)
+    }
+    for method in acting.hooks["change_batch"]:
+        now = nows[method]
         with _naming(method):
             changed = _given(method, "change_batch", Batch, method.change_batch(whole, now))
         if taken := [name for name, draw in whole.draws.items() if changed.draws.get(name) is not draw]:
@@ -254,15 +309,15 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given)
-    whole = _with_places(whole, [method for method, _ in methods])
-    for (method, _), now in zip(methods, nows, strict=True):
-        if "change_weights" in method.moments:
-            with _naming(method):
-                changed = method.change_weights(whole, partial(_gradient, step), now)
-            whole = _given(method, "change_weights", Batch, changed)
+    whole = _with_places(whole, acting)
+    for method in acting.hooks["change_weights"]:
+        with _naming(method):
+            changed = method.change_weights(whole, partial(_gradient, step), nows[method])
+        whole = _given(method, "change_weights", Batch, changed)
     _check_weights(step.classifier, whole)
     step.steps += 1
-    step._checked = True
+    if not step._checked:
+        step._checked = True
     return whole
 
 
@@ -324,7 +379,7 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
                 )
 
 
-def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
+def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[str, Any]) -> Batch:
     """Check the inputs of a call and return them as a batch."""
     if isinstance(batch, dict) and "labels" in batch:
         batch = without_labels(batch)
@@ -341,16 +396,21 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
             whole = whole.with_part(role, _as_part(step, role, given, whole["id"].labels))
     whole = _marked(step, whole)
     for role, part in whole.parts.items():
+        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
+        if not given or not all(isinstance(value, Tensor) for value in given):
+            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
-            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
-    methods = step._active()
-    made = {role for method in methods for role in method.adds}
+            for check in (check_targets, check_no_one_hot):
+                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            if (ids := indexable(part.targets)) is not part.targets:
+                whole = whole.with_part(role, replace(part, targets=ids))
+    methods = acting.methods
     for method in methods:
         needed = [role for role in ROLES if role in method.needs]
         for role in needed:
-            if role not in whole and role not in made:
+            if role not in whole and role not in acting.made:
                 raise ValueError(f"{method.name} needs {role}, got none: call step(batch, {role}=inputs).")
         for role in (role for role in method.views if role in whole):
             check_same_length(**{"id": whole["id"].first, role: whole[role].first})
@@ -435,16 +495,15 @@ def _with_valid(role: str, part: Part, ignored: Sequence[int]) -> Part:
     return part if valid is None else replace(part, targets=torch.where(valid, targets, 0), valid=valid)
 
 
-def _with_places(batch: Batch, methods: Sequence[Method]) -> Batch:
+def _with_places(batch: Batch, acting: _Acting) -> Batch:
     """Number the rows or pixels that count in parts that are read, where some do not: here, where one may wait."""
     if all(part.valid is None for part in batch.parts.values()):
         return batch
-    views = {role for method in methods for role in method.views}
-    read = {"id", *views, *(role for method in methods for role in method.reads)}
+    views = {role for method in acting.methods for role in method.views}
     places = {}
     for role, part in batch.parts.items():
         valid = batch["id"].valid if part.valid is None and role in views else part.valid
-        if valid is not None and role in read:
+        if valid is not None and role in acting.reading.roles:
             numbers = valid.flatten().nonzero()[:, 0]
             if len(numbers) < valid.numel():
                 places[role] = numbers
@@ -452,17 +511,18 @@ def _with_places(batch: Batch, methods: Sequence[Method]) -> Batch:
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
-    methods, now = step._active(), Now(step.classifier)
-    outputs = step._forward(batch, methods)
+    acting, now = step._acting(), Now(step.classifier)
+    methods, hooks = acting.methods, acting.hooks
+    outputs = step._forward(batch, acting.reading)
     batch = valid_rows(batch)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
-        for method in methods:
+        for method in hooks["change_outputs"]:
             outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
-        if all("cross-entropy" not in method.replaces for method in methods):
+        if acting.plain:
             terms = {PLAIN_TERM: cross_entropy(outputs.logits["id"], batch["id"].labels)}
         measures: dict[str, Tensor] = {}
-        for method in methods:
+        for method in hooks["loss_terms"]:
             try:
                 own = method.loss_terms(outputs, batch, now)
             except WrongPart as error:  # by hand, since not every compiler traces a context of our own
@@ -474,7 +534,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             # methods that share a head share its term, and each of them gives it
             new = {name: value for name, value in own.items() if name in method.terms and name not in terms}
             terms = {**terms, **new}
-        for method in methods:
+        for method in hooks["change_sum"]:
             changed = method.change_sum(terms, now)
             _check_declared(method, {name: term for name, term in changed.items() if name not in terms}, methods)
             if any(changed.get(name) is not term for name, term in terms.items()):
@@ -482,7 +542,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             terms = changed
     if not terms:
         raise ValueError("The loss has no terms: a method that replaces the cross-entropy must give one.")
-    if all("after_update" not in method.moments for method in methods):
+    if not hooks["after_update"]:
         return dict(terms), measures, None
     heads = {name: _detach(by_role) for name, by_role in outputs.heads.items()}
     return dict(terms), measures, Outputs(_detach(outputs.features), _detach(outputs.logits), heads)

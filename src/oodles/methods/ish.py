@@ -12,7 +12,7 @@ from oodles.checks import check_number, check_share
 from oodles.classifier import Classifier
 from oodles.contract import Method, Paper
 from oodles.heads import linear_head
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, in_one_precision
 from oodles.scores import largest
 
 
@@ -95,7 +95,8 @@ class ISH(Method):
         self, features: Float[Tensor, "n f"], weight: Float[Tensor, "c f"], bias: Float[Tensor, " c"] | None = None
     ) -> Float[Tensor, "n c"]:
         """Logits W·h + b, whose gradient in W is that of shaped features."""
-        return shaped_linear(features, weight, bias, self.percentile)
+        features, weight, *biases = in_one_precision(features, weight, *(() if bias is None else (bias,)))
+        return shaped_linear(features, weight, biases[0] if biases else None, self.percentile)
 
     def change_classifier(self, classifier: Classifier) -> None:
         classifier.head = ShapedLinear(linear_head(classifier, self.name), self.percentile)

@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
@@ -12,7 +12,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
 from oodles.methods.flooding import flood
-from oodles.targets import cross_entropy
+from oodles.targets import Targets, cross_entropy
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -95,7 +95,7 @@ class UnleashingMask(Method):
             raise ValueError("The level of unleashing-mask is a cross-entropy, and the rows came without labels.")
         return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss |CE − b| + b of logits and class ids or probabilities."""
         loss = cross_entropy(logits, targets)
         return loss + flood(loss, self.level)

@@ -27,8 +27,9 @@ from oodles.classifier import Classifier
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
+from oodles.data.overlaps import warn_of_overlaps
 from oodles.facts import check_composition
-from oodles.files import write_arrays, write_json, write_lines, write_text
+from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy
@@ -36,6 +37,7 @@ from oodles.networks import build_network
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.runs.batches import Batches
 from oodles.runs.folder import (
+    ADVICE,
     LOG,
     RECIPE,
     RESULT,
@@ -49,6 +51,7 @@ from oodles.runs.folder import (
     open_run,
     read_log,
 )
+from oodles.runs.forms import check_form, counters_form
 from oodles.runs.preparation import (
     about_suite,
     check_same_data,
@@ -143,6 +146,7 @@ def train(
         "root": [str(Path(place).resolve()) for place in ([root] if isinstance(root, str | Path) else root)],
     }
     arguments = {"data": name, **options}
+    said = None if isinstance(data, Suite) else name
     running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
@@ -157,8 +161,10 @@ def train(
             if earlier is not None:
                 check_same_data(earlier, contents)
                 if earlier.result:
-                    return earlier
+                    return replace(earlier, network=network, suite=said)
             check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            if main:
+                warn_of_overlaps(suite)
             batches = Batches(
                 suite,
                 recipe,
@@ -180,7 +186,7 @@ def train(
             suggested = earlier.suggested if earlier else measure_settings(recipe, classifier, suite)
             step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
             if trained:
-                load_weights(classifier, folder / WEIGHTS)
+                load_weights(classifier, folder / WEIGHTS, advice=ADVICE[WEIGHTS])
             if compile:
                 step.compile()
 
@@ -196,7 +202,7 @@ def train(
                     save_weights(classifier, folder / WEIGHTS)
                 _finish(folder, classifier, suite, recipe, diverged)
             accelerator.wait_for_everyone()
-    return open_run(folder)
+    return replace(open_run(folder), network=network, suite=said)
 
 
 def available_precision(wanted: str, device: str) -> str:
@@ -274,7 +280,10 @@ def _fit(
     model, stepper = accelerator.prepare(step, optimizer)
     position, seconds, sums = 0, 0.0, {}
     if (folder / STATE).is_file():
-        counters = load_state(folder / STATE, step, optimizer)
+        counters = load_state(folder / STATE, step, optimizer, ADVICE[STATE])
+        check_form(counters, counters_form(len(batches), accumulate), str(folder / STATE), ADVICE[STATE])
+        if step.steps != counters["position"]:
+            raise ValueError(f"{folder / STATE} has counters that contradict each other; {ADVICE[STATE]}.")
         position, seconds, sums = counters["position"], counters["seconds"], counters["sums"]
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(counters["scaler"])
@@ -405,17 +414,19 @@ def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, 
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
         return
-    arrays = score_arrays(classifier, suite, recipe)
+    arrays = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
-    last = read_log(folder)[-1]
+    log = read_log(folder)
+    validation = (arrays["validation/predictions"], arrays["validation/labels"])
     write_json(
         folder / RESULT,
         {
             "status": "finished",
             "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
-            "validation_accuracy": last["validation_accuracy"],
-            "seconds": last["seconds"],
+            "validation_accuracy": log[-1]["validation_accuracy"] if log else accuracy(*validation),
+            "seconds": log[-1]["seconds"] if log else 0.0,
             "metrics": metrics_of(arrays),
+            "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, SCORES)},
         },
     )
 
