@@ -1,6 +1,7 @@
 """Evaluation: the numbers are those of the pieces, and nothing of the caller's is changed."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from oodles.evaluation import Evaluation, evaluate, score_named, score_rows
 from oodles.inference import Collected, collect
 from oodles.metrics import ood_metrics
 from oodles.scores import SCORES, Energy, HeadScore, NearestNeighbours, Score, energy, msp
+
+from .contract.steps import is_one_sentence
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -114,6 +117,38 @@ def test_labels_of_unknown_sets_do_not_matter() -> None:
     whole_numbers = batches(UNKNOWN, torch.full((17,), -1))
     for loader in (strange, whole_numbers):
         assert evaluated(ood_loaders={"far": loader}).metrics == evaluated().metrics
+
+
+STRANGE = {
+    "paths": ["a.png", "b.png"],
+    "nothing": [None, None],
+    "boxes": [torch.zeros(2, 4), torch.zeros(1, 4)],
+    "dictionaries": [{"box": 1}, {}],
+    "words": np.array(["a", "b"]),
+    "one number": torch.tensor(1),
+    "too many": torch.arange(5),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE)
+def test_what_is_no_label_is_ignored_in_unknown_sets_and_refused_in_known_ones(strange: Any) -> None:
+    model, rows = nn.Identity(), torch.eye(3)[:2]
+    plain = evaluate(model, [(rows, [0, 1])], {"far": [rows]})
+    given = evaluate(model, [(rows, [0, 1])], {"far": [(rows, strange)]})
+    assert given.metrics == plain.metrics and given.accuracy == 1
+    assert collect(model, [(rows, strange)]).labels is None
+    for loaders in (
+        {"id_loader": [(rows, strange)], "train_loader": [rows]},
+        {"id_loader": [rows], "train_loader": [(rows, strange)]},
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"labels (that are|must)") as refusal:
+            evaluate(Classifier(model, model, num_classes=3), ood_loaders={}, scores=["knn"], **loaders)
+        assert is_one_sentence(str(refusal.value))
+
+
+def test_labels_of_other_shapes_in_each_batch_are_none() -> None:
+    rows = torch.eye(3)
+    assert collect(nn.Identity(), [(rows, torch.zeros(3, 2)), (rows, torch.zeros(3, 4))]).labels is None
 
 
 class FromDictionary(nn.Module):
@@ -333,7 +368,7 @@ def test_one_score_may_come_without_a_list() -> None:
             "logits of the set 'far' must be finite, .* 17 of 17 rows",
         ),
         ({"id_loader": batches(KNOWN, LABELS + 1)}, "must be class ids from 0 to 2, got 3"),
-        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "same shape"),
+        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "inputs and labels must have as many rows, got"),
     ],
 )
 def test_mistakes_get_a_sentence(changes: dict, sentence: str) -> None:
@@ -382,7 +417,7 @@ def test_settings_are_given_by_name_and_what_was_chosen_is_said() -> None:
 def test_other_kinds_get_a_sentence() -> None:
     with pytest.raises(TypeError, match=r"tensor of logits, got dict: .*output="):
         collect(Several(), [KNOWN])
-    with pytest.raises(TypeError, match=r"batch must be tensors.*got str"):
+    with pytest.raises(TypeError, match=r"A batch of loader must be inputs or \(inputs, labels\), .*, got str"):
         collect(CLASSIFIER, ["rows"])
     with pytest.raises(ValueError, match=r"logits must have shape \(N, C\)"):
         collect(nn.Flatten(0), [KNOWN])

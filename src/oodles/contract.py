@@ -51,6 +51,9 @@ class Part:
         if (self.inputs is None) == (self.features is None):
             got = "neither" if self.inputs is None else "both"
             raise ValueError(f"A part must have inputs or features, got {got}: give one of them.")
+        inputs: Any = self.inputs
+        if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+            object.__setattr__(self, "inputs", dict(inputs))
 
     def __len__(self) -> int:
         return len(self.first)

@@ -153,7 +153,7 @@ def fit_scores(
     """
     if not any(score.needs_fit for score in scores):
         return list(scores)
-    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
+    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier), labelled=True)
     train = _labelled(train, ignore_index)
     fitted = []
     for score in scores:
@@ -262,7 +262,7 @@ def _score(
     labels: list[Tensor | None] = []
     right, rows, known_rows = 0, 0, 0
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, what):
+        for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             own, known = sides.of(name, batch)
             either = own if own is None or known is None else own | known
             for score in scores:

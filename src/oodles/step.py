@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -18,11 +18,13 @@ from oodles.checks import (
     check_targets,
     check_whole,
     differs,
+    readable,
 )
-from oodles.classifier import Classifier, device_of, first_of, without_labels
+from oodles.classifier import Classifier, Inputs, device_of, first_of, frozen
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
 from oodles.forward_pass import ForwardPass, Reading, valid_rows
+from oodles.inference import as_labels, read_batch
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
@@ -142,7 +144,13 @@ class TrainingStep(nn.Module):
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
+                head = classifier.head
                 method.change_classifier(classifier)
+                if classifier.head is not head and "head" not in method.replaces:
+                    raise ValueError(
+                        f"{method.name} puts {type(classifier.head).__name__} in the place of the last layer and does "
+                        "not say so: declare replaces = ('head',), or leave that layer as it is."
+                    )
                 if missing := [head for head in method.heads if head not in classifier.heads]:
                     raise ValueError(
                         f"{method.name} declares the head {missing[0]!r}, and its change_classifier adds none of that "
@@ -157,9 +165,9 @@ class TrainingStep(nn.Module):
         """Return the named terms for one batch.
 
         Args:
-            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels``, or a :class:`Batch`; inputs are a
-                tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
-                dimensions for dense prediction.
+            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels`` or ``label``, or a :class:`Batch`;
+                inputs are a tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both
+                with further dimensions for dense prediction.
             outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them. In dense prediction
                 ``(inputs, pixels)`` says which pixels are outliers, the others being left out: truth values (N, H, W),
                 or class ids of which those of ``ood_index`` are, or else all but those of ``ignore_index``.
@@ -183,6 +191,7 @@ class TrainingStep(nn.Module):
         except Exception:
             if self._losses is not _losses:
                 _losses(self, batch)  # a refusal says its sentence, which a compiler hides
+            _check_runs(self.classifier, batch)
             raise
         if measures or self.measures:
             self.measures = measures
@@ -381,20 +390,13 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
 
 def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[str, Any]) -> Batch:
     """Check the inputs of a call and return them as a batch."""
-    if isinstance(batch, dict) and "labels" in batch:
-        batch = without_labels(batch)
-    if isinstance(batch, Batch):
-        whole = batch
-    elif isinstance(batch, Sequence) and len(batch) == 2:
-        whole = Batch({"id": Part(*batch)})
-    else:
-        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}.")
+    whole = batch if isinstance(batch, Batch) else Batch({"id": _as_known(batch)})
     if "id" not in whole or whole["id"].targets is None or whole["id"].inputs is None:
         raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
     for role, given in others.items():
         if given is not None:
             whole = whole.with_part(role, _as_part(step, role, given, whole["id"].labels))
-    whole = _marked(step, whole)
+    whole = _marked(step, _unnamed(step.classifier, whole))
     for role, part in whole.parts.items():
         given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
         if not given or not all(isinstance(value, Tensor) for value in given):
@@ -423,25 +425,36 @@ def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[s
             for role in ("id", *needed):
                 if role in whole:
                     check_images(method.name, whole[role].inputs, volumes=True)
+        for role in (role for role in needed if role in whole):
+            _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
     return whole
+
+
+def _as_known(batch: Any) -> Part:
+    """Return the in-distribution part that a loader's batch is."""
+    if not isinstance(batch, Sequence | Mapping) or isinstance(batch, str) or len(batch) == 0:
+        hint = ": hand over its inputs and targets." if is_dataclass(batch) else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    if isinstance(batch, Sequence) and len(batch) != 2:
+        more = ": leave out what follows the targets, such as numbers or weights of rows, which a step does not use."
+        hint = more if len(batch) > 2 else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    inputs, targets = read_batch(batch, "A batch")
+    if targets is None:
+        where = f" under 'labels' in a dictionary of {', '.join(inputs)}" if isinstance(inputs, Mapping) else ""
+        raise ValueError(f"A batch must have a part 'id' with inputs and targets, got none{where}.")
+    return Part(inputs, as_labels(targets, "A batch"))
 
 
 def _as_part(step: TrainingStep, role: str, given: Any, targets: Tensor) -> Part:
     if isinstance(given, Part):
         return given
-    labels = None
-    if isinstance(given, Sequence) and len(given) and isinstance(given[0], Tensor | dict):
-        given, labels = given[0], given[1] if len(given) > 1 else None
-    if not isinstance(given, Tensor | dict):
-        raise TypeError(f"{role} must be inputs or (inputs, labels), got {_describe(given)}.")
-    if isinstance(given, dict):
-        given, inside = without_labels(given)
-        labels = inside if labels is None else labels
+    inputs, labels = read_batch(given, role)
     dimensions = targets.ndim - targets.is_floating_point()
     if dimensions == 1 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
-        return Part(given)
-    labels = torch.as_tensor(labels).to(first_of(given).device, non_blocking=True)
-    return Part(given, valid=_pixels_meant(step, role, labels, dimensions))
+        return Part(inputs)
+    labels = torch.as_tensor(labels).to(first_of(inputs).device, non_blocking=True)
+    return Part(inputs, valid=_pixels_meant(step, role, labels, dimensions))
 
 
 def _pixels_meant(step: TrainingStep, role: str, labels: Tensor, dimensions: int) -> Tensor:
@@ -508,6 +521,61 @@ def _with_places(batch: Batch, acting: _Acting) -> Batch:
             if len(numbers) < valid.numel():
                 places[role] = numbers
     return replace(batch, places=places) if places else batch
+
+
+def _unnamed(classifier: Classifier, batch: Batch) -> Batch:
+    """Return a batch whose parts are the tensors themselves, where all have one in a dictionary by the same name."""
+    dictionaries = {role: part for role, part in batch.parts.items() if isinstance(part.inputs, dict)}
+    if len({tuple(part.inputs) for part in dictionaries.values() if part.inputs is not None}) == 1:
+        for role, part in dictionaries.items():
+            if part.inputs is not None:
+                batch = batch.with_part(role, replace(part, inputs=classifier.unnamed(part.inputs)))
+    return batch
+
+
+def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first: bool) -> None:
+    """Refuse rows of another type, of other channels or, in the first batch, in other units than those of ``id``."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for name in given.keys() & known.keys():
+            _check_like(role, given[name], known[name], first=first)
+    if not isinstance(given, Tensor) or not isinstance(known, Tensor):
+        return
+    if given.dtype != known.dtype and (given.is_floating_point() or known.is_floating_point()):
+        whole = given.dtype == torch.uint8
+        raise ValueError(
+            f"{role} must have the type of the in-distribution inputs, {known.dtype}, got {given.dtype}: convert them"
+            f"{', and divide them by 255 if the others are in [0, 1].' if whole else '.'}"
+        )
+    if given.ndim != known.ndim or (given.ndim > 3 and given.shape[1] != known.shape[1]):
+        raise ValueError(
+            f"{role} must have as many dimensions and channels as the in-distribution inputs, of shape "
+            f"{tuple(known.shape)}, got {tuple(given.shape)}: prepare both alike."
+        )
+    images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
+    if first and images and readable(given, True) and readable(known, True):
+        (low, high), (other_low, other_high) = ([float(end) for end in rows.aminmax()] for rows in (given, known))
+        for least, most, other in ((low, high, other_high), (other_low, other_high, high)):
+            if 0 <= least <= most <= 1 and most > 0 and other > 16:
+                raise ValueError(
+                    f"{role} must be in the units of the in-distribution inputs, which reach from {other_low:.3g} to "
+                    f"{other_high:.3g}, got {low:.3g} to {high:.3g}: are some divided by 255 and others not?"
+                )
+
+
+def _check_runs(classifier: Classifier, batch: Batch) -> None:
+    """Name the part on which the network does not run, of those that have another shape than ``id``."""
+    for role in (role for role in ROLES if role in batch):
+        rows, known = batch[role].inputs, batch["id"].inputs
+        if isinstance(rows, Tensor) and isinstance(known, Tensor) and rows.shape[1:] != known.shape[1:]:
+            with frozen(classifier), torch.no_grad():
+                try:
+                    classifier(rows)
+                except RuntimeError as error:
+                    said = str(error).partition("\n")[0].rstrip(".")
+                    raise ValueError(
+                        f"The network must run on {role}, of shape {tuple(rows.shape)}, as on in-distribution inputs "
+                        f"of shape {tuple(known.shape)}, but: {said}."
+                    ) from error
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:

@@ -173,9 +173,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
         raise TypeError(f"{name} must be a dense tensor, got {targets.layout}: convert it with .to_dense().")
     if targets.is_floating_point():
         if targets.ndim < 2 or targets.shape[1] != num_classes:
-            raise ValueError(
-                f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
-            )
+            shape = f"{name} given as probabilities must have shape (N, {num_classes}), got {tuple(targets.shape)}."
+            raise ValueError(_of_one_logit(name) if num_classes == 1 else shape)
     elif targets.dtype == torch.bool or targets.is_complex():
         raise TypeError(f"{name} must be class ids or probabilities, got {targets.dtype}.")
     elif targets.ndim == 0:
@@ -190,6 +189,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
             key=lambda value: abs(value - 1),
         )
         if least < 0 or not abs(worst - 1) <= tolerance:
+            if num_classes == 1:
+                raise ValueError(_of_one_logit(name))
             raise ValueError(
                 f"{name} given as probabilities must be non-negative and sum to one, "
                 f"got a minimum of {least:.4g} and a sum of {worst:.4g}."
@@ -198,6 +199,8 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     ids = targets.long()
     low, high = (int(bound) for bound in ids.aminmax())
     if low < 0 or high >= num_classes:
+        if num_classes == 1:
+            raise ValueError(_of_one_logit(name))
         met = low if low < 0 else high
         void = f", or give the step or evaluate ignore_index={met}" if met in VOID else ""
         raise ValueError(
@@ -232,6 +235,13 @@ def differs(ids: Tensor, index: int | None) -> Tensor:
     if index is None or not whole or not torch.iinfo(ids.dtype).min <= index <= torch.iinfo(ids.dtype).max:
         return torch.ones_like(ids, dtype=torch.bool)
     return ids != index
+
+
+def _of_one_logit(name: str) -> str:
+    return (
+        f"{name} must be of the only class, 0, since the network has one logit: give it one logit for each class, two "
+        "in place of one with a sigmoid."
+    )
 
 
 def readable(tensor: Tensor, read_gpu: bool) -> bool:

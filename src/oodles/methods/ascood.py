@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from oodles.checks import check_choice, check_images, check_number, check_unit_range
 from oodles.classifier import Classifier, Normalize
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.heads import ScaledLinear, linear_head, logits_of
+from oodles.heads import logits_of, scale_features, scaled_head
 from oodles.precision import at_least_float32, length_to_divide_by
 from oodles.targets import as_probabilities, mean_over_rows
 
@@ -126,7 +126,7 @@ class ASCOOD(Method):
         return self.weight * divergence_from_uniform(logits_out)
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ScaledLinear(linear_head(classifier, self.name), self.sigma)
+        scale_features(classifier, self.sigma, self.name)
 
     def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
         if self.head_learning_rate == 1:
@@ -156,7 +156,7 @@ class ASCOOD(Method):
         return slope
 
     def _logits(self, classifier: Classifier, features: Tensor) -> Tensor:
-        return logits_of(linear_head(classifier, self.name), self.sigma * standardized(features))
+        return logits_of(scaled_head(classifier, self.name), self.sigma * standardized(features))
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
         logits = {role: self._logits(now.classifier, features) for role, features in outputs.features.items()}

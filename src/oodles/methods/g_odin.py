@@ -157,7 +157,7 @@ def perturbed(classifier: Classifier, inputs: Inputs, epsilon: float) -> Inputs:
 
     Inputs that are not one floating-point tensor, such as token ids, stay as they are.
     """
-    if isinstance(inputs, dict) or not inputs.is_floating_point() or not epsilon:
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or not epsilon:
         return inputs
     with torch.inference_mode(False), torch.enable_grad():
         rows = inputs.clone().detach().requires_grad_()

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from oodles.checks import check_number, check_share
 from oodles.classifier import Classifier
 from oodles.contract import Method, Paper
-from oodles.heads import linear_head
+from oodles.heads import linear_head, share_weights
 from oodles.precision import at_least_float32, in_one_precision
 from oodles.scores import largest
 
@@ -38,7 +38,7 @@ class ShapedLinear(nn.Linear):
 
     def __init__(self, head: nn.Linear, percentile: float):
         super().__init__(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
-        self.weight, self.bias = head.weight, head.bias
+        share_weights(head, self)
         self.percentile = percentile
 
     def forward(self, features: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Generator, Tensor
 from torch.utils.data import default_collate
 
 from oodles.checks import check_flag, check_mixing, check_number, shapes_checked
+from oodles.classifier import Inputs
 from oodles.contract import Batch, Method, Now, Paper, Part, valid_in_both
+from oodles.inference import read_batch
 from oodles.randomness import draw_beta, draw_permutation
 from oodles.targets import indexable, soft_targets
 
@@ -109,14 +111,23 @@ class Mixer(Protocol):
 
 @dataclass(frozen=True)
 class MixingCollate:
-    """A ``collate_fn`` for a ``DataLoader`` that gives ``(mixed_x, soft targets)``."""
+    """A ``collate_fn`` for a ``DataLoader`` that gives ``(mixed_x, soft targets)``.
+
+    Of samples that are dictionaries ``mixed_x`` is a dictionary, too, of the only tensor that they have beside labels.
+    """
 
     mixer: Mixer
     num_classes: int
 
-    def __call__(self, samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        mixed_x, y_a, y_b, lam = self.mixer(*default_collate(list(samples)))
-        return mixed_x, soft_targets(y_a, y_b, lam, self.num_classes)
+    def __call__(self, samples: Sequence[Any]) -> tuple[Inputs, Tensor]:
+        inputs, labels = read_batch(default_collate(list(samples)), "The data set")
+        names = list(inputs) if isinstance(inputs, dict) else []
+        if len(names) > 1:
+            raise TypeError(f"A mixer needs one tensor of inputs, got a dictionary of {', '.join(names)}.")
+        x = inputs[names[0]] if isinstance(inputs, dict) else inputs
+        mixed_x, y_a, y_b, lam = self.mixer(x, labels)
+        targets = soft_targets(y_a, y_b, lam, self.num_classes)
+        return ({names[0]: mixed_x} if names else mixed_x), targets
 
 
 class Mixup(Method):

@@ -98,7 +98,7 @@ class OECC(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(classifier, id_loader, ignore_index=ignore_index)
+        rows = collect(classifier, id_loader, name="id_loader", labelled=True, ignore_index=ignore_index)
         if rows.labels is None:
             raise ValueError("training_accuracy needs rows with labels, got some without: give (inputs, labels).")
         return {"training_accuracy": accuracy(rows.logits, rows.labels)}

@@ -8,7 +8,7 @@ from torch import Tensor
 from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
-from oodles.heads import ScaledLinear, linear_head, logits_of
+from oodles.heads import logits_of, scale_features, scaled_head
 from oodles.precision import unit_length
 
 
@@ -53,9 +53,9 @@ class T2FNorm(Method):
         return unit_length(features) / self.temperature
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ScaledLinear(linear_head(classifier, self.name), 1 / self.temperature)
+        scale_features(classifier, 1 / self.temperature, self.name)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        head = linear_head(now.classifier, self.name)
+        head = scaled_head(now.classifier, self.name)
         logits = {role: logits_of(head, self(features)) for role, features in outputs.features.items()}
         return replace(outputs, logits={**outputs.logits, **logits})

@@ -88,9 +88,8 @@ class UnleashingMask(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(
-            mask_weights(classifier, 0.035, Generator().manual_seed(0)), id_loader, ignore_index=ignore_index
-        )
+        masked = mask_weights(classifier, 0.035, Generator().manual_seed(0))
+        rows = collect(masked, id_loader, labelled=True, ignore_index=ignore_index)
         if rows.labels is None:
             raise ValueError("The level of unleashing-mask is a cross-entropy, and the rows came without labels.")
         return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
