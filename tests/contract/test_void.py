@@ -20,6 +20,7 @@ from oodles import (
     RegMixup,
     TrainingStep,
 )
+from oodles.forward_pass import Reading
 
 from .networks import CLASSES, batch, classifier, labels, probabilities
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -61,7 +62,7 @@ def naive_terms(step: TrainingStep, prepared: Batch) -> Mapping[str, Tensor]:
     """Compute the terms of the rows or pixels that count, each part's chosen by boolean indexing after the forward."""
     methods = [method for method in step.methods if isinstance(method, Method)]
     views = {role for method in methods for role in method.views}
-    whole = step._forward(replace(prepared, places={}), methods)
+    whole = step._forward(replace(prepared, places={}), Reading.of(methods))
     counts = {role: prepared["id" if role in views else role].valid for role in whole.logits}
 
     def left(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
