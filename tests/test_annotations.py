@@ -156,10 +156,18 @@ def test_types_of_one_kind_and_fixed_sizes() -> None:
             function(a, b, c, d)
 
 
-def test_tracing_skips_it_in_one_graph() -> None:
-    compiled = torch.compile(MCD().forward, fullgraph=True, backend="eager")
+def test_tracing_skips_it_in_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = torch.randn(3, 4), torch.randn(3, 4)
-    torch.testing.assert_close(compiled(a, b), MCD()(a, b))
+    expected = MCD()(a, b)
+
+    def looked_at(*given: Any) -> None:
+        raise AssertionError("an argument was looked at")
+
+    monkeypatch.setattr("oodles.checks.annotations._check", looked_at)
+    compiled = torch.compile(MCD().forward, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(a, b), expected)
+    with pytest.raises(AssertionError, match="an argument was looked at"):
+        MCD()(a, b)
 
 
 def test_it_works_with_tensors_of_other_kinds() -> None:
