@@ -192,6 +192,110 @@ def test_dense_predictions_are_scored_by_pixel() -> None:
     assert evaluation.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
 
 
+def segmented(seed: int, *, index: int = 255) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw pictures, class ids with void ones, and which pixels are unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(5, 2, 3, 4, generator=generator)
+    draw = torch.rand(5, 3, 4, generator=generator)
+    ids = torch.randint(3, (5, 3, 4), generator=generator).masked_fill(draw < 0.3, index)
+    return images, ids, draw > 0.8
+
+
+@pytest.mark.parametrize(
+    "index, dtype", [(255, torch.int64), (255, torch.uint8), (-100, torch.int64), (-1, torch.int32)]
+)
+def test_void_pixels_are_left_out(index: int, dtype: torch.dtype) -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, ids, unknown = segmented(0, index=index)
+    labelled, mixed = ids.to(dtype), ids.masked_fill(unknown, 77).to(dtype)
+    loader = list(zip(images.split(2), labelled.split(2), strict=True))
+    sets = {"both": [(images, mixed)], "masked": [(images, unknown)], "all": [images]}
+    settings = {"ignore_index": index, "ood_index": 77}
+    found = evaluate(model, loader, sets, ["msp", "energy"], **settings)
+    with torch.no_grad():
+        logits = model(images)
+    right = [(p == y) for p, y in zip(logits.argmax(1).flatten(), ids.flatten(), strict=True) if y != index]
+    assert found.accuracy == pytest.approx(sum(map(float, right)) / len(right), abs=1e-12)
+    assert found.labels.tolist() == ids[ids != index].tolist()
+    assert found.predictions["id"].tolist() == logits.argmax(1)[ids != index].tolist()
+    for score, function in (("msp", msp), ("energy", energy)):
+        values = function(logits)
+        of_id = values[ids != index]
+        np.testing.assert_array_equal(found.scores["id"][score], of_id)
+        beside, own = values[(mixed != index) & (mixed != 77)], values[unknown]
+        assert found.metrics["both"][score] == ood_metrics(beside, own)
+        assert found.metrics["masked"][score] == ood_metrics(values[~unknown], own)
+        assert found.metrics["all"][score] == ood_metrics(of_id, values.flatten())
+    counts = evaluate(model, loader, sets, ["msp", "energy"], keep=False, **settings)
+    assert counts.metrics == found.metrics and counts.accuracy == found.accuracy and str(counts) == str(found)
+    assert counts.labels is None and not counts.predictions
+
+
+def test_void_pixels_may_be_anything() -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, ids, _ = segmented(1)
+    broken = images.masked_fill((ids == 255).unsqueeze(1), float("nan"))
+    found = [
+        evaluate(model, [(x, ids)], {"far": [(x, ids)]}, ["msp", "energy"], ignore_index=255) for x in (images, broken)
+    ]
+    assert found[0].metrics == found[1].metrics and found[0].accuracy == found[1].accuracy
+
+
+def test_rows_without_a_label_are_left_out_and_unknown_rows_of_one_loader_told_apart() -> None:
+    labels = LABELS.clone()
+    labels[::4] = -1
+    mixed = torch.cat([LABELS, torch.full((17,), 9)])
+    both = torch.cat([KNOWN, UNKNOWN])
+    train = (TRAIN, TRAIN_LABELS.clone())
+    train[1][::3] = -1
+    found = evaluate(
+        CLASSIFIER,
+        batches(KNOWN, labels),
+        {"both": batches(both, mixed)},
+        ["energy", NearestNeighbours(k=3)],
+        batches(*train),
+        ignore_index=-1,
+        ood_index=9,
+    )
+    kept = train[1] >= 0
+    expected = evaluate(
+        CLASSIFIER,
+        batches(KNOWN[labels >= 0], labels[labels >= 0]),
+        {"far": batches(UNKNOWN)},
+        ["energy", NearestNeighbours(k=3)],
+        batches(TRAIN[kept], TRAIN_LABELS[kept]),
+    )
+    assert found.accuracy == expected.accuracy
+    for score in found.scores["id"]:
+        np.testing.assert_allclose(found.scores["id"][score], expected.scores["id"][score], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found.scores["both"][score], expected.scores["far"][score], rtol=1e-4, atol=1e-6)
+        assert len(found.known["both"][score]) == len(KNOWN)
+
+
+def test_labels_that_fit_no_pixels_are_refused() -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, ids, unknown = segmented(2)
+    for call, sentence in (
+        (lambda: evaluate(model, [(images, ids)], {}), "got 255: leave rows .* evaluate ignore_index=255"),
+        (
+            lambda: evaluate(model, [(images, ids)], {}, ignore_index=2),
+            "ignore_index must be no class id, and 0 to 2 are",
+        ),
+        (
+            lambda: evaluate(model, [(images, ids)], {}, ignore_index=2.0),
+            "ignore_index must be a whole number, got 2.0",
+        ),
+        (lambda: evaluate(model, [(images, ids * 0 + 255)], {}, ignore_index=255), "'id' must give other than void"),
+        (lambda: evaluate(model, [(images, ids % 3)], {"a": [(images, ids)]}, ood_index=9), "none with the label 9"),
+        (
+            lambda: evaluate(model, [(images, ids % 3)], {"a": [(images, unknown[:, :2])]}),
+            r"shape \(5, 3, 4\) of the pred",
+        ),
+    ):
+        with pytest.raises((ValueError, TypeError), match=sentence):
+            call()
+
+
 def test_half_precision_logits_are_collected_in_float32() -> None:
     model = nn.Linear(5, 3).bfloat16()
     assert collect(model, [KNOWN.bfloat16()]).logits.dtype == torch.float32

@@ -35,12 +35,17 @@ class WrongPart(TypeError):
 class Part:
     """Rows of one role: inputs, or features (N, F) that join those of ``id`` behind the backbone.
 
-    Targets are class ids (N,), probabilities (N, C), or none.
+    Targets are class ids (N,), probabilities (N, C), or none; for dense prediction with the pixels' dimensions behind.
     """
 
     inputs: Inputs | None = None
     targets: Tensor | None = None
     features: Tensor | None = None
+    valid: Tensor | None = None
+    """Truth values, (N,) or (N, H, W), of the rows or pixels that count, none where all do: no term sees the others.
+
+    What is made of these rows has to say it too, see :func:`valid_in_both`; targets of the others are arbitrary ones.
+    """
 
     def __post_init__(self) -> None:
         if (self.inputs is None) == (self.features is None):
@@ -90,7 +95,23 @@ class Part:
 
         given = self.inputs
         inputs: Any = {name: taken(rows) for name, rows in given.items()} if isinstance(given, dict) else taken(given)
-        return Part(inputs, taken(self.targets), taken(self.features))
+        return Part(inputs, taken(self.targets), taken(self.features), taken(self.valid))
+
+
+def valid_in_both(part: Part, places: Tensor | None, other: Part, places_of_other: Tensor) -> Tensor | None:
+    """Return the rows or pixels that count in a mixture: those that count in what is mixed, and in what is mixed in.
+
+    Args:
+        part: rows that are mixed.
+        places: the numbers (M,) of those taken from it; none for all in their order.
+        other: rows that are mixed in.
+        places_of_other: likewise, numbers (M,).
+    """
+    valid = part.valid if part.valid is None or places is None else part.valid.index_select(0, places)
+    if other.valid is None:
+        return valid
+    mixed_in = other.valid.index_select(0, places_of_other)
+    return mixed_in if valid is None else valid & mixed_in
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,8 @@ class Batch:
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     weights: tuple[tuple[frozenset[str], Mapping[str, Tensor]], ...] = ()
     """For some roles, what their forward pass adds to the classifier's parameters, by name."""
+    places: Mapping[str, Tensor] = field(default_factory=dict)
+    """The numbers (M,) of the rows or pixels that count, by role, where some do not: a step finds them."""
 
     def __getitem__(self, role: str) -> Part:
         return self.parts[role]
@@ -293,7 +316,9 @@ class Method(nn.Module):
         return self.strength is None or getattr(self, self.strength) != 0
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, Any]:
         """Measure hyper-parameters on a trained classifier, for methods whose defaults depend on its scale."""
         return {}
 

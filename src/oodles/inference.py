@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_same_length, check_whole
+from oodles.checks import check_logits, check_same_length, check_whole, differs
 from oodles.classifier import Classifier, Inputs, apply, device_of, first_of, frozen, pieces_of
 from oodles.precision import at_least_float32
 
@@ -56,6 +56,7 @@ def collect(
     *,
     name: str = "loader",
     to: str | torch.device = "cpu",
+    ignore_index: int | None = None,
     labelled: bool = False,
 ) -> Collected:
     """Return features, logits and labels of every row of a loader.
@@ -68,20 +69,23 @@ def collect(
             become keyword arguments (labels may be in it, under ``labels`` or ``label``).
         name: of the loader, for errors.
         to: the device that results are moved to.
+        ignore_index: the label of rows or pixels that are left out. Pixels are then rows, without features where these
+            have another resolution; of labels that are truth values, what is true is taken.
         labelled: refuse what comes with the inputs and is no number for each row; otherwise it is ignored.
 
     Raises:
         TypeError: for batches of other kinds, and models that return no tensor of logits.
-        ValueError: for a loader that gives no rows.
+        ValueError: for a loader that gives no rows, and labels that fit no predictions.
     """
     features: list[Tensor] = []
     logits: list[Tensor] = []
     labels: list[Tensor | None] = []
     with in_eval_mode(classifier):
         for batch in batches_seen(classifier, loader, name, labelled=labelled):
-            features.append(batch.features.to(to))
-            logits.append(batch.logits.to(to))
-            labels.append(None if batch.labels is None else batch.labels.to(to))
+            seen = batch if ignore_index is None else _without_void(batch, ignore_index)
+            features.append(seen.features.to(to))
+            logits.append(seen.logits.to(to))
+            labels.append(None if seen.labels is None else seen.labels.to(to))
     return Collected(torch.cat(features), torch.cat(logits), all_or_none(labels))
 
 
@@ -92,6 +96,25 @@ class BatchSeen(NamedTuple):
     features: Tensor
     logits: Tensor
     labels: Tensor | None
+
+
+def _without_void(batch: BatchSeen, ignore_index: int) -> BatchSeen:
+    """Return the rows or pixels that have another label, as rows."""
+    labels, predicted = batch.labels, (len(batch.logits), *batch.logits.shape[2:])
+    if labels is None or labels.is_floating_point():
+        taken = torch.ones(predicted, dtype=torch.bool)
+    else:
+        taken = labels if labels.dtype == torch.bool else differs(labels, ignore_index)
+    if tuple(taken.shape) != predicted:
+        raise ValueError(f"Labels must have the shape {predicted} of the predictions, got {tuple(taken.shape)}.")
+    taken = taken.to(batch.logits.device)
+    fits = batch.features.ndim == 2 and len(predicted) == 1
+    fits |= (len(batch.features), *batch.features.shape[2:]) == predicted and batch.features.ndim > 2
+    logits = batch.logits.movedim(1, -1)[taken]
+    features = batch.features.movedim(1, -1)[taken] if fits else logits.new_zeros(len(logits), 0)
+    if labels is not None:
+        labels = None if labels.is_floating_point() else labels[taken.to(labels.device)]
+    return BatchSeen(batch.inputs, features, logits, labels)
 
 
 @contextmanager

@@ -10,11 +10,20 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_no_one_hot, check_same_length, check_targets, check_whole, readable
-from oodles.classifier import Classifier, Inputs, device_of, frozen
+from oodles.checks import (
+    check_images,
+    check_index,
+    check_no_one_hot,
+    check_same_length,
+    check_targets,
+    check_whole,
+    differs,
+    readable,
+)
+from oodles.classifier import Classifier, Inputs, device_of, first_of, frozen
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
-from oodles.forward_pass import ForwardPass, Reading
+from oodles.forward_pass import ForwardPass, Reading, valid_rows
 from oodles.inference import as_labels, read_batch
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
@@ -74,10 +83,15 @@ class TrainingStep(nn.Module):
         classifier: the network to train, see :class:`Classifier`.
         methods: differences from plain training; none at all is plain cross-entropy.
         seed: every random number of a step depends on (seed, step, rank, name of the method) alone.
+        ignore_index: the class id of rows or pixels without a label, which no term sees: void pixels, say. What is made
+            of the inputs without their labels, such as noise, has none of these.
+        ood_index: the class id of unknown pixels in the in-distribution pictures: they are the outliers of a batch that
+            is given without.
 
     Raises:
-        TypeError: for a classifier or method of another type.
-        ValueError: for methods that contradict themselves or cannot be combined, or a seed below 0.
+        TypeError: for a classifier, method or index of another type.
+        ValueError: for methods that contradict themselves or cannot be combined, a seed below 0, or an index that is
+            one of the classes.
 
     Example:
         >>> import torch
@@ -92,7 +106,14 @@ class TrainingStep(nn.Module):
     _prepare: ClassVar[Any]
     """The eager half, kept out of compiled graphs from the first step on."""
 
-    def __init__(self, classifier: Classifier, *methods: Method, seed: int = 0):
+    def __init__(
+        self,
+        classifier: Classifier,
+        *methods: Method,
+        seed: int = 0,
+        ignore_index: int | None = None,
+        ood_index: int | None = None,
+    ):
         super().__init__()
         if not isinstance(classifier, Classifier):
             raise TypeError(
@@ -105,9 +126,12 @@ class TrainingStep(nn.Module):
             if not isinstance(method, Method):
                 raise TypeError(f"methods must be instances of Method, got {_describe(method)}.")
         check_composition(methods)
+        check_index("ignore_index", ignore_index, classifier.num_classes)
+        check_index("ood_index", ood_index, classifier.num_classes)
         self.classifier = classifier
         self.methods = nn.ModuleList(methods)
         self.seed = seed
+        self.ignore_index, self.ood_index = ignore_index, ood_index
         self.steps = 0
         self.epoch, self.epochs = 0, 1
         self.measures: dict[str, Tensor] = {}
@@ -149,7 +173,9 @@ class TrainingStep(nn.Module):
             batch: ``(inputs, targets)``, a dictionary of inputs and ``labels`` or ``label``, or a :class:`Batch`;
                 inputs are a tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both
                 with further dimensions for dense prediction.
-            outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
+            outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them. In dense prediction
+                ``(inputs, pixels)`` says which pixels are outliers, the others being left out: truth values (N, H, W),
+                or class ids of which those of ``ood_index`` are, or else all but those of ``ignore_index``.
             wild: likewise, inputs some of which are outliers, unmarked.
 
         Raises:
@@ -175,7 +201,7 @@ class TrainingStep(nn.Module):
         if measures or self.measures:
             self.measures = measures
         if kept is not None:
-            self._last = replace(kept, measures=self.measures), batch
+            self._last = replace(kept, measures=self.measures), valid_rows(batch)
         return terms
 
     def after_update(self) -> None:
@@ -296,6 +322,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given)
+    whole = _with_places(whole, acting)
     for method in acting.hooks["change_weights"]:
         with _naming(method):
             changed = method.change_weights(whole, partial(_gradient, step), nows[method])
@@ -335,6 +362,11 @@ def _check_made(classifier: Classifier, batch: Batch, given: Batch) -> None:
     for role, part in batch.parts.items():
         if part.targets is not None and part is not given.parts.get(role):
             check_same_length(**{role: part.first, "targets": part.targets})
+            if part.valid is None and given["id"].valid is not None:
+                raise ValueError(
+                    f"A method made the part {role!r} of rows or pixels some of which are void, and does not say which "
+                    "of them count: give the part valid=…, see valid_in_both."
+                )
         if part.features is not None and (classifier.dense or part.features.shape[1:] != (classifier.num_features,)):
             fits = "none where the head predicts pixels" if classifier.dense else f"(N, {classifier.num_features})"
             raise ValueError(f"Features of {role!r} must have shape {fits}, got {tuple(part.features.shape)}.")
@@ -367,8 +399,8 @@ def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[s
         raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
     for role, given in others.items():
         if given is not None:
-            whole = whole.with_part(role, _as_part(role, given))
-    whole = _unnamed(step.classifier, whole)
+            whole = whole.with_part(role, _as_part(step, role, given, whole["id"].labels))
+    whole = _marked(step, _unnamed(step.classifier, whole))
     for role, part in whole.parts.items():
         given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
         if not given or not all(isinstance(value, Tensor) for value in given):
@@ -418,8 +450,81 @@ def _as_known(batch: Any) -> Part:
     return Part(inputs, as_labels(targets, "A batch"))
 
 
-def _as_part(role: str, given: Any) -> Part:
-    return given if isinstance(given, Part) else Part(read_batch(given, role)[0])
+def _as_part(step: TrainingStep, role: str, given: Any, targets: Tensor) -> Part:
+    if isinstance(given, Part):
+        return given
+    inputs, labels = read_batch(given, role)
+    dimensions = targets.ndim - targets.is_floating_point()
+    if dimensions == 1 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
+        return Part(inputs)
+    labels = torch.as_tensor(labels).to(first_of(inputs).device, non_blocking=True)
+    return Part(inputs, valid=_pixels_meant(step, role, labels, dimensions))
+
+
+def _pixels_meant(step: TrainingStep, role: str, labels: Tensor, dimensions: int) -> Tensor:
+    """Return which pixels a mask of outliers means."""
+    if labels.ndim == dimensions and labels.dtype == torch.bool:
+        return labels
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.ndim == dimensions and whole and (step.ignore_index is not None or step.ood_index is not None):
+        return differs(labels, step.ignore_index) if step.ood_index is None else ~differs(labels, step.ood_index)
+    raise ValueError(
+        f"{role} came with {labels.dtype} of shape {tuple(labels.shape)} for their pixels: give truth values "
+        f"{'(N, L)' if dimensions == 2 else '(N, H, W)'}, true where a pixel is an outlier, or class ids and say "
+        "ignore_index=… or ood_index=…, or leave them out."
+    )
+
+
+def _marked(step: TrainingStep, batch: Batch) -> Batch:
+    """Return a batch whose parts say which rows or pixels count, and have class 0 as the label of the others."""
+    ignored = [index for index in (step.ignore_index, step.ood_index) if index is not None]
+    if not ignored and all(part.valid is None for part in batch.parts.values()):
+        return batch
+    known = batch["id"]
+    if step.ood_index is not None and "outliers" not in batch and not known.labels.is_floating_point():
+        batch = batch.with_part("outliers", Part(known.inputs, valid=~differs(known.labels, step.ood_index)))
+    return replace(batch, parts={role: _with_valid(role, part, ignored) for role, part in batch.parts.items()})
+
+
+def _with_valid(role: str, part: Part, ignored: Sequence[int]) -> Part:
+    targets, valid = part.targets, part.valid
+    if valid is not None and (valid.dtype != torch.bool or valid.ndim == 0 or len(valid) != len(part)):
+        raise ValueError(
+            f"What counts in {role!r} must be said by truth values for its {len(part)} rows or their pixels, "
+            f"got {valid.dtype} of shape {tuple(valid.shape)}."
+        )
+    if targets is None or targets.dtype == torch.bool or targets.is_complex():
+        return part
+    shape = (len(targets), *targets.shape[2:]) if targets.is_floating_point() else tuple(targets.shape)
+    if valid is not None and tuple(valid.shape) != shape:
+        raise ValueError(
+            f"What counts in {role!r} must be said by truth values of its labels' shape {shape}, "
+            f"got {tuple(valid.shape)}."
+        )
+    if targets.is_floating_point():
+        if valid is None:
+            return part
+        uniform = targets.new_full((), 1 / targets.shape[1])
+        return replace(part, targets=torch.where(valid.unsqueeze(1), targets, uniform))
+    for index in ignored:
+        labelled = differs(targets, index)
+        valid = labelled if valid is None else valid & labelled
+    return part if valid is None else replace(part, targets=torch.where(valid, targets, 0), valid=valid)
+
+
+def _with_places(batch: Batch, acting: _Acting) -> Batch:
+    """Number the rows or pixels that count in parts that are read, where some do not: here, where one may wait."""
+    if all(part.valid is None for part in batch.parts.values()):
+        return batch
+    views = {role for method in acting.methods for role in method.views}
+    places = {}
+    for role, part in batch.parts.items():
+        valid = batch["id"].valid if part.valid is None and role in views else part.valid
+        if valid is not None and role in acting.reading.roles:
+            numbers = valid.flatten().nonzero()[:, 0]
+            if len(numbers) < valid.numel():
+                places[role] = numbers
+    return replace(batch, places=places) if places else batch
 
 
 def _unnamed(classifier: Classifier, batch: Batch) -> Batch:
@@ -481,6 +586,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
     acting, now = step._acting(), Now(step.classifier)
     methods, hooks = acting.methods, acting.hooks
     outputs = step._forward(batch, acting.reading)
+    batch = valid_rows(batch)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
         for method in hooks["change_outputs"]:
             outputs = method.change_outputs(outputs, batch, now)

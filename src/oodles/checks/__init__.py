@@ -15,6 +15,8 @@ from oodles.checks.annotations import shapes_checked as shapes_checked
 from oodles.spelling import shown
 
 LARGEST_WHOLE = 2**31 - 1
+VOID = (255, -100, -1)
+"""Numbers that commonly stand for a pixel without a label."""
 
 
 def check_number(
@@ -166,10 +168,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 
 
 def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: bool = False) -> None:
-    """Refuse targets that are neither class ids in [0, C) nor probabilities over C classes.
-
-    There is no ``ignore_index``, which means nothing for mixed targets: leave rows without a label out beforehand.
-    """
+    """Refuse targets that are neither class ids in [0, C) nor probabilities over C classes."""
     if targets.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got {targets.layout}: convert it with .to_dense().")
     if targets.is_floating_point():
@@ -202,9 +201,11 @@ def check_targets(name: str, targets: Tensor, num_classes: int, *, read_gpu: boo
     if low < 0 or high >= num_classes:
         if num_classes == 1:
             raise ValueError(_of_one_logit(name))
+        met = low if low < 0 else high
+        void = f", or give the step or evaluate ignore_index={met}" if met in VOID else ""
         raise ValueError(
-            f"{name} must be class ids from 0 to {num_classes - 1}, got {low if low < 0 else high}: "
-            "leave rows without a label out of the batch."
+            f"{name} must be class ids from 0 to {num_classes - 1}, got {met}: "
+            f"leave rows without a label out of the batch{void}."
         )
 
 
@@ -218,6 +219,22 @@ def check_no_one_hot(name: str, targets: Tensor, num_classes: int, *, read_gpu: 
                 f"{name} must be class ids or probabilities, got one-hot rows of {targets.dtype}: "
                 "make them probabilities by .float(), or class ids by .argmax(1)."
             )
+
+
+def check_index(name: str, index: object, num_classes: int = 0) -> None:
+    """Refuse a label that is no whole number, or that is a class id."""
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise TypeError(f"{name} must be a whole number, got {index!r}.")
+    if isinstance(index, int) and 0 <= index < num_classes:
+        raise ValueError(f"{name} must be no class id, and 0 to {num_classes - 1} are, got {index}.")
+
+
+def differs(ids: Tensor, index: int | None) -> Tensor:
+    """Return where class ids are another number than an index: everywhere, where their type cannot hold it."""
+    whole = not (ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex())
+    if index is None or not whole or not torch.iinfo(ids.dtype).min <= index <= torch.iinfo(ids.dtype).max:
+        return torch.ones_like(ids, dtype=torch.bool)
+    return ids != index
 
 
 def _of_one_logit(name: str) -> str:

@@ -144,7 +144,7 @@ class ASCOOD(Method):
             outliers = permute(check_images(self.name, x), slope, self.share, now.generator)
         else:
             outliers = (x + unit * self.alpha * largest_slopes(slope, self.share)).clamp(0, 1)
-        return batch.with_part("ascood", Part(outliers))
+        return batch.with_part("ascood", Part(outliers, valid=batch["id"].valid))
 
     def _slope(self, x: Tensor, labels: Tensor, now: Now) -> Tensor:
         """Return ∇_x Σ_c y_c z_c(x), of the logits that are trained."""

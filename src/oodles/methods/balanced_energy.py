@@ -121,13 +121,16 @@ class BalancedEnergy(Method):
         self.register_buffer("_shares", torch.tensor(class_shares(self.prior, gamma)), persistent=False)
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, Any]:
         """Measure margins as for :class:`EnergyBounded`, and how often each class is predicted on outliers.
 
         Args:
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of training or validation rows.
             outlier_loader: batches of auxiliary outliers.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``margin_in``, ``margin_out`` and ``prior``.
@@ -135,7 +138,9 @@ class BalancedEnergy(Method):
         Raises:
             ValueError: where the outliers' mean energy is not the higher one.
         """
-        known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
+        known, unknown = (
+            collect(classifier, loader, ignore_index=ignore_index).logits for loader in (id_loader, outlier_loader)
+        )
         counts = unknown.argmax(1).flatten().bincount(minlength=unknown.shape[1]).double()
         return {**margins_around(known, unknown), "prior": tuple((counts / counts.sum()).tolist())}
 

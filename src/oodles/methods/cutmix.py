@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Generator, Tensor
 
-from oodles.checks import check_flag, check_number, shapes_checked
+from oodles.checks import check_flag, check_number, check_one_label, shapes_checked
 from oodles.contract import Batch, Method, Now, Paper
 from oodles.methods.mixup import Mixed, MixingCollate, mix_part
 from oodles.randomness import draw_beta, draw_permutation
@@ -54,8 +54,7 @@ def cutmix_data(
     Arguments, result and errors are those of :func:`mixup_data`, but ``x`` must be images (N, C, H, W).
     """
     check_number("alpha", alpha, low=0)
-    if y.ndim > 1 + y.is_floating_point():
-        raise ValueError(f"CutMix needs one label per image, got targets of shape {tuple(y.shape)}.")
+    check_one_label("CutMix", y)
     if alpha == 0 or len(x) == 0:
         return x, y, y, torch.ones(len(x)) if per_sample else 1.0
     height, width = x.shape[-2:]
@@ -157,4 +156,5 @@ class CutMix(Method):
         return MixingCollate(self, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
+        check_one_label("CutMix", batch["id"].targets)  # here, since rows are mixed by number
         return batch.with_part("id", mix_part(self, batch["id"], now))

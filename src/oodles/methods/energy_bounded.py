@@ -103,7 +103,9 @@ class EnergyBounded(Method):
         self.power = power
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, float]:
         """Measure margins for a trained classifier: its mean energies, each moved away by half their distance.
 
         The authors advise to place the margins a little outside of the trained classifier's two mean energies; how
@@ -113,6 +115,7 @@ class EnergyBounded(Method):
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of training or validation rows.
             outlier_loader: batches of auxiliary outliers.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``margin_in`` and ``margin_out``.
@@ -120,7 +123,9 @@ class EnergyBounded(Method):
         Raises:
             ValueError: where the outliers' mean energy is not the higher one.
         """
-        known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
+        known, unknown = (
+            collect(classifier, loader, ignore_index=ignore_index).logits for loader in (id_loader, outlier_loader)
+        )
         return margins_around(known, unknown)
 
     def forward(

@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Paper, Part, Rows
+from oodles.contract import Batch, Method, Now, Paper, Part, Rows, valid_in_both
 from oodles.methods.mixup import Mixed, mixup_data
 from oodles.randomness import draw_beta
 from oodles.spelling import shown
@@ -135,7 +135,8 @@ class ManifoldMixup(Method):
         targets = soft_targets(y, y.index_select(0, partners), lam[0], now.classifier.num_classes)
         draws = {share_at(name): share for name, share in zip(names, shares[1:], strict=True)}
         inputs = mixed(x, partners, shares[0])
-        return batch.with_part("id", Part(inputs, targets)).with_draws(manifold_mixup_keys=keys, **draws)
+        mixed_part = Part(inputs, targets, valid=valid_in_both(part, None, part, partners))
+        return batch.with_part("id", mixed_part).with_draws(manifold_mixup_keys=keys, **draws)
 
     def change_hidden(self, hidden: Tensor, layer: str, rows: Rows, batch: Batch) -> Tensor:
         if "id" not in rows:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from oodles.checks import check_alike, check_choice, check_number, check_whole
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms, valid_in_both
 from oodles.methods.cutmix import outside_of_box
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
@@ -94,9 +94,12 @@ class MixOE(Method):
         return mixed, smoothed(y, 1 - lam, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        known, outliers = batch["id"], batch["outliers"].rows
-        mixed = self(known.rows, known.labels, outliers, now.classifier.num_classes, generator=now.generator)
-        return batch.with_part("mixed_outliers", Part(*mixed))
+        known, outliers = batch["id"], batch["outliers"]
+        classes = now.classifier.num_classes
+        mixed, targets = self(known.rows, known.labels, outliers.rows, classes, generator=now.generator)
+        rows, others = in_pairs(len(known), len(outliers), mixed.device)
+        part = Part(mixed, targets, valid=valid_in_both(known, rows, outliers, others))
+        return batch.with_part("mixed_outliers", part)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         loss = cross_entropy(outputs.logits["mixed_outliers"], batch["mixed_outliers"].labels)

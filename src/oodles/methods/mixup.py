@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from oodles.checks import check_flag, check_mixing, check_number, shapes_checked
 from oodles.classifier import Inputs
-from oodles.contract import Batch, Method, Now, Paper, Part
+from oodles.contract import Batch, Method, Now, Paper, Part, valid_in_both
 from oodles.inference import read_batch
 from oodles.randomness import draw_beta, draw_permutation
 from oodles.targets import indexable, mixed_targets, soft_targets
@@ -183,7 +183,10 @@ class Mixup(Method):
 
 def mix_part(mixer: Callable[..., Mixed], part: Part, now: Now) -> Part:
     """Mix a part's rows with one another; their targets become probabilities."""
-    mixed_x, y_a, y_b, lam = mixer(part.rows, part.labels, generator=now.generator)
+    numbers = torch.arange(len(part), device=part.rows.device)
+    mixed_x, _, others, lam = mixer(part.rows, numbers, generator=now.generator)
     if mixed_x is part.inputs:
         return part
-    return Part(mixed_x, mixed_targets(y_a, y_b, lam, now.classifier.num_classes))
+    labels = indexable(part.labels)
+    targets = mixed_targets(labels, labels.index_select(0, others), lam, now.classifier.num_classes)
+    return Part(mixed_x, targets, valid=valid_in_both(part, None, part, others))

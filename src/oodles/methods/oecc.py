@@ -81,13 +81,16 @@ class OECC(Method):
         self.training_accuracy = training_accuracy
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, Any]:
         """Measure the accuracy of a trained classifier.
 
         Args:
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of rows with class ids: training rows as in the paper, or held-out ones.
             outlier_loader: not looked at.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``training_accuracy``.
@@ -95,7 +98,7 @@ class OECC(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(classifier, id_loader, name="id_loader", labelled=True)
+        rows = collect(classifier, id_loader, name="id_loader", labelled=True, ignore_index=ignore_index)
         if rows.labels is None:
             raise ValueError("training_accuracy needs rows with labels, got some without: give (inputs, labels).")
         return {"training_accuracy": accuracy(rows.logits, rows.labels)}

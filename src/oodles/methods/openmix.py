@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 
 from oodles.checks import check_alike, check_mixing, check_number, shapes_checked
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms, valid_in_both
 from oodles.methods.background_class import BACKGROUND, background_term, known_logit
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
@@ -101,10 +101,12 @@ class OpenMix(Method):
         classifier.add_head(BACKGROUND, 1)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        x = batch["id"].rows
-        mixed, places, lam = self.mixed(x, batch["outliers"].rows, now.generator)
-        part = Part(mixed, batch["id"].labels.index_select(0, places))
-        return batch.with_part("openmixed", part).with_draws(openmix_share=lam.to(x.device, non_blocking=True))
+        known, outliers = batch["id"], batch["outliers"]
+        mixed, rows, lam = self.mixed(known.rows, outliers.rows, now.generator)
+        _, others = in_pairs(len(known), len(outliers), mixed.device)
+        valid = valid_in_both(known, rows, outliers, others)
+        part = Part(mixed, known.labels.index_select(0, rows), valid=valid)
+        return batch.with_part("openmixed", part).with_draws(openmix_share=lam.to(mixed.device, non_blocking=True))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         logits, background = outputs.logits["openmixed"], outputs.heads[BACKGROUND]["openmixed"]

@@ -1,6 +1,6 @@
 """PixMix: mix images with augmented copies of themselves and with pictures of fractals, and keep their labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from oodles.augmentations import Operations, augment_, check_severity, draw_operations, on_device
 from oodles.checks import check_flag, check_number, check_one_label, check_unit_range, check_whole
-from oodles.contract import Batch, Method, Now, Paper, Part
+from oodles.contract import Batch, Method, Now, Paper
 from oodles.data.mixing_pictures import mixing_pictures
 from oodles.precision import at_least_float32
 from oodles.spelling import shown
@@ -178,4 +178,4 @@ class PixMix(Method):
         images = part.rows
         check_one_label(self.name, part.targets)
         check_unit_range(self.name, images, read_gpu=now.step == 0)
-        return batch.with_part("id", Part(self(images, generator=now.generator), part.targets))
+        return batch.with_part("id", replace(part, inputs=self(images, generator=now.generator)))

@@ -69,7 +69,9 @@ class UnleashingMask(Method):
         self.level = level
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, float]:
         """Measure the level for a trained classifier: its cross-entropy with 3.5 % of the weights masked at random.
 
         That share is the authors' for CIFAR-10. A mask hurts the rows most that were learned last.
@@ -78,6 +80,7 @@ class UnleashingMask(Method):
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of training rows with labels.
             outlier_loader: not looked at.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``level``.
@@ -85,7 +88,8 @@ class UnleashingMask(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(mask_weights(classifier, 0.035, Generator().manual_seed(0)), id_loader, labelled=True)
+        masked = mask_weights(classifier, 0.035, Generator().manual_seed(0))
+        rows = collect(masked, id_loader, labelled=True, ignore_index=ignore_index)
         if rows.labels is None:
             raise ValueError("The level of unleashing-mask is a cross-entropy, and the rows came without labels.")
         return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
