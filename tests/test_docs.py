@@ -33,7 +33,7 @@ DOCS = ROOT / "docs"
 MODULES = ("readme", "drawing", "examples", "pictures", "methods")
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 WRITTEN = {**PAGES, "README": (ROOT / "README.md").read_text(encoding="utf-8")}
-TRAINING = ("first-detector", "outliers", "comparing", "writing")
+TRAINING = ("first-detector", "outliers", "comparing", "segmentation", "writing")
 """Pages that train."""
 
 

@@ -1,6 +1,7 @@
 """Evaluation: the numbers are those of the pieces, and nothing of the caller's is changed."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from oodles.evaluation import Evaluation, evaluate, score_named, score_rows
 from oodles.inference import Collected, collect
 from oodles.metrics import ood_metrics
 from oodles.scores import SCORES, Energy, HeadScore, NearestNeighbours, Score, energy, msp
+
+from .contract.steps import is_one_sentence
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -116,6 +119,38 @@ def test_labels_of_unknown_sets_do_not_matter() -> None:
         assert evaluated(ood_loaders={"far": loader}).metrics == evaluated().metrics
 
 
+STRANGE = {
+    "paths": ["a.png", "b.png"],
+    "nothing": [None, None],
+    "boxes": [torch.zeros(2, 4), torch.zeros(1, 4)],
+    "dictionaries": [{"box": 1}, {}],
+    "words": np.array(["a", "b"]),
+    "one number": torch.tensor(1),
+    "too many": torch.arange(5),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE)
+def test_what_is_no_label_is_ignored_in_unknown_sets_and_refused_in_known_ones(strange: Any) -> None:
+    model, rows = nn.Identity(), torch.eye(3)[:2]
+    plain = evaluate(model, [(rows, [0, 1])], {"far": [rows]})
+    given = evaluate(model, [(rows, [0, 1])], {"far": [(rows, strange)]})
+    assert given.metrics == plain.metrics and given.accuracy == 1
+    assert collect(model, [(rows, strange)]).labels is None
+    for loaders in (
+        {"id_loader": [(rows, strange)], "train_loader": [rows]},
+        {"id_loader": [rows], "train_loader": [(rows, strange)]},
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"labels (that are|must)") as refusal:
+            evaluate(Classifier(model, model, num_classes=3), ood_loaders={}, scores=["knn"], **loaders)
+        assert is_one_sentence(str(refusal.value))
+
+
+def test_labels_of_other_shapes_in_each_batch_are_none() -> None:
+    rows = torch.eye(3)
+    assert collect(nn.Identity(), [(rows, torch.zeros(3, 2)), (rows, torch.zeros(3, 4))]).labels is None
+
+
 class FromDictionary(nn.Module):
     """Takes a dictionary's entries as keyword arguments, as language models do."""
 
@@ -155,6 +190,110 @@ def test_dense_predictions_are_scored_by_pixel() -> None:
     logits = model(images).detach()
     np.testing.assert_allclose(evaluation.scores["id"]["msp"], msp(logits).flatten(), rtol=1e-5)
     assert evaluation.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+
+
+def segmented(seed: int, *, index: int = 255) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw pictures, class ids with void ones, and which pixels are unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(5, 2, 3, 4, generator=generator)
+    draw = torch.rand(5, 3, 4, generator=generator)
+    ids = torch.randint(3, (5, 3, 4), generator=generator).masked_fill(draw < 0.3, index)
+    return images, ids, draw > 0.8
+
+
+@pytest.mark.parametrize(
+    "index, dtype", [(255, torch.int64), (255, torch.uint8), (-100, torch.int64), (-1, torch.int32)]
+)
+def test_void_pixels_are_left_out(index: int, dtype: torch.dtype) -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, ids, unknown = segmented(0, index=index)
+    labelled, mixed = ids.to(dtype), ids.masked_fill(unknown, 77).to(dtype)
+    loader = list(zip(images.split(2), labelled.split(2), strict=True))
+    sets = {"both": [(images, mixed)], "masked": [(images, unknown)], "all": [images]}
+    settings = {"ignore_index": index, "ood_index": 77}
+    found = evaluate(model, loader, sets, ["msp", "energy"], **settings)
+    with torch.no_grad():
+        logits = model(images)
+    right = [(p == y) for p, y in zip(logits.argmax(1).flatten(), ids.flatten(), strict=True) if y != index]
+    assert found.accuracy == pytest.approx(sum(map(float, right)) / len(right), abs=1e-12)
+    assert found.labels.tolist() == ids[ids != index].tolist()
+    assert found.predictions["id"].tolist() == logits.argmax(1)[ids != index].tolist()
+    for score, function in (("msp", msp), ("energy", energy)):
+        values = function(logits)
+        of_id = values[ids != index]
+        np.testing.assert_array_equal(found.scores["id"][score], of_id)
+        beside, own = values[(mixed != index) & (mixed != 77)], values[unknown]
+        assert found.metrics["both"][score] == ood_metrics(beside, own)
+        assert found.metrics["masked"][score] == ood_metrics(values[~unknown], own)
+        assert found.metrics["all"][score] == ood_metrics(of_id, values.flatten())
+    counts = evaluate(model, loader, sets, ["msp", "energy"], keep=False, **settings)
+    assert counts.metrics == found.metrics and counts.accuracy == found.accuracy and str(counts) == str(found)
+    assert counts.labels is None and not counts.predictions
+
+
+def test_void_pixels_may_be_anything() -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, ids, _ = segmented(1)
+    broken = images.masked_fill((ids == 255).unsqueeze(1), float("nan"))
+    found = [
+        evaluate(model, [(x, ids)], {"far": [(x, ids)]}, ["msp", "energy"], ignore_index=255) for x in (images, broken)
+    ]
+    assert found[0].metrics == found[1].metrics and found[0].accuracy == found[1].accuracy
+
+
+def test_rows_without_a_label_are_left_out_and_unknown_rows_of_one_loader_told_apart() -> None:
+    labels = LABELS.clone()
+    labels[::4] = -1
+    mixed = torch.cat([LABELS, torch.full((17,), 9)])
+    both = torch.cat([KNOWN, UNKNOWN])
+    train = (TRAIN, TRAIN_LABELS.clone())
+    train[1][::3] = -1
+    found = evaluate(
+        CLASSIFIER,
+        batches(KNOWN, labels),
+        {"both": batches(both, mixed)},
+        ["energy", NearestNeighbours(k=3)],
+        batches(*train),
+        ignore_index=-1,
+        ood_index=9,
+    )
+    kept = train[1] >= 0
+    expected = evaluate(
+        CLASSIFIER,
+        batches(KNOWN[labels >= 0], labels[labels >= 0]),
+        {"far": batches(UNKNOWN)},
+        ["energy", NearestNeighbours(k=3)],
+        batches(TRAIN[kept], TRAIN_LABELS[kept]),
+    )
+    assert found.accuracy == expected.accuracy
+    for score in found.scores["id"]:
+        np.testing.assert_allclose(found.scores["id"][score], expected.scores["id"][score], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found.scores["both"][score], expected.scores["far"][score], rtol=1e-4, atol=1e-6)
+        assert len(found.known["both"][score]) == len(KNOWN)
+
+
+def test_labels_that_fit_no_pixels_are_refused() -> None:
+    model = nn.Conv2d(2, 3, 1)
+    images, ids, unknown = segmented(2)
+    for call, sentence in (
+        (lambda: evaluate(model, [(images, ids)], {}), "got 255: leave rows .* evaluate ignore_index=255"),
+        (
+            lambda: evaluate(model, [(images, ids)], {}, ignore_index=2),
+            "ignore_index must be no class id, and 0 to 2 are",
+        ),
+        (
+            lambda: evaluate(model, [(images, ids)], {}, ignore_index=2.0),
+            "ignore_index must be a whole number, got 2.0",
+        ),
+        (lambda: evaluate(model, [(images, ids * 0 + 255)], {}, ignore_index=255), "'id' must give other than void"),
+        (lambda: evaluate(model, [(images, ids % 3)], {"a": [(images, ids)]}, ood_index=9), "none with the label 9"),
+        (
+            lambda: evaluate(model, [(images, ids % 3)], {"a": [(images, unknown[:, :2])]}),
+            r"shape \(5, 3, 4\) of the pred",
+        ),
+    ):
+        with pytest.raises((ValueError, TypeError), match=sentence):
+            call()
 
 
 def test_half_precision_logits_are_collected_in_float32() -> None:
@@ -229,7 +368,7 @@ def test_one_score_may_come_without_a_list() -> None:
             "logits of the set 'far' must be finite, .* 17 of 17 rows",
         ),
         ({"id_loader": batches(KNOWN, LABELS + 1)}, "must be class ids from 0 to 2, got 3"),
-        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "same shape"),
+        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "inputs and labels must have as many rows, got"),
     ],
 )
 def test_mistakes_get_a_sentence(changes: dict, sentence: str) -> None:
@@ -278,7 +417,7 @@ def test_settings_are_given_by_name_and_what_was_chosen_is_said() -> None:
 def test_other_kinds_get_a_sentence() -> None:
     with pytest.raises(TypeError, match=r"tensor of logits, got dict: .*output="):
         collect(Several(), [KNOWN])
-    with pytest.raises(TypeError, match=r"batch must be tensors.*got str"):
+    with pytest.raises(TypeError, match=r"A batch of loader must be inputs or \(inputs, labels\), .*, got str"):
         collect(CLASSIFIER, ["rows"])
     with pytest.raises(ValueError, match=r"logits must have shape \(N, C\)"):
         collect(nn.Flatten(0), [KNOWN])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodles import metrics
-from oodles.metrics import METRICS, accuracy, auroc, counts, ood_metrics
+from oodles.metrics import METRICS, MOST, Histogram, accuracy, auroc, counts, metric_bounds, ood_metrics
 
 tied = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30)
 free = st.lists(st.floats(-300, 300), min_size=1, max_size=30)
@@ -213,3 +213,109 @@ def test_accuracy_refuses_what_does_not_fit() -> None:
 
 def test_metrics_alone_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", "import sys, oodles.metrics; assert 'torch' not in sys.modules"], check=True)
+
+
+def counted(scores: np.ndarray, most: int = MOST, chunk: int = 1000) -> Histogram:
+    histogram = Histogram(most)
+    for start in range(0, max(len(scores), 1), chunk):
+        histogram.add(scores[start : start + chunk])
+    return histogram
+
+
+@given(sides)
+def test_a_histogram_of_few_scores_is_exact(both: tuple[list[float], list[float]]) -> None:
+    known, unknown = map(np.array, both)
+    exact = ood_metrics(known, unknown)
+    assert ood_metrics(counted(known, chunk=3), counted(unknown, chunk=2)) == exact
+    assert ood_metrics(known, counted(unknown)) == exact
+    assert metric_bounds(counted(known), unknown) == {name: (value, value) for name, value in exact.items()}
+
+
+@given(st.lists(st.integers(-9, 9).map(float), min_size=1, max_size=60), tied)
+def test_many_scores_of_few_numbers_are_exact(known: list[float], unknown: list[float]) -> None:
+    exact = ood_metrics(np.array(known), np.array(unknown))
+    sides = counted(np.array(known, np.float32), most=20, chunk=7), counted(np.array(unknown, np.float32), most=20)
+    assert ood_metrics(*sides) == exact
+    for name, (low, high) in metric_bounds(*sides).items():
+        assert low == pytest.approx(exact[name], abs=1e-15) and high == pytest.approx(exact[name], abs=1e-15)
+    assert ood_metrics(np.array(known), sides[1]) == exact
+
+
+def draws(name: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw scores of kinds that are hard on bins: wide, narrow, tied, with a gap, sorted, and with infinities."""
+    rng = np.random.default_rng(0)
+    normal, few = rng.normal(size=rows), rng.normal(size=rows // 20)
+    kinds = {
+        "energies": (3 * normal - 12, 3 * few - 8),
+        "probabilities": (1 / (1 + np.exp(6 + 3 * normal)), 1 / (1 + np.exp(1 + 2 * few))),
+        "ties": (np.rint(4 * normal), np.rint(4 * few) + 3),
+        "gap": (np.where(rng.random(rows) < 0.95, normal, 1000 + normal), 500 + 1e-3 * few),
+        "narrow and wide": (np.where(rng.random(rows) < 0.5, 1 + 1e-5 * normal, np.exp(8 * normal)), 1 + 1e-5 * few),
+        "sorted": (np.sort(normal), np.sort(few + 1)[::-1]),
+        "infinite": (
+            np.where(rng.random(rows) < 0.1, -np.inf, normal),
+            np.where(rng.random(len(few)) < 0.1, np.inf, few),
+        ),
+    }
+    known, unknown = kinds[name]
+    return known.astype(np.float32), unknown.astype(np.float32)
+
+
+HARD = ["energies", "probabilities", "ties", "gap", "narrow and wide", "sorted", "infinite"]
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_histogram_is_near_the_exact_metrics_and_between_its_bounds(name: str) -> None:
+    known, unknown = draws(name, 400_000)
+    exact = ood_metrics(known, unknown)
+    sides = counted(known, 2**17, 30_000), counted(unknown, 2**17, 30_000)
+    found, bounds = ood_metrics(*sides), metric_bounds(*sides)
+    for metric in METRICS:
+        low, high = bounds[metric]
+        assert abs(found[metric] - exact[metric]) <= 1e-4, metric
+        assert low - 1e-12 <= exact[metric] <= high + 1e-12 and low - 1e-12 <= found[metric] <= high + 1e-12
+    assert len(sides[0].bins().key) <= 2**17 and len(sides[0]) == len(known)
+    assert sides[0].bins().scores.sum() == len(known)
+
+
+def test_a_small_histogram_knows_how_far_off_it_may_be() -> None:
+    known, unknown = draws("narrow and wide", 60_000)
+    exact = ood_metrics(known, unknown)
+    sides = counted(known, 2**9), counted(unknown, 2**9)
+    found, bounds = ood_metrics(*sides), metric_bounds(*sides)
+    assert max(high - low for low, high in bounds.values()) > 1e-3
+    for metric, (low, high) in bounds.items():
+        assert low - 1e-12 <= exact[metric] <= high + 1e-12 and low - 1e-12 <= found[metric] <= high + 1e-12
+    assert len(sides[0].bins().key) <= 2**9
+
+
+def test_scores_of_more_digits_are_bounded_too() -> None:
+    rng = np.random.default_rng(1)
+    known, unknown = 1 + 1e-9 * rng.normal(size=5000), 1 + 1e-9 * (rng.normal(size=5000) + 1)
+    bounds = metric_bounds(counted(known, 2**10), counted(unknown, 2**10))
+    for metric, value in ood_metrics(known, unknown).items():
+        assert bounds[metric][0] <= value <= bounds[metric][1]
+
+
+def test_the_order_of_float32_numbers() -> None:
+    numbers = np.array([-np.inf, -3.0, -1e-40, -0.0, 0.0, 1e-40, 2.0, np.inf], np.float32)
+    histogram = counted(np.repeat(numbers, 3), most=4, chunk=24)
+    assert histogram.bins().scores.sum() == 24
+    wide = counted(np.repeat(numbers, 3), most=10, chunk=5).bins()
+    assert wide.scores.tolist() == [3, 3, 3, 6, 3, 3, 3] and not wide.level.any()
+
+
+def test_a_histogram_refuses_what_is_no_score() -> None:
+    histogram = Histogram()
+    with pytest.raises(ValueError, match="scores must not hold NaN, got 1 of 2"):
+        histogram.add(np.array([0.0, np.nan]))
+    with pytest.raises(TypeError, match="scores must be numbers"):
+        histogram.add(np.array(["a"]))
+    with pytest.raises(ValueError, match="id_scores must hold at least one score, got none"):
+        auroc(histogram, np.ones(2))
+    with pytest.raises(ValueError, match="ood_scores must hold at least one score, got none"):
+        ood_metrics(counted(np.arange(50.0), most=8), histogram)
+    scores = torch.tensor([1.0, 2.0])
+    histogram.add(scores)
+    scores.zero_()
+    assert auroc(histogram, np.array([1.5])) == 0.5

@@ -12,7 +12,9 @@ SOURCES = Path(oodles.__file__).parent
 PAGE = "__init__"
 """The public page. It imports what is used, hence everything; what imports from it does so, too."""
 FLOORS = (
-    ("checks", "files", "metrics", "outliers", "precision", "processes", "randomness", "spelling"),
+    ("spelling",),
+    ("checks",),
+    ("files", "metrics", "outliers", "precision", "processes", "randomness"),
     ("classifier", "facts", "importing"),
     ("augmentations", "heads", "inference", "targets"),
     ("contract", "data", "networks", "scores"),

@@ -18,6 +18,7 @@ from oodles.contract import Now as Now
 from oodles.contract import Outputs as Outputs
 from oodles.contract import Paper as Paper
 from oodles.contract import Part as Part
+from oodles.contract import valid_in_both as valid_in_both
 from oodles.evaluation import Evaluation as Evaluation
 from oodles.evaluation import evaluate as evaluate
 from oodles.inference import collect as collect

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-from oodles.checks import check_places
+from oodles.checks import check_places, shapes_checked
 from oodles.classifier import Classifier, Inputs, first_of, frozen
 from oodles.facts import HOOKS, roles_read, things_replaced
 from oodles.inference import Seen, see
 from oodles.randomness import generator_for
+from oodles.targets import indexable
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,25 @@ class WrongPart(TypeError):
 class Part:
     """Rows of one role: inputs, or features (N, F) that join those of ``id`` behind the backbone.
 
-    Targets are class ids (N,), probabilities (N, C), or none.
+    Targets are class ids (N,), probabilities (N, C), or none; for dense prediction with the pixels' dimensions behind.
     """
 
     inputs: Inputs | None = None
     targets: Tensor | None = None
     features: Tensor | None = None
+    valid: Tensor | None = None
+    """Truth values, (N,) or (N, H, W), of the rows or pixels that count, none where all do: no term sees the others.
+
+    What is made of these rows has to say it too, see :func:`valid_in_both`; targets of the others are arbitrary ones.
+    """
 
     def __post_init__(self) -> None:
         if (self.inputs is None) == (self.features is None):
             got = "neither" if self.inputs is None else "both"
             raise ValueError(f"A part must have inputs or features, got {got}: give one of them.")
+        inputs: Any = self.inputs
+        if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+            object.__setattr__(self, "inputs", dict(inputs))
 
     def __len__(self) -> int:
         return len(self.first)
@@ -79,14 +88,30 @@ class Part:
 
     def take(self, places: Tensor) -> "Part":
         """Return the rows at these places, whole numbers (N,), with their targets."""
-        check_places(places)
+        check_places(places, len(self))
 
         def taken(rows: Tensor | None) -> Tensor | None:
-            return None if rows is None else rows.index_select(0, places)
+            return None if rows is None else indexable(rows).index_select(0, places).to(rows.dtype)
 
         given = self.inputs
         inputs: Any = {name: taken(rows) for name, rows in given.items()} if isinstance(given, dict) else taken(given)
-        return Part(inputs, taken(self.targets), taken(self.features))
+        return Part(inputs, taken(self.targets), taken(self.features), taken(self.valid))
+
+
+def valid_in_both(part: Part, places: Tensor | None, other: Part, places_of_other: Tensor) -> Tensor | None:
+    """Return the rows or pixels that count in a mixture: those that count in what is mixed, and in what is mixed in.
+
+    Args:
+        part: rows that are mixed.
+        places: the numbers (M,) of those taken from it; none for all in their order.
+        other: rows that are mixed in.
+        places_of_other: likewise, numbers (M,).
+    """
+    valid = part.valid if part.valid is None or places is None else part.valid.index_select(0, places)
+    if other.valid is None:
+        return valid
+    mixed_in = other.valid.index_select(0, places_of_other)
+    return mixed_in if valid is None else valid & mixed_in
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,8 @@ class Batch:
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     weights: tuple[tuple[frozenset[str], Mapping[str, Tensor]], ...] = ()
     """For some roles, what their forward pass adds to the classifier's parameters, by name."""
+    places: Mapping[str, Tensor] = field(default_factory=dict)
+    """The numbers (M,) of the rows or pixels that count, by role, where some do not: a step finds them."""
 
     def __getitem__(self, role: str) -> Part:
         return self.parts[role]
@@ -109,7 +136,7 @@ class Batch:
 
     def with_part(self, role: str, part: Part) -> "Batch":
         """Return a batch in which ``role`` is ``part``; this one stays as it was."""
-        return replace(self, parts={**self.parts, role: part})
+        return Batch({**self.parts, role: part}, self.draws, self.weights)
 
     def with_draws(self, **draws: Tensor) -> "Batch":
         """Return a batch with further random numbers, drawn before the forward pass for use after it."""
@@ -273,6 +300,8 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if "forward" in vars(cls):
+            cls.forward = shapes_checked(cls.forward)
         cls.moments = tuple(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook))
         cls._declared = vars(cls).get("replaces", getattr(cls, "_declared", ()))
         facts = cls._declared, cls.needs, cls.adds, cls.consumes
@@ -287,7 +316,9 @@ class Method(nn.Module):
         return self.strength is None or getattr(self, self.strength) != 0
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, Any]:
         """Measure hyper-parameters on a trained classifier, for methods whose defaults depend on its scale."""
         return {}
 

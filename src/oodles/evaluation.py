@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from oodles.checks import check_targets
+from oodles.checks import check_index, check_targets, differs
 from oodles.classifier import device_of
-from oodles.inference import all_or_none, batches_seen, collect, in_eval_mode
+from oodles.inference import BatchSeen, Collected, all_or_none, batches_seen, collect, in_eval_mode
 from oodles.methods import METHOD_SCORES, method_score
-from oodles.metrics import METRICS, accuracy, ood_metrics
+from oodles.metrics import METRICS, Histogram, accuracy, ood_metrics
 from oodles.scores import FURTHER_SCORES, SCORES, Score, settings_of
 from oodles.spelling import suggestion
 
@@ -27,21 +27,23 @@ class Evaluation:
 
     accuracy: float | None
     """The share of right predictions on the in-distribution set, or None without labels."""
-    scores: dict[str, dict[str, NDArray[Any]]]
-    """By set and score: one number per row (or pixel); higher is more out-of-distribution."""
+    scores: dict[str, dict[str, Any]]
+    """By set and score: one number per row (or pixel), as arrays or histograms; higher is more out-of-distribution."""
     predictions: dict[str, NDArray[np.int64]]
-    """By set: the predicted class ids."""
+    """By set: the predicted class ids; none beside histograms."""
     labels: NDArray[Any] | None
     """The class ids of the in-distribution set."""
     remarks: Mapping[str, str] = field(default_factory=dict)
     """By score: what it has chosen when it was fitted, such as ``k = 2``."""
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By set and score: the scores of known pixels in the set's own pictures, which its unknown ones are told from."""
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
-        """By out-of-distribution set, score and metric."""
-        known = self.scores["id"]
+        """By out-of-distribution set, score and metric; the known are ``id``, or those of a set's own pictures."""
+        known = {name: self.known.get(name, self.scores["id"]) for name in self.scores}
         return {
-            name: {score: ood_metrics(known[score], values) for score, values in by_score.items()}
+            name: {score: ood_metrics(known[name][score], values) for score, values in by_score.items()}
             for name, by_score in self.scores.items()
             if name != "id"
         }
@@ -69,6 +71,10 @@ def evaluate(
     ood_loaders: Mapping[str, Iterable[Any]],
     scores: Sequence[str | Score] = ("msp",),
     train_loader: Iterable[Any] | None = None,
+    *,
+    ignore_index: int | None = None,
+    ood_index: int | None = None,
+    keep: bool = True,
 ) -> Evaluation:
     """Measure the accuracy on the known set, and how well each score tells every unknown set from it.
 
@@ -78,14 +84,22 @@ def evaluate(
     Args:
         classifier: a :class:`~oodles.Classifier`; for scores of logits any module that gives logits will do.
         id_loader: in-distribution batches, see :func:`collect`.
-        ood_loaders: loaders of out-of-distribution batches by name of the set; their labels do not matter.
+        ood_loaders: loaders of out-of-distribution batches by name of the set; their labels do not matter, but for
+            pixels: truth values (N, H, W) say which are unknown, class ids do with ``ood_index``, and the known ones of
+            the same pictures are then those that a set is told from.
         scores: names, such as ``energy`` or ``knn(k=5)``, or score objects, which stay as they are.
         train_loader: training batches with labels, to fit the scores that compare with them.
+        ignore_index: the label of rows or pixels that are left out of everything, in all sets.
+        ood_index: the label of what is unknown in the sets of ``ood_loaders``, all else being known; in the
+            in-distribution set it is left out, unless it is one of the classes.
+        keep: hold every row's scores and prediction; otherwise scores are counted in a
+            :class:`~oodles.metrics.Histogram` each, which is for pixels by the hundred million.
 
     Raises:
         TypeError: for batches of other kinds, models that return no tensor, and labels that are no class ids.
         ValueError: for unknown or repeated scores, empty loaders, labels outside the classes, scores that
-            lack training rows or features, and logits or scores that are NaN or infinite.
+            lack training rows or features, sets of which nothing is left, and logits or scores that are NaN or
+            infinite.
 
     Example:
         >>> loader = [(torch.eye(3), torch.arange(3))]
@@ -98,24 +112,32 @@ def evaluate(
         _check_fitted(chosen)
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
+    check_index("ignore_index", ignore_index)
+    check_index("ood_index", ood_index)
+    sides = _Sides(ignore_index, ood_index)
     if train_loader is not None:
-        chosen = fit_scores(classifier, train_loader, chosen)
+        chosen = fit_scores(classifier, train_loader, chosen, ignore_index=ignore_index)
     sets = {
-        name: _score(classifier, loader, chosen, f"The loader of {name!r}", name)
+        name: _score(classifier, loader, chosen, f"The loader of {name!r}", name, sides, keep)
         for name, loader in {"id": id_loader, **ood_loaders}.items()
     }
-    labels = sets["id"].labels
     return Evaluation(
-        accuracy=None if labels is None else accuracy(sets["id"].predictions, labels),
+        accuracy=sets["id"].accuracy,
         scores={name: rows.scores for name, rows in sets.items()},
-        predictions={name: rows.predictions for name, rows in sets.items()},
-        labels=labels,
+        predictions={name: rows.predictions for name, rows in sets.items()} if keep else {},
+        labels=sets["id"].labels,
+        known={name: rows.known for name, rows in sets.items() if rows.known},
         remarks={score.name: score.remark for score in chosen if score.remark},
     )
 
 
 def fit_scores(
-    classifier: nn.Module, train_loader: Iterable[Any], scores: Sequence[Score], *, leave_out: bool = False
+    classifier: nn.Module,
+    train_loader: Iterable[Any],
+    scores: Sequence[Score],
+    *,
+    leave_out: bool = False,
+    ignore_index: int | None = None,
 ) -> list[Score]:
     """Return the scores, fitted to training rows where they have to be, in one pass; those given stay as they are.
 
@@ -124,13 +146,15 @@ def fit_scores(
         train_loader: training batches with labels.
         scores: fitted ones are fitted anew.
         leave_out: leave scores out that cannot be fitted to these rows, with a warning, instead of raising.
+        ignore_index: the label of rows that are left out.
 
     Raises:
         ValueError: for rows that a score cannot be fitted to.
     """
     if not any(score.needs_fit for score in scores):
         return list(scores)
-    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
+    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier), labelled=True)
+    train = _labelled(train, ignore_index)
     fitted = []
     for score in scores:
         try:
@@ -145,11 +169,15 @@ def fit_scores(
 class Scored(NamedTuple):
     """Scores and predictions of the rows of a loader."""
 
-    scores: dict[str, NDArray[Any]]
-    """By score: one number per row (or pixel)."""
+    scores: dict[str, Any]
+    """By score: one number per row (or pixel), or a histogram of them."""
     predictions: NDArray[np.int64]
     labels: NDArray[Any] | None
     """Class ids, or None where a batch has none."""
+    accuracy: float | None
+    """The share of right predictions, of the in-distribution set."""
+    known: dict[str, Any]
+    """By score: the numbers of known rows among unknown ones."""
 
 
 def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]) -> Scored:
@@ -165,35 +193,128 @@ def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Sc
     """
     chosen = resolve(scores, classifier)
     _check_fitted(chosen)
-    return _score(classifier, loader, chosen, "loader", "")
+    return _score(classifier, loader, chosen, "loader", "", _Sides(None, None), True)
 
 
-def _score(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], what: str, name: str) -> Scored:
-    values: dict[str, list[Tensor]] = {score.name: [] for score in scores}
-    finite: dict[str, list[Tensor]] = {name: [] for name in ("logits", *values)}
+class _Sides(NamedTuple):
+    """Which rows or pixels of a batch belong to a set, and which are known ones beside it."""
+
+    ignore_index: int | None
+    ood_index: int | None
+
+    def of(self, name: str, batch: BatchSeen) -> tuple[Tensor | None, Tensor | None]:
+        """Return truth values for both; none for all rows, and for no known ones beside the set."""
+        labels, classes = batch.labels, batch.logits.shape[1]
+        if labels is None or labels.is_floating_point() or labels.is_complex():
+            return None, None
+        if name == "id":
+            if self == (None, None) or labels.dtype == torch.bool:
+                return None, None
+            check_index("ignore_index", self.ignore_index, classes)
+            unknown = self.ood_index if self.ood_index not in range(classes) else None
+            own, known = differs(labels, self.ignore_index) & differs(labels, unknown), None
+        elif labels.dtype == torch.bool and labels.ndim > 1:
+            own, known = labels, ~labels
+        elif labels.dtype != torch.bool and self.ood_index is not None:
+            known = differs(labels, self.ood_index)
+            own, known = ~known, known & differs(labels, self.ignore_index)
+        elif labels.dtype != torch.bool and self.ignore_index is not None and labels.ndim > 1:
+            own, known = differs(labels, self.ignore_index), None
+        else:
+            return None, None
+        predicted = (len(batch.logits), *batch.logits.shape[2:])
+        if tuple(labels.shape) != predicted:
+            raise ValueError(
+                f"Labels of {name!r} must have the shape {predicted} of the predictions, got {tuple(labels.shape)}."
+            )
+        return own.flatten(), None if known is None else known.flatten()
+
+
+class _Gathered:
+    """Numbers of all batches: kept, or counted in a histogram."""
+
+    def __init__(self, keep: bool):
+        self.kept: list[Tensor] = []
+        self.histogram = None if keep else Histogram()
+
+    def add(self, values: Tensor) -> None:
+        if self.histogram is None:
+            self.kept.append(values)
+        else:
+            self.histogram.add(values)
+
+    def all(self) -> Any:
+        return torch.cat(self.kept).cpu().numpy() if self.histogram is None else self.histogram
+
+
+def _score(
+    classifier: nn.Module,
+    loader: Iterable[Any],
+    scores: Sequence[Score],
+    what: str,
+    name: str,
+    sides: _Sides,
+    keep: bool,
+) -> Scored:
+    values, beside = ({score.name: _Gathered(keep) for score in scores} for _ in range(2))
+    finite: dict[str, list[Tensor]] = {result: [] for result in ("logits", *values)}
     predictions: list[Tensor] = []
     labels: list[Tensor | None] = []
-    classes = 0
+    right, rows, known_rows = 0, 0, 0
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, what):
+        for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
+            own, known = sides.of(name, batch)
+            either = own if own is None or known is None else own | known
             for score in scores:
                 value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
-                values[score.name].append(value.flatten())
-                finite[score.name].append(_finite_rows(value))
-            finite["logits"].append(_finite_rows(batch.logits))
-            predictions.append(batch.logits.argmax(1))
-            labels.append(batch.labels)
-            classes = batch.logits.shape[1]
-    for result, rows in finite.items():
-        _check_finite(result, torch.cat(rows), name)
-    known = all_or_none(labels)
-    if known is not None and name == "id":
-        check_targets("labels of the in-distribution set", known.cpu(), classes)
+                finite[score.name].append(_finite_rows(value) if own is None else _taken(value.isfinite(), either))
+                if not keep:  # at once, and nothing is held
+                    _check_finite(score.name, finite[score.name].pop(), name)
+                values[score.name].add(_taken(value.flatten(), own))
+                if known is not None:
+                    beside[score.name].add(_taken(value.flatten(), known))
+            whole = batch.logits
+            finite["logits"].append(_finite_rows(whole) if own is None else _taken(whole.isfinite().all(1), either))
+            if not keep:
+                _check_finite("logits", finite["logits"].pop(), name)
+            known_rows += 0 if known is None else int(known.sum())
+            predicted = _taken(batch.logits.argmax(1), own)
+            given = None if batch.labels is None else _taken(batch.labels, own)
+            rows += predicted.numel()
+            if given is not None and name == "id":
+                check_targets("labels of the in-distribution set", given.cpu(), batch.logits.shape[1])
+                right += round(accuracy(predicted, given) * given.numel()) if given.numel() else 0
+            if keep:
+                predictions.append(predicted)
+            labels.append(given if keep or given is None else given.flatten()[:0])
+    for result, flags in finite.items():
+        if flags:
+            _check_finite(result, torch.cat(flags), name)
+    if not rows:
+        side = f"none with the label {sides.ood_index}" if known_rows and sides.ood_index is not None else "none"
+        raise ValueError(
+            f"{what} must give {'unknown' if known_rows else 'other than void'} rows or pixels, got {side}."
+        )
+    given = all_or_none(labels)
     return Scored(
-        {score: torch.cat(parts).cpu().numpy() for score, parts in values.items()},
-        torch.cat(predictions).cpu().numpy(),
-        None if known is None else known.cpu().numpy(),
+        {score: gathered.all() for score, gathered in values.items()},
+        torch.cat(predictions).cpu().numpy() if keep else np.empty(0, dtype=np.int64),
+        None if given is None or not keep else given.cpu().numpy(),
+        None if given is None or name != "id" else right / rows,
+        {score: gathered.all() for score, gathered in beside.items()} if known_rows else {},
     )
+
+
+def _taken(values: Tensor, own: Tensor | None) -> Tensor:
+    return values if own is None else values.flatten()[own.to(values.device)]
+
+
+def _labelled(rows: Collected, ignore_index: int | None) -> Collected:
+    """Return training rows without those that have no label; pixels stay, since no score compares with them."""
+    if ignore_index is None or rows.labels is None or rows.labels.ndim != 1 or rows.labels.is_floating_point():
+        return rows
+    places = differs(rows.labels, ignore_index)
+    return Collected(*(values[places] for values in rows if values is not None))
 
 
 def score_named(name: str) -> Score:
@@ -243,6 +364,8 @@ def resolve(scores: str | Sequence[str | Score], classifier: nn.Module) -> list[
     names = [scores] if isinstance(scores, str) else scores
     chosen = [score_named(score) if isinstance(score, str) else score for score in names]
     for index, score in enumerate(chosen):
+        if not isinstance(score, Score):
+            raise TypeError(f"scores must be names or scores, got {type(score).__name__}.")
         if score.name in [other.name for other in chosen[:index]]:
             raise ValueError(f"scores must differ by name, got {score.name!r} twice: leave one out.")
         score.check(classifier)

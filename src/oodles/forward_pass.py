@@ -1,7 +1,8 @@
 """The forward pass of a training step: all parts of one shape together, ``id`` first."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from oodles.classifier import Classifier, Inputs
-from oodles.contract import Batch, Method, Outputs, Rows
+from oodles.contract import Batch, Method, Outputs, Part, Rows, WrongPart
 from oodles.precision import at_least_float32
 
 
@@ -54,11 +55,14 @@ class ForwardPass:
 
         Parts of one shape go through the network together, so that batch norm sees them together; those apart that a
         method forwards apart, or with other weights. Rows made as features join those of ``id`` behind the backbone.
+        Pictures of ``id`` some of whose pixels are another part's go through once.
         """
         read, names = reading.roles, reading.heads
         features: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
         heads: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+        again = [role for role in batch.parts if _divides_pictures(batch, role) and role in read - reading.apart]
+        read = read.difference(again)
         made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
         for change, roles in _groups(batch, read, reading.apart):
             together = [*roles, *(made if "id" in roles else ())]
@@ -76,7 +80,10 @@ class ForwardPass:
             _split_among(together, sizes, rows_logits, logits)
             for name, rows in zip(names, by_head, strict=True):
                 _split_among(together, sizes, rows, heads[name])
-        return Outputs(features, logits, heads)
+        for by_role in (features, logits, *heads.values()):
+            by_role.update({role: by_role["id"] for role in again})
+        outputs = Outputs(features, logits, heads)
+        return _valid_outputs(outputs, batch) if batch.places else outputs
 
     def change_hidden(self, method: Method, layer: str, hidden: Tensor) -> Tensor:
         """Let a method change a layer's result, inside a pass alone."""
@@ -133,23 +140,103 @@ class _Network(nn.Module):
         return result
 
 
-def _groups(batch: Batch, read: frozenset[str], apart: frozenset[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+def _groups(
+    batch: Batch, read: frozenset[str], apart: frozenset[str]
+) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
     """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
         inputs = batch[role].inputs
         if role in read and inputs is not None:
-            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
+            layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
             changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
             groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
     for (_, _, changed), roles in groups.items():
         yield {} if changed is None else batch.weights[changed][1], roles
 
 
+def _divides_pictures(batch: Batch, role: str) -> bool:
+    """Tell whether a part is further pixels of the very pictures of ``id``, seen by the same weights."""
+    if role == "id" or batch[role].valid is None or batch[role].inputs is not batch["id"].inputs:
+        return False
+    return all((role in roles) == ("id" in roles) for roles, _ in batch.weights)
+
+
 def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
     rows = at_least_float32(rows)
     pieces = [rows] if len(roles) == 1 else rows.split_with_sizes(sizes)  # a split that splits nothing costs time
     by_role.update(zip(roles, pieces, strict=True))
+
+
+def valid_rows(batch: Batch) -> Batch:
+    """Return a batch as terms see it: where some rows or pixels do not count, the targets and draws of those that do.
+
+    Pixels become rows: targets are (M,) or (M, C), whereas inputs stay whole.
+    """
+    if not batch.places:
+        return batch
+    parts = dict(batch.parts)
+    for role, places in batch.places.items():
+        targets = parts[role].targets
+        if targets is not None:
+            rows = _pixels(targets) if targets.is_floating_point() else targets.flatten()
+            targets = rows.index_select(0, places)
+        parts[role] = replace(parts[role], targets=targets, valid=None)
+    draws = dict(batch.draws)
+    if "id" in batch.places:
+        draws = {name: _valid_draws(draw, batch["id"], batch.places["id"]) for name, draw in draws.items()}
+    return replace(batch, parts=parts, draws=draws, places={})
+
+
+def _valid_draws(draw: Tensor, part: Part, places: Tensor) -> Tensor:
+    """Return the random numbers of the rows or pixels that count; those that belong to no rows stay."""
+    valid = part.valid
+    if valid is None or not draw.ndim or len(draw) != len(valid):
+        return draw
+    if draw.shape[: valid.ndim] == valid.shape:
+        return draw.flatten(0, valid.ndim - 1).index_select(0, places)
+    return draw.index_select(0, places // math.prod(valid.shape[1:]))
+
+
+def _valid_outputs(outputs: Outputs, batch: Batch) -> Outputs:
+    """Return outputs of the rows or pixels that count alone, as rows (M, C), where a part has others too."""
+    masks = {role: batch["id"].valid if (own := batch[role].valid) is None else own for role in batch.places}
+
+    def taken(what: str, by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        left = _Left(what)
+        for role, value in by_role.items():
+            valid = masks.get(role)
+            if valid is None:
+                left[role] = value
+            elif valid.ndim == 1:
+                left[role] = value.index_select(0, batch.places[role])
+            elif valid.shape == (len(value), *value.shape[2:]):
+                left[role] = _pixels(value).index_select(0, batch.places[role])
+            elif what == "logits":
+                raise ValueError(
+                    f"The pixels of {role!r} that count must be given for logits of shape {tuple(value.shape)}, "
+                    f"got labels or truth values of shape {tuple(valid.shape)}."
+                )
+        return left
+
+    heads = {name: taken(f"outputs of the head {name!r}", by_role) for name, by_role in outputs.heads.items()}
+    return Outputs(taken("features", outputs.features), taken("logits", outputs.logits), heads)
+
+
+class _Left(dict[str, Tensor]):
+    """Outputs by role, without those of another resolution than the labels, of which no pixel could be left out."""
+
+    def __init__(self, what: str):
+        super().__init__()
+        self.what = what
+
+    def __missing__(self, role: str) -> Tensor:
+        raise WrongPart(f"{self.what} of {role!r} must have the logits' pixels to leave void ones out, got others.")
+
+
+def _pixels(values: Tensor) -> Tensor:
+    """Return (N, C, …) as (N · …, C), a row for each pixel."""
+    return values.movedim(1, -1).flatten(0, -2)
 
 
 def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:

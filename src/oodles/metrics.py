@@ -1,9 +1,11 @@
 """How well an outlier score separates two sets: exact with ties, in float64; higher is more OOD.
 
+Scores are arrays or tensors, or a :class:`Histogram` of more than fit into memory.
+
 Two different numbers are called FPR95 in the literature; here each has a name of its own.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Values = NDArray[Any] | Tensor
+    Scores: TypeAlias = "Values | Histogram"
 
 
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive")
@@ -24,7 +27,130 @@ class Counts(NamedTuple):
     ood: NDArray[np.int64]
 
 
-def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
+MOST = 2**21
+"""A histogram tells so many different numbers apart."""
+COARSEST = 12
+"""Of the 23 binary digits behind a float32's leading one, at most so many are left out."""
+
+
+class Histogram:
+    """Scores counted in bounded memory, for pixels by the hundred million: some 30 MB, and as much again while adding.
+
+    Up to two million scores, and as long as two million float32 numbers tell them apart, all metrics are exact. Beyond,
+    neighbours are counted as equal: numbers that share their leading binary digits, at least 11 behind the first one,
+    and that few scores have, a two hundred thousandth of all or so. What that does to a metric is bounded by
+    :func:`metric_bounds`: typically less than 1e-6, and it is known.
+
+    Args:
+        most: how many different numbers are told apart.
+
+    Example:
+        >>> known, unknown = Histogram(), Histogram()
+        >>> for scores in (np.array([0.1, 0.2]), np.array([0.4])):
+        ...     known.add(scores)
+        >>> unknown.add(np.array([0.3, 0.5]))
+        >>> round(auroc(known, unknown), 4)
+        0.8333
+    """
+
+    def __init__(self, most: int = MOST):
+        self._most = most
+        self._size = 0
+        self._waiting: list[NDArray[Any]] = []  # added, and not yet counted
+        self._waits = 0
+        self._bins = Bins(*np.zeros((3, 0), dtype=np.int64))
+        self._rounded = False
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, scores: "Values") -> None:
+        """Count further scores, of any shape.
+
+        Raises:
+            TypeError: for what are no numbers.
+            ValueError: for NaN.
+        """
+        values = _numbers("scores", scores)
+        self._waiting.append(values.copy())
+        self._size += values.size
+        self._waits += values.size
+        if self._waits > self._most:
+            self._bins = self._counted()
+            self._rounded |= any(values.dtype.itemsize > 4 for values in self._waiting)
+            self._waiting, self._waits = [], 0
+
+    @property
+    def values(self) -> NDArray[Any] | None:
+        """Return all scores, while there are few enough to be kept."""
+        if len(self._bins.key):
+            return None
+        return np.concatenate([np.empty(0, dtype=np.float32), *self._waiting])
+
+    def bins(self) -> "Bins":
+        """Return the intervals of float32 numbers in which there are scores, and how many each holds."""
+        return self._counted()
+
+    @property
+    def rounds(self) -> bool:
+        """Tell whether scores of more digits are among those that are counted as float32 numbers."""
+        return self._rounded or any(values.dtype.itemsize > 4 for values in self._waiting)
+
+    def _counted(self) -> "Bins":
+        key, count = np.unique(_keys(np.concatenate([np.empty(0, np.float32), *self._waiting])), return_counts=True)
+        bins = _joined(self._bins, Bins(key, np.zeros_like(key), count.astype(np.int64)))
+        share, coarsest = max(1, 4 * self._size // self._most), COARSEST
+        while len(bins.key) > self._most:
+            for level in range(1, coarsest + 1):
+                bins = _coarser(bins, level, share)
+                if len(bins.key) <= self._most * 3 // 4:
+                    break
+            share, coarsest = 2 * share, coarsest + (share > self._size)  # the latter in small histograms alone
+        return bins
+
+
+class Bins(NamedTuple):
+    """Intervals of float32 numbers in ascending order, none inside another, and how many scores are in each."""
+
+    key: NDArray[np.int64]
+    """The place of the lowest number among all float32 numbers."""
+    level: NDArray[np.int64]
+    """An interval has 2 to the power of its level numbers, and begins at a multiple of that."""
+    scores: NDArray[np.int64]
+
+
+def _keys(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the place of each number among all float32 numbers, from the lowest up; −0 is 0."""
+    bits = (values.astype(np.float32) + np.float32(0)).view(np.uint32).astype(np.int64)
+    return np.where(bits >> 31, (1 << 32) - 1 - bits, bits + (1 << 31))
+
+
+def _joined(*several: Bins) -> Bins:
+    """Count the scores of several histograms together: in the larger of two intervals where one is inside the other."""
+    key, level, count = (np.concatenate(parts) for parts in zip(*several, strict=True))
+    order = ((key << 5) - level).argsort(kind="stable")  # larger ones first; sorted runs are only merged
+    key, level, count = key[order], level[order], count[order]
+    ends = np.maximum.accumulate(key + (1 << level))
+    first = np.flatnonzero(np.append(True, key[1:] >= ends[:-1])[: len(key)])
+    return Bins(key[first], level[first], np.add.reduceat(count, first) if len(first) else count)
+
+
+def _coarser(bins: Bins, level: int, share: int) -> Bins:
+    """Join intervals that lie in one of the given level, where they hold at most ``share`` scores together."""
+    parent = bins.key >> level
+    first = np.flatnonzero(np.append(True, parent[1:] != parent[:-1]))
+    total, sizes = np.add.reduceat(bins.scores, first), np.diff(np.append(first, len(parent)))
+    join = (total <= share) & (sizes > 1)
+    kept = ~np.repeat(join, sizes)
+    kept[first] = True
+    key, levels, count = (values.copy() for values in bins)
+    key[first[join]] = parent[first[join]] << level
+    levels[first[join]] = level
+    count[first[join]] = total[join]
+    return Bins(key[kept], levels[kept], count[kept])
+
+
+def counts(id_scores: "Scores", ood_scores: "Scores") -> Counts:
     """Count the rows, which all metrics follow from; ``1 - ood / ood[-1]`` over ``1 - id / id[-1]`` is the ROC.
 
     Args:
@@ -34,6 +160,9 @@ def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
     Raises:
         ValueError: for NaN, or where one side is empty.
     """
+    if not (_few(id_scores) and _few(ood_scores)):
+        known_bins, unknown_bins, _ = _common("id_scores", id_scores, "ood_scores", ood_scores)
+        return Counts(*(np.append(0, np.cumsum(count)) for count in (known_bins, unknown_bins)))
     known, unknown = _sorted("id_scores", id_scores), _sorted("ood_scores", ood_scores)
     # two sorted runs, which a stable sort only merges
     both = np.concatenate([known, unknown])
@@ -45,22 +174,22 @@ def counts(id_scores: "Values", ood_scores: "Values") -> Counts:
     return Counts(*(np.append(0, count) for count in (rows_so_far - unknown_so_far, unknown_so_far)))
 
 
-def auroc(id_scores: "Values", ood_scores: "Values") -> float:
+def auroc(id_scores: "Scores", ood_scores: "Scores") -> float:
     """Return the probability that an out-of-distribution row scores above an in-distribution row; ties are half."""
     return _auroc(counts(id_scores, ood_scores))
 
 
-def aupr_in(id_scores: "Values", ood_scores: "Values") -> float:
+def aupr_in(id_scores: "Scores", ood_scores: "Scores") -> float:
     """Return the average precision with in-distribution rows as positives: Σ (Rₖ − Rₖ₋₁) Pₖ, without interpolation."""
     return _aupr_in(counts(id_scores, ood_scores))
 
 
-def aupr_out(id_scores: "Values", ood_scores: "Values") -> float:
+def aupr_out(id_scores: "Scores", ood_scores: "Scores") -> float:
     """Return the average precision with out-of-distribution rows as positives."""
     return _aupr_out(counts(id_scores, ood_scores))
 
 
-def fpr95_id_positive(id_scores: "Values", ood_scores: "Values") -> float:
+def fpr95_id_positive(id_scores: "Scores", ood_scores: "Scores") -> float:
     """Return the share of out-of-distribution rows accepted where at least 95 % of in-distribution rows are.
 
     The FPR95 of most papers (energy, VOS, LogitNorm, CIDER).
@@ -68,7 +197,7 @@ def fpr95_id_positive(id_scores: "Values", ood_scores: "Values") -> float:
     return _fpr95_id_positive(counts(id_scores, ood_scores))
 
 
-def fpr95_ood_positive(id_scores: "Values", ood_scores: "Values") -> float:
+def fpr95_ood_positive(id_scores: "Scores", ood_scores: "Scores") -> float:
     """Return the share of in-distribution rows rejected where at least 95 % of out-of-distribution rows are.
 
     The FPR95 of Outlier Exposure and of OpenOOD 1.5.
@@ -76,14 +205,17 @@ def fpr95_ood_positive(id_scores: "Values", ood_scores: "Values") -> float:
     return _fpr95_ood_positive(counts(id_scores, ood_scores))
 
 
-def ood_metrics(id_scores: "Values", ood_scores: "Values") -> dict[str, float]:
+def ood_metrics(id_scores: "Scores", ood_scores: "Scores") -> dict[str, float]:
     """Return all five metrics by name, from one sort.
 
     Example:
         >>> ood_metrics(np.array([0.1, 0.2, 0.4]), np.array([0.3, 0.5]))["auroc"]
         0.8333333333333334
     """
-    c = counts(id_scores, ood_scores)
+    return _metrics(counts(id_scores, ood_scores))
+
+
+def _metrics(c: Counts) -> dict[str, float]:
     return {
         "auroc": _auroc(c),
         "aupr_in": _aupr_in(c),
@@ -91,6 +223,43 @@ def ood_metrics(id_scores: "Values", ood_scores: "Values") -> dict[str, float]:
         "fpr95_id_positive": _fpr95_id_positive(c),
         "fpr95_ood_positive": _fpr95_ood_positive(c),
     }
+
+
+def metric_bounds(id_scores: "Scores", ood_scores: "Scores") -> dict[str, tuple[float, float]]:
+    """Return between which numbers each metric is, which is exact but for neighbours that a histogram takes as equal.
+
+    Of neighbours, it is unknown which is higher: all known ones may be, or all unknown ones.
+    """
+    if _few(id_scores) and _few(ood_scores):
+        return {name: (value, value) for name, value in ood_metrics(id_scores, ood_scores).items()}
+    known, unknown, alike = _common("id_scores", id_scores, "ood_scores", ood_scores)
+
+    def apart(lower: NDArray[np.int64], upper: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Put of each bin all rows of one kind below all of the other."""
+        below = np.stack([np.where(alike, lower, 0), lower], 1)
+        above = np.stack([np.zeros_like(upper), upper], 1)
+        below[:, 1] -= below[:, 0]
+        some = below + above > 0
+        return tuple(np.append(0, np.cumsum(side[some])) for side in (below, above))  # type: ignore[return-value]  # two
+
+    best = Counts(*apart(known, unknown))
+    unknown_below, known_above = apart(unknown, known)
+    worst = Counts(known_above, unknown_below)
+    found, lowest = _metrics(best), _metrics(worst)
+    # of rows that are apart within a bin, the first has the lowest precision
+    lowest["aupr_in"] = _least_precision(known, unknown, alike)
+    lowest["aupr_out"] = _least_precision(unknown[::-1], known[::-1], alike[::-1])
+    return {
+        name: (lowest[name], found[name]) if name.startswith("au") else (found[name], lowest[name]) for name in METRICS
+    }
+
+
+def _least_precision(positive: NDArray[np.int64], negative: NDArray[np.int64], alike: NDArray[np.bool_]) -> float:
+    """Return the average precision where all positives have that of the first one behind all negatives of their bin."""
+    positives, negatives = np.cumsum(positive), np.cumsum(negative)
+    right = np.where(alike, positives - positive + 1, positives)
+    precision = right / np.maximum(right + negatives, 1)
+    return float(np.sum(positive * precision) / positive.sum())
 
 
 def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
@@ -109,7 +278,7 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
     if ids.dtype.kind not in "iu":
         raise TypeError(f"labels must be class ids, got {ids.dtype}.")
     predicted = np.True_
-    if predictions.ndim == ids.ndim + 1:
+    if predictions.ndim == ids.ndim + 1 > 1 and predictions.shape[1]:
         predicted, predictions = np.isfinite(predictions.max(1)), predictions.argmax(1)
     if predictions.shape != ids.shape or not ids.size:
         raise ValueError(
@@ -150,22 +319,60 @@ def _at_least_95_percent(rows: np.int64) -> np.int64:
     return -(-19 * rows // 20)
 
 
-def _sorted(name: str, scores: "Values") -> NDArray[Any]:
-    values = _array(scores).ravel()
+def _few(scores: "Scores") -> bool:
+    return not isinstance(scores, Histogram) or scores.values is not None
+
+
+def _common(
+    id_name: str, id_scores: "Scores", ood_name: str, ood_scores: "Scores"
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return how many scores of either kind are in each of their common bins, and in which ones they may differ."""
+    both, rounded = [], False
+    for name, scores in ((id_name, id_scores), (ood_name, ood_scores)):
+        if isinstance(scores, Histogram):
+            histogram = scores
+        else:
+            histogram = Histogram()
+            histogram.add(scores)
+        if not len(histogram):
+            raise ValueError(f"{name} must hold at least one score, got none.")
+        both.append(histogram.bins())
+        rounded |= histogram.rounds
+    common = _joined(*both)
+    known, unknown = (_in_bins(common, bins) for bins in both)
+    return known, unknown, (common.level > 0) | rounded
+
+
+def _in_bins(common: Bins, bins: Bins) -> NDArray[np.int64]:
+    place = np.searchsorted(common.key, bins.key, side="right") - 1
+    total = np.zeros(len(common.key), dtype=np.int64)
+    np.add.at(total, place, bins.scores)
+    return total
+
+
+def _sorted(name: str, scores: "Scores") -> NDArray[Any]:
+    kept = scores.values if isinstance(scores, Histogram) else scores
+    values = _numbers(name, kept)  # type: ignore[arg-type]  # few, hence kept
     if not values.size:
         raise ValueError(f"{name} must hold at least one score, got none.")
+    return np.sort(values)
+
+
+def _numbers(name: str, scores: "Values") -> NDArray[Any]:
+    """Return scores as a flat array of floating-point numbers; refuse others, and NaN."""
+    values = _array(scores).ravel()
     if values.dtype.kind in "iub":
         values = values.astype(np.float64)
     if values.dtype.kind != "f":
         raise TypeError(f"{name} must be numbers, got {values.dtype}.")
     if missing := int(np.isnan(values).sum()):
         raise ValueError(f"{name} must not hold NaN, got {missing} of {values.size}: did training diverge?")
-    return np.sort(values)
+    return values
 
 
 def _array(values: "Values") -> NDArray[Any]:
     """Return tensors as arrays; NumPy does not know bfloat16."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     return np.asarray(values)

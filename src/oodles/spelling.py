@@ -1,7 +1,8 @@
-"""Suggestions for mistyped names, and names as terminals may show them."""
+"""Words of sentences: suggestions for mistyped names, values that were not expected, names as terminals show them."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 from unicodedata import bidirectional, category
 
 
@@ -33,3 +34,19 @@ def visible(text: str, keep: str = "") -> str:
 def _controls(sign: str) -> bool:
     turns = bidirectional(sign) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     return turns or category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in "\u200e\u200f\u061c"
+
+
+def reason(error: Exception) -> str:
+    """Return the first sentence of another library's error, without its stop, to end a sentence of our own."""
+    text = str(error).split("\n")[0].split(". ")[0]
+    return text.rstrip(".") or type(error).__name__
+
+
+def shown(value: object) -> str:
+    """Return a number or a word as it is written, on one short line; of anything else the type."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"
+    if not isinstance(value, str | Real):
+        return "None" if value is None else type(value).__name__
+    text = repr(value) if isinstance(value, str | bool) else str(value)
+    return text if len(text) <= 60 and text.isprintable() else f"{text[:50]!a}…"

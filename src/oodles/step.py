@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -10,17 +10,29 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_same_length, check_targets, check_whole
-from oodles.classifier import Classifier, device_of, without_labels
+from oodles.checks import (
+    check_images,
+    check_index,
+    check_no_one_hot,
+    check_same_length,
+    check_targets,
+    check_whole,
+    differs,
+    readable,
+)
+from oodles.classifier import Classifier, Inputs, device_of, first_of, frozen
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
 from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
-from oodles.forward_pass import ForwardPass, Reading
+from oodles.forward_pass import ForwardPass, Reading, valid_rows
+from oodles.inference import as_labels, read_batch
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
+_EAGER = {"change_batch", "change_weights"}
+"""The hooks that every step calls before the forward pass."""
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
 
@@ -34,6 +46,8 @@ class _Acting:
     methods: tuple[Method, ...]
     names: tuple[str, ...]
     """On which their draws depend."""
+    eager: tuple[tuple[Method, str], ...]
+    """Those that change the batch or weights, with their names."""
     hooks: Mapping[str, tuple[Method, ...]]
     """By hook, those that override it."""
     reading: Reading
@@ -49,6 +63,7 @@ class _Acting:
             places,
             methods,
             tuple(in_order[place][1] for place in places),
+            tuple(in_order[place] for place in places if _EAGER & set(in_order[place][0].moments)),
             {hook: tuple(method for method in methods if hook in method.moments) for hook in HOOKS},
             Reading.of(methods),
             frozenset(role for method in methods for role in method.adds),
@@ -68,10 +83,15 @@ class TrainingStep(nn.Module):
         classifier: the network to train, see :class:`Classifier`.
         methods: differences from plain training; none at all is plain cross-entropy.
         seed: every random number of a step depends on (seed, step, rank, name of the method) alone.
+        ignore_index: the class id of rows or pixels without a label, which no term sees: void pixels, say. What is made
+            of the inputs without their labels, such as noise, has none of these.
+        ood_index: the class id of unknown pixels in the in-distribution pictures: they are the outliers of a batch that
+            is given without.
 
     Raises:
-        TypeError: for a classifier or method of another type.
-        ValueError: for methods that contradict themselves or cannot be combined, or a seed below 0.
+        TypeError: for a classifier, method or index of another type.
+        ValueError: for methods that contradict themselves or cannot be combined, a seed below 0, or an index that is
+            one of the classes.
 
     Example:
         >>> import torch
@@ -86,7 +106,14 @@ class TrainingStep(nn.Module):
     _prepare: ClassVar[Any]
     """The eager half, kept out of compiled graphs from the first step on."""
 
-    def __init__(self, classifier: Classifier, *methods: Method, seed: int = 0):
+    def __init__(
+        self,
+        classifier: Classifier,
+        *methods: Method,
+        seed: int = 0,
+        ignore_index: int | None = None,
+        ood_index: int | None = None,
+    ):
         super().__init__()
         if not isinstance(classifier, Classifier):
             raise TypeError(
@@ -99,9 +126,12 @@ class TrainingStep(nn.Module):
             if not isinstance(method, Method):
                 raise TypeError(f"methods must be instances of Method, got {_describe(method)}.")
         check_composition(methods)
+        check_index("ignore_index", ignore_index, classifier.num_classes)
+        check_index("ood_index", ood_index, classifier.num_classes)
         self.classifier = classifier
         self.methods = nn.ModuleList(methods)
         self.seed = seed
+        self.ignore_index, self.ood_index = ignore_index, ood_index
         self.steps = 0
         self.epoch, self.epochs = 0, 1
         self.measures: dict[str, Tensor] = {}
@@ -119,7 +149,13 @@ class TrainingStep(nn.Module):
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
+                head = classifier.head
                 method.change_classifier(classifier)
+                if classifier.head is not head and "head" not in method.replaces:
+                    raise ValueError(
+                        f"{method.name} puts {type(classifier.head).__name__} in the place of the last layer and does "
+                        "not say so: declare replaces = ('head',), or leave that layer as it is."
+                    )
                 if missing := [head for head in method.heads if head not in classifier.heads]:
                     raise ValueError(
                         f"{method.name} declares the head {missing[0]!r}, and its change_classifier adds none of that "
@@ -134,10 +170,12 @@ class TrainingStep(nn.Module):
         """Return the named terms for one batch.
 
         Args:
-            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels``, or a :class:`Batch`; inputs are a
-                tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
-                dimensions for dense prediction.
-            outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
+            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels`` or ``label``, or a :class:`Batch`;
+                inputs are a tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both
+                with further dimensions for dense prediction.
+            outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them. In dense prediction
+                ``(inputs, pixels)`` says which pixels are outliers, the others being left out: truth values (N, H, W),
+                or class ids of which those of ``ood_index`` are, or else all but those of ``ignore_index``.
             wild: likewise, inputs some of which are outliers, unmarked.
 
         Raises:
@@ -158,11 +196,12 @@ class TrainingStep(nn.Module):
         except Exception:
             if self._losses is not _losses:
                 _losses(self, batch)  # a refusal says its sentence, which a compiler hides
+            _check_runs(self.classifier, batch)
             raise
         if measures or self.measures:
             self.measures = measures
         if kept is not None:
-            self._last = replace(kept, measures=self.measures), batch
+            self._last = replace(kept, measures=self.measures), valid_rows(batch)
         return terms
 
     def after_update(self) -> None:
@@ -271,8 +310,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
     acting = step._acting()
     given = whole = _as_batch(step, acting, batch, others)
     nows = {
-        method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank())
-        for method, name in zip(acting.methods, acting.names, strict=True)
+        method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for method, name in acting.eager
     }
     for method in acting.hooks["change_batch"]:
         now = nows[method]
@@ -284,6 +322,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given)
+    whole = _with_places(whole, acting)
     for method in acting.hooks["change_weights"]:
         with _naming(method):
             changed = method.change_weights(whole, partial(_gradient, step), nows[method])
@@ -323,6 +362,11 @@ def _check_made(classifier: Classifier, batch: Batch, given: Batch) -> None:
     for role, part in batch.parts.items():
         if part.targets is not None and part is not given.parts.get(role):
             check_same_length(**{role: part.first, "targets": part.targets})
+            if part.valid is None and given["id"].valid is not None:
+                raise ValueError(
+                    f"A method made the part {role!r} of rows or pixels some of which are void, and does not say which "
+                    "of them count: give the part valid=…, see valid_in_both."
+                )
         if part.features is not None and (classifier.dense or part.features.shape[1:] != (classifier.num_features,)):
             fits = "none where the head predicts pixels" if classifier.dense else f"(N, {classifier.num_features})"
             raise ValueError(f"Features of {role!r} must have shape {fits}, got {tuple(part.features.shape)}.")
@@ -350,24 +394,24 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
 
 def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[str, Any]) -> Batch:
     """Check the inputs of a call and return them as a batch."""
-    if isinstance(batch, dict) and "labels" in batch:
-        batch = without_labels(batch)
-    if isinstance(batch, Batch):
-        whole = batch
-    elif isinstance(batch, Sequence) and len(batch) == 2:
-        whole = Batch({"id": Part(*batch)})
-    else:
-        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}.")
+    whole = batch if isinstance(batch, Batch) else Batch({"id": _as_known(batch)})
     if "id" not in whole or whole["id"].targets is None or whole["id"].inputs is None:
         raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
     for role, given in others.items():
         if given is not None:
-            whole = whole.with_part(role, _as_part(role, given))
+            whole = whole.with_part(role, _as_part(step, role, given, whole["id"].labels))
+    whole = _marked(step, _unnamed(step.classifier, whole))
     for role, part in whole.parts.items():
+        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
+        if not given or not all(isinstance(value, Tensor) for value in given):
+            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
-            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            for check in (check_targets, check_no_one_hot):
+                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            if (ids := indexable(part.targets)) is not part.targets:
+                whole = whole.with_part(role, replace(part, targets=ids))
     methods = acting.methods
     for method in methods:
         needed = [role for role in ROLES if role in method.needs]
@@ -385,25 +429,164 @@ def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[s
             for role in ("id", *needed):
                 if role in whole:
                     check_images(method.name, whole[role].inputs, volumes=True)
+        for role in (role for role in needed if role in whole):
+            _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
     return whole
 
 
-def _as_part(role: str, given: Any) -> Part:
+def _as_known(batch: Any) -> Part:
+    """Return the in-distribution part that a loader's batch is."""
+    if not isinstance(batch, Sequence | Mapping) or isinstance(batch, str) or len(batch) == 0:
+        hint = ": hand over its inputs and targets." if is_dataclass(batch) else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    if isinstance(batch, Sequence) and len(batch) != 2:
+        more = ": leave out what follows the targets, such as numbers or weights of rows, which a step does not use."
+        hint = more if len(batch) > 2 else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    inputs, targets = read_batch(batch, "A batch")
+    if targets is None:
+        where = f" under 'labels' in a dictionary of {', '.join(inputs)}" if isinstance(inputs, Mapping) else ""
+        raise ValueError(f"A batch must have a part 'id' with inputs and targets, got none{where}.")
+    return Part(inputs, as_labels(targets, "A batch"))
+
+
+def _as_part(step: TrainingStep, role: str, given: Any, targets: Tensor) -> Part:
     if isinstance(given, Part):
         return given
-    if isinstance(given, Sequence) and len(given) and isinstance(given[0], Tensor | dict):
-        given = given[0]
-    if not isinstance(given, Tensor | dict):
-        raise TypeError(f"{role} must be inputs or (inputs, labels), got {_describe(given)}.")
-    if isinstance(given, dict):
-        given, _ = without_labels(given)
-    return Part(given)
+    inputs, labels = read_batch(given, role)
+    dimensions = targets.ndim - targets.is_floating_point()
+    if dimensions == 1 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
+        return Part(inputs)
+    labels = torch.as_tensor(labels).to(first_of(inputs).device, non_blocking=True)
+    return Part(inputs, valid=_pixels_meant(step, role, labels, dimensions))
+
+
+def _pixels_meant(step: TrainingStep, role: str, labels: Tensor, dimensions: int) -> Tensor:
+    """Return which pixels a mask of outliers means."""
+    if labels.ndim == dimensions and labels.dtype == torch.bool:
+        return labels
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.ndim == dimensions and whole and (step.ignore_index is not None or step.ood_index is not None):
+        return differs(labels, step.ignore_index) if step.ood_index is None else ~differs(labels, step.ood_index)
+    raise ValueError(
+        f"{role} came with {labels.dtype} of shape {tuple(labels.shape)} for their pixels: give truth values "
+        f"{'(N, L)' if dimensions == 2 else '(N, H, W)'}, true where a pixel is an outlier, or class ids and say "
+        "ignore_index=… or ood_index=…, or leave them out."
+    )
+
+
+def _marked(step: TrainingStep, batch: Batch) -> Batch:
+    """Return a batch whose parts say which rows or pixels count, and have class 0 as the label of the others."""
+    ignored = [index for index in (step.ignore_index, step.ood_index) if index is not None]
+    if not ignored and all(part.valid is None for part in batch.parts.values()):
+        return batch
+    known = batch["id"]
+    if step.ood_index is not None and "outliers" not in batch and not known.labels.is_floating_point():
+        batch = batch.with_part("outliers", Part(known.inputs, valid=~differs(known.labels, step.ood_index)))
+    return replace(batch, parts={role: _with_valid(role, part, ignored) for role, part in batch.parts.items()})
+
+
+def _with_valid(role: str, part: Part, ignored: Sequence[int]) -> Part:
+    targets, valid = part.targets, part.valid
+    if valid is not None and (valid.dtype != torch.bool or valid.ndim == 0 or len(valid) != len(part)):
+        raise ValueError(
+            f"What counts in {role!r} must be said by truth values for its {len(part)} rows or their pixels, "
+            f"got {valid.dtype} of shape {tuple(valid.shape)}."
+        )
+    if targets is None or targets.dtype == torch.bool or targets.is_complex():
+        return part
+    shape = (len(targets), *targets.shape[2:]) if targets.is_floating_point() else tuple(targets.shape)
+    if valid is not None and tuple(valid.shape) != shape:
+        raise ValueError(
+            f"What counts in {role!r} must be said by truth values of its labels' shape {shape}, "
+            f"got {tuple(valid.shape)}."
+        )
+    if targets.is_floating_point():
+        if valid is None:
+            return part
+        uniform = targets.new_full((), 1 / targets.shape[1])
+        return replace(part, targets=torch.where(valid.unsqueeze(1), targets, uniform))
+    for index in ignored:
+        labelled = differs(targets, index)
+        valid = labelled if valid is None else valid & labelled
+    return part if valid is None else replace(part, targets=torch.where(valid, targets, 0), valid=valid)
+
+
+def _with_places(batch: Batch, acting: _Acting) -> Batch:
+    """Number the rows or pixels that count in parts that are read, where some do not: here, where one may wait."""
+    if all(part.valid is None for part in batch.parts.values()):
+        return batch
+    views = {role for method in acting.methods for role in method.views}
+    places = {}
+    for role, part in batch.parts.items():
+        valid = batch["id"].valid if part.valid is None and role in views else part.valid
+        if valid is not None and role in acting.reading.roles:
+            numbers = valid.flatten().nonzero()[:, 0]
+            if len(numbers) < valid.numel():
+                places[role] = numbers
+    return replace(batch, places=places) if places else batch
+
+
+def _unnamed(classifier: Classifier, batch: Batch) -> Batch:
+    """Return a batch whose parts are the tensors themselves, where all have one in a dictionary by the same name."""
+    dictionaries = {role: part for role, part in batch.parts.items() if isinstance(part.inputs, dict)}
+    if len({tuple(part.inputs) for part in dictionaries.values() if part.inputs is not None}) == 1:
+        for role, part in dictionaries.items():
+            if part.inputs is not None:
+                batch = batch.with_part(role, replace(part, inputs=classifier.unnamed(part.inputs)))
+    return batch
+
+
+def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first: bool) -> None:
+    """Refuse rows of another type, of other channels or, in the first batch, in other units than those of ``id``."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for name in given.keys() & known.keys():
+            _check_like(role, given[name], known[name], first=first)
+    if not isinstance(given, Tensor) or not isinstance(known, Tensor):
+        return
+    if given.dtype != known.dtype and (given.is_floating_point() or known.is_floating_point()):
+        whole = given.dtype == torch.uint8
+        raise ValueError(
+            f"{role} must have the type of the in-distribution inputs, {known.dtype}, got {given.dtype}: convert them"
+            f"{', and divide them by 255 if the others are in [0, 1].' if whole else '.'}"
+        )
+    if given.ndim != known.ndim or (given.ndim > 3 and given.shape[1] != known.shape[1]):
+        raise ValueError(
+            f"{role} must have as many dimensions and channels as the in-distribution inputs, of shape "
+            f"{tuple(known.shape)}, got {tuple(given.shape)}: prepare both alike."
+        )
+    images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
+    if first and images and readable(given, True) and readable(known, True):
+        (low, high), (other_low, other_high) = ([float(end) for end in rows.aminmax()] for rows in (given, known))
+        for least, most, other in ((low, high, other_high), (other_low, other_high, high)):
+            if 0 <= least <= most <= 1 and most > 0 and other > 16:
+                raise ValueError(
+                    f"{role} must be in the units of the in-distribution inputs, which reach from {other_low:.3g} to "
+                    f"{other_high:.3g}, got {low:.3g} to {high:.3g}: are some divided by 255 and others not?"
+                )
+
+
+def _check_runs(classifier: Classifier, batch: Batch) -> None:
+    """Name the part on which the network does not run, of those that have another shape than ``id``."""
+    for role in (role for role in ROLES if role in batch):
+        rows, known = batch[role].inputs, batch["id"].inputs
+        if isinstance(rows, Tensor) and isinstance(known, Tensor) and rows.shape[1:] != known.shape[1:]:
+            with frozen(classifier), torch.no_grad():
+                try:
+                    classifier(rows)
+                except RuntimeError as error:
+                    said = str(error).partition("\n")[0].rstrip(".")
+                    raise ValueError(
+                        f"The network must run on {role}, of shape {tuple(rows.shape)}, as on in-distribution inputs "
+                        f"of shape {tuple(known.shape)}, but: {said}."
+                    ) from error
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
     acting, now = step._acting(), Now(step.classifier)
     methods, hooks = acting.methods, acting.hooks
     outputs = step._forward(batch, acting.reading)
+    batch = valid_rows(batch)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
         for method in hooks["change_outputs"]:
             outputs = method.change_outputs(outputs, batch, now)

@@ -1,6 +1,7 @@
 """A second view of a batch: the same rows, augmented."""
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -8,7 +9,7 @@ from torch import Generator, Tensor
 
 from oodles.augmentations import brightness, color, contrast, warp
 from oodles.checks import check_unit_range
-from oodles.contract import Batch, Now, Part
+from oodles.contract import Batch, Now
 from oodles.precision import at_least_float32
 
 SMALLEST = 0.2
@@ -36,7 +37,7 @@ def with_view(batch: Batch, now: Now) -> Batch:
     if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
         check_unit_range("A second view", inputs, read_gpu=now.step == 0)
         inputs = random_view(inputs, generator=now.generator_of("view"))
-    return batch.with_part("view", Part(inputs, part.targets))
+    return batch.with_part("view", replace(part, inputs=inputs))
 
 
 def random_view(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:

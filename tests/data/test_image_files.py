@@ -194,6 +194,19 @@ def test_both_unicode_forms_are_one_class(tmp_path: Path) -> None:
         load_suite(tmp_path / "twice.toml")
 
 
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_a_suite_file_names_paths_and_sets_in_either_unicode_form(tmp_path: Path, stored: str, written: str) -> None:
+    animals(tmp_path, "cat", "dog")
+    fill(tmp_path / unicodedata.normalize(stored, "Bär"))
+    path = unicodedata.normalize(written, "Bär")
+    text = f"train = 'train'\ntest = 'test'\n[near]\n'{path}' = '{path}'\n[notes]\n'{path}' = 'new'"
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    suite = load_suite(tmp_path / "mine.toml")
+    assert list(suite.near) == list(suite.notes) == ["Bär"] and len(suite.near["Bär"]) == 4
+    assert read_images(tmp_path / path).labels.tolist() == [-1] * 4
+
+
 def test_a_list_names_files_in_either_unicode_form(tmp_path: Path) -> None:
     fill(tmp_path / unicodedata.normalize("NFD", "Bär"), rows=1)
     (tmp_path / "list.txt").write_text("Bär/0.png 3\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from ..contract.additions import ADDITIONS, Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import KINDS_OF_ROWS, ROWS, Row
 from ..contract.steps import equal_batches
-from .worker import MEANS, Case, Traced, outcome, shard, work
+from .worker import MEANS, VOID, Case, Traced, outcome, shard, void_batch, work
 
 WORLD = 2
 
@@ -157,6 +157,21 @@ def test_a_buffer_kept_local_is_rejected(cases: dict[str, Case], results: list[d
 
 def test_compiled_as_well(cases: dict[str, Case], results: list[dict[str, Any]]) -> None:
     check_two_equal_one(cases["energy-gap/vectors"], [result["compiled"] for result in results])
+
+
+@pytest.mark.parametrize("name, even", VOID)
+def test_void_pixels(name: str, even: bool, results: list[dict[str, Any]]) -> None:
+    """Two processes equal one with as many pixels in each; else each has a mean of its own, but for energy-gap's."""
+    step = TrainingStep(classifier("dense", dtype=torch.float64), ROWS[name].make())
+    expected = outcome(step, Traced(step), step.prepare(void_batch(even)))
+    found = [result["void"][name, even] for result in results]
+    own_mean = {"cross_entropy"} if name in ("energy-gap", "mcd") else {"cross_entropy", *ROWS[name].cls.terms}
+    for key, value in expected.items():
+        mean = torch.stack([result[key] for result in found]).mean(0)
+        if even or (key.startswith("term") and key.removeprefix("term ") not in {*own_mean, "second_head"}):
+            torch.testing.assert_close(mean, value, rtol=1e-6, atol=1e-9, msg=key)
+        elif key.startswith("term"):
+            assert not torch.allclose(mean, value, rtol=1e-6), f"{key} counts each pixel once: then the docs can say so"
 
 
 @pytest.mark.parametrize("name", ROWS)

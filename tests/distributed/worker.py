@@ -9,11 +9,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from oodles import Batch, Classifier, TrainingStep, mean_over_processes, rows_of_all_processes
+from oodles import Batch, Classifier, Part, TrainingStep, mean_over_processes, rows_of_all_processes
 
 from ..contract.additions import Sharpness
 from ..contract.networks import batch, classifier
-from ..contract.rows import Row
+from ..contract.rows import ROWS, Row
 from ..contract.steps import belongs_to_rows, map_tensors, total
 
 
@@ -83,6 +83,7 @@ def work(rank: int, world: int, folder: str) -> None:
             results["whole steps"][name] = _whole_step(row, kind, rank)
         results["other weights"] = _other_weights(rank, world)
         results["unequal"] = _unequal(rank)
+        results["void"] = {key: _void(*key, rank, world) for key in VOID}
         results["compiled"] = _compiled(cases["energy-gap/vectors"], rank, world)
         torch.save(results, Path(folder, f"{rank}.pt"))
         dist.barrier()
@@ -120,6 +121,29 @@ def _unequal(rank: int) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+VOID = [(name, even) for name in ("outlier-exposure", "energy-gap", "mcd", "objectosphere") for even in (True, False)]
+"""Methods with void pixels, as many in each process or not."""
+
+
+def void_batch(even: bool) -> Batch:
+    """Draw pictures with void pixels: with ``even``, the last half of them has as many as the first."""
+    given = batch("dense", dtype=torch.float64)
+    parts = {}
+    for role, part in given.parts.items():
+        order = torch.rand(2, len(part) // 2 * 64, generator=torch.Generator().manual_seed(4)).argsort(1)
+        counts = order < torch.tensor([[40], [40 if even else 90]])
+        parts[role] = Part(part.inputs, part.targets, valid=counts.reshape(len(part), 8, 8))
+    return Batch(parts)
+
+
+def _void(name: str, even: bool, rank: int, world: int) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    step = TrainingStep(classifier("dense", dtype=torch.float64), ROWS[name].make())
+    given = void_batch(even)
+    own = {role: part.take(torch.arange(len(part)).tensor_split(world)[rank]) for role, part in given.parts.items()}
+    return outcome(step, DistributedDataParallel(Traced(step)), step.prepare(Batch(own)))
 
 
 def _other_weights(rank: int, world: int) -> dict[str, Tensor]:

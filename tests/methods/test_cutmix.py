@@ -172,7 +172,7 @@ def test_wrong_alphas_of_the_function(alpha: float) -> None:
 @pytest.mark.parametrize("shape", [(4,), (4, 6), (4, 3, 8)])
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_height_and_width_are_needed(shape: tuple[int, ...], per_sample: bool) -> None:
-    with pytest.raises(ValueError, match=r"CutMix needs images of shape \(N, C, H, W\), got \(4,") as refusal:
+    with pytest.raises(ValueError, match=r"x must have shape \(n, channels, …, h, w\) with .*, got \(4,") as refusal:
         CutMix(per_sample=per_sample)(torch.rand(shape), torch.arange(4))
     assert is_one_sentence(str(refusal.value))
 

@@ -108,9 +108,9 @@ def test_the_score_is_the_norm_and_lower_for_what_has_larger_logits() -> None:
     score = PositiveLogitNorm().fit(train, train, None)
     expected = [-reference.positive_norm([value - t for value in row]) for row in z.tolist()]
     np.testing.assert_allclose(score(z, z).numpy(), expected, rtol=1e-12)
-    np.testing.assert_allclose(PositiveLogitNorm().fit(z, train + 7, None)(z, z + 7).numpy(), expected, rtol=1e-9)
-    assert score(z, torch.tensor([[9.0, 1.0], [0.1, 0.2]])).argmax().item() == 1
-    assert score(z, torch.full((2, 3), 65504.0, dtype=torch.float16)).isfinite().all()
+    np.testing.assert_allclose(PositiveLogitNorm().fit(train, train + 7, None)(z, z + 7).numpy(), expected, rtol=1e-9)
+    assert score(z[:2], torch.tensor([[9.0, 1.0], [0.1, 0.2]])).argmax().item() == 1
+    assert score(z[:2], torch.full((2, 3), 65504.0, dtype=torch.float16)).isfinite().all()
     known = inputs("images", 5)
     net = classifier("images")
     rows = [(known, labels("images", 5))]

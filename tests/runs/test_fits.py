@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Run:
-    return open_run(shutil.copytree(made, tmp_path / "run"))
+    return open_run(shutil.copytree(made, tmp_path / "run"), network="tests.runs.small:linear")
 
 
 @pytest.fixture
@@ -99,15 +99,16 @@ def test_a_score_that_is_named_later_is_kept(
 def test_the_command_line_takes_what_is_printed(
     run: Run, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", str(run.folder), "--score", "knn(k=5)", "--score", "knn"]) == 0
+    named = ["--network", "tests.runs.small:linear"]
+    assert main(["evaluate", str(run.folder), "--score", "knn(k=5)", "--score", "knn", *named]) == 0
     printed = capsys.readouterr()
     assert "knn(k=5)" in printed.out and "\nknn: k = 2\n" in printed.out
     assert f"{run.folder} keeps what the scores have learnt, {size_of_fits(run.folder)}" in printed.err
     table = tmp_path / "scores.csv"
     assert main(["score", str(run.folder), str(made.parent / "data" / "test.npz"), "--to", str(table),
-                 "--score", "knn(k=5)"]) == 0  # fmt: skip
+                 "--score", "knn(k=5)", *named]) == 0  # fmt: skip
     assert "accepted: knn(k=5) of at most" in capsys.readouterr().out
-    assert main(["evaluate", str(run.folder), "--score", "knn(k=0)"]) == 1
+    assert main(["evaluate", str(run.folder), "--score", "knn(k=0)", *named]) == 1
     assert "k must be a whole number of at least 1, got 0." in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
@@ -123,7 +124,7 @@ def test_without_a_kept_fit_the_data_are_read_and_must_be_there(run: Run, made: 
     data = made.parent / "data"
     data.rename(tmp_path / "moved")
     try:
-        old = open_run(run.folder)
+        old = open_run(run.folder, network="tests.runs.small:linear")
         with pytest.raises(FileNotFoundError, match=r"keeps nothing of knn, which needs the run's data once: .*--root"):
             score_inputs(old, tmp_path / "moved" / "test.npz", score="knn", to=None)
         assert not (run.folder / FITS).exists()

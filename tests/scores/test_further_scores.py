@@ -80,7 +80,7 @@ def test_gen_keeps_the_order_of_sure_rows_in_float32() -> None:
     assert score[30].item() == pytest.approx(sum(terms), rel=1e-5)
     masked = torch.tensor([[2.0, 1.0, -torch.inf]])
     torch.testing.assert_close(Gen()(masked, masked), Gen()(masked, masked[:, :2]))
-    assert Gen()(logits, torch.ones(2, 1)).tolist() == [0, 0]
+    assert Gen()(logits[:2], torch.ones(2, 1)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("dim", [None, 3])
@@ -210,7 +210,9 @@ class Cosine(nn.Module):
 @pytest.mark.parametrize("name", ["vim", "react", "dice"])
 def test_other_heads_are_refused(name: str) -> None:
     net = Classifier(nn.Identity(), Cosine(), num_classes=C, num_features=F)
-    with pytest.raises(ValueError, match=f"{name} needs a linear last layer, torch.nn.Linear, got Cosine"):
+    with pytest.raises(
+        ValueError, match=rf"{name} needs a last layer that gives W·h \+ b, as torch.nn.Linear does, got Cosine"
+    ):
         evaluate(net, [QUERIES], {}, [name], train_loader=[(TRAIN, LABELS)])
     with pytest.raises(ValueError, match=f"{name} needs features and Linear gives logits alone"):
         evaluate(nn.Linear(F, C).double(), [QUERIES], {}, [name], train_loader=[(TRAIN, LABELS)])

@@ -220,7 +220,7 @@ def test_relative_mahalanobis_of_few_rows_stays_in_their_span(shrinkage: float) 
         by_precision(ShrunkCovariance(assume_centered=True, shrinkage=shrinkage).fit(x).precision_, to, inside)
         for x, to in ((within @ span, means @ span), (all_rows @ span, center @ span))
     )
-    with pytest.warns(UserWarning, match="12 rows vary in 9 directions only, and 40 features vary"):
+    with pytest.warns(UserWarning, match="12 training rows vary in 9 directions only, and 40 features vary"):
         scores = RelativeMahalanobis(shrinkage).fit(rows, rows, labels)(queries, queries)
     np.testing.assert_allclose(scores, to_classes - to_all, rtol=1e-8)
 
@@ -248,13 +248,16 @@ def test_one_row_of_each_class_is_refused(cls: type[Mahalanobis] | type[Relative
 @pytest.mark.parametrize("cls", [Mahalanobis, RelativeMahalanobis])
 def test_a_remark_where_rows_do_not_span_the_features(cls: type[Mahalanobis] | type[RelativeMahalanobis]) -> None:
     rows, labels = normal(30, 40), torch.arange(30) % 3
-    with pytest.warns(UserWarning, match="30 rows vary in 27 directions only, and 40 features vary") as said:
-        cls().fit(rows, rows, labels)
+    with pytest.warns(UserWarning, match="30 training rows vary in 27 directions only, and 40 features vary") as said:
+        score = cls().fit(rows, rows, labels)
+    again = cls().load_state(score.state())
+    assert again.remark == score.remark and score.remark.startswith("rows vary in 27 directions only, and 40")
+    assert cls().remark == ""
     assert len(said) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dead = torch.cat([normal(200, 5), torch.full((200, 2), 0.7, dtype=torch.float64)], 1).float()
-        cls().fit(dead, dead, torch.arange(200) % 3)
+        assert cls().fit(dead, dead, torch.arange(200) % 3).remark == ""
 
 
 def test_one_class_has_nothing_to_be_relative_to() -> None:

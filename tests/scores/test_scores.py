@@ -228,9 +228,9 @@ def test_class_ids_are_needed(name: str) -> None:
     rows = normal(6, 3)
     with pytest.raises(ValueError, match=r"needs the class ids .* got none"):
         score_named(name).fit(rows, rows, None)
-    with pytest.raises(ValueError, match=r"got torch.float64 of shape \(6, 3\)"):
+    with pytest.raises(ValueError, match=r"needs the class ids .* got torch.float64 of shape \(6, 3\)"):
         score_named(name).fit(rows, rows, rows.softmax(1))
-    with pytest.raises(ValueError, match=r"as many rows, got 6 and 5"):
+    with pytest.raises(ValueError, match=r"labels must have shape \(n, …\) with n = 6, as features has, got \(5,\)"):
         score_named(name).fit(rows, rows, torch.zeros(5, dtype=torch.int64))
 
 

@@ -14,6 +14,7 @@ from oodles.data.datasets import read_dataset
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
 from oodles.data.image_set import Augment, ImageSet, as_batch
+from oodles.data.names import find
 from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import read_path
 from oodles.data.suite import Suite
@@ -117,8 +118,9 @@ def read_images(
         FileNotFoundError: where nothing is at the path.
         ValueError: where it holds no images, or images that cannot be read, which are named together.
     """
-    raw = read_path(Path(path))  # folders inside a folder are classes in a suite, and here they may be anything
-    return _image_set(replace(raw, labels=None) if Path(path).is_dir() else raw, input_shape, resize)
+    place = find(Path(path)) or Path(path)
+    raw = read_path(place)  # folders inside a folder are classes in a suite, and here they may be anything
+    return _image_set(replace(raw, labels=None) if place.is_dir() else raw, input_shape, resize)
 
 
 def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) -> ImageSet:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oodles.data.names import composed, some
 from oodles.data.raw import Pixels, RawImages
+from oodles.spelling import reason
 
 ARRAYS = ("images", "labels", "classes")
 GZIP = b"\x1f\x8b"
@@ -37,7 +38,7 @@ def read_npz(path: Path) -> RawImages:
                 arrays = {name: archive[name] for name in ARRAYS if name in archive}
                 others = sorted(set(archive.files) - set(ARRAYS))
     except Exception as error:  # damaged archives fail in many ways
-        raise ValueError(f"{path} cannot be read as .npz arrays: {error}.") from error
+        raise ValueError(f"{path} cannot be read as .npz arrays: {reason(error)}.") from error
     if "images" not in arrays:
         held = f": it holds {some(others)}" if others else ""
         raise ValueError(f"{path} must hold an array called images, but has none{held}.")
@@ -69,6 +70,9 @@ def from_arrays(
     Raises:
         ValueError: for arrays of other shapes, types or values.
     """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, np.ndarray) and (given is not None or name == "images"):
+            raise TypeError(f"{name} in {place} must be an array, got {type(given).__name__}.")
     images = _as_rows(images, place)
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
         raise ValueError(

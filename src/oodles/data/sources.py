@@ -6,7 +6,6 @@ from typing import Any
 
 from oodles.data import arrays, cifar, image_files
 from oodles.data.datasets import read_dataset
-from oodles.data.names import find
 from oodles.data.raw import RawImages
 from oodles.importing import function_at, in_words
 from oodles.spelling import suggestion
@@ -95,7 +94,6 @@ def read_source(source: Source) -> RawImages:
 
 def read_path(path: Path) -> RawImages:
     """Read the images of a folder, or of a file whose kind its first bytes tell."""
-    path = find(path) or path
     _check_kind(path)
     if path.is_dir():
         return image_files.read_folder(path)

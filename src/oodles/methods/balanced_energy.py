@@ -1,13 +1,13 @@
 """Balanced energy: energy-bounded learning that presses harder on outliers which look like frequent classes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -15,18 +15,19 @@ from oodles.methods.energy_bounded import check_margins, margins_around
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
+from oodles.spelling import shown
 from oodles.targets import mean_over_rows
 
 
 def class_shares(prior: Sequence[float], gamma: float) -> list[float]:
     """Return π_c^γ / Σ π^γ."""
-    powers = [probability**gamma for probability in prior]
+    most = max(prior, default=1)  # of shares of the largest no power overflows
+    powers = [(probability / most) ** gamma for probability in prior]
     return [power / sum(powers) for power in powers]
 
 
 def frequency(logits: Float[Tensor, "n c *space"], shares: Float[Tensor, " c"]) -> Float[Tensor, "n *space"]:
     """Return Z = Σ_c p_c · share_c: how frequent the classes are that a row looks like."""
-    check_logits("logits", logits)
     probabilities = at_least_float32(logits).softmax(1)
     return (probabilities.movedim(1, -1) * shares.to(probabilities.dtype)).sum(-1)
 
@@ -44,8 +45,8 @@ def balanced_hinge(
 
 def _as_tuple(prior: Iterable[float]) -> tuple[float, ...]:
     """Return a prior as a tuple, since JSON makes it a list; refuse numbers below 0, and zeros alone."""
-    if not isinstance(prior, Iterable):
-        raise TypeError(f"prior must be a number for each class, got {prior!r}.")
+    if not isinstance(prior, Iterable) or isinstance(prior, str | Mapping) or getattr(prior, "ndim", 1) != 1:
+        raise TypeError(f"prior must be a number for each class, got {shown(prior)}.")
     prior = tuple(prior)
     for index, share in enumerate(prior):
         check_number(f"prior[{index}]", share, low=0)
@@ -120,13 +121,16 @@ class BalancedEnergy(Method):
         self.register_buffer("_shares", torch.tensor(class_shares(self.prior, gamma)), persistent=False)
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, Any]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, Any]:
         """Measure margins as for :class:`EnergyBounded`, and how often each class is predicted on outliers.
 
         Args:
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of training or validation rows.
             outlier_loader: batches of auxiliary outliers.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``margin_in``, ``margin_out`` and ``prior``.
@@ -134,17 +138,16 @@ class BalancedEnergy(Method):
         Raises:
             ValueError: where the outliers' mean energy is not the higher one.
         """
-        known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
+        known, unknown = (
+            collect(classifier, loader, ignore_index=ignore_index).logits for loader in (id_loader, outlier_loader)
+        )
         counts = unknown.argmax(1).flatten().bincount(minlength=unknown.shape[1]).double()
         return {**margins_around(known, unknown), "prior": tuple((counts / counts.sum()).tolist())}
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
-        check_logits("logits_in", logits_in)
-        check_logits("logits_out", logits_out)
-        check_same_classes(logits_in, logits_out)
         classes = logits_out.shape[1]
         self._check_prior(classes)
         shares = self._shares if self.prior else self._shares.new_full((classes,), 1 / classes)

@@ -3,14 +3,14 @@
 from typing import Self
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_length
+from oodles.checks import check_number, check_targets
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score, msp
-from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
+from oodles.targets import Targets, as_probabilities, cross_entropy, mean_over_rows
 
 
 def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float[Tensor, "n c *space"]:
@@ -18,21 +18,19 @@ def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float
 
     As ‖z − α·e_k‖² = ‖z‖² − 2α·z_k + α², in float64, since close to an anchor that nearly cancels.
     """
-    check_logits("logits", logits)
     z = at_least_float32(logits)
-    wide = z.double()
-    squares = wide.square().sum(1, keepdim=True) - 2 * alpha * wide + alpha**2
+    wide, alpha = z.double(), float(alpha)
+    squares = wide.square().sum(1, keepdim=True) - 2 * alpha * wide + alpha * alpha
     return squares.clamp(min=1e-20).sqrt().to(z.dtype)  # a root has no derivative at 0
 
 
-def tuplet_loss(distances: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+def tuplet_loss(distances: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
     """Return mean log(1 + Σ_{j≠y} exp(d_y − d_j)), which is the cross-entropy of −d."""
     return cross_entropy(-distances, targets)
 
 
-def anchor_loss(distances: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+def anchor_loss(distances: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
     """Return mean d_y."""
-    check_same_length(distances=distances, targets=targets)
     y = as_probabilities(targets, distances.shape[1]).to(distances.dtype)
     return mean_over_rows((y * distances).sum(1))
 
@@ -77,7 +75,7 @@ class CAC(Method):
         self.alpha = alpha
         self.weight = weight
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss of logits and class ids or probabilities."""
         return torch.stack(list(self._terms(logits, targets).values())).sum()
 
@@ -106,11 +104,10 @@ class AnchorDistance(Score):
         self.alpha = alpha
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_logits("logits", logits)
         if labels is None or labels.is_floating_point():
             got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
             raise ValueError(f"{self.name} needs the class ids of training rows, got {got}.")
-        check_same_length(logits=logits, labels=labels)
+        check_targets("labels", labels, logits.shape[1])
         if not bool(logits.isfinite().all()):
             raise ValueError("logits of training rows must be finite, got NaN or inf: did training diverge?")
         rows, ids = _as_rows(logits), labels.flatten().to(logits.device).long()
@@ -124,6 +121,8 @@ class AnchorDistance(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
+        if logits.shape[1] != len(self.centres):
+            raise ValueError(f"logits must be of {len(self.centres)} classes, as in training, got {logits.shape[1]}.")
         centres = self.centres.to(logits.device)  # it may have been fitted elsewhere
         distances = torch.cdist(_as_rows(logits), centres, compute_mode="donot_use_mm_for_euclid_dist")
         # the nearest centre has the least distance and the least 1 − softmin

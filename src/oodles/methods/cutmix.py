@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Generator, Tensor
 
-from oodles.checks import check_floating, check_number, check_same_length
+from oodles.checks import check_flag, check_number, check_one_label, shapes_checked
 from oodles.contract import Batch, Method, Now, Paper
 from oodles.methods.mixup import Mixed, MixingCollate, mix_part
 from oodles.randomness import draw_beta, draw_permutation
+from oodles.targets import indexable
 
 _SIDES = np.array([[-1], [1]])
 """From a box's centre to its edges."""
@@ -39,8 +40,9 @@ def cutmix_box(
     return torch.from_numpy(np.rint(edges * size).astype(np.int64).reshape(4, -1))
 
 
+@shapes_checked
 def cutmix_data(
-    x: Float[Tensor, "n channels *rest"],
+    x: Float[Tensor, "n channels *depth h w"],
     y: Shaped[Tensor, " n *labels"],
     alpha: float = 1.0,
     *,
@@ -52,12 +54,7 @@ def cutmix_data(
     Arguments, result and errors are those of :func:`mixup_data`, but ``x`` must be images (N, C, H, W).
     """
     check_number("alpha", alpha, low=0)
-    check_floating("x", x)
-    if x.ndim < 4:
-        raise ValueError(f"CutMix needs images of shape (N, C, H, W), got {tuple(x.shape)}: use Mixup otherwise.")
-    check_same_length(x=x, y=y)
-    if y.ndim > 1 + y.is_floating_point():
-        raise ValueError(f"CutMix needs one label per image, got targets of shape {tuple(y.shape)}.")
+    check_one_label("CutMix", y)
     if alpha == 0 or len(x) == 0:
         return x, y, y, torch.ones(len(x)) if per_sample else 1.0
     height, width = x.shape[-2:]
@@ -74,7 +71,7 @@ def cutmix_data(
     else:
         outside, share = outside_of_box(lam.item(), centre, x)
     mixed = x.index_select(0, permutation).lerp_(x, outside)  # a weight of 0 or 1 copies exactly
-    return mixed, y, y.index_select(0, permutation), share
+    return mixed, y, indexable(y).index_select(0, permutation), share
 
 
 def outside_of_box(
@@ -144,10 +141,13 @@ class CutMix(Method):
     def __init__(self, alpha: float = 1.0, *, per_sample: bool = False):
         super().__init__()
         check_number("alpha", alpha, low=0)
+        check_flag("per_sample", per_sample)
         self.alpha = alpha
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows with a box of another row pasted in, see :func:`cutmix_data`."""
         return cutmix_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 
@@ -156,4 +156,5 @@ class CutMix(Method):
         return MixingCollate(self, num_classes)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
+        check_one_label("CutMix", batch["id"].targets)  # here, since rows are mixed by number
         return batch.with_part("id", mix_part(self, batch["id"], now))

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_choice, check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -15,7 +15,7 @@ from oodles.targets import mean_over_rows
 
 def energy_hinge(
     logits_in: Float[Tensor, "n c *space"],
-    logits_out: Float[Tensor, "m c *space"],
+    logits_out: Float[Tensor, "m c *space_out"],
     margin_in: float,
     margin_out: float,
     power: int = 2,
@@ -40,7 +40,9 @@ def check_margins(margin_in: float, margin_out: float) -> None:
         )
 
 
-def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]) -> dict[str, float]:
+def margins_around(
+    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
+) -> dict[str, float]:
     """Return ``margin_in`` and ``margin_out``: the mean energies, moved apart by half their distance on either side.
 
     Raises:
@@ -94,15 +96,16 @@ class EnergyBounded(Method):
         super().__init__()
         check_number("weight", weight, low=0)
         check_margins(margin_in, margin_out)
-        if power not in (1, 2):
-            raise ValueError(f"power must be 1 or 2, got {power}.")
+        check_choice("power", power, (1, 2))
         self.weight = weight
         self.margin_in = margin_in
         self.margin_out = margin_out
         self.power = power
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, float]:
         """Measure margins for a trained classifier: its mean energies, each moved away by half their distance.
 
         The authors advise to place the margins a little outside of the trained classifier's two mean energies; how
@@ -112,6 +115,7 @@ class EnergyBounded(Method):
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of training or validation rows.
             outlier_loader: batches of auxiliary outliers.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``margin_in`` and ``margin_out``.
@@ -119,16 +123,15 @@ class EnergyBounded(Method):
         Raises:
             ValueError: where the outliers' mean energy is not the higher one.
         """
-        known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
+        known, unknown = (
+            collect(classifier, loader, ignore_index=ignore_index).logits for loader in (id_loader, outlier_loader)
+        )
         return margins_around(known, unknown)
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
-        check_logits("logits_in", logits_in)
-        check_logits("logits_out", logits_out)
-        check_same_classes(logits_in, logits_out)
         return self.weight * energy_hinge(logits_in, logits_out, self.margin_in, self.margin_out, self.power)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number, check_whole
+from oodles.checks import check_images, check_number, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score
@@ -16,7 +16,6 @@ from oodles.targets import mean_over_rows
 
 def positive_norm(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return ‖max(z, 0)‖₂ over the classes."""
-    check_logits("logits", logits)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(logits).relu(), dim=1)
     return norm
 
@@ -57,13 +56,17 @@ def jigsaw_puzzles(
     Raises:
         ValueError: for images with fewer pixels along a side than patches.
     """
+    return with_patches(x, _orders(x, patches, generator))
+
+
+def _orders(x: Tensor, patches: int, generator: Generator | None) -> Int64[Tensor, "n k"]:
     check_images("jigsaw", x)
     if min(x.shape[2:]) < patches:
         height, width = x.shape[2:]
         raise ValueError(
             f"patches must be at most {min(height, width)} for images of {height} × {width} pixels, got {patches}."
         )
-    return with_patches(x, draw_orders(len(x), patches**2, generator=generator))
+    return draw_orders(len(x), patches**2, generator=generator)
 
 
 class Jigsaw(Method):
@@ -115,7 +118,12 @@ class Jigsaw(Method):
         return self.weight * mean_over_rows(positive_norm(logits_jigsaw))
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
-        return batch.with_part("jigsaw", Part(jigsaw_puzzles(batch["id"].rows, self.patches, generator=now.generator)))
+        part = batch["id"]
+        orders = _orders(part.rows, self.patches, now.generator)
+        valid = part.valid
+        if valid is not None and valid.ndim > 1:  # where pixels move, so does which of them count
+            valid = with_patches(valid.unsqueeze(1), orders).squeeze(1)
+        return batch.with_part("jigsaw", Part(with_patches(part.rows, orders), valid=valid))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         return {"jigsaw": self(outputs.logits["jigsaw"])}
@@ -133,9 +141,8 @@ class PositiveLogitNorm(Score):
     learns = ("threshold",)
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_logits("logits", logits)
         check_training_rows(logits=logits)
-        second = logits.double().topk(min(2, logits.shape[1]), dim=1).values[:, -1]
+        second = logits.detach().double().topk(min(2, logits.shape[1]), dim=1).values[:, -1]
         self.threshold = float(second.mean())
         return self._learnt()
 

@@ -1,14 +1,15 @@
 """Manifold mixup: mix rows at a hidden layer, and their labels."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Paper, Part, Rows
+from oodles.contract import Batch, Method, Now, Paper, Part, Rows, valid_in_both
 from oodles.methods.mixup import Mixed, mixup_data
 from oodles.randomness import draw_beta
+from oodles.spelling import shown
 from oodles.targets import soft_targets
 
 BLOCKS = 2
@@ -100,13 +101,15 @@ class ManifoldMixup(Method):
         super().__init__()
         check_number("alpha", alpha, low=0)
         if not isinstance(at, tuple | list) or not all(isinstance(name, str) and name for name in at):
-            raise ValueError(f"at must be names of layers, got {at!r}.")
+            raise ValueError(f"at must be names of layers, got {shown(at)}.")
         if len(set(at)) < len(at):
             raise ValueError(f"at must name each layer once, got {at!r}.")
         self.alpha = alpha
         self.at = tuple(at)
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed at the input, see :func:`mixup_data`; only in a training step are rows mixed at hidden layers."""
         return mixup_data(x, y, self.alpha, generator=generator)
 
@@ -132,7 +135,8 @@ class ManifoldMixup(Method):
         targets = soft_targets(y, y.index_select(0, partners), lam[0], now.classifier.num_classes)
         draws = {share_at(name): share for name, share in zip(names, shares[1:], strict=True)}
         inputs = mixed(x, partners, shares[0])
-        return batch.with_part("id", Part(inputs, targets)).with_draws(manifold_mixup_keys=keys, **draws)
+        mixed_part = Part(inputs, targets, valid=valid_in_both(part, None, part, partners))
+        return batch.with_part("id", mixed_part).with_draws(manifold_mixup_keys=keys, **draws)
 
     def change_hidden(self, hidden: Tensor, layer: str, rows: Rows, batch: Batch) -> Tensor:
         if "id" not in rows:

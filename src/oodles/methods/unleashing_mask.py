@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
@@ -12,7 +12,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
 from oodles.methods.flooding import flood
-from oodles.targets import cross_entropy
+from oodles.targets import Targets, cross_entropy
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -69,7 +69,9 @@ class UnleashingMask(Method):
         self.level = level
 
     @classmethod
-    def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
+    def suggest(
+        cls, classifier: Classifier, id_loader: Any, outlier_loader: Any, *, ignore_index: int | None = None
+    ) -> dict[str, float]:
         """Measure the level for a trained classifier: its cross-entropy with 3.5 % of the weights masked at random.
 
         That share is the authors' for CIFAR-10. A mask hurts the rows most that were learned last.
@@ -78,6 +80,7 @@ class UnleashingMask(Method):
             classifier: trained, with plain cross-entropy for instance.
             id_loader: batches of training rows with labels.
             outlier_loader: not looked at.
+            ignore_index: the label of rows or pixels that are left out, as of a training step.
 
         Returns:
             ``level``.
@@ -85,12 +88,13 @@ class UnleashingMask(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(mask_weights(classifier, 0.035, Generator().manual_seed(0)), id_loader)
+        masked = mask_weights(classifier, 0.035, Generator().manual_seed(0))
+        rows = collect(masked, id_loader, labelled=True, ignore_index=ignore_index)
         if rows.labels is None:
             raise ValueError("The level of unleashing-mask is a cross-entropy, and the rows came without labels.")
         return {"level": float(cross_entropy(rows.logits.double(), rows.labels))}
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss |CE − b| + b of logits and class ids or probabilities."""
         loss = cross_entropy(logits, targets)
         return loss + flood(loss, self.level)

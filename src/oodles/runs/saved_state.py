@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from oodles.classifier import Classifier
 from oodles.files import in_one_piece, sha256_of
 
 AGAIN = "take another file"
@@ -26,6 +27,8 @@ def save_weights(module: nn.Module, path: Path) -> None:
 def load_weights(module: nn.Module, path: Path, sha256: str | None = None, advice: str = AGAIN) -> None:
     """Read parameters and buffers into a module.
 
+    Of a classifier that was split, tensors may have the names that they have in the model itself.
+
     Args:
         module: takes them.
         path: of the file.
@@ -36,12 +39,12 @@ def load_weights(module: nn.Module, path: Path, sha256: str | None = None, advic
         ValueError: for a file that is no safetensors file or was changed, and weights of another network.
     """
     tensors, _ = _read(path, sha256, advice)
-    _load(module, tensors, path)
+    _load(module, _named_as_here(module, tensors), path)
 
 
 def weights_fit(module: nn.Module, path: Path) -> bool:
     """Say whether a file holds tensors of a module's names and shapes."""
-    tensors, _ = _read(path, None, AGAIN)
+    tensors = _named_as_here(module, _read(path, None, AGAIN)[0])
     return {name: value.shape for name, value in tensors.items()} == {
         name: value.shape for name, value in module.state_dict().items()
     }
@@ -80,6 +83,30 @@ def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, ad
     for parameter, values in optimizer.state.items():  # laid out in memory as the parameter is
         values |= {k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.shape == parameter.shape}
     return counters
+
+
+_WRAPPED = ("module.", "_orig_mod.")
+"""What the names of all tensors begin with that were saved from a wrapped or compiled model."""
+
+
+def _named_as_here(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors by their names in a classifier, if the names are those in the model that was split for it."""
+    own = module.own_names() if isinstance(module, Classifier) else {}
+    for start in _WRAPPED:
+        if set(own.values()) != set(tensors) and all(name.startswith(start) for name in tensors):
+            tensors = {name.removeprefix(start): value for name, value in tensors.items()}
+    if not own or set(own.values()) != set(tensors):
+        return tensors
+    here = module.state_dict()
+    named = {name: tensors[its] for name, its in own.items()}
+    for name, value in named.items():  # the linear layer that a 1×1 convolution is
+        if (
+            value.ndim > here[name].ndim
+            and value.shape[:2] == here[name].shape
+            and value[0].numel() == here[name][0].numel()
+        ):
+            named[name] = value.flatten(1)
+    return {**here, **named}
 
 
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -128,6 +155,11 @@ def _read(path: Path, sha256: str | None, advice: str) -> tuple[dict[str, Tensor
     except OSError:
         raise
     except Exception as error:  # headers that are damaged fail in many ways
+        if _is_pickled(path):
+            raise ValueError(
+                f"{path} must be a safetensors file, and torch.save wrote it: convert a state_dict once, by "
+                f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), '{path.stem}.safetensors')."
+            ) from None
         raise ValueError(f"{path} must be a safetensors file, but: {error}; {advice}.") from error
     fingerprint = counters.pop(FINGERPRINT, None)  # earlier versions wrote none
     if fingerprint is not None and fingerprint != _fingerprint(tensors, counters):
@@ -142,3 +174,9 @@ def _fingerprint(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> 
         digest.update(f"\n{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _is_pickled(path: Path) -> bool:
+    """Tell whether a file begins as those of torch.save do, an archive or in their older form a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")

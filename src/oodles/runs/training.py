@@ -17,13 +17,15 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, InitProcessGroupKwargs
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from oodles.checks import check_number
-from oodles.classifier import Classifier
+from oodles.classifier import Classifier, Inputs, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
@@ -34,6 +36,7 @@ from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy
 from oodles.networks import build_network
+from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.runs.batches import Batches
 from oodles.runs.folder import (
@@ -180,6 +183,7 @@ def train(
             classifier = _classifier(network, head, suite)
             if initial["file"] and not trained:
                 _start_from(Path(initial["file"]), classifier, recipe)
+            _check_finite(classifier, f"The weights {initial['file']}" if initial["file"] else f"The network {network}")
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
@@ -229,6 +233,32 @@ def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, argumen
         ) from error
 
 
+def unused_parameters(classifier: Classifier, inputs: Inputs) -> list[str]:
+    """Return the names of parameters on which no output of a network depends, and for which processes need not wait."""
+    parameters = {name: value for name, value in classifier.named_parameters() if value.requires_grad}
+    buffers = {name: value.clone() for name, value in classifier.named_buffers()}
+    device = device_of(classifier)
+    with in_mode(classifier, training=True), _own_randomness(device), torch.enable_grad():
+        outputs = functional_call(
+            _AllHeads(classifier), {f"classifier.{name}": b for name, b in buffers.items()}, inputs
+        )
+        slopes = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
+    return [name for name, slope in zip(parameters, slopes, strict=True) if slope is None]
+
+
+class _AllHeads(nn.Module):
+    """All outputs of a classifier for each row, one behind another."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        features = self.classifier.features(inputs)
+        heads = [self.classifier.head, *self.classifier.heads.values()]
+        return torch.cat([at_least_float32(head(features)).flatten(1) for head in heads], dim=1)
+
+
 def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
     """Build a classifier for a suite's images and classes, with new weights, drawn by torch's seed."""
     return build_network(
@@ -246,6 +276,15 @@ def _start_from(weights: Path, classifier: Classifier, recipe: Recipe) -> None:
     if not weights_fit(classifier, weights):
         change_classifier_by(build_methods(recipe.methods), classifier)
     load_weights(classifier, weights)
+
+
+def _check_finite(classifier: Classifier, what: str) -> None:
+    """Refuse to start from weights that are not finite, from which nothing can be learned."""
+    parameters = dict(classifier.named_parameters(remove_duplicate=False))
+    for name, value in classifier.state_dict().items():
+        wrong = ~value.isfinite() if name in parameters else value.isnan()  # a mask may hold infinity
+        if bool(wrong.any()):
+            raise ValueError(f"{what} must hold finite numbers, got NaN or infinity in {name!r}: start from others.")
 
 
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
@@ -277,6 +316,9 @@ def _fit(
     recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
     optimizer = _optimizer(recipe, step)
     multiples = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
+    few = suite.train.in_order(accelerator.device, batch_size=2)
+    if accelerator.num_processes > 1 and unused_parameters(step.classifier, next(few)[0]):
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, stepper = accelerator.prepare(step, optimizer)
     position, seconds, sums = 0, 0.0, {}
     if (folder / STATE).is_file():

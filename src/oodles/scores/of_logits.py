@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_whole
+from oodles.checks import check_number, check_whole, shapes_checked
 from oodles.precision import at_least_float32
 from oodles.scores.score import Score, check_training_rows
 
 
+@shapes_checked
 def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return 1 − the maximum softmax probability (Hendrycks and Gimpel, ICLR 2017), in [0, 1).
 
@@ -22,20 +23,21 @@ def msp(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     return others / (1 + others)
 
 
+@shapes_checked
 def max_logit(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return the negative maximum logit (Hendrycks et al., ICML 2022)."""
-    check_logits("logits", logits)
     return -at_least_float32(logits).amax(1)
 
 
+@shapes_checked
 def energy(logits: Float[Tensor, "n c *space"], temperature: float = 1.0) -> Float[Tensor, "n *space"]:
     """Return the energy −T · logsumexp(z / T) (Liu et al., NeurIPS 2020, equation 4)."""
-    check_logits("logits", logits)
     check_number("temperature", temperature, above=0)
     logits = at_least_float32(logits)
-    return -logits.logsumexp(1) if temperature == 1 else -temperature * (logits / temperature).logsumexp(1)
+    return -logits.logsumexp(1) if temperature == 1 else -float(temperature) * (logits / temperature).logsumexp(1)
 
 
+@shapes_checked
 def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return the entropy of the softmax, in nats.
 
@@ -46,6 +48,7 @@ def entropy(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     return others.log1p() - (weights * below).sum(1) / (1 + others)
 
 
+@shapes_checked
 def generalized_entropy(
     logits: Float[Tensor, "n c *space"], gamma: float = 0.1, top: int = 100
 ) -> Float[Tensor, "n *space"]:
@@ -53,7 +56,6 @@ def generalized_entropy(
 
     The authors' confidence is its negative. In logarithms, since 1 − p would round to 0 for confident rows.
     """
-    check_logits("logits", logits)
     check_number("gamma", gamma, above=0)
     check_whole("top", top, low=1)
     known = at_least_float32(logits).log_softmax(1)
@@ -66,7 +68,6 @@ def generalized_entropy(
 
 def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return d = z − max z, and exp(d) with a zero in the top class's place."""
-    check_logits("logits", logits)
     logits = at_least_float32(logits)
     top, index = logits.max(1, keepdim=True)
     below = (logits - top).clamp(min=torch.finfo(torch.float32).min)  # a class at −inf: 0 · d has to be 0
@@ -146,7 +147,6 @@ class KlMatching(Score):
     learns = ("typical",)
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_logits("logits", logits)
         check_training_rows(logits=logits)
         rows = _as_rows(logits).log_softmax(1)
         predicted = rows.argmax(1)
@@ -156,7 +156,6 @@ class KlMatching(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_logits("logits", logits)
         typical = self.typical.to(logits.device)
         known = _as_rows(logits).log_softmax(1)
         p = known.exp()

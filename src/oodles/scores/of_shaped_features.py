@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from oodles.checks import check_share
+from oodles.checks import check_choice, check_share
 from oodles.classifier import Classifier, Inputs
+from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
-from oodles.scores.score import Score, affine_map, check_features, check_training_rows
+from oodles.scores.score import Score, check_features, check_training_rows
 
 
 class FeatureNorm(Score):
@@ -100,8 +101,7 @@ class Ash(ShapedScore):
     name = "ash"
 
     def __init__(self, form: str = "S", percentile: float = 0.9):
-        if form not in ("S", "B", "P"):
-            raise ValueError(f"form must be 'S', 'B' or 'P', got {form!r}.")
+        check_choice("form", form, ("S", "B", "P"))
         check_share("percentile", percentile)
         self.form = form
         self.percentile = percentile
@@ -126,7 +126,7 @@ class React(ShapedScore):
 
     name = "react"
     needs_fit = True
-    needs_linear_head = True
+    needs_affine_head = True
     learns = ("cut",)
 
     def __init__(self, percentile: float = 0.9):
@@ -158,7 +158,7 @@ class Dice(Score):
     name = "dice"
     needs_fit = True
     needs_vectors = True
-    needs_linear_head = True
+    needs_affine_head = True
     learns = ("weight", "bias")
 
     def __init__(self, percentile: float = 0.9):
@@ -178,7 +178,7 @@ class Dice(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, self.weight.shape[1])
         rows = features.to(self.weight.device).double()
         return energy(rows @ self.weight.T + self.bias)
 

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_share, check_whole
+from oodles.checks import check_flag, check_logits, check_share, check_whole
+from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
-from oodles.scores.scatter import in_float64, rank_remark, scatter_of
-from oodles.scores.score import Score, affine_map, check_features, check_training_rows, class_ids
+from oodles.scores.scatter import directions_remark, in_float64, scatter_of, warn_of_rank
+from oodles.scores.score import Score, check_features, check_training_rows, class_ids
 
 
 class NearestNeighbours(Score):
@@ -37,6 +38,7 @@ class NearestNeighbours(Score):
         if k is not None:
             check_whole("k", k, low=1)
         self.k = k
+        check_flag("normalize", normalize)
         self.normalize = normalize
 
     @property
@@ -59,7 +61,7 @@ class NearestNeighbours(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, self.rows.shape[1])
         features = features.to(self._rows.device)  # it may have been fitted elsewhere
         distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
         if torch.compiler.is_compiling():  # a graph is for any number of rows
@@ -103,10 +105,15 @@ class Mahalanobis(Score):
     name = "mahalanobis"
     needs_fit = True
     needs_vectors = True
-    learns = ("center", "whitening", "means")
+    learns = ("center", "whitening", "means", "varying")
 
     def __init__(self, normalize: bool = False):
+        check_flag("normalize", normalize)
         self.normalize = normalize
+
+    @property
+    def remark(self) -> str:
+        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_features(features)
@@ -114,13 +121,14 @@ class Mahalanobis(Score):
         scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
         self.center = scatter.center
         self.whitening = scatter.whitening()
-        rank_remark(self.name, scatter, self.whitening.shape[1])
+        self.varying = scatter.varying()
+        warn_of_rank(self.name, scatter.rows, self.remark)
         self.means = (scatter.means - self.center) @ self.whitening
         return self._learnt()
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, len(self.center))
         rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
         return _least_square((rows - self.center) @ self.whitening, self.means)
 
@@ -145,12 +153,17 @@ class RelativeMahalanobis(Score):
     name = "relative-mahalanobis"
     needs_fit = True
     needs_vectors = True
-    learns = ("center", "whitening", "means", "background")
+    learns = ("center", "whitening", "means", "background", "varying")
 
     def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
         check_share("shrinkage", shrinkage)
         self.shrinkage = shrinkage
+        check_flag("normalize", normalize)
         self.normalize = normalize
+
+    @property
+    def remark(self) -> str:
+        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_features(features)
@@ -159,7 +172,6 @@ class RelativeMahalanobis(Score):
         deviations, directions = scatter.principal()
         if len(scatter.means) == 1:
             warnings.warn(f"{self.name}: of one class both distances are the same, and all scores 0.", stacklevel=2)
-        rank_remark(self.name, scatter, len(deviations))
         scale = self._shrunk(torch.diag(deviations.square())).diagonal().sqrt()
         self.center = scatter.center
         self.whitening = directions / scale
@@ -168,6 +180,8 @@ class RelativeMahalanobis(Score):
         total = self._shrunk(all_rows.T @ all_rows / scatter.rows)
         variances, axes = torch.linalg.eigh(total / scale / scale.unsqueeze(1))  # about 1: well conditioned
         self.background = axes / variances.sqrt()
+        self.varying = scatter.varying()
+        warn_of_rank(self.name, scatter.rows, self.remark)
         return self._learnt()
 
     def _shrunk(self, covariance: Float64[Tensor, "r r"]) -> Float64[Tensor, "r r"]:
@@ -177,7 +191,7 @@ class RelativeMahalanobis(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, len(self.center))
         rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
         whitened = (rows - self.center) @ self.whitening
         to_all: Tensor = (whitened @ self.background).square().sum(1)
@@ -201,7 +215,7 @@ class VirtualLogit(Score):
     name = "vim"
     needs_fit = True
     needs_vectors = True
-    needs_linear_head = True
+    needs_affine_head = True
     learns = ("origin", "principal", "alpha")
 
     def __init__(self, dim: int | None = None):
@@ -238,7 +252,7 @@ class VirtualLogit(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, len(self.origin))
         features = features.to(self.origin.device)  # it may have been fitted elsewhere
         virtual: Tensor = self.alpha * self._beside(features)
         return virtual + energy(logits.to(features.device).double())
@@ -271,7 +285,7 @@ class She(Score):
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        check_features(features)
+        check_features(features, self.patterns.shape[1])
         features = features.to(self.patterns.device).double()  # it may have been fitted elsewhere
         return -(features * self.patterns[logits.to(features.device).argmax(1)]).sum(1)
 

@@ -122,14 +122,17 @@ def in_float64(features: Float[Tensor, "n f"], normalize: bool = False) -> Float
     return F.normalize(rows, eps=torch.finfo(torch.float64).tiny) if normalize else rows
 
 
-def rank_remark(score: str, scatter: Scatter, rank: int) -> None:
-    """Warn where rows vary in fewer directions than there are features that vary."""
-    if rank < (features := scatter.varying()):
-        warnings.warn(
-            f"{score}: {scatter.rows} rows vary in {rank} directions only, and {features} features vary: "
-            "what lies beside these directions is not seen.",
-            stacklevel=3,
-        )
+def directions_remark(rank: int, features: int) -> str:
+    """Say that rows vary in fewer directions than there are features that vary; empty where they do not."""
+    if rank >= features:
+        return ""
+    return f"rows vary in {rank} directions only, and {features} features vary: what lies beside these is not seen"
+
+
+def warn_of_rank(score: str, rows: int, remark: str) -> None:
+    """Warn of few directions where there is something to say."""
+    if remark:
+        warnings.warn(f"{score}: the {rows} training {remark}.", stacklevel=3)
 
 
 def _shown(blocks: list[tuple[Tensor, Tensor]], score: str) -> Iterator[tuple[Tensor, Tensor]]:

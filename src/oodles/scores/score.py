@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from oodles.checks import check_same_length
+from oodles.checks import shapes_checked
 from oodles.classifier import Classifier, Inputs
-from oodles.heads import linear_head
+from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 
 
@@ -59,8 +59,8 @@ class Score(ABC):
     """True where it reads features, which a model that gives logits alone does not have."""
     needs_vectors: ClassVar[bool] = False
     """True where features have to be vectors, (N, F)."""
-    needs_linear_head: ClassVar[bool] = False
-    """True where it reads the weights of a linear last layer."""
+    needs_affine_head: ClassVar[bool] = False
+    """True where it reads W and b of a last layer that gives W·h + b."""
     needs_heads: ClassVar[tuple[str, ...]] = ()
     """Further heads of the classifier whose outputs it reads."""
     differentiates: ClassVar[bool] = False
@@ -71,6 +71,9 @@ class Score(ABC):
     def __init_subclass__(cls) -> None:
         if isinstance(plain := vars(cls).get("name"), str):
             cls.name = _Name(plain)  # type: ignore[assignment]  # read as a string from classes and objects
+        for hook in ("fit", "__call__"):  # as they are annotated below, whatever a score's own annotations say
+            if hook in vars(cls):
+                setattr(cls, hook, shapes_checked(vars(cls)[hook], as_in=getattr(cls.__base__, hook)))
 
     @property
     def remark(self) -> str:
@@ -79,14 +82,14 @@ class Score(ABC):
 
     def check(self, classifier: nn.Module) -> None:
         """Refuse a classifier whose rows this score cannot score."""
-        reads_features = self.needs_features or self.needs_vectors or self.needs_linear_head or self.needs_heads
+        reads_features = self.needs_features or self.needs_vectors or self.needs_affine_head or self.needs_heads
         if reads_features and not isinstance(classifier, Classifier):
             raise ValueError(
                 f"{self.name} needs features and {type(classifier).__name__} gives logits alone: "
                 "make a classifier with Classifier.split(model, 'name.of.last.layer', example=inputs)."
             )
-        if self.needs_linear_head and isinstance(classifier, Classifier):
-            linear_head(classifier, self.name)
+        if self.needs_affine_head and isinstance(classifier, Classifier):
+            affine_map(classifier, self.name)
         for head in self.needs_heads:
             if isinstance(classifier, Classifier) and head not in classifier.heads:
                 raise ValueError(
@@ -94,7 +97,12 @@ class Score(ABC):
                     "train it with a method that brings this score."
                 )
 
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+    def fit(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        labels: Shaped[Tensor, " n *labels"] | None,
+    ) -> Self:
         """Learn from training rows: features (N, F), logits (N, C) and class ids (N,); return the score itself."""
         return self
 
@@ -134,7 +142,7 @@ class Score(ABC):
         return self
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+    def __call__(self, features: Float[Tensor, "n *features"], logits: Float[Tensor, "n c *space"]) -> Tensor:
         """Return one number per row, (N,), or per pixel, (N, H, W); higher is more out-of-distribution."""
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
@@ -155,17 +163,24 @@ class HeadScore(Score):
         return self(features, logits, *(at_least_float32(classifier.heads[head](read)) for head in self.needs_heads))
 
     @abstractmethod
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        *heads: Float[Tensor, "n _ *space"],
+    ) -> Tensor:
         """Return one number per row, higher is more out-of-distribution, from outputs (N, K) of each head too."""
 
 
-def check_features(features: Tensor) -> None:
-    """Refuse features that are no vectors."""
+def check_features(features: Tensor, fitted: int | None = None) -> None:
+    """Refuse features that are no vectors, or of another width than those of the training rows."""
     if features.ndim != 2 or not features.shape[1]:
         raise ValueError(
             f"features must have shape (N, F), got {tuple(features.shape)}: "
             "make the classifier with Classifier.split(model, …) at a last layer that reads vectors."
         )
+    if fitted is not None and features.shape[1] != fitted:
+        raise ValueError(f"features must be {fitted} for each row, as of the training rows, got {features.shape[1]}.")
 
 
 def check_training_rows(**values: Tensor) -> None:
@@ -186,20 +201,4 @@ def class_ids(score: str, rows: Tensor, labels: Tensor | None) -> Tensor:
     if labels is None or labels.ndim != 1 or labels.is_floating_point():
         got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
         raise ValueError(f"{score} needs the class ids (N,) of training rows, got {got}.")
-    check_same_length(features=rows, labels=labels)
     return labels.to(rows.device)
-
-
-def affine_map(classifier: nn.Module, score: str) -> tuple[Float[Tensor, "c f"], Float[Tensor, " c"]]:
-    """Return W and b of a classifier's linear head, z = W·h + b, in float64, with all that the head does to features.
-
-    Raises:
-        ValueError: for a head of another kind, or a model without one.
-    """
-    if not isinstance(classifier, Classifier):
-        raise ValueError(f"{score} needs a linear last layer: make the classifier with Classifier.split(model, …).")
-    weight = linear_head(classifier, score).weight
-    with torch.no_grad():
-        zero = classifier.head(weight.new_zeros(1, weight.shape[1])).double()
-        one = classifier.head(torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)).double()
-    return (one - zero).T, zero[0]
