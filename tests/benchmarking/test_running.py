@@ -127,7 +127,7 @@ def test_a_damaged_run_stops_no_others(tmp_path: Path, capsys: pytest.CaptureFix
     }
     broken = runs / "cross-entropy-0"
     sentence = done.failed["cross-entropy, small, seed 0"]
-    assert sentence.startswith(f"{broken} cannot be read ({broken / 'result.json'} is not JSON: Unterminated string")
+    assert sentence.startswith(f"{broken} cannot be read ({broken / 'result.json'} is not JSON (line 1, column 12)")
     assert sentence.endswith("): delete this folder to train it again.")
     assert done.failed["mixup, small, seed 1"].startswith(f"{runs / 'mixup-1'} cannot be read (")
     assert done.failed["outlier-exposure, small, seed 0"] == "it starts from cross-entropy-0, which failed"
