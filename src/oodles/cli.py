@@ -143,6 +143,7 @@ def train(
     seed: Annotated[int | None, _setting("seed", "COUNT")] = None,
     weights: OptionalName = None,
     suggest: bool = False,
+    no_suggest: bool = False,
     to: OptionalPath = None,
     mixed_precision: Annotated[Precision | None, _setting("mixed_precision", "{no,bf16,fp16,auto}")] = None,
     accumulate: Count = 1,
@@ -186,7 +187,9 @@ def train(
         milestones: with the schedule steps, an epoch after which the learning rate is divided by ten.
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from, a file, the folder of another run or a bundled recipe.
-        suggest: measure settings such as energy margins on these weights first.
+        suggest: measure settings such as energy margins before training, also those that are given; unless said, those
+            that neither the line nor the recipe gives.
+        no_suggest: measure nothing, the papers' numbers stay.
         to: the run folder; runs/METHODS-DATA-SEED unless given.
         mixed_precision: fp16 needs a GPU, auto is bf16 where the hardware computes in it.
         accumulate: batches per step of the optimizer.
@@ -199,6 +202,8 @@ def train(
     """
     if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
+    if suggest and no_suggest:
+        _refuse("Say either --suggest or --no-suggest.")
     from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
@@ -214,7 +219,7 @@ def train(
         "milestones": milestones or None,
         "seed": seed,
         "weights": weights,
-        "suggest": suggest or None,
+        "suggest": True if suggest else False if no_suggest else None,
         "mixed_precision": mixed_precision,
         "methods": [{"name": name, **given} for name, given in chain] or None,
     }
@@ -224,8 +229,11 @@ def train(
             f"The recipe {recipe} has methods of its own, {begin.label}: leave them or those of the command line out."
         )
     changes = {name: value for name, value in settings.items() if value is not None}
+    base = begin.as_dict()
+    if begin.suggest is None:  # it says nothing about the methods of the line
+        del base["suggest"]
     run = train_recipe(
-        Recipe.from_dict(merge_settings(begin.as_dict(), changes)),
+        Recipe.from_dict(merge_settings(base, changes)),
         data,
         root=root,
         folder=to,
@@ -503,7 +511,7 @@ def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
 
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a method, checked by its class, and the arguments that are not its own."""
+    """Return the settings of a method that are given, checked by its class, and the arguments that are not its own."""
     facts = card(name)
     method, left_over = tyro.cli(
         method_class(name),
@@ -513,7 +521,9 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
         return_unknown_args=True,
         config=(FlagCreatePairsOff,),
     )
-    return {parameter.name: getattr(method, parameter.name) for parameter in facts.parameters}, left_over
+    flags = {word.split("=")[0].replace("_", "-") for word in arguments}
+    given = {parameter.name: getattr(method, parameter.name) for parameter in facts.parameters if parameter.flag in flags}
+    return given, left_over
 
 
 def _check_flags(method: str | None, arguments: Sequence[str]) -> None:

@@ -91,6 +91,7 @@ class BalancedEnergy(Method):
     strength = "weight"
     needs = ("outliers",)
     terms = ("balanced_energy",)
+    suggests = ("margin_in", "margin_out", "prior")
 
     _shares: Tensor
 

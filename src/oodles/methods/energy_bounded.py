@@ -50,7 +50,7 @@ def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Ten
     if not mean_in < mean_out:
         raise ValueError(
             "Margins need a classifier that gives outliers the higher mean energy, "
-            f"got {mean_in:.3g} in-distribution and {mean_out:.3g} for outliers: train it first."
+            f"got {mean_in:.3g} in-distribution and {mean_out:.3g} for outliers: train it longer, or give the margins."
         )
     apart = (mean_out - mean_in) / 2
     return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
@@ -89,6 +89,7 @@ class EnergyBounded(Method):
     strength = "weight"
     needs = ("outliers",)
     terms = ("energy_bounded",)
+    suggests = ("margin_in", "margin_out")
 
     def __init__(self, *, weight: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, power: int = 2):
         super().__init__()

@@ -60,6 +60,7 @@ class UnleashingMask(Method):
     strength = "level"
     needs = ("weights",)
     terms = ("unleashing_mask",)
+    suggests = ("level",)
     measured_on = ("train",)
     replaces = ("cross-entropy",)
 

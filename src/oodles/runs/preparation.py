@@ -26,6 +26,8 @@ Measured = Mapping[str, Mapping[str, Any]]
 DRAWS = 2
 """The scheme by which random numbers are drawn; raised when the same recipe and seed come to draw others, since a run
 that was begun under one scheme and resumed under another would be neither of the two."""
+WARM_UP = 1
+"""The epochs of a training for each one of its warm-up."""
 
 
 def settle_recipe(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
@@ -95,18 +97,23 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
         path = run.folder / WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"There are no weights at {path}: has the run finished?")
+    return about_weights(path, run.label if run else path.name)
+
+
+def about_weights(path: Path, label: str) -> dict[str, str]:
+    """Describe a file of weights: what it is called, where it is, and its fingerprint."""
     with path.open("rb") as file:
-        return {
-            "label": run.label if run else path.name,
-            "file": str(path),
-            "sha256": file_digest(file, "sha256").hexdigest(),
-        }
+        return {"label": label, "file": str(path), "sha256": file_digest(file, "sha256").hexdigest()}
 
 
 def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
-    """Measure the methods' settings on the initial weights, with outliers and in-distribution rows but no test rows."""
-    if not recipe.suggest:
-        return {}
+    """Measure the settings that a recipe wants measured, with outliers and in-distribution rows but no test rows.
+
+    Args:
+        recipe: says which.
+        classifier: with the initial weights, or those of :func:`warm_up`.
+        suite: the data.
+    """
     device = device_of(classifier)
 
     def rows(*sets: ImageSet | None) -> Any:
@@ -114,9 +121,28 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
 
     def measure(name: str) -> dict[str, Any]:
         known = rows(*(getattr(suite, part) for part in card(name).measured_on))
-        return method_class(name).suggest(classifier, known, rows(suite.outliers))
+        measured = method_class(name).suggest(classifier, known, rows(suite.outliers))
+        return {key: value for key, value in measured.items() if recipe.is_measured(name, key)}
 
-    return {name: measure(name) for name, _ in active_methods(recipe.methods) if card(name).suggests}
+    return {name: measure(name) for name in methods_to_measure(recipe)}
+
+
+def methods_to_measure(recipe: Recipe) -> list[str]:
+    """Return the methods some of whose settings are measured before training."""
+    names = [name for name, _ in active_methods(recipe.methods)]
+    return [name for name in names if any(recipe.is_measured(name, setting) for setting in card(name).suggests)]
+
+
+def warm_up(recipe: Recipe) -> Recipe | None:
+    """Return the short plain training on whose weights settings are measured where initial weights are random.
+
+    It takes a quarter of the epochs. Training itself begins with random weights all the same, so that it is as long as
+    plain training.
+    """
+    if recipe.weights is not None or not methods_to_measure(recipe):
+        return None
+    epochs = max(1, recipe.epochs // WARM_UP)
+    return replace(recipe, methods=(), suggest=None, schedule="cosine", milestones=(), epochs=epochs)
 
 
 def record(
@@ -126,6 +152,7 @@ def record(
     contents: Mapping[str, Any],
     initial: Mapping[str, str],
     suggested: Measured,
+    warm: Mapping[str, str] | None,
     accelerator: Accelerator,
     precision: str,
 ) -> dict[str, Any]:
@@ -139,6 +166,7 @@ def record(
         "arguments": dict(arguments),
         "initial": dict(initial),
         "suggested": {name: dict(values) for name, values in suggested.items()},
+        **({} if warm is None else {"warm_up": dict(warm)}),
         "suite": dict(contents),
         "environment": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -191,9 +219,12 @@ def about_suite(suite: Suite) -> dict[str, Any]:
 def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
     """Write the command line that repeats a run; it needs nothing from the run's folder, which it fills anew."""
     words = ["oodles", "train"]
-    for name, settings in recipe.methods:
-        words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]
+    for name, given in recipe.methods:
+        if isinstance(recipe.suggest, tuple):  # what is measured is what the line does not give
+            given = {key: value for key, value in given.items() if not recipe.is_measured(name, key)}
+        words += [name, *(word for key, value in given.items() for word in _flag(key, value)), "+"]
     settings = {key: value for key, value in recipe.as_dict().items() if key != "methods"}
+    settings |= {"suggest": recipe.suggest is True, "no_suggest": recipe.suggest is False}
     settings["nesterov"] = str(recipe.nesterov)  # a word and no switch, since recipes may have either
     flags = {**settings, **arguments, "to": str(folder)}
     return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])

@@ -51,6 +51,7 @@ from oodles.runs.folder import (
 )
 from oodles.runs.preparation import (
     about_suite,
+    about_weights,
     check_same_data,
     check_unchanged,
     data_name,
@@ -60,12 +61,15 @@ from oodles.runs.preparation import (
     measure_settings,
     record,
     settle_recipe,
+    warm_up,
 )
 from oodles.runs.recipe import Recipe, check_needs, needs_outliers, recipes
 from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
 from oodles.runs.testing import score_arrays
 from oodles.step import TrainingStep
 
+WARM = "warm-up"
+"""The folder, inside a run's, of the short plain run on whose weights settings were measured."""
 TRACKERS = ("tensorboard", "wandb")
 LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
@@ -177,14 +181,17 @@ def train(
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
-            suggested = earlier.suggested if earlier else measure_settings(recipe, classifier, suite)
+            warm = None if earlier else _warm_up(recipe, data, folder, {**options, **running})
+            measured_on = warm.classifier(device) if warm else classifier
+            suggested = earlier.suggested if earlier else measure_settings(recipe, measured_on, suite)
             step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
             if trained:
                 load_weights(classifier, folder / WEIGHTS)
             if compile:
                 step.compile()
 
-            about = record(folder, recipe, arguments, contents, initial, suggested, accelerator, precision)
+            warmed = None if warm is None else about_weights(warm.folder / WEIGHTS, warm.label)
+            about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
             if earlier is not None:
                 check_unchanged(earlier, about)
             elif main:
@@ -221,6 +228,20 @@ def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, argumen
             f"Training starts from the recipe {recipe.weights!r}, but: {error} "
             "Or start from a run of your own, with weights=…."
         ) from error
+
+
+def _warm_up(recipe: Recipe, data: str | Path | Suite, folder: Path, arguments: Mapping[str, Any]) -> Run | None:
+    """Train plainly, inside the folder, where settings have to be measured and the initial weights are random."""
+    short = warm_up(recipe)
+    if short is None:
+        return None
+    run = train(short, data, folder=folder / WARM, **arguments)
+    if run.status == "diverged":
+        raise ValueError(
+            f"Settings of {recipe.label} are measured after a plain warm-up, and it diverged: {run.reason} "
+            "Or give the settings themselves."
+        )
+    return run
 
 
 def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
