@@ -522,8 +522,8 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
         config=(FlagCreatePairsOff,),
     )
     flags = {word.split("=")[0].replace("_", "-") for word in arguments}
-    given = {parameter.name: getattr(method, parameter.name) for parameter in facts.parameters if parameter.flag in flags}
-    return given, left_over
+    given = [parameter.name for parameter in facts.parameters if parameter.flag in flags]
+    return {name: getattr(method, name) for name in given}, left_over
 
 
 def _check_flags(method: str | None, arguments: Sequence[str]) -> None:

@@ -105,6 +105,24 @@ def test_outliers_of_classes_that_are_never_predicted_give_no_nan() -> None:
     assert loss.isfinite() and z.grad is not None and z.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e18, 1e20, 1e37])
+@pytest.mark.parametrize("margins", [{}, {"margin_in": -1.0, "margin_out": 1.0}])
+def test_any_finite_logits_have_a_finite_loss_and_gradient(scale: float, margins: dict[str, float]) -> None:
+    for method in (BalancedEnergy(prior=PRIOR, **margins), BalancedEnergy(**margins), EnergyBounded(**margins)):
+        known, unknown = ((scale * logits(4, seed=seed)).requires_grad_() for seed in (0, 1))
+        loss = method(known, unknown)
+        loss.backward()
+        assert loss.isfinite() and known.grad is not None and unknown.grad is not None
+        assert known.grad.isfinite().all() and unknown.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_only_the_proportions_of_a_prior_matter(scale: float) -> None:
+    z = logits(4)
+    one, other = (BalancedEnergy(gamma=2.0, prior=tuple(size * share for share in PRIOR)) for size in (1.0, scale))
+    assert other(z, z).item() == pytest.approx(one(z, z).item(), rel=1e-6)
+
+
 def test_a_prior_for_other_classes_is_refused_before_training() -> None:
     for refused in (
         lambda: TrainingStep(Classifier(nn.Identity(), nn.Linear(6, 4)), BalancedEnergy(prior=PRIOR)),
@@ -144,7 +162,8 @@ def test_a_prior_survives_toml_json_and_the_command_line(prior: tuple[float, ...
     plain = recipe.as_dict()
     assert json.loads(json.dumps(plain)) == plain and Recipe.from_dict(plain) == recipe
     words = shlex.split(_command(tmp_path, recipe, {}))
-    assert _parse_train(words[2:]).keywords["chain"] == recipe.methods  # type: ignore[attr-defined]
+    chain = _parse_train(words[2:]).keywords["chain"]  # type: ignore[attr-defined]
+    assert chain[0][1]["prior"] == prior and Recipe(methods=chain) == recipe
 
 
 def test_a_measured_prior_goes_through_training_the_run_folder_and_the_report(tmp_path: Path) -> None:

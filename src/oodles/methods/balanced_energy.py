@@ -11,7 +11,7 @@ from oodles.checks import check_logits, check_number, check_same_classes
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
-from oodles.methods.energy_bounded import check_margins, margins_around
+from oodles.methods.energy_bounded import check_margins, hinge, margins_around
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
@@ -20,7 +20,8 @@ from oodles.targets import mean_over_rows
 
 def class_shares(prior: Sequence[float], gamma: float) -> list[float]:
     """Return π_c^γ / Σ π^γ."""
-    powers = [probability**gamma for probability in prior]
+    largest = max(prior, default=1.0)
+    powers = [(probability / largest) ** gamma for probability in prior]  # of shares of the largest, as none overflows
     return [power / sum(powers) for power in powers]
 
 
@@ -36,7 +37,7 @@ def balanced_hinge(
 ) -> Float[Tensor, ""]:
     """Return Σ Z · relu(m_out − E + α·Z)² / Σ Z over all processes; zero where there are no rows."""
     frequent = frequency(logits_out, shares)
-    too_low = (margin_out - energy(logits_out) + alpha * frequent).relu()
+    too_low = hinge(margin_out - energy(logits_out) + alpha * frequent)
     pressure, _ = mean_over_processes(frequent * too_low**2)
     weight, _ = mean_over_processes(frequent)
     return pressure / weight.clamp(min=1e-12)  # no rows, or all of them of classes that were never predicted
@@ -149,7 +150,7 @@ class BalancedEnergy(Method):
         classes = logits_out.shape[1]
         self._check_prior(classes)
         shares = self._shares if self.prior else self._shares.new_full((classes,), 1 / classes)
-        too_high = (energy(logits_in) - self.margin_in).relu()
+        too_high = hinge(energy(logits_in) - self.margin_in)
         return self.weight * (
             mean_over_rows(too_high**2) + balanced_hinge(logits_out, shares, self.alpha, self.margin_out)
         )

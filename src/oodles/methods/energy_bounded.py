@@ -12,6 +12,14 @@ from oodles.inference import collect
 from oodles.scores import energy
 from oodles.targets import mean_over_rows
 
+LARGEST_HINGE = 1e15
+"""Larger hinges count as this, without a gradient: the sum of their squares would overflow in float32."""
+
+
+def hinge(gap: Float[Tensor, " *rows"]) -> Float[Tensor, " *rows"]:
+    """Return relu(gap), finite also when it is squared."""
+    return gap.relu().clamp(max=LARGEST_HINGE)
+
 
 def energy_hinge(
     logits_in: Float[Tensor, "n c *space"],
@@ -24,8 +32,8 @@ def energy_hinge(
 
     Each population has its own mean, so the result does not depend on how many outliers there are.
     """
-    too_high = (energy(logits_in) - margin_in).relu()
-    too_low = (margin_out - energy(logits_out)).relu()
+    too_high = hinge(energy(logits_in) - margin_in)
+    too_low = hinge(margin_out - energy(logits_out))
     return mean_over_rows(too_high**power) + mean_over_rows(too_low**power)
 
 

@@ -26,7 +26,7 @@ Measured = Mapping[str, Mapping[str, Any]]
 DRAWS = 2
 """The scheme by which random numbers are drawn; raised when the same recipe and seed come to draw others, since a run
 that was begun under one scheme and resumed under another would be neither of the two."""
-WARM_UP = 1
+WARM_UP = 4
 """The epochs of a training for each one of its warm-up."""
 
 
@@ -233,7 +233,7 @@ def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
 def _flag(name: str, value: Any) -> list[str]:
     """Write a setting as words of the command line."""
     flag = f"--{name.replace('_', '-')}"
-    if value is None or value is False or value == ():
+    if value is None or value is False:
         return []
     if isinstance(value, tuple):  # a method's setting of several numbers, which one flag takes together
         return [flag, *map(str, value)]
