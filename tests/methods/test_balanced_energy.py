@@ -109,7 +109,7 @@ def test_outliers_of_classes_that_are_never_predicted_give_no_nan() -> None:
 @pytest.mark.parametrize("margins", [{}, {"margin_in": -1.0, "margin_out": 1.0}])
 def test_any_finite_logits_have_a_finite_loss_and_gradient(scale: float, margins: dict[str, float]) -> None:
     for method in (BalancedEnergy(prior=PRIOR, **margins), BalancedEnergy(**margins), EnergyBounded(**margins)):
-        known, unknown = ((scale * logits(4, seed=seed)).requires_grad_() for seed in (0, 1))
+        known, unknown = ((scale * normal(4, 5, seed=seed).float()).requires_grad_() for seed in (0, 1))
         loss = method(known, unknown)
         loss.backward()
         assert loss.isfinite() and known.grad is not None and unknown.grad is not None
@@ -118,7 +118,7 @@ def test_any_finite_logits_have_a_finite_loss_and_gradient(scale: float, margins
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 def test_only_the_proportions_of_a_prior_matter(scale: float) -> None:
-    z = logits(4)
+    z = normal(4, 5)
     one, other = (BalancedEnergy(gamma=2.0, prior=tuple(size * share for share in PRIOR)) for size in (1.0, scale))
     assert other(z, z).item() == pytest.approx(one(z, z).item(), rel=1e-6)
 

@@ -12,6 +12,8 @@ from oodles.metrics import accuracy
 from oodles.runs.folder import Metrics, Run, metrics_of
 
 STATUSES = ("finished", "diverged", "unfinished")
+LATER = ("chance", "warnings", "augment")
+"""The fields that lines of earlier versions lack."""
 RESULTS = "results.jsonl"
 """The file of results in the folder of a benchmark."""
 
@@ -48,6 +50,12 @@ class Result:
     """Of training."""
     metrics: Metrics
     """``test`` against every ``near:NAME`` and ``far:NAME``, ``validation`` against outliers."""
+    chance: float | None = field(default=None, compare=False)
+    """The share of the largest class among the test rows, where it is known."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What training warned of."""
+    augment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+    """How training rows and outliers were augmented, where it is known."""
     folder: Path | None = field(default=None, compare=False)
     """Where the run is, if it is there; not kept in files."""
 
@@ -106,6 +114,9 @@ def result_of(run: Run) -> Result:
         accuracy=test_accuracy,
         seconds=run.result.get("seconds"),
         metrics=metrics,
+        chance=run.result.get("chance", 1 / len(run.classes)),
+        warnings=tuple(run.result.get("warnings", ())),
+        augment=suite.get("augment", {}),
         folder=run.folder,
     )
 
@@ -162,6 +173,8 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "initial_weights": _is_text,
     "accuracy": lambda value: value is None or _is_share(value),
     "seconds": lambda value: value is None or (_is_number(value) and value >= 0),
+    "chance": lambda value: value is None or _is_share(value),
+    "warnings": lambda value: isinstance(value, list) and all(map(_is_text, value)),
 }
 """Checks of the fields of a line; all others must be dictionaries."""
 
@@ -179,9 +192,10 @@ def _read_line(line: bytes, where: str) -> Result:
     except ValueError as error:
         raise ValueError(f"{where} is not JSON ({error}): was it cut short or changed by hand?") from error
     names = [known.name for known in fields(Result) if known.name != "folder"]
-    if not isinstance(given, dict) or set(given) != set(names):
+    needed = [name for name in names if name not in LATER]
+    if not isinstance(given, dict) or not set(needed) <= set(given) <= set(names):
         keys = set(given) if isinstance(given, dict) else set()
-        words = [f"without {name}" for name in names if name not in keys]
+        words = [f"without {name}" for name in needed if name not in keys]
         words += [f"with the unknown {name}" for name in sorted(keys - set(names))]
         raise ValueError(f"{where} is no result of a run but one {', '.join(words[:3])}: record the runs again.")
     for name, value in given.items():
@@ -189,7 +203,7 @@ def _read_line(line: bytes, where: str) -> Result:
         if missing or not _CHECKS.get(name, _is_dictionary)(value):
             raise ValueError(f"{where} has a field {name} that makes no sense, {value!r}: record the runs again.")
     try:
-        result = Result(**given)
+        result = Result(**{**given, "warnings": tuple(given.get("warnings", ()))})
         _check_insides(result)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where} holds settings or metrics that make no sense: record the runs again.") from error

@@ -11,7 +11,7 @@ from oodles.checks import check_logits, check_number, check_same_classes
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
-from oodles.methods.energy_bounded import check_margins, hinge, margins_around
+from oodles.methods.energy_bounded import Watch, check_margins, hinge, margins_around
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
@@ -118,6 +118,7 @@ class BalancedEnergy(Method):
         self.alpha = alpha
         self.gamma = gamma
         self.prior = prior
+        self._watch = Watch()
         # a buffer, since a tensor made anew would keep the device waiting in every step
         self.register_buffer("_shares", torch.tensor(class_shares(self.prior, gamma)), persistent=False)
 
@@ -147,6 +148,7 @@ class BalancedEnergy(Method):
         check_logits("logits_in", logits_in)
         check_logits("logits_out", logits_out)
         check_same_classes(logits_in, logits_out)
+        self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         classes = logits_out.shape[1]
         self._check_prior(classes)
         shares = self._shares if self.prior else self._shares.new_full((classes,), 1 / classes)

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_logits, check_number, check_same_classes, readable, warn
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -64,6 +64,35 @@ def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Ten
     return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
 
 
+PAPER = (-25.0, -7.0)
+"""The margins of the authors' program."""
+NEARLY_ALL = 0.95
+
+
+class Watch:
+    """Warns once where nearly all energies of a first batch lie far on the wrong side of the paper's margins."""
+
+    def __init__(self) -> None:
+        self.looked = False
+
+    def __call__(self, method: str, margins: tuple[float, float], logits_in: Tensor, logits_out: Tensor) -> None:
+        """Look at the first batch that has rows; only margins that nobody chose are doubted."""
+        if not readable(logits_in, False) or self.looked or not (len(logits_in) and len(logits_out)):
+            return
+        self.looked = True
+        if margins != PAPER:
+            return
+        middle = sum(margins) / 2
+        energies = energy(logits_in.detach()), energy(logits_out.detach())
+        wrong = max(float((energies[0] > middle).double().mean()), float((energies[1] < middle).double().mean()))
+        if wrong >= NEARLY_ALL:
+            means = [float(values.double().mean()) for values in energies]
+            warn(
+                f"{method} has the paper's margins, {margins[0]:g} and {margins[1]:g}, and this classifier's mean energies "
+                f"are {means[0]:.3g} in-distribution and {means[1]:.3g} for outliers: measure margins with suggest."
+            )
+
+
 class EnergyBounded(Method):
     """Adds weight × (mean relu(E(x) − m_in)² + mean relu(m_out − E(o))²), with E = −logsumexp of the logits.
 
@@ -109,6 +138,7 @@ class EnergyBounded(Method):
         self.margin_in = margin_in
         self.margin_out = margin_out
         self.power = power
+        self._watch = Watch()
 
     @classmethod
     def suggest(cls, classifier: Classifier, id_loader: Any, outlier_loader: Any) -> dict[str, float]:
@@ -138,6 +168,7 @@ class EnergyBounded(Method):
         check_logits("logits_in", logits_in)
         check_logits("logits_out", logits_out)
         check_same_classes(logits_in, logits_out)
+        self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         return self.weight * energy_hinge(logits_in, logits_out, self.margin_in, self.margin_out, self.power)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

@@ -3,7 +3,7 @@
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import file_digest
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from oodles import __version__
 from oodles.cards import card
+from oodles.checks import warn
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
@@ -26,6 +27,8 @@ Measured = Mapping[str, Mapping[str, Any]]
 DRAWS = 2
 """The scheme by which random numbers are drawn; raised when the same recipe and seed come to draw others, since a run
 that was begun under one scheme and resumed under another would be neither of the two."""
+LATER = ("augment",)
+"""What earlier versions did not record of a suite."""
 WARM_UP = 4
 """The epochs of a training for each one of its warm-up."""
 
@@ -183,8 +186,9 @@ def record(
 
 
 def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
-    """Refuse to resume a run whose data has changed; see :func:`about_suite`."""
-    if earlier.record["suite"] != contents:
+    """Refuse to resume a run whose data has changed, as far as they are known; see :func:`about_suite`."""
+    before = earlier.record["suite"]
+    if before != {key: value for key, value in contents.items() if key in before or key not in LATER}:
         raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
 
 
@@ -200,8 +204,20 @@ def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
         )
 
 
+def resumed(earlier: Run, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a run that goes on, with what differs from the machine that it was begun on."""
+    before, here = (about["environment"] for about in (earlier.record, now))
+    differing = {key: value for key, value in here.items() if key != "started" and before.get(key, value) != value}
+    if not differing:
+        return dict(earlier.record)
+    words = ", ".join(f"{key.replace('_', ' ')} {value} instead of {before[key]}" for key, value in differing.items())
+    warn(f"The run was resumed with {words}: its weights may differ a little from those of an undisturbed run.")
+    again = [*earlier.record.get("resumed", ()), {"started": here["started"], **differing}]
+    return {**earlier.record, "resumed": again}
+
+
 def about_suite(suite: Suite) -> dict[str, Any]:
-    """Describe a run's data: names, sizes, statistics, and a fingerprint of every set."""
+    """Describe a run's data: names, sizes, statistics, augmentation, and a fingerprint of every set."""
     sets = suite.sets()
     return {
         "name": suite.name,
@@ -212,6 +228,11 @@ def about_suite(suite: Suite) -> dict[str, Any]:
         "std": list(suite.std),
         "sizes": {name: len(images) for name, images in sets.items()},
         "sha256": {name: images.fingerprint() for name, images in sets.items()},
+        "augment": {
+            name: {**asdict(images.augment), "seed": images.seed}
+            for name, images in sets.items()
+            if name in ("train", "outliers")
+        },
         "notes": dict(suite.notes),
     }
 

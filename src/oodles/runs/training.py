@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-from oodles.checks import check_number
+from oodles.checks import check_number, hear, warn
 from oodles.classifier import Classifier
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
@@ -31,7 +31,7 @@ from oodles.facts import check_composition
 from oodles.files import write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
-from oodles.metrics import accuracy
+from oodles.metrics import accuracy, doubts, largest_share
 from oodles.networks import build_network
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.runs.batches import Batches
@@ -60,6 +60,7 @@ from oodles.runs.preparation import (
     initial_weights,
     measure_settings,
     record,
+    resumed,
     settle_recipe,
     warm_up,
 )
@@ -151,7 +152,7 @@ def train(
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
-        with _own_randomness(accelerator.device), locked(folder) if main else nullcontext():
+        with _own_randomness(accelerator.device), locked(folder) if main else nullcontext(), hear() as warned:
             accelerator.wait_for_everyone()
             earlier = earlier_run(folder, recipe, arguments)
             trained = (folder / WEIGHTS).is_file()
@@ -194,14 +195,17 @@ def train(
             about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
             if earlier is not None:
                 check_unchanged(earlier, about)
-            elif main:
+                about = resumed(earlier, about)
+            if main and (earlier is None or about != earlier.record):
                 write_text(folder / RECIPE, recipe.to_toml())
                 write_json(folder / RUN, about)
-            diverged = "" if trained else _fit(accelerator, step, batches, suite, folder, workers, progress, save_every)
+            diverged = ""
+            if not trained:
+                diverged = _fit(accelerator, step, batches, suite, folder, workers, progress, save_every, warned)
             if main:
                 if not trained and not diverged:
                     save_weights(classifier, folder / WEIGHTS)
-                _finish(folder, classifier, suite, recipe, diverged)
+                _finish(folder, classifier, suite, recipe, diverged, warned)
             accelerator.wait_for_everyone()
     return open_run(folder)
 
@@ -287,6 +291,7 @@ def _fit(
     workers: int | None,
     progress: bool,
     save_every: float,
+    warned: list[str],
 ) -> str:
     """Train to the end, from the saved state where there is one; return the reason if it had to stop early."""
     recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
@@ -297,6 +302,7 @@ def _fit(
     if (folder / STATE).is_file():
         counters = load_state(folder / STATE, step, optimizer)
         position, seconds, sums = counters["position"], counters["seconds"], counters["sums"]
+        warned[:] = dict.fromkeys([*counters.get("warnings", ()), *warned])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(counters["scaler"])
     log = [entry for entry in read_log(folder) if entry["epoch"] < position // batches.per_epoch]
@@ -306,6 +312,7 @@ def _fit(
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
         totals = {name: float(total) for name, total in sums.items()}
         counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
+        counters["warnings"] = warned
         save_state(folder / STATE, step, optimizer, counters)
 
     loader = _loader(batches, range(position, len(batches)), accelerator.device, workers)
@@ -421,19 +428,26 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
 
-def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, diverged: str) -> None:
+def _finish(
+    folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, diverged: str, warned: Sequence[str]
+) -> None:
     """Write the last two files: the scores, and how the run ended."""
     if diverged:
-        write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
+        write_json(folder / RESULT, {"status": "diverged", "reason": diverged, "warnings": list(warned)})
         return
     arrays = score_arrays(classifier, suite, recipe)
     write_arrays(folder / SCORES, arrays)
+    for name in ("validation", "test"):
+        for doubt in doubts(arrays[f"{name}/predictions"], arrays[f"{name}/labels"], f"{name} rows"):
+            warn(doubt)
     last = read_log(folder)[-1]
     write_json(
         folder / RESULT,
         {
             "status": "finished",
+            "warnings": list(warned),
             "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
+            "chance": largest_share(arrays["test/labels"]),
             "validation_accuracy": last["validation_accuracy"],
             "seconds": last["seconds"],
             "metrics": metrics_of(arrays),
