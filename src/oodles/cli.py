@@ -10,6 +10,7 @@ import json as json_format
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -204,6 +205,7 @@ def train(
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
     if suggest and no_suggest:
         _refuse("Say either --suggest or --no-suggest.")
+    from oodles.runs.folder import augment_in_words
     from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
@@ -250,6 +252,7 @@ def train(
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
         _print(
+            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n"
             f"{run.label} on {run.data}, seed {run.seed}: test accuracy {run.result['test_accuracy']:.2%}, "
             f"{run.result['seconds']:.0f} s\n{run.folder}\n\noodles evaluate {run.folder}"
         )
@@ -287,7 +290,8 @@ def evaluate(
 
     evaluation = evaluate_run(run, scores=score or None, ood=further, root=root)
     if json:
-        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
+        remarks = list(evaluation.remarks)
+        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics, "remarks": remarks})
     else:
         print(evaluation)
 
@@ -463,7 +467,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
     run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], f"oodles {command}", rest)
     try:
-        code = run() or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]  # what is shown goes to standard error
+            code = run() or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # a reader such as head has seen enough
@@ -551,6 +557,15 @@ def _help() -> str:
     lines = ["usage: oodles COMMAND", "", str(oodles.__doc__).splitlines()[0], ""]
     lines += [f"  {name:13}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "oodles COMMAND --help tells more; oodles --version tells the version."])
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, line: int, *others: Any) -> None:
+    """Show a warning of our own as one sentence, others as Python does; it goes by name, since torch takes a while."""
+    if category.__name__ == "TrainingWarning":
+        if os.environ.get("RANK", "0") == "0":
+            print(f"oodles: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, line))
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -15,7 +15,7 @@ from oodles.checks import check_targets
 from oodles.classifier import device_of
 from oodles.inference import all_or_none, batches_seen, collect, in_eval_mode
 from oodles.methods import METHOD_SCORES, method_score
-from oodles.metrics import METRICS, accuracy, ood_metrics
+from oodles.metrics import METRICS, accuracy, doubts, ood_metrics
 from oodles.scores import SCORES, Score
 from oodles.spelling import suggestion
 
@@ -32,6 +32,8 @@ class Evaluation:
     """By set: the predicted class ids."""
     labels: NDArray[Any] | None
     """The class ids of the in-distribution set."""
+    remarks: tuple[str, ...] = ()
+    """What is wrong with the classifier, or with a score of it."""
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -56,7 +58,7 @@ class Evaluation:
             cells = [name.ljust(widths[0]), score.ljust(widths[1])]
             cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
             lines.append("  ".join(cells))
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks])
 
 
 def evaluate(
@@ -102,6 +104,7 @@ def evaluate(
     labels = sets["id"].labels
     return Evaluation(
         accuracy=None if labels is None else accuracy(sets["id"].predictions, labels),
+        remarks=() if labels is None else tuple(doubts(sets["id"].predictions, labels, "in-distribution rows")),
         scores={name: rows.scores for name, rows in sets.items()},
         predictions={name: rows.predictions for name, rows in sets.items()},
         labels=labels,

@@ -154,8 +154,8 @@ class TrainingStep(nn.Module):
                     f", or measure its settings with {type(owner).__name__}.suggest" if owner and owner.suggests else ""
                 )
                 warn(
-                    f"The term {name!r} was more than {TOO_HEAVY} times the cross-entropy in the first steps of training: "
-                    f"lower its weight{hint}."
+                    f"The term {name!r} was more than {TOO_HEAVY} times the cross-entropy in the first steps of "
+                    f"training: lower its weight{hint}."
                 )
 
     def after_update(self) -> None:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from oodles.cards import card
 from oodles.comparing.figures import OOD_METRICS, Figure, Seeds
 from oodles.comparing.results import Result
 from oodles.metrics import accuracy_at_chance, at_chance
-from oodles.runs.folder import set_name
-from oodles.runs.recipe import active_methods, are_plain, needs_outliers, own_score
+from oodles.runs.folder import augment_in_words, set_name
+from oodles.runs.recipe import active_methods, are_plain, needs_outliers, own_score, trained_away
 from oodles.spelling import suggestion
 
 SHARED_SCORES = ("msp", "energy", "knn")
@@ -148,6 +147,17 @@ class Table:
             return "No run has finished."
         sizes = ", ".join(f"{set_name(name)} {run.sizes[name]}" for name in ("test", *run.ood_sets))
         return f"Rows (seed {run.seed}): {sizes}."
+
+    @property
+    def augmentation(self) -> str:
+        """Say how training images were changed at random; nothing where no row tells."""
+        by_words: dict[str, list[str]] = {}
+        for group in self.groups:
+            for words in dict.fromkeys(augment_in_words(run.augment) for run in group.runs if run.augment):
+                by_words.setdefault(words, []).append(group.label)
+        if len(by_words) <= 1:
+            return "".join(f"Training images: {words}." for words in by_words)
+        return "; ".join(f"Training images of {', '.join(labels)}: {w}" for w, labels in by_words.items()) + "."
 
     @property
     def chance(self) -> str:
@@ -306,13 +316,7 @@ def _warnings(group: Group, groups: Sequence[Group]) -> list[str]:
 def _scores_in_doubt(group: Group) -> list[str]:
     """Name scores that a method trains away, and those that fail on the very outliers that it was trained with."""
     methods = active_methods(group.runs[0].methods)
-    remarks = []
-    for name, _ in methods:
-        if scores := [score for score in card(name).trains_away if score in group.scores]:
-            verb = "sees" if len(scores) == 1 else "see"
-            remarks.append(
-                f"{group.label}: {', '.join(scores)} {verb} little, since {name} trains away what they measure."
-            )
+    remarks = [f"{group.label}: {words}" for words in trained_away(methods, group.scores)]
     if not needs_outliers(methods):
         return remarks
     own = group.on_outliers(group.own_score)

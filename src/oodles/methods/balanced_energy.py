@@ -148,9 +148,9 @@ class BalancedEnergy(Method):
         check_logits("logits_in", logits_in)
         check_logits("logits_out", logits_out)
         check_same_classes(logits_in, logits_out)
-        self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         classes = logits_out.shape[1]
         self._check_prior(classes)
+        self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         shares = self._shares if self.prior else self._shares.new_full((classes,), 1 / classes)
         too_high = hinge(energy(logits_in) - self.margin_in)
         return self.weight * (

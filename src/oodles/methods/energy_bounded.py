@@ -88,8 +88,9 @@ class Watch:
         if wrong >= NEARLY_ALL:
             means = [float(values.double().mean()) for values in energies]
             warn(
-                f"{method} has the paper's margins, {margins[0]:g} and {margins[1]:g}, and this classifier's mean energies "
-                f"are {means[0]:.3g} in-distribution and {means[1]:.3g} for outliers: measure margins with suggest."
+                f"{method} has the paper's margins, {margins[0]:g} and {margins[1]:g}, and this classifier's mean "
+                f"energies are {means[0]:.3g} in-distribution and {means[1]:.3g} for outliers: measure margins with "
+                "suggest."
             )
 
 

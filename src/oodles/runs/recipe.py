@@ -6,7 +6,7 @@ What the methods of a recipe need, bring and score, and whether they act, is ans
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -189,6 +189,16 @@ def own_score(methods: Methods) -> str:
 def scores_brought(methods: Methods) -> list[str]:
     """Return the scores that the methods bring, in their order."""
     return list(dict.fromkeys(score for name, _ in active_methods(methods) for score in card(name).brings))
+
+
+def trained_away(methods: Methods, scores: Iterable[str]) -> list[str]:
+    """Say which of some scores see little of what methods have trained away, a sentence for each method."""
+    sentences = []
+    for name, _ in active_methods(methods):
+        if blind := [score for score in scores if score in card(name).trains_away]:
+            see = "sees" if len(blind) == 1 else "see"
+            sentences.append(f"{', '.join(blind)} {see} little, since {name} trains away what is measured there.")
+    return sentences
 
 
 def needs_outliers(methods: Methods) -> bool:

@@ -1,6 +1,7 @@
 """Test a trained run on all sets of its suite, and on further ones."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from oodles.data import ImageSet, Suite, load_suite, read_images
 from oodles.evaluation import Evaluation, evaluate
 from oodles.inference import collect
 from oodles.runs.folder import Run, open_run
-from oodles.runs.recipe import Recipe, scores_brought
+from oodles.runs.recipe import Recipe, scores_brought, trained_away
 from oodles.scores import SCORES, Score
 
 SCORED_OUTLIERS = 5000
@@ -50,7 +51,9 @@ def evaluate_run(
         sets[name] = read_images(path, suite.input_shape, suite.resize)
     if scores is None:
         scores = _possible_scores(classifier, suite, scores_brought(run.methods))
-    return _evaluate_on(sets, classifier, suite, scores)
+    evaluation = _evaluate_on(sets, classifier, suite, scores)
+    remarks = trained_away(run.methods, evaluation.scores["id"])
+    return replace(evaluation, remarks=(*evaluation.remarks, *remarks, *run.result.get("warnings", ())))
 
 
 def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
