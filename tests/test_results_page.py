@@ -110,7 +110,10 @@ def test_every_protocol_has_a_section_that_says_how_it_was_run(page: str) -> Non
     assert "* seeds: 0, 1, 2\n" in second and "* device: cpu\n" in second and "* versions: torch 2.13.0+cpu\n" in second
     assert "* runs: 9, of which 1 diverged; 2 s of training each on average\n" in second
     ranks = page.partition("\n## Ranks")[2]
-    assert "\n| mixup | msp |" in ranks and "not measured everywhere: outlier-exposure, cutmix" in ranks
+    assert (
+        "\n| mixup | msp |" in ranks
+        and "not measured everywhere: outlier-exposure, outlier-exposure-from-scratch, cut" in ranks
+    )
     assert "cutmix, seed 1, diverged: the loss was nan." in second and "chance would mark about" in second
     assert "### What got worse" in second and "FPR95 ID-positive ↓ | FPR95 OOD-positive ↓" in second
 

@@ -25,8 +25,9 @@ FIRST_STEPS = 20
 """The steps in which terms are compared with the cross-entropy."""
 TOO_HEAVY = 50
 """So many times the cross-entropy is more than any method wants."""
-LEAST = 0.1
-"""The cross-entropy counts as this where it is less: that of a trained classifier is next to nothing."""
+LEAST = 1.0
+"""The cross-entropy counts as this where it is less: that of a trained classifier is next to nothing, and any term of a
+method that fine-tunes it is many times as large."""
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
 

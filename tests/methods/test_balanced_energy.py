@@ -100,13 +100,13 @@ def test_empty_parts_are_an_exact_zero() -> None:
 
 def test_outliers_of_classes_that_are_never_predicted_give_no_nan() -> None:
     z = torch.tensor([[500.0, 0.0], [400.0, 0.0]], requires_grad=True)  # exp(−400) is zero in float32
-    loss = BalancedEnergy(prior=(0.0, 1.0))(z, z)
+    loss = BalancedEnergy(prior=(0.0, 1.0), **MARGINS)(z, z)
     loss.backward()
     assert loss.isfinite() and z.grad is not None and z.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e18, 1e20, 1e37])
-@pytest.mark.parametrize("margins", [{}, {"margin_in": -1.0, "margin_out": 1.0}])
+@pytest.mark.parametrize("margins", [MARGINS, {"margin_in": -1.0, "margin_out": 1.0}])
 def test_any_finite_logits_have_a_finite_loss_and_gradient(scale: float, margins: dict[str, float]) -> None:
     for method in (BalancedEnergy(prior=PRIOR, **margins), BalancedEnergy(**margins), EnergyBounded(**margins)):
         known, unknown = ((scale * normal(4, 5, seed=seed).float()).requires_grad_() for seed in (0, 1))
@@ -119,7 +119,9 @@ def test_any_finite_logits_have_a_finite_loss_and_gradient(scale: float, margins
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 def test_only_the_proportions_of_a_prior_matter(scale: float) -> None:
     z = normal(4, 5)
-    one, other = (BalancedEnergy(gamma=2.0, prior=tuple(size * share for share in PRIOR)) for size in (1.0, scale))
+    one, other = (
+        BalancedEnergy(**MARGINS, gamma=2.0, prior=tuple(size * share for share in PRIOR)) for size in (1.0, scale)
+    )
     assert other(z, z).item() == pytest.approx(one(z, z).item(), rel=1e-6)
 
 
