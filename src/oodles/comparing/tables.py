@@ -320,6 +320,7 @@ def _scores_in_doubt(group: Group) -> list[str]:
     if not needs_outliers(methods):
         return remarks
     own = group.on_outliers(group.own_score)
+    kind = "validation" if any("validation-outliers" in run.sizes for run in group.runs) else "training"
     worse = {}
     for score in group.scores:
         here, plain = group.on_outliers(score), group.plain.on_outliers(score) if group.plain else None
@@ -328,7 +329,7 @@ def _scores_in_doubt(group: Group) -> list[str]:
     if own and worse:
         words = ", ".join(f"{score} ({100 * mean:.0f} %)" for score, mean in worse.items())
         remarks.append(
-            f"{group.label}: even training outliers are told from validation rows far worse by {words} than by "
+            f"{group.label}: even {kind} outliers are told from validation rows far worse by {words} than by "
             f"{group.own_score} ({100 * own.mean:.0f} % AUROC), and worse than by the same score without the method."
         )
     return remarks
