@@ -114,9 +114,17 @@ def test_suggested_margins_lie_outside_the_two_mean_energies() -> None:
     assert net.training
 
 
-def test_margins_need_a_classifier_that_tells_the_two_apart() -> None:
-    with pytest.raises(ValueError, match="gives outliers the higher mean energy, got -3") as refusal:
-        EnergyBounded.suggest(logits_alone(1), one_class_with_energy([-3.0]), one_class_with_energy([-5.0]))
+def test_margins_of_a_classifier_that_tells_the_two_apart_the_wrong_way_round() -> None:
+    with pytest.warns(
+        TrainingWarning, match="the higher mean energy, and it is -3 in-distribution and -5 for outl"
+    ) as said:
+        found = EnergyBounded.suggest(
+            logits_alone(1), one_class_with_energy([-1.0, -5.0]), one_class_with_energy([-5.0])
+        )
+    assert is_one_sentence(str(said[0].message))
+    assert found == pytest.approx({"margin_in": -6.0, "margin_out": -2.0})  # −4, and 2 on either side
+    with pytest.raises(ValueError, match="Margins need a classifier whose energies differ, got -3") as refusal:
+        EnergyBounded.suggest(logits_alone(1), one_class_with_energy([-3.0]), one_class_with_energy([-3.0]))
     assert is_one_sentence(str(refusal.value))
 
 

@@ -135,7 +135,7 @@ class BalancedEnergy(Method):
             ``margin_in``, ``margin_out`` and ``prior``.
 
         Raises:
-            ValueError: where the outliers' mean energy is not the higher one.
+            ValueError: for energies that are all the same.
         """
         known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
         counts = unknown.argmax(1).flatten().bincount(minlength=unknown.shape[1]).double()

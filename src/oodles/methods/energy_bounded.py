@@ -51,17 +51,27 @@ def check_margins(margin_in: float, margin_out: float) -> None:
 def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]) -> dict[str, float]:
     """Return ``margin_in`` and ``margin_out``: the mean energies, moved apart by half their distance on either side.
 
+    Where the outliers' mean energy is not the higher one, as in a classifier that has hardly been trained, they lie a
+    standard deviation on either side of the two means' middle, and a warning says so.
+
     Raises:
-        ValueError: where the outliers' mean energy is not the higher one.
+        ValueError: for energies that are all the same.
     """
-    mean_in, mean_out = (float(energy(logits).double().mean()) for logits in (logits_in, logits_out))
-    if not mean_in < mean_out:
-        raise ValueError(
-            "Margins need a classifier that gives outliers the higher mean energy, "
-            f"got {mean_in:.3g} in-distribution and {mean_out:.3g} for outliers: train it longer, or give the margins."
-        )
-    apart = (mean_out - mean_in) / 2
-    return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
+    energies = [energy(logits).double() for logits in (logits_in, logits_out)]
+    mean_in, mean_out = (float(values.mean()) for values in energies)
+    if mean_in < mean_out:
+        apart = (mean_out - mean_in) / 2
+        return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
+    deviation = max(float(values.std(correction=0)) for values in energies)
+    found = f"{mean_in:.3g} in-distribution and {mean_out:.3g} for outliers"
+    if not deviation:
+        raise ValueError(f"Margins need a classifier whose energies differ, got {found} for all: train it first.")
+    warn(
+        f"Margins want a classifier that gives outliers the higher mean energy, and it is {found}: these lie a "
+        "deviation to either side of the middle; train the classifier longer, or give others."
+    )
+    middle = (mean_in + mean_out) / 2
+    return {"margin_in": middle - deviation, "margin_out": middle + deviation}
 
 
 PAPER = (-25.0, -7.0)
@@ -157,7 +167,7 @@ class EnergyBounded(Method):
             ``margin_in`` and ``margin_out``.
 
         Raises:
-            ValueError: where the outliers' mean energy is not the higher one.
+            ValueError: for energies that are all the same.
         """
         known, unknown = (collect(classifier, loader).logits for loader in (id_loader, outlier_loader))
         return margins_around(known, unknown)

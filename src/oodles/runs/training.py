@@ -193,7 +193,9 @@ def train(
 
             warmed = None if warm is None else about_weights(warm.folder / WEIGHTS, warm.label)
             about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
+            about["warnings"] = list(warned)
             if earlier is not None:
+                warned[:0] = earlier.record.get("warnings", ())
                 check_unchanged(earlier, about)
                 about = resumed(earlier, about)
             if main and (earlier is None or about != earlier.record):
