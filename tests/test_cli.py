@@ -5,6 +5,7 @@ import json
 import shlex
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import oodles
 from oodles import cli
 from oodles.cards import cards
+from oodles.checks import warn
 from oodles.methods import METHODS
 from oodles.runs import preparation
 from oodles.runs.folder import Run
@@ -238,6 +240,26 @@ def test_the_command_of_a_record_repeats_it(words: str, trained: Calls) -> None:
     command = preparation._command(Path("f"), recipe, {"data": "digits"})
     run(*shlex.split(command)[1:])
     assert trained[1][0] == recipe
+
+
+def test_warnings_of_training_are_sentences_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oodles.runs import training
+
+    def train(*_: Any, **__: Any) -> Run:
+        with warnings.catch_warnings():  # pytest makes errors of them
+            warnings.simplefilter("always")
+            warn("The margins are far off.")
+            warnings.warn("Something else.", UserWarning, stacklevel=1)
+        return Run(Path("somewhere"), {}, (), {"status": "diverged", "reason": "It was not trained."})
+
+    monkeypatch.setattr(training, "train", train)
+    before = warnings.showwarning
+    run("train", "mixup")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "oodles: The margins are far off." and "UserWarning: Something else." in others[0]
+    assert warnings.showwarning is before
 
 
 def test_flags_change_single_settings_of_a_recipe(trained: Calls, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Watch:
 
     def __call__(self, method: str, margins: tuple[float, float], logits_in: Tensor, logits_out: Tensor) -> None:
         """Look at the first batch that has rows; only margins that nobody chose are doubted."""
-        if not readable(logits_in, False) or self.looked or not (len(logits_in) and len(logits_out)):
+        if self.looked or not readable(logits_in, read_gpu=True) or not (len(logits_in) and len(logits_out)):
             return
         self.looked = True
         if margins != PAPER:

@@ -37,7 +37,7 @@ class Watch:
         self.looked = False
 
     def __call__(self, method: str, margin: float, logits_in: Tensor, logits_out: Tensor) -> None:
-        if not readable(logits_in, False) or self.looked or not (len(logits_in) and len(logits_out)):
+        if self.looked or not readable(logits_in, read_gpu=True) or not (len(logits_in) and len(logits_out)):
             return
         self.looked = True
         means = [float(energy(logits.detach()).double().mean()) for logits in (logits_in, logits_out)]

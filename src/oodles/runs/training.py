@@ -106,6 +106,11 @@ def train(
     ``accelerate launch`` every process makes the same call. A loss that is no longer finite ends the run with the
     status ``diverged``.
 
+    Settings that depend on the data, such as energy margins, are measured where the recipe does not give them,
+    see ``suggest`` of :class:`~oodles.Recipe`. What will hardly give what is wanted is said by a
+    :class:`~oodles.TrainingWarning` and kept in ``result.json``: a term of more than fifty times the cross-entropy, one
+    class predicted for all validation or test rows, an accuracy at chance, a resume on another machine.
+
     Args:
         recipe: a recipe, the name of one that comes with the package, or the path of its TOML file.
         data: a suite, its name, or its TOML file or folder, see :func:`oodles.data.load_suite`.
