@@ -3,8 +3,12 @@
 As many rows as the method forwards, also while it prepares the batch. The optimizer's step is not timed.
 
 Time each loss term, forward and backward, over ``F.cross_entropy`` on the same rows.
+
+Time in microseconds what the engine adds to a step of a tiny network, over a loop that does the same by hand.
 """
 
+import math
+import time
 from collections.abc import Callable
 
 import torch
@@ -12,7 +16,17 @@ import torch.nn.functional as F
 from timing import ratios, record, show
 from torch import nn
 
-from oodles import Classifier, TrainingStep
+from oodles import (
+    Classifier,
+    LogitNorm,
+    Method,
+    Mixup,
+    OutlierExposure,
+    OutlierExposureLoss,
+    TrainingStep,
+    mixup_criterion,
+    mixup_data,
+)
 from oodles.methods import METHODS, method_class
 from oodles.methods.energy_bounded import energy_hinge
 from oodles.methods.energy_gap import energy_gap
@@ -87,9 +101,72 @@ def term_costs() -> dict[str, dict[str, float]]:
     return ratios({name: both_ways(term) for name, term in terms.items()}, "F.cross_entropy", rounds=100, repeats=20)
 
 
+Loop = Callable[[nn.Module], torch.Tensor]
+
+
+def overheads(rounds: int = 200, repeats: int = 20) -> dict[str, dict[str, float]]:
+    """Time steps of a network that costs next to nothing, plain and with methods, over the same written by hand."""
+    x, y, outliers = torch.rand(8, 8), torch.arange(8) % 3, torch.rand(8, 8)
+    norm, exposure = LogitNorm(), OutlierExposureLoss()
+
+    def mixed(model: nn.Module, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        mixed_x, y_a, y_b, lam = mixup_data(x, y)
+        return mixup_criterion(loss, model(mixed_x), y_a, y_b, lam)
+
+    def exposed(model: nn.Module) -> torch.Tensor:
+        logits_in, logits_out = model(torch.cat([x, outliers])).split([len(x), len(outliers)])
+        return exposure(logits_in, y, logits_out)
+
+    by_hand: dict[str, tuple[Loop, tuple[Method, ...]]] = {
+        "cross-entropy": (lambda model: F.cross_entropy(model(x), y), ()),
+        "outlier-exposure": (exposed, (OutlierExposure(),)),
+        "logit-norm": (lambda model: norm(model(x), y), (LogitNorm(),)),
+        "mixup": (lambda model: mixed(model, F.cross_entropy), (Mixup(),)),
+        "mixup + logit-norm": (lambda model: mixed(model, norm), (Mixup(), LogitNorm())),
+    }
+    table = {}
+    for name, (loop, methods) in by_hand.items():
+        torch.manual_seed(0)
+        model, tiny = (Classifier(nn.Linear(8, 16), nn.Linear(16, 3)) for _ in range(2))
+        step = TrainingStep(tiny, *methods)
+        given = outliers if any(method.needs for method in methods) else None
+
+        def bare(model: nn.Module = model, loop: Loop = loop) -> torch.Tensor:
+            return loop(model)
+
+        def ours(step: TrainingStep = step, given: torch.Tensor | None = given) -> torch.Tensor:
+            return sum(step((x, y), given).values(), torch.zeros(()))
+
+        table[name] = added({"by hand": bare, "step": ours}, [*model.parameters(), *step.parameters()], rounds, repeats)
+    return table
+
+
+def added(
+    losses: dict[str, Callable[[], torch.Tensor]], parameters: list[nn.Parameter], rounds: int, repeats: int
+) -> dict[str, float]:
+    """Return the microseconds of two losses, forward and backward, in the least disturbed round, and what differs.
+
+    Seconds of this process, since others may run beside it."""
+    least = dict.fromkeys(losses, math.inf)
+    for _ in range(rounds):
+        for name, loss in losses.items():
+            start = time.process_time()
+            for _ in range(repeats):
+                loss().backward()
+                for parameter in parameters:
+                    parameter.grad = None
+            least[name] = min(least[name], 1e6 * (time.process_time() - start) / repeats)
+    hand, step = least.values()
+    return {"by hand": round(hand, 1), "step": round(step, 1), "overhead": round(step - hand, 1)}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    overhead = overheads()
+    print("\na step of a tiny network over the same by hand (microseconds)")
+    for name, row in overhead.items():
+        print(f"  {name:<20}  {row['step']:7.1f} over {row['by hand']:7.1f}: {row['overhead']:7.1f}")
     steps, terms = step_costs(), term_costs()
     show("a step of each method", "a plain step with as many rows", steps)
     show("a loss term, forward and backward, 256 × 100", "F.cross_entropy", terms)
-    record("steps", {"steps": steps, "terms": terms})
+    record("steps", {"steps": steps, "terms": terms, "overhead": overhead})

@@ -1,6 +1,7 @@
 """Time functions against each other in one process: in turn, after a warm-up, medians, ratios round by round."""
 
 import json
+import os
 import platform
 import statistics
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("OODLES_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 
 
 def ratios(

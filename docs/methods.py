@@ -25,7 +25,7 @@ from oodles.comparing.words import overview
 from oodles.evaluation import score_named
 from oodles.methods import METHOD_SCORES, METHODS
 from oodles.runs.recipe import Recipe, recipes
-from oodles.scores import SCORES
+from oodles.scores import FURTHER_SCORES, SCORES
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "methods"
@@ -346,8 +346,8 @@ def api() -> str:
     lines = []
     for title, names in sections.items():
         lines += [f"## {title}", "", *entries("oodles", names)]
-    functions = ["msp", "max_logit", "energy", "entropy"]
-    classes = ["Score", "HeadScore", *(cls.__name__ for cls in SCORES.values())]
+    functions = ["msp", "max_logit", "energy", "entropy", "generalized_entropy"]
+    classes = ["Score", "HeadScore", *(cls.__name__ for cls in {**SCORES, **FURTHER_SCORES}.values())]
     lines += ["## Scores", "", *entries("oodles.scores", [*functions, *classes])]
     lines += entries("oodles.evaluation", ["score_named"])
     for method, cls in METHOD_SCORES.values():

@@ -81,10 +81,13 @@ def test_is_a_module_and_a_script() -> None:
             "The recipe regmixup has methods of its own, regmixup: leave",
         ),
         (["train", "mixup", "--alpha", "-1"], "alpha must be a finite number >= 0, got -1.0"),
-        (["train", "mixup", "--alpha", "x"], "could not convert string to float: 'x'"),
-        (["train", "mixup", "--seed", "x"], "Error parsing --seed"),
-        (["train", "mixup", "stray"], "Unrecognized options: stray"),
-        (["train", "mixup", "--mixed-precision", "fp8"], "invalid choice 'fp8'"),
+        (["train", "mixup", "--alpha", "x"], "--alpha must be a number, got 'x'"),
+        (["train", "mixup", "--seed", "x"], "--seed must be a whole number, got 'x'"),
+        (["train", "mixup", "stray"], "mixup takes flags alone, got 'stray'"),
+        (
+            ["train", "mixup", "--mixed-precision", "fp8"],
+            "--mixed-precision must be one of no, bf16, fp16, auto, got 'fp8'",
+        ),
         (["compare", "a", "--scoer", "msp"], "--score"),
         (["evaluate"], "RUN"),
         (["score", "run"], "INPUTS"),
@@ -314,6 +317,118 @@ def test_a_mistake_of_the_program_is_no_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(training, "train", lambda *arguments, **options: {}["bug"])
     with pytest.raises(KeyError, match="bug"):
         run("train", "mixup")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train mixup cutmix", "Methods are joined by '+', got 'cutmix' without one: oodles train mixup + cutmix"),
+        ("train mixup --seed 1 cutmix --alpha 2", "Methods are joined by '+', got 'cutmix' without one: oodles train"),
+        ("train mixup + edl cutmix", "oodles train mixup + edl + cutmix"),
+        ("train mixup,cutmix", "There is no method 'mixup,cutmix': write oodles train mixup + cutmix"),
+        ("train mixup+cutmix", "write oodles train mixup + cutmix"),
+        ("train mixup + mixup", "mixup stands there twice: once is enough"),
+        ("train --recipe fast mixup", "A method stands before all flags, got 'mixup' behind them"),
+        ("train openood", "There is no method 'openood', but a recipe: write oodles train --recipe openood"),
+        ("train mine.toml", "write oodles train --recipe mine.toml"),
+        ("train mixup fast", "mixup takes flags alone, got 'fast': write --recipe fast"),
+        ("mixup", "mixup is a method and no command: oodles train mixup, or oodles methods mixup"),
+        (
+            "train outlier-exposure --alpha",
+            "outlier-exposure has no flag --alpha: oodles train outlier-exposure --help",
+        ),
+        ("train mixup + edl --alpha 2", "edl has no flag --alpha: write it behind mixup, whose flag it is."),
+        ("train mixup --learn .1", "mixup has no flag --learn: did you mean '--learning-rate'?"),
+        ("train mixup -x", "mixup has no flag -x: oodles train mixup --help lists"),
+        ("compare a --scoer msp", "compare has no flag --scoer: did you mean '--score'?"),
+        ("train mixup --learning-rate abc", "--learning-rate must be a number, got 'abc'."),
+        ("train mixup --seed 1.5", "--seed must be a whole number, got '1.5'."),
+        ("train balanced-energy --prior 1 2 x", "--prior must be a number, got 'x'."),
+        ("train edl --annealing-epochs ten", "--annealing-epochs must be a whole number, got 'ten'."),
+        ("train mixup --nesterov yes", "--nesterov must be one of True, False, got 'yes'."),
+        ("score a b --accept most", "--accept must be a number, got 'most'."),
+        ("train mixup --seed", "--seed must have a value, got none"),
+        ("train mixup --seed --data digits", "--seed must have a value, got none"),
+        ("train mixup --seed=", "--seed must be a whole number, got ''."),
+        ("train mixup --to=", "--to must be some text, got ''."),
+        ("train mixup --seed 1 2", "--seed takes one value, got '1' and '2'."),
+        ("train mixup --alpha 1 --alpha 2", "--alpha is given twice, 1 and 2: give it once."),
+        ("train mixup --seed 1 + edl --seed 2", "--seed is given twice, 1 and 2: give it once."),
+        ("train mixup --compile=yes", "--compile takes no value, got 'yes'"),
+        ("score run", "oodles score needs INPUTS: oodles score --help"),
+        ("evaluate", "oodles evaluate needs RUN"),
+        ("score a b c", "oodles score takes RUN and INPUTS, got a, b, c: leave the others out."),
+        ("methods mixup edl", "oodles methods takes one [NAME], got mixup, edl"),
+    ],
+)
+def test_a_mistyped_command_gets_one_sentence(line: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*line.split()) == 2
+    out, err = capsys.readouterr()
+    assert sentence in err and err.startswith("oodles: ") and err.count("\n") == 1 and out == ""
+
+
+@pytest.mark.parametrize("words", [["compare", "a", "--to", ""], ["evaluate", ""], ["train", "mixup", "--to", ""]])
+def test_nothing_is_no_path(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert "must be some text, got ''" in capsys.readouterr().err
+
+
+def test_right_lines_pass_the_check(trained: Calls) -> None:
+    """Everything that the parser takes: repeated flags, negative numbers, several values, values behind '='."""
+    for line, settings in {
+        "mixup --alpha=.5 --per_sample": {"alpha": 0.5, "per_sample": True},
+        "energy-bounded --margin-in -9 --margin_out=-1e0": {"margin_in": -9.0, "margin_out": -1.0},
+        "balanced-energy --prior 1 2 3 --gamma 0": {"prior": (1.0, 2.0, 3.0), "gamma": 0.0},
+        "manifold-mixup --at a.b c --alpha 1": {"at": ("a.b", "c")},
+        "augmix --depth -1 --root a --root b --json --json": {"depth": -1},
+    }.items():
+        run("train", *line.split())
+        assert settings.items() <= dict(trained[-1][0].methods[0][1]).items(), line
+    assert len(trained) == 5
+
+
+def test_what_is_printed_does_not_control_the_terminal(
+    trained: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oodles.runs import training
+
+    def train(*arguments: object, **options: object) -> None:
+        raise ValueError("\x1b]0;title\x07 and \u202e\x9b2J\rand \udce9\nends.")
+
+    monkeypatch.setattr(training, "train", train)
+    assert run("train", "mixup") == 1
+    assert capsys.readouterr().err == "oodles: \\u001b]0;title\\u0007 and \\u202e\\u009b2J\\u000dand \\udce9 ends.\n"
+    cli._print_json({"name": "\x9b2J\u202e"})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"name": "\x9b2J\u202e"} and out.replace("\n", "").isprintable()
+    cli._print("one\nä – ✓ 猫 👩‍🔬")
+    assert capsys.readouterr().out == "one\nä – ✓ 猫 👩‍🔬\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_output_that_cannot_be_written_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "oodles", "methods"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    sentence = "oodles: The output cannot be read or written: no space left on device.\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_json_writes_no_table_unasked(runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "new.npz", images=np.zeros((2, 8, 8), dtype=np.float32))
+    monkeypatch.chdir(tmp_path)
+    assert run("score", runs[0], "new.npz", "--json") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["new.npz"]
+    assert run("score", runs[0], "new.npz") == 0
+    assert (tmp_path / "scores.csv").is_file()
+
+
+def test_a_report_does_not_take_the_place_of_a_runs_file(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = (Path(runs[0]) / "result.json").read_bytes()
+    assert run("compare", *runs, "--to", str(Path(runs[0]) / "result.json")) == 1
+    assert "result.json belongs to a run: choose another name." in capsys.readouterr().err
+    assert (Path(runs[0]) / "result.json").read_bytes() == before
 
 
 @pytest.fixture(scope="module")

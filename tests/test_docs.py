@@ -26,7 +26,7 @@ from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
 from oodles.runs.recipe import recipes
-from oodles.scores import SCORES
+from oodles.scores import FURTHER_SCORES, SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -153,7 +153,7 @@ def test_the_pages_come_in_order() -> None:
 
 def test_every_score_and_metric_is_explained() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \|", PAGES["scores"], flags=re.MULTILINE)
-    assert sorted(rows) == sorted([*SCORES, *METRICS])
+    assert sorted(rows) == sorted([*SCORES, *FURTHER_SCORES, *METRICS])
 
 
 def test_every_moment_has_a_place_in_the_timeline(docs: dict[str, ModuleType]) -> None:
@@ -265,7 +265,7 @@ def test_the_api_page_has_every_public_name(docs: dict[str, ModuleType]) -> None
     api = docs["methods"].api()
     asked = re.findall(r"^\.\. auto\w+:: ([\w.]+)$", api, flags=re.MULTILINE)
     assert {f"oodles.{name}" for name in oodles.__all__} <= set(asked) and len(asked) == len(set(asked))
-    assert {f"oodles.scores.{score.__name__}" for score in SCORES.values()} <= set(asked)
+    assert {f"oodles.scores.{score.__name__}" for score in {**SCORES, **FURTHER_SCORES}.values()} <= set(asked)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from oodles.evaluation import Evaluation, evaluate, score_named, score_rows
 from oodles.inference import Collected, collect
 from oodles.metrics import ood_metrics
 from oodles.scores import SCORES, Energy, HeadScore, NearestNeighbours, Score, energy, msp
+
+from .contract.steps import is_one_sentence
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -84,7 +87,7 @@ def test_every_number_is_that_of_the_pieces() -> None:
 def test_the_table() -> None:
     loader = {"far": batches(UNKNOWN), "a longer name": batches(UNKNOWN + 1)}
     evaluation = evaluated(ood_loaders=loader, scores=["msp", "max-logit"])
-    first, header, *rows = str(replace(evaluation, remarks=())).splitlines()
+    first, header, *rows = str(replace(evaluation, warnings=())).splitlines()
     assert first == f"accuracy {evaluation.accuracy:.2%}"
     assert header.split() == ["set", "score", *ood_metrics(np.ones(1), np.ones(1))]
     assert {len(row) for row in rows} == {len(header)}
@@ -109,7 +112,7 @@ def test_an_accuracy_of_zero_is_known() -> None:
     wrong = expected_outputs(KNOWN)[1].argmin(1)
     evaluation = evaluated(id_loader=batches(KNOWN, wrong), ood_loaders={})
     assert str(evaluation).splitlines()[0] == "accuracy 0.00%"
-    assert evaluation.remarks == (
+    assert evaluation.warnings == (
         "The accuracy on in-distribution rows is at chance, no better than naming the largest class for every row.",
     )
 
@@ -118,8 +121,8 @@ def test_one_class_for_all_rows_is_said() -> None:
     balanced = torch.arange(len(KNOWN)) % expected_outputs(KNOWN)[1].shape[1]
     first = torch.cat([torch.full((len(KNOWN), 1), 9.0), torch.zeros(len(KNOWN), 2)], 1)
     evaluation = evaluate(nn.Identity(), [(first, balanced)], {})
-    assert evaluation.remarks[0] == "All predictions of in-distribution rows are one class."
-    assert str(evaluation).endswith("\n".join(evaluation.remarks)) and len(evaluation.remarks) == 2
+    assert evaluation.warnings[0] == "All predictions of in-distribution rows are one class."
+    assert str(evaluation).endswith("\n".join(evaluation.warnings)) and len(evaluation.warnings) == 2
 
 
 def test_labels_of_unknown_sets_do_not_matter() -> None:
@@ -127,6 +130,38 @@ def test_labels_of_unknown_sets_do_not_matter() -> None:
     whole_numbers = batches(UNKNOWN, torch.full((17,), -1))
     for loader in (strange, whole_numbers):
         assert evaluated(ood_loaders={"far": loader}).metrics == evaluated().metrics
+
+
+STRANGE = {
+    "paths": ["a.png", "b.png"],
+    "nothing": [None, None],
+    "boxes": [torch.zeros(2, 4), torch.zeros(1, 4)],
+    "dictionaries": [{"box": 1}, {}],
+    "words": np.array(["a", "b"]),
+    "one number": torch.tensor(1),
+    "too many": torch.arange(5),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE)
+def test_what_is_no_label_is_ignored_in_unknown_sets_and_refused_in_known_ones(strange: Any) -> None:
+    model, rows = nn.Identity(), torch.eye(3)[:2]
+    plain = evaluate(model, [(rows, [0, 1])], {"far": [rows]})
+    given = evaluate(model, [(rows, [0, 1])], {"far": [(rows, strange)]})
+    assert given.metrics == plain.metrics and given.accuracy == 1
+    assert collect(model, [(rows, strange)]).labels is None
+    for loaders in (
+        {"id_loader": [(rows, strange)], "train_loader": [rows]},
+        {"id_loader": [rows], "train_loader": [(rows, strange)]},
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"labels (that are|must)") as refusal:
+            evaluate(Classifier(model, model, num_classes=3), ood_loaders={}, scores=["knn"], **loaders)
+        assert is_one_sentence(str(refusal.value))
+
+
+def test_labels_of_other_shapes_in_each_batch_are_none() -> None:
+    rows = torch.eye(3)
+    assert collect(nn.Identity(), [(rows, torch.zeros(3, 2)), (rows, torch.zeros(3, 4))]).labels is None
 
 
 class FromDictionary(nn.Module):
@@ -237,9 +272,12 @@ def test_one_score_may_come_without_a_list() -> None:
         ({"ood_loaders": {"id": batches(UNKNOWN)}}, "must not name a set 'id'"),
         ({"ood_loaders": {"far": []}}, "The loader of 'far' must give at least one row"),
         ({"ood_loaders": {"far": [UNKNOWN[:0]]}}, "The loader of 'far' must give at least one row"),
-        ({"ood_loaders": {"far": [UNKNOWN * torch.nan]}}, "msp of the set 'far' is NaN for 17 of 17 rows"),
+        (
+            {"ood_loaders": {"far": [UNKNOWN * torch.nan]}},
+            "logits of the set 'far' must be finite, .* 17 of 17 rows",
+        ),
         ({"id_loader": batches(KNOWN, LABELS + 1)}, "must be class ids from 0 to 2, got 3"),
-        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "same shape"),
+        ({"id_loader": [(KNOWN, LABELS[:-1])]}, "inputs and labels must have as many rows, got"),
     ],
 )
 def test_mistakes_get_a_sentence(changes: dict, sentence: str) -> None:
@@ -252,10 +290,43 @@ class Several(nn.Module):
         return {"logits": inputs}
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_refused_with_the_set_and_the_rows(value: float) -> None:
+    some = UNKNOWN.clone()
+    some[[3, 8, 12], 0] = value
+    for scores in (["msp"], ["energy", "entropy"], []):
+        with pytest.raises(ValueError, match=r"logits of the set 'far' must be finite, .* for 3 of 17 rows"):
+            evaluated(classifier=nn.Identity(), scores=scores, ood_loaders={"far": batches(some)})
+    with pytest.raises(ValueError, match=r"logits of the set 'id' must be finite, .* for 3 of 17 rows"):
+        evaluated(classifier=nn.Identity(), id_loader=batches(some), ood_loaders={})
+    with pytest.raises(ValueError, match=r"^logits must be finite, .* for 3 of 17 rows"):
+        score_rows(nn.Identity(), batches(some), [Energy()])
+    images = torch.zeros(4, 3, 2, 2)
+    images[1, 0] = value
+    with pytest.raises(ValueError, match=r"'far' must be finite, .* for 1 of 4 rows"):
+        evaluated(classifier=nn.Identity(), ood_loaders={"far": [images]})
+    with pytest.raises(ValueError, match=r"brightness of the set 'far' must be finite, .* for 3 of 17 rows"):
+        evaluated(classifier=Constant(), scores=[Brightness()], ood_loaders={"far": batches(some)})
+
+
+class Constant(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.zeros(len(inputs), 3)
+
+
+def test_settings_are_given_by_name_and_what_was_chosen_is_said() -> None:
+    train = batches(TRAIN, TRAIN_LABELS)
+    evaluation = evaluated(scores=["knn", "knn(k=5)"], train_loader=train)
+    assert evaluation.remarks == {"knn": "k = 1"} and str(evaluation).splitlines()[-1] == "knn: k = 1"
+    one, five = (evaluated(scores=[NearestNeighbours(k)], train_loader=train).scores["far"] for k in (1, 5))
+    np.testing.assert_array_equal(evaluation.scores["far"]["knn"], one["knn(k=1)"])
+    np.testing.assert_array_equal(evaluation.scores["far"]["knn(k=5)"], five["knn(k=5)"])
+
+
 def test_other_kinds_get_a_sentence() -> None:
     with pytest.raises(TypeError, match=r"tensor of logits, got dict: .*output="):
         collect(Several(), [KNOWN])
-    with pytest.raises(TypeError, match=r"batch must be tensors.*got str"):
+    with pytest.raises(TypeError, match=r"A batch of loader must be inputs or \(inputs, labels\), .*, got str"):
         collect(CLASSIFIER, ["rows"])
     with pytest.raises(ValueError, match=r"logits must have shape \(N, C\)"):
         collect(nn.Flatten(0), [KNOWN])

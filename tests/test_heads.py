@@ -1,13 +1,16 @@
 """Last layers: one that scales features, the ones that are refused, logits of their weights, and distances."""
 
+import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from oodles import Classifier
-from oodles.heads import ScaledLinear, distances, linear_head, logits_of
+from oodles.heads import ScaledLinear, distances, linear_head, logits_of, scale_features, scaled_head
 
 from .contract.steps import is_one_sentence
 
@@ -51,14 +54,133 @@ def test_weights_that_come_later_are_scaled_as_well() -> None:
     torch.testing.assert_close(scaled(rows()), head(10 * rows()))
 
 
-def test_a_linear_last_layer_is_handed_out_and_another_is_refused() -> None:
-    for head in (layer(), ScaledLinear(layer(), 2.0)):
-        assert linear_head(Classifier(nn.Identity(), head), "some-method") is head
-    net = Classifier(nn.Identity(), nn.Sequential(layer()), num_classes=3)
-    with pytest.raises(
-        ValueError, match=r"some-method needs a linear last layer, torch\.nn\.Linear, got Sequential: split"
-    ) as refusal:
+class Tagged(nn.Linear):
+    """A linear layer that knows more than its weights."""
+
+    tag = "last"
+
+
+class Cosine(nn.Linear):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return 10 * nn.functional.linear(nn.functional.normalize(features), nn.functional.normalize(self.weight))
+
+
+class Doubled(nn.Linear):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(features)
+
+
+class Noisy(nn.Linear):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(features)
+        return logits + torch.randn_like(logits) if self.training else logits
+
+
+class LowRank(nn.Linear):
+    """A linear layer with a low-rank change that begins at zero."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__(features, classes)
+        self.down, self.up = nn.Linear(features, 2, bias=False), nn.Linear(2, classes, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features) + self.up(self.down(features))
+
+
+def trained(head: nn.Module) -> nn.Module:
+    """Move every parameter, so that none is as it was made."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return head
+
+
+def zeroed(head: nn.Module) -> nn.Module:
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    return head
+
+
+LINEAR = {
+    "plain": lambda: layer(),
+    "no bias": lambda: layer(bias=False),
+    "half": lambda: layer(dtype=torch.float16),
+    "bfloat16": lambda: layer(dtype=torch.bfloat16),
+    "subclass": lambda: Tagged(5, 3),
+    "weight norm": lambda: trained(parametrizations.weight_norm(nn.Linear(5, 3))),
+    "spectral norm": lambda: trained(parametrizations.spectral_norm(nn.Linear(5, 3))),
+    "orthogonal": lambda: trained(parametrizations.orthogonal(nn.Linear(5, 3))),
+    "bias under weight norm": lambda: trained(parametrizations.weight_norm(nn.Linear(5, 3), "bias")),
+}
+OTHERS = {
+    "cosine": (lambda: Cosine(5, 3), "got Cosine"),
+    "cosine of zeros": (lambda: zeroed(Cosine(5, 3)), "got Cosine"),
+    "doubled": (lambda: Doubled(5, 3), "got Doubled"),
+    "noisy in training": (lambda: Noisy(5, 3), "got Noisy"),
+    "low rank": (lambda: LowRank(5, 3), "got LowRank with 'down' besides"),
+    "old weight norm": (lambda: nn.utils.weight_norm(nn.Linear(5, 3)), "got Linear with 'weight_g' besides"),
+    "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Linear(5, 3)), "got Linear with 'weight_orig' besides"),
+    "pruned": (
+        lambda: prune.random_unstructured(nn.Linear(5, 3), "weight", 2),
+        "got Linear with 'weight_mask' besides",
+    ),
+    "sequential": (lambda: nn.Sequential(nn.Linear(5, 3)), "got Sequential"),
+    "scaled": (lambda: ScaledLinear(nn.Linear(5, 3), 2.0), "got ScaledLinear with 'factor' besides"),
+}
+
+
+@pytest.mark.parametrize("make", LINEAR.values(), ids=LINEAR)
+def test_layers_that_are_linear_are_scaled_whatever_they_are_called(make: Callable[[], nn.Linear]) -> None:
+    head = make().eval()
+    net = Classifier(nn.Identity(), head)
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    assert linear_head(net, "some-method") is head
+    assert torch.equal(torch.get_rng_state(), state) and not head.training
+    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items()), "looking changes nothing"
+    x = rows(dtype=head.weight.dtype)
+    scale_features(net, 2.0, "some-method")
+    scaled = net.eval().head
+    assert isinstance(scaled, ScaledLinear) and not {id(p) for p in scaled.parameters()} ^ {
+        id(p) for p in head.parameters()
+    }
+    accuracy = 4 * torch.finfo(x.dtype).eps
+    torch.testing.assert_close(scaled(x), head(2 * x), rtol=accuracy, atol=accuracy)
+    torch.testing.assert_close(logits_of(scaled, x), head(x), rtol=accuracy, atol=accuracy)
+    other = copy.deepcopy(scaled)
+    other.load_state_dict(scaled.state_dict())
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(0.5)
+    torch.testing.assert_close(scaled(x), head(2 * x), rtol=accuracy, atol=accuracy)
+    assert not torch.allclose(other(x), scaled(x), rtol=1e-2), "a copy is on its own"
+    scale_features(net, 3.0, "some-method")
+    torch.testing.assert_close(net.eval()(x), head(3 * x), rtol=accuracy, atol=accuracy)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("make, got", OTHERS.values(), ids=OTHERS)
+def test_layers_that_compute_something_else_are_refused(make: Callable[[], nn.Module], got: str) -> None:
+    net = Classifier(nn.Identity(), make(), num_classes=3)
+    with pytest.raises(ValueError, match=f"some-method needs a linear last layer, .*, {got}: split") as refusal:
         linear_head(net, "some-method")
+    assert is_one_sentence(str(refusal.value))
+
+
+def test_frozen_weights_stay_frozen() -> None:
+    head = layer()
+    head.weight.requires_grad_(False)
+    scaled = ScaledLinear(head, 2.0)
+    assert not scaled.weight.requires_grad and scaled.bias.requires_grad
+
+
+def test_only_a_scaled_head_is_handed_out_as_one() -> None:
+    net = Classifier(nn.Identity(), layer())
+    with pytest.raises(ValueError, match="some-method needs the last layer that it makes, got Linear") as refusal:
+        scaled_head(net, "some-method")
     assert is_one_sentence(str(refusal.value))
 
 

@@ -190,6 +190,18 @@ def test_accuracy() -> None:
     assert accuracy(dense.argmax(1), torch.tensor([[[0, 2], [2, 0]]])) == 0.75
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_without_a_finite_largest_logit_is_wrong(value: float) -> None:
+    logits, labels = np.eye(4, 3), np.array([0, 1, 2, 0])
+    assert accuracy(logits, labels) == 1
+    logits[1, 1] = value
+    assert accuracy(logits, labels) == accuracy(torch.from_numpy(logits), torch.from_numpy(labels)) == 0.75
+    assert accuracy(np.full((4, 3), value), labels) == accuracy(np.full((4, 3), -np.inf), labels) == 0
+    assert accuracy(logits.T.reshape(1, 3, 2, 2), labels.reshape(1, 2, 2)) == 0.75
+    logits[1] = [-np.inf, 1, 0]  # a class that cannot be
+    assert accuracy(logits, labels) == 1
+
+
 def test_accuracy_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"same shape.*got \(3,\) and \(2,\)"):
         accuracy(np.zeros((3, 4)), np.zeros(2, dtype=int))

@@ -36,6 +36,28 @@ def convolutional(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Mod
     return nn.Sequential(nn.Conv2d(input_shape[0], num_classes, 8), nn.Flatten())
 
 
+def pooled(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 6), nn.Unflatten(1, (6, 1, 1)))
+    convolution = nn.Conv2d(6, num_classes, 1)
+    return nn.Sequential(nn.Conv2d(input_shape[0], 6, 3), nn.ReLU(), squeeze, convolution, nn.Flatten())
+
+
+class Early(nn.Module):
+    """Its last layer is not the one that was made last."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.fc, self.first = nn.Linear(7, num_classes), nn.Linear(192, 7)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.first(images.flatten(1)))
+        return logits
+
+
+def early(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    return Early(num_classes)
+
+
 def softmaxed(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(plain(num_classes, input_shape), nn.Softmax(1))
 
@@ -137,6 +159,36 @@ def test_the_last_linear_layer_is_the_head_or_the_one_that_is_named() -> None:
     assert torch.equal(classifier(images), named(images))
 
 
+@pytest.mark.parametrize(("name", "features"), [("pooled", 6), ("early", 7)])
+def test_the_last_layer_is_the_one_that_runs_last(name: str, features: int) -> None:
+    classifier = build(mine(name))
+    assert isinstance(classifier.head, nn.Linear)
+    assert (classifier.num_features, classifier.num_classes) == (features, 5)
+    assert classifier.features(torch.rand(2, 3, 8, 8)).shape == (2, features)
+
+
+def test_a_network_with_its_normalisation_is_joined_again() -> None:
+    classifier = build(mine("pooled")).eval()
+    images = torch.rand(2, 3, 8, 8)
+    expected = classifier(images)
+    model = classifier.join()
+    assert [name for name, _ in model.named_children()] == ["normalize", "network"]
+    assert isinstance(model.get_submodule("network.3"), nn.Conv2d)
+    torch.testing.assert_close(model(images), expected)
+
+
+def test_tensors_have_the_names_of_the_network_too() -> None:
+    classifier = build(mine("plain"))
+    names = classifier.own_names()
+    assert names == {
+        "backbone.network.1.weight": "1.weight",
+        "backbone.network.1.bias": "1.bias",
+        "head.weight": "3.weight",
+        "head.bias": "3.bias",
+    }
+    assert build(mine("ready")).own_names() == {}
+
+
 def test_a_ready_classifier_is_used_as_it_is() -> None:
     torch.manual_seed(0)
     classifier = build(mine("ready"))
@@ -176,7 +228,11 @@ MISTAKES = {
     "arguments": (mine("positional"), None, "must accept num_classes= and input_shape=, but: missing"),
     "result": (mine("nothing"), None, "must give an nn.Module or a Classifier, got NoneType"),
     "logits": (mine("ten"), None, "must give 5 logits, one per class, got 10"),
-    "no linear": (mine("convolutional"), None, "has no nn.Linear to take for its last layer: name that layer"),
+    "no linear": (
+        mine("convolutional"),
+        None,
+        "has no nn.Linear and no 1×1 convolution to take for its last layer: name it",
+    ),
     "softmax": (mine("softmaxed"), None, "cannot be split: The layer '0.3' must be the last one, .* head=…"),
     "head": (mine("plain"), "fc", "cannot be split: head must name a layer of the model"),
     "head of a classifier": (mine("ready"), "1", "has a head already: leave out head='1'"),

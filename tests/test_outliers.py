@@ -91,6 +91,20 @@ def test_an_empty_outlier_loader_is_refused() -> None:
     assert list(pair([], [])) == [], "nothing was asked of it"
 
 
+def test_an_outlier_loader_that_can_be_read_once_is_told_from_an_empty_one() -> None:
+    seen: list[tuple[int, str]] = []
+    with pytest.raises(
+        ValueError, match="can be read again, got generator, which ended after 2 batches: give"
+    ) as refusal:
+        seen.extend(pair([1, 2, 3], (letter for letter in "ab")))
+    assert is_one_sentence(str(refusal.value))
+    pairs = pair([1, 2], (letter for letter in "abc"))
+    assert list(pairs) == [(1, "a"), (2, "b")]
+    with pytest.raises(ValueError, match="ended after 3 batches"):
+        list(pairs)
+    assert len(list(pair(range(9), itertools.cycle("ab")))) == 9
+
+
 def test_the_length_is_that_of_the_in_distribution_loader() -> None:
     assert len(pair([1, 2, 3], ["a"])) == 3
     with pytest.raises(TypeError, match="has no len"):

@@ -12,7 +12,9 @@ SOURCES = Path(oodles.__file__).parent
 PAGE = "__init__"
 """The public page. It imports what is used, hence everything; what imports from it does so, too."""
 FLOORS = (
-    ("checks", "files", "metrics", "outliers", "precision", "processes", "randomness", "spelling"),
+    ("spelling",),
+    ("checks",),
+    ("files", "metrics", "outliers", "precision", "processes", "randomness"),
     ("classifier", "facts", "importing"),
     ("augmentations", "heads", "inference", "targets"),
     ("contract", "data", "networks", "scores"),
@@ -41,15 +43,17 @@ LATE = {
     "cli.py:oodles.runs.deployment": "start-up time, of other commands",
     "cli.py:oodles.runs.folder": "start-up time, of other commands",
     "cli.py:oodles.runs.exporting": "start-up time, of other commands",
+    "cli.py:oodles.runs.fits": "start-up time, of other commands",
     "cli.py:oodles.runs.testing": "start-up time, of other commands",
     "cli.py:oodles.runs.training": "start-up time, of other commands",
     "comparing/comparison.py:oodles.comparing.page": "start-up time: only reports draw",
-    "comparing/pictures.py:oodles.data": "start-up time: only reports with images need torch",
+    "comparing/pictures.py:oodles.runs.testing": "start-up time: only reports with images need torch",
     "runs/exporting.py:onnxruntime": "optional",
     "runs/folder.py:fcntl": "optional: not every system has it",
     "runs/folder.py:oodles.networks": "start-up time: a comparison needs no torch",
     "runs/folder.py:oodles.runs.saved_state": "start-up time: a comparison needs no torch",
     "runs/folder.py:torch": "start-up time: a comparison needs no torch",
+    "scores/scatter.py:rich": "start-up time, of import oodles",
 }
 """The imports inside functions, and why they are not at the top."""
 

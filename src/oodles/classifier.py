@@ -1,18 +1,21 @@
 """A classifier is a backbone that gives features and a head that turns them into logits."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
-from oodles.checks import check_whole
+from oodles.checks import check_whole, readable
 from oodles.randomness import NEW_HEADS, random_seed
+from oodles.spelling import shown
 
 Inputs = Tensor | dict[str, Tensor]
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -20,26 +23,21 @@ Placed = TypeVar("Placed", bound=nn.Module)
 
 def apply(module: nn.Module, inputs: Inputs) -> Tensor:
     """Run a module on inputs; a dictionary of them becomes keyword arguments."""
-    result: Tensor = module(**inputs) if isinstance(inputs, dict) else module(inputs)
+    result: Tensor = module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
     return result
 
 
 def first_of(inputs: Inputs) -> Tensor:
     """Return the inputs, or of a dictionary the tensor whose name comes first: all have as many rows."""
-    return inputs[min(inputs)] if isinstance(inputs, dict) else inputs
+    return inputs[min(inputs)] if isinstance(inputs, Mapping) else inputs
 
 
 def pieces_of(inputs: Inputs, rows: int) -> list[Inputs]:
     """Split inputs into pieces of so many rows, the last of which may have fewer; no rows are one piece."""
-    if not isinstance(inputs, dict):
+    if not isinstance(inputs, Mapping):
         return list(torch.split(inputs, rows))
     split = {name: torch.split(value, rows) for name, value in inputs.items()}
     return [dict(zip(split, piece, strict=True)) for piece in zip(*split.values(), strict=True)]
-
-
-def without_labels(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Split a dictionary batch into its inputs and what stands under ``labels``."""
-    return {key: value for key, value in inputs.items() if key != "labels"}, inputs.get("labels")
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -48,15 +46,20 @@ def device_of(module: nn.Module) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def frozen(module: nn.Module) -> AbstractContextManager[None]:
     """Set eval mode inside; afterwards every submodule is in its own mode again, also after an exception.
 
     Unlike ``module.eval(); …; module.train()`` this keeps a submodule that was already in eval mode, such as a
     frozen batch norm, in eval mode.
     """
+    return in_mode(module, training=False)
+
+
+@contextmanager
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Set training or eval mode inside; afterwards every submodule is in its own mode again."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
+    module.train(training)
     try:
         yield
     finally:
@@ -116,9 +119,11 @@ class Classifier(nn.Module):
         super().__init__()
         if num_classes is None:
             num_classes = _outputs(head)
+        if num_features is not None:
+            check_whole("num_features", num_features, low=1)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
-                f"num_classes must be a whole number of at least 1, got {num_classes!r}: "
+                f"num_classes must be a whole number of at least 1, got {shown(num_classes)}: "
                 f"say Classifier(backbone, head, num_classes=…), since {type(head).__name__} does not tell."
             )
         self.backbone = backbone
@@ -131,7 +136,10 @@ class Classifier(nn.Module):
         self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
         self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         """True where it was made with a head that predicts for each pixel."""
+        self.input_name: str | None = None
+        """The argument of the backbone that gets inputs which are one tensor; by default the first one."""
         self._split_at: str | None = None
+        self._convolution: _Convolution | None = None
         self._watched: list[RemovableHandle] = []
 
     @property
@@ -202,7 +210,22 @@ class Classifier(nn.Module):
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return features, the input of the head: (N, F) or (N, F, H, W)."""
+        if self.input_name is not None and isinstance(inputs, Tensor):
+            return apply(self.backbone, {self.input_name: inputs})
         return apply(self.backbone, inputs)
+
+    def unnamed(self, inputs: Inputs) -> Inputs:
+        """Return the only tensor of a dictionary, if it is floating point; the backbone gets it by that name.
+
+        So methods and scores that change rows find them, and need not know how they are called.
+        """
+        if isinstance(inputs, Tensor) or len(inputs) != 1:
+            return inputs
+        ((name, only),) = inputs.items()
+        if not only.is_floating_point():
+            return inputs
+        self.input_name = name
+        return only
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Return logits, (N, C) or (N, C, H, W)."""
@@ -210,21 +233,25 @@ class Classifier(nn.Module):
         return logits
 
     @classmethod
-    def split(cls, model: nn.Module, head: str, *, example: Inputs, output: str | None = None) -> "Classifier":
+    def split(cls, model: nn.Module, head: str, *, example: Inputs, output: str | int | None = None) -> "Classifier":
         """Make a classifier of any model, by naming its last layer; it takes the model over until :meth:`join`.
 
         The named layer is moved out of the model and becomes the head. That the two halves together still give the
-        model's logits is checked on ``example``, in eval mode; a model that fails is handed back unchanged.
+        model's logits is checked on ``example``, in eval and in training mode; a model that fails is handed back
+        unchanged. A 1×1 convolution whose result the model makes one row of, by pooling or flattening, becomes the
+        linear layer that it is: features are (N, F) then.
 
         Args:
-            model: gives logits, or an object or dictionary with the logits under ``output``.
+            model: gives logits, or an object, dictionary or tuple with the logits under ``output``.
             head: the dotted name of the last layer, as in ``model.get_submodule(head)``.
             example: a small batch of inputs on the model's device.
-            output: the field that holds the logits, for models that return several things.
+            output: the field, key or position that holds the logits, for models that return several things.
 
         Raises:
-            ValueError: where no such layer exists, it runs more than once or not at all, or something after it
-                changes its result (a softmax or a dropout, say).
+            TypeError: for an example that is no tensor and no dictionary.
+            ValueError: where no such layer exists, it has no weights, runs more than once or not at all, or something
+                after it changes its result (a softmax or a dropout, say); for a model that does not run on the
+                example, has been split already, or is wrapped or compiled.
 
         Example:
             >>> import torch
@@ -232,36 +259,61 @@ class Classifier(nn.Module):
             >>> Classifier.split(model, "1", example=torch.zeros(2, 1, 4, 4)).num_classes
             3
         """
-        try:
-            layer = model.get_submodule(head) if head else None
-        except AttributeError:
-            layer = None
-        if layer is None:
-            names = [name for name, _ in model.named_modules() if name]
-            raise ValueError(f"head must name a layer of the model, got {head!r}: its last ones are {names[-3:]}.")
-        backbone = _Field(model, output) if output else model
-        calls: list[None] = []
-        late: list[str] = []
-        hooks = [layer.register_forward_hook(lambda *_: calls.append(None))]
-        for name, module in model.named_modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd) and not name.startswith(f"{head}."):
-                hooks.append(module.register_forward_hook(lambda *_, name=name: late.append(name) if calls else None))
-        with frozen(model), torch.no_grad():
+        _check_whole_model(model)
+        layer = _layer(model, head)
+        if not isinstance(example, Tensor | Mapping):
+            raise TypeError(
+                f"example must be a tensor of inputs, or a dictionary of them, got {type(example).__name__}: "
+                "torch.as_tensor makes one of an array or a list."
+            )
+        backbone = model if output is None else _Field(model, output)
+        logits = _logits(model, example, output, training=False)
+        with _drawn(layer, where=readable(logits, read_gpu=True) and not bool(logits.any())):
+            logits, seen, late = _rehearsed(model, head, layer, example, output)
+            several = _several(example)
+            in_training = [_logits(model, several, output, training=True) for _ in range(2)]
+            pools = isinstance(layer, _CONVOLUTIONS) and logits.ndim == 2
+            convolution = _Convolution(layer, seen.shape[2:].numel()) if pools else None
+            last = layer if convolution is None else convolution.head
             try:
-                expected = apply(backbone, example)
-            finally:
-                for hook in hooks:
-                    hook.remove()
-            try:
-                model.set_submodule(head, nn.Identity())
-                features = _run_without(head, backbone, example)
-                _check_last(head, layer, features, expected, len(calls), late)
+                model.set_submodule(head, _Taken())
+                halves = _Halves(backbone, last, head)
+                features, joined = _run(halves, example, training=False)
+                _check_same(head, joined, logits, "")
+                if late:
+                    raise ValueError(
+                        f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it."
+                    )
+                if same_logits(*in_training):  # or it draws random numbers that no seed of torch's repeats
+                    joined = _run(halves, several, training=True)[1]
+                    _check_same(head, joined, in_training[0], " in training mode")
             except BaseException:
                 model.set_submodule(head, layer)
                 raise
-        classifier = cls(backbone, layer, num_classes=expected.shape[1], num_features=features.shape[1])
+        classifier = cls(backbone, last, num_classes=logits.shape[1], num_features=features.shape[1])
         classifier._split_at = head
+        classifier._convolution = convolution
         return classifier
+
+    def normalized_by(self, normalize: nn.Module) -> "Classifier":
+        """Run a layer before the backbone, and return this classifier; they are its ``normalize`` and ``network``."""
+        inside = "network.model." if isinstance(self.backbone, _Field) else "network."
+        self.backbone = nn.Sequential(OrderedDict(normalize=normalize, network=self.backbone))
+        self._split_at = None if self._split_at is None else inside + self._split_at
+        return self
+
+    def own_names(self) -> dict[str, str]:
+        """Return, by their names in this state, the names of tensors in the model that :meth:`split` took over."""
+        if self._split_at is None:
+            return {}
+        behind = isinstance(self.backbone, nn.Sequential) and isinstance(self.backbone[0], Normalize)
+        own = {}
+        for name in self.state_dict():
+            half, _, rest = name.partition(".")
+            whole = f"{self._split_at}.{rest}" if half == "head" else rest
+            if half != "heads" and not (behind and whole.startswith("normalize.")):
+                own[name] = whole.removeprefix("network.") if behind else whole
+        return own
 
     def join(self) -> nn.Module:
         """Put the head back and return the model that :meth:`split` took over, now trained.
@@ -277,7 +329,8 @@ class Classifier(nn.Module):
         for hook in self._watched:
             hook.remove()
         model = self.backbone.model if isinstance(self.backbone, _Field) else self.backbone
-        model.set_submodule(self._split_at, self.head)
+        head = self.head if self._convolution is None else self._convolution.of(self.head)
+        model.set_submodule(self._split_at, head)
         return model
 
 
@@ -306,38 +359,311 @@ def _sizes(head: nn.Module) -> Sequence[int | None]:
 class _Field(nn.Module):
     """One field of what a model returns."""
 
-    def __init__(self, model: nn.Module, field: str):
+    def __init__(self, model: nn.Module, field: str | int):
         super().__init__()
         self.model = model
         self.field = field
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Tensor:
-        result = self.model(*args, **inputs)
-        value = result.get(self.field) if isinstance(result, dict) else getattr(result, self.field, None)
-        if not isinstance(value, Tensor):
-            raise ValueError(f"output must name a field of what the model returns, got {self.field!r}.")
-        return value
+        return _picked(self.model(*args, **inputs), self.field)
 
 
-def _run_without(head: str, backbone: nn.Module, inputs: Inputs) -> Tensor:
-    try:
-        return apply(backbone, inputs)
-    except Exception as error:
-        raise ValueError(f"The layer {head!r} must be the last one, but the model does not run without it.") from error
+class _Taken(nn.Identity):
+    """Stands in a model where :meth:`Classifier.split` took the head out."""
 
 
-def _check_last(head: str, layer: nn.Module, features: object, expected: object, calls: int, late: list[str]) -> None:
-    """Refuse a head after which something else happens."""
-    if calls != 1:
-        raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {calls} times.")
-    if not (isinstance(features, Tensor) and isinstance(expected, Tensor) and _same(layer(features), expected)):
+class _Halves(nn.Module):
+    """Features of a backbone, and what a head makes of them."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, name: str):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.name = name
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        try:
+            features = self.backbone(*args, **inputs)
+        except Exception as error:
+            raise ValueError(
+                f"The layer {self.name!r} must be the last one, but the model does not run without it."
+            ) from error
+        try:
+            logits: Tensor | None = self.head(features)
+        except Exception:  # these are no features that it could read
+            logits = None
+        return features, logits
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class _Convolution:
+    """A convolution at the end of a model that makes one row of its result, and the head that takes its place."""
+
+    def __init__(self, layer: Any, places: int):
+        self.layer: nn.Conv1d | nn.Conv2d | nn.Conv3d = layer
+        self.places = places
+        self.head: nn.Module = _as_linear(layer) if _is_plain(layer) and is_pointwise(layer) else _OnePlace(layer)
+
+    def of(self, head: nn.Module) -> nn.Module:
+        """Return the convolution, with the weights of the linear layer, or another head at every place."""
+        if head is not self.head:
+            if self.places > 1 and not isinstance(head, nn.Linear):
+                raise ValueError(
+                    f"The model pools what its last layer gives at {self.places} places, and {type(head).__name__} "
+                    "gives something else there than of pooled features: use the classifier as it is."
+                )
+            return _EveryPlace(head)
+        if isinstance(head, nn.Linear):
+            weight = head.weight.detach().reshape(self.layer.weight.shape)
+            self.layer.weight = nn.Parameter(weight, requires_grad=head.weight.requires_grad)
+            self.layer.register_parameter("bias", head.bias)
+            self.layer.train(head.training)
+        return self.layer
+
+
+def is_pointwise(layer: nn.Module) -> bool:
+    """Tell whether a layer is linear, or a 1×1 convolution, which is one linear layer for every place."""
+    if not isinstance(layer, _CONVOLUTIONS):
+        return isinstance(layer, nn.Linear)
+    padded = not isinstance(layer.padding, str) and any(layer.padding)  # by name, none where one pixel is read
+    return layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1} and not padded
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Tell whether a convolution is torch's own, so that its weights are all that there is to it."""
+    return type(layer) in _CONVOLUTIONS and not layer._forward_pre_hooks and not layer._forward_hooks
+
+
+def _as_linear(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> nn.Linear:
+    """Return the linear layer that a 1×1 convolution is, with its weights."""
+    linear = nn.Linear(layer.in_channels, layer.out_channels, bias=layer.bias is not None, device="meta")
+    linear.weight = nn.Parameter(layer.weight.detach().flatten(1), requires_grad=layer.weight.requires_grad)
+    linear.bias = layer.bias  # type: ignore[assignment]  # a parameter, which stubs do not know
+    return linear.train(layer.training)
+
+
+class _OnePlace(nn.Module):
+    """A convolution of features at one place, (N, F), with logits (N, C)."""
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.layer(features.reshape(*features.shape, *(1 for _ in self.layer.kernel_size)))
+        return logits.flatten(1)
+
+
+class _EveryPlace(nn.Module):
+    """A head that reads the channels at every place, (N, F) or (N, F, H, W)."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(features.movedim(1, -1)).movedim(-1, 1)
+        return logits
+
+
+def _check_whole_model(model: nn.Module) -> None:
+    """Refuse what is no module, or cannot be taken apart."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("model must be an ordinary module, got TorchScript, which is compiled: split it before.")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ValueError(
-            f"The layer {head!r} must be the last one, but its result differs from the model's logits: remove "
+            f"model must be the network itself, got {type(model).__name__}: "
+            "split model.module, and wrap the training step instead."
+        )
+    if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+        raise ValueError(
+            "model must be the network itself, got what torch.compile made of it: split it before, and compile the "
+            "training step instead."
+        )
+    if taken := [name for name, module in model.named_modules() if isinstance(module, _Taken)]:
+        raise ValueError(
+            f"model has been split already, and a classifier has its layer {taken[0]!r}: go on with that classifier, "
+            "or call its join() first."
+        )
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    """Return the layer of that name, which must have weights."""
+    try:
+        layer = model.get_submodule(name) if name else None
+    except (AttributeError, TypeError):
+        layer = None
+    if layer is None:
+        names = [name for name, _ in model.named_modules() if name]
+        raise ValueError(f"head must name a layer of the model, got {name!r}: its last ones are {names[-3:]}.")
+    if next(layer.parameters(), None) is None and next(layer.buffers(), None) is None:
+        quantized = "quantized" in type(layer).__module__
+        raise ValueError(
+            f"The layer {name!r} must have weights to be a head, and {type(layer).__name__} has none: "
+            + ("it is quantised, so split the model before that." if quantized else "name the last one that has some.")
+        )
+    return layer
+
+
+@contextmanager
+def _drawn(layer: nn.Module, *, where: bool) -> Iterator[None]:
+    """Give a layer random weights inside, where those that it has give zeros, which much of what follows would keep."""
+    before = [(parameter, parameter.detach().clone()) for parameter in layer.parameters()] if where else []
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter, _ in before:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in before:
+                parameter.copy_(value)
+
+
+def _rehearsed(
+    model: nn.Module, head: str, layer: nn.Module, example: Inputs, output: str | int | None
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Return a model's logits in eval mode, what a layer reads, which must run once, and the dropouts after it."""
+    calls: list[Tensor] = []
+    late: list[str] = []
+    hooks = [layer.register_forward_hook(lambda _, args, result: calls.append(args[0] if args else result))]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and not name.startswith(f"{head}."):
+            hooks.append(module.register_forward_hook(lambda *_, name=name: late.append(name) if calls else None))
+    try:
+        logits = _logits(model, example, output, training=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(calls) != 1:
+        raise ValueError(f"The layer {head!r} must run once in a forward pass, it ran {len(calls)} times.")
+    return logits, calls[0], late
+
+
+def _logits(model: nn.Module, example: Inputs, output: str | int | None, *, training: bool) -> Tensor:
+    """Run a model on an example and return its logits, which must be some."""
+    mode = " in training mode" if training else ""
+    try:
+        result = _run(model, example, training=training)
+    except Exception as error:
+        single = isinstance(example, Tensor) and example.ndim == 3
+        hint = " (a single image needs another dimension, example[None])" if single else ""
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"The model must run on the example{mode}, {_shapes(example)}{hint}, but: {said}.") from error
+    logits = result if output is None else _picked(result, output)
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"The model must return a tensor of logits{mode}, got {_contents(logits)}.")
+    if logits.ndim < 2 or logits.shape[:1] != first_of(example).shape[:1]:
+        raise ValueError(
+            f"The model must return logits of shape (N, C) or (N, C, H, W) for a batch of N rows, got "
+            f"{tuple(logits.shape)} for {_shapes(example)}: the first dimension of both counts the rows."
+        )
+    if readable(logits, read_gpu=True) and not bool(logits.isfinite().all()):
+        raise ValueError(
+            f"The model's logits must be finite, got NaN or infinity{mode}: {_not_finite(model, example)}."
+        )
+    return logits
+
+
+def _run(module: nn.Module, inputs: Inputs, *, training: bool) -> Any:
+    """Run a module, with the same random numbers every time; modes, buffers and torch's generators stay as they are."""
+    device = device_of(module)
+    devices = [device] if device.type == "cuda" else []
+    args, named = ((), dict(inputs)) if isinstance(inputs, Mapping) else ((inputs,), {})
+    with in_mode(module, training=training), torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(0)
+        if devices:
+            torch.cuda.default_generators[device.index].manual_seed(0)
+        if any(nn.parameter.is_lazy(value) for value in (*module.parameters(), *module.buffers())):
+            return apply(module, inputs)  # which makes them
+        buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+        return functional_call(module, buffers, args, named)
+
+
+def _several(inputs: Inputs) -> Inputs:
+    """Return at least two rows, as batch norm needs them in training mode."""
+    if len(first_of(inputs)) != 1:
+        return inputs
+    if isinstance(inputs, Mapping):
+        return {
+            name: torch.cat([value, value]) if isinstance(value, Tensor) else value for name, value in inputs.items()
+        }
+    return torch.cat([inputs, inputs])
+
+
+def _picked(result: object, field: str | int) -> Tensor:
+    """Return the field, key or position of what a model returns."""
+    value = None
+    if isinstance(field, int):
+        if isinstance(result, Sequence) and -len(result) <= field < len(result):
+            value = result[field]
+    else:
+        value = result.get(field) if isinstance(result, Mapping) else getattr(result, field, None)
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"output must name a field of what the model returns, got {field!r}, and it returns {_contents(result)}."
+        )
+    return value
+
+
+def _contents(result: object) -> str:
+    """Say what a model returns besides a tensor, and how its logits are named."""
+    kind = type(result).__name__
+    names = list(result) if isinstance(result, Mapping) else getattr(result, "_fields", None)
+    if names is None and not isinstance(result, Sequence):
+        names = [name for name, value in getattr(result, "__dict__", {}).items() if isinstance(value, Tensor)]
+    if names:
+        likely = "logits" if "logits" in names else names[0]
+        return f"{kind} with {', '.join(map(repr, names))}: name the one that holds logits, as in output={likely!r}"
+    if isinstance(result, Sequence) and not isinstance(result, str):
+        return f"a {kind} of {len(result)}: name the position of the logits, as in output=0"
+    return kind
+
+
+def _shapes(inputs: Inputs) -> str:
+    """Say what an example is."""
+    if isinstance(inputs, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_shapes(value)}" for name, value in inputs.items()) + "}"
+    return (
+        f"a tensor of shape {tuple(inputs.shape)} and type {inputs.dtype}"
+        if isinstance(inputs, Tensor)
+        else repr(inputs)
+    )
+
+
+def _not_finite(model: nn.Module, example: Inputs) -> str:
+    """Say where numbers are not finite that make a model's logits so."""
+    if isinstance(example, Tensor) and not bool(example.isfinite().all()):
+        return "the example holds such numbers itself"
+    for name, value in model.named_parameters():
+        if not bool(value.isfinite().all()):
+            return f"its weight {name!r} holds such numbers"
+    return "do the inputs have the right scale"
+
+
+def _check_same(head: str, logits: object, expected: object, mode: str) -> None:
+    """Refuse a head after which something else happens."""
+    if not (isinstance(logits, Tensor) and isinstance(expected, Tensor) and same_logits(logits, expected)):
+        raise ValueError(
+            f"The layer {head!r} must be the last one, but its result differs from the model's logits{mode}: remove "
             "what follows it (a softmax?), or name the field of the model's result that holds logits (output=…)."
         )
-    if late:
-        raise ValueError(f"The layer {head!r} must be the last one, but dropout {late[0]!r} follows: remove it.")
 
 
-def _same(logits: Tensor, expected: Tensor) -> bool:
-    return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+def same_logits(logits: object, expected: object) -> bool:
+    """Tell whether logits are the same but for rounding; of those on the device ``meta``, whether shapes are."""
+    if not (isinstance(logits, Tensor) and isinstance(expected, Tensor) and logits.shape == expected.shape):
+        return False
+    if not (logits.is_floating_point() and expected.is_floating_point()):
+        return False
+    if not readable(expected, read_gpu=True):
+        return True
+    step = max(torch.finfo(tensor.dtype).eps for tensor in (logits, expected) if tensor.is_floating_point())
+    return torch.allclose(
+        logits.double(), expected.double(), rtol=max(1e-4, 4 * step), atol=max(1e-5, step), equal_nan=True
+    )

@@ -11,10 +11,11 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Container, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from types import UnionType
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction, arg
@@ -22,8 +23,8 @@ from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction,
 import oodles
 from oodles.cards import card, cards, describe, overview
 from oodles.methods import METHODS, method_class
-from oodles.runs.recipe import Recipe, merge_settings
-from oodles.spelling import suggestion
+from oodles.runs.recipe import Recipe, merge_settings, recipes
+from oodles.spelling import nearest, suggestion, visible
 
 
 def _setting(name: str, metavar: str) -> object:
@@ -99,9 +100,9 @@ def benchmark(
         _print_json({"folder": str(done.folder), "failed": done.failed, **compared})
     elif done.comparison:
         print(done.comparison.to_text(width=shutil.get_terminal_size((100, 24)).columns, color=sys.stdout.isatty()))
-        print(f"\nThe report with pictures: {done.folder / 'report.html'}")
+        _print(f"\nThe report with pictures: {done.folder / 'report.html'}")
     if done.failed:
-        print(f"oodles: {done.failures}", file=sys.stderr)
+        _say(done.failures)
     return 1 if done.failed else 0
 
 
@@ -251,13 +252,20 @@ def train(
     if json:
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
+        from oodles.runs.fits import size_of_fits
+
+        accuracy, seconds = run.result.get("test_accuracy"), run.result.get("seconds")
+        size = size_of_fits(run.folder)
+        words = [] if accuracy is None else [f"test accuracy {accuracy:.2%}"]
+        words += [] if seconds is None else [f"{seconds:.0f} s"]
+        words += [f"fitted scores {size}"] if size else []
         _print(
             f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n"
-            f"{run.label} on {run.data}, seed {run.seed}: test accuracy {run.result['test_accuracy']:.2%}, "
-            f"{run.result['seconds']:.0f} s\n{run.folder}\n\noodles evaluate {run.folder}"
+            f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}\n\n"
+            f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
         )
     if run.status == "diverged":
-        print(f"oodles: {run.reason}", file=sys.stderr)
+        _say(run.reason)
         return 1
     return 0
 
@@ -269,15 +277,21 @@ def evaluate(
     score: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME", help_behavior_hint="(repeatable)")] = (),
     ood: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=PATH", help_behavior_hint="(repeatable)")] = (),
     root: Folders = (),
+    network: OptionalName = None,
+    data: OptionalPath = None,
     json: bool = False,
 ) -> None:
     """Measure accuracy and out-of-distribution detection of a run, on its suite or on images of your own.
 
     Args:
         run: a run folder.
-        score: outlier scores; all unless given.
+        score: outlier scores; unless given, all that every run is tested with. By name alone, and kept in the run
+            from then on, also vim, gen, react, odin, dice, she, kl-matching, and any score with settings, such as
+            "knn(k=5)" or "mahalanobis(normalize=True)".
         ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
         root: folder that holds the files of the suite, if they have moved.
+        network: the run's, if it is package.module:function; code is imported only if you name it.
+        data: the run's suite file, if it names functions of your own, or has moved.
         json: print one JSON document.
     """
     further: dict[str, str] = {}
@@ -286,14 +300,19 @@ def evaluate(
         if not name or not path or name in further:
             _refuse(f"--ood must be NAME=PATH, got {pair!r}: each name once.")
         further[name] = path
+    from oodles.runs.fits import size_of_fits
+    from oodles.runs.folder import open_run
     from oodles.runs.testing import evaluate_run
 
-    evaluation = evaluate_run(run, scores=score or None, ood=further, root=root)
+    before = size_of_fits(run)
+    evaluation = evaluate_run(open_run(run, network=network, data=data), scores=score or None, ood=further, root=root)
+    if (size := size_of_fits(run)) != before:
+        _say(f"{run} keeps what the scores have learnt, {size}")
     if json:
-        remarks = list(evaluation.remarks)
-        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics, "remarks": remarks})
+        warned = list(evaluation.warnings)
+        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics, "warnings": warned})
     else:
-        print(evaluation)
+        _print(evaluation)
 
 
 def compare(
@@ -328,10 +347,12 @@ def score(
     inputs: Annotated[Path, Positional, arg(metavar="INPUTS")],
     /,
     *,
-    to: File = Path("scores.csv"),
+    to: OptionalPath = None,
     score: OptionalName = None,
     accept: Fraction = 0.95,
     root: Folders = (),
+    network: OptionalName = None,
+    data: OptionalPath = None,
     json: bool = False,
 ) -> None:
     """Classify new inputs and accept or reject each: class, score and verdict in a CSV file.
@@ -339,15 +360,21 @@ def score(
     Args:
         run: a run folder.
         inputs: an image, a folder of images or an .npz file.
-        to: the CSV file.
-        score: outlier score; the method's own unless given.
+        to: the CSV file; scores.csv unless given, and none with --json.
+        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
         accept: share of the validation data that the threshold accepts.
         root: folder that holds the files of the suite, if they have moved.
+        network: the run's, if it is package.module:function; code is imported only if you name it.
+        data: the run's suite file, if it names functions of your own, or has moved.
         json: print one JSON document.
     """
     from oodles.runs.deployment import score_inputs
+    from oodles.runs.folder import open_run
 
-    verdicts = score_inputs(run, inputs, score=score, accept=accept, to=to, root=root)
+    to = to or (None if json else Path("scores.csv"))
+    verdicts = score_inputs(
+        open_run(run, network=network, data=data), inputs, score=score, accept=accept, to=to, root=root
+    )
     if json:
         columns = (verdicts.names, verdicts.classes, verdicts.scores.tolist(), verdicts.accepted.tolist())
         rows = [
@@ -355,7 +382,7 @@ def score(
         ]
         _print_json({"score": verdicts.score, "threshold": verdicts.threshold, "inputs": rows})
     else:
-        print(f"{verdicts}\n{to}")
+        _print(f"{verdicts}\n{to}")
 
 
 def export(
@@ -366,6 +393,8 @@ def export(
     score: OptionalName = None,
     false_alarms: Fraction = 0.05,
     root: Folders = (),
+    network: OptionalName = None,
+    data: OptionalPath = None,
     json: bool = False,
 ) -> None:
     """Write a trained run as one file for other programs: images to logits, score and verdict.
@@ -375,18 +404,23 @@ def export(
     Args:
         run: a run folder.
         to: the file, .onnx or .pt2.
-        score: outlier score; the method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
         false_alarms: share of the validation data that the threshold rejects at most.
         root: folder that holds the files of the suite, if they have moved.
+        network: the run's, if it is package.module:function; code is imported only if you name it.
+        data: the run's suite file, if it names functions of your own, or has moved.
         json: print one JSON document.
     """
     from oodles.runs.exporting import export as export_run
+    from oodles.runs.folder import open_run
 
-    exported = export_run(run, to, score=score, false_alarms=false_alarms, root=root)
+    exported = export_run(
+        open_run(run, network=network, data=data), to, score=score, false_alarms=false_alarms, root=root
+    )
     if json:
         _print_json({"file": str(exported.path), "checked": exported.checked, **exported.about})
     else:
-        print(exported)
+        _print(exported)
 
 
 def suite_check(
@@ -415,7 +449,7 @@ def suite_check(
     if json:
         _print_json(checked.as_dict())
     else:
-        print(checked)
+        _print(checked)
     return 1 if checked.overlaps else 0
 
 
@@ -435,7 +469,7 @@ def suite_list(*, root: Folders = (), json: bool = False) -> None:
         lines = (
             f"{suite['name']:21}{suite['holds']}\n{'':21}{suite['missing'] or 'All is there.'}" for suite in suites
         )
-        print("\n".join(lines))
+        _print("\n".join(lines))
 
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -463,9 +497,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command == "suite":
         command = f"suite {rest.pop(0)}"
+    if command in METHODS:
+        _refuse(f"{command} is a method and no command: oodles train {command}, or oodles methods {command}")
     if command not in COMMANDS:
         _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
-    run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], f"oodles {command}", rest)
+    run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], command, rest)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]  # what is shown goes to standard error
@@ -473,47 +509,132 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # a reader such as head has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return 0
     except (ValueError, TypeError, OSError, ImportError) as error:
         if "OODLES_TRACEBACK" in os.environ:
             raise
-        print(f"oodles: {error}", file=sys.stderr)
+        _say(_in_a_sentence(error))
         return 1
     except KeyboardInterrupt:
-        print(
-            "oodles: stopped; the same command resumes from the last saved state.",
-            file=sys.stderr,
-        )
+        _say("stopped; the same command resumes from the last saved state.")
         return 130
 
 
-def _parse(command: Callable[..., Any], program: str, arguments: Sequence[str]) -> Callable[..., int | None]:
+def _in_a_sentence(error: Exception) -> str:
+    """Return what went wrong; what the system says of a file or of standard output needs a subject."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return " ".join(str(error).split("\n"))
+    if error.filename is None:
+        _close_output()
+    what = "The output" if error.filename is None else error.filename
+    return f"{what} cannot be read or written: {error.strerror[:1].lower()}{error.strerror[1:]}."
+
+
+def _close_output() -> None:
+    """Send what is left to print nowhere, or Python would fail once more when it exits."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file
+        return
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What may stand after a flag."""
+
+    takes: type | tuple[str, ...] | None
+    """The type of a value, or the values there are; a switch has none."""
+    repeatable: bool = False
+    together: bool = False
+    """It takes any number of values."""
+
+    def fault(self, value: str) -> str:
+        """Say what a value must be, if it is something else."""
+        if isinstance(self.takes, tuple):
+            return "" if value in self.takes else f"one of {', '.join(self.takes)}"
+        if self.takes in (int, float):
+            try:
+                self.takes(value)
+            except ValueError:
+                return "a whole number" if self.takes is int else "a number"
+        return "" if value else "some text"
+
+
+def _parse(command: Callable[..., Any], name: str, arguments: Sequence[str]) -> Callable[..., int | None]:
     """Return the command with its arguments, not yet run: what it raises is no parsing error."""
+    if not {"-h", "--help"} & set(arguments):
+        flags, positionals = _flags(command), _positionals(command)
+        more = f"oodles {name} --help"
+        strays = _check_flags(name, arguments, flags, more)
+        if "" in strays:
+            _refuse(f"{positionals[0][0] if positionals else 'A word'} must be some text, got '': {more}")
+        missing = [metavar for metavar, many in positionals[len(strays) :] if metavar[0] != "[" and not many]
+        if missing:
+            _refuse(f"oodles {name} needs {' and '.join(missing)}: {more}")
+        if len(strays) > len(positionals) and not any(many for _, many in positionals):
+            wanted = f"one {positionals[0][0]}" if len(positionals) == 1 else " and ".join(m for m, _ in positionals)
+            _refuse(f"oodles {name} takes {wanted or 'flags alone'}, got {', '.join(strays)}: leave the others out.")
 
     @functools.wraps(command)
     def parsed(*given: Any, **flags: Any) -> Callable[..., int | None]:
         return functools.partial(command, *given, **flags)
 
-    return tyro.cli(parsed, prog=program, args=arguments, config=(FlagCreatePairsOff,))
+    return tyro.cli(parsed, prog=f"oodles {name}", args=arguments, config=(FlagCreatePairsOff,))
 
 
 def _parse_train(arguments: Sequence[str]) -> Callable[[], int | None]:
     """Parse the segments between ``+``, each a method with its flags; those left over are flags of training."""
-    chain: list[tuple[str, dict[str, Any]]] = []
-    left_over: list[str] = []
-    for segment in _split(arguments, "+"):
-        name = segment[0] if segment and not segment[0].startswith("-") else None
-        if name is None and segment != arguments:
+    segments = _split(arguments, "+")
+    names = [segment[0] if segment and not segment[0].startswith("-") else None for segment in segments]
+    training = _flags(train)
+    seen: dict[str, str] = {}
+    for name in names:
+        if name is None and len(segments) > 1:
             _refuse("A method must stand on either side of '+': oodles train mixup + outlier-exposure")
         if name is not None and name not in METHODS:
-            _refuse(f"There is no method {name!r}{suggestion(name, METHODS)}")
-        _check_flags(name, segment)
+            _refuse(_no_method(name))
+        if names.count(name) > 1:
+            _refuse(f"{name} stands there twice: once is enough, with all its flags.")
+    if not {"-h", "--help"} & set(arguments):
+        for name, segment in zip(names, segments, strict=True):
+            _check_segment(name, segment[name is not None :], [one for one in names if one], training, seen)
+    chain: list[tuple[str, dict[str, Any]]] = []
+    left_over: list[str] = []
+    for name, segment in zip(names, segments, strict=True):
         if name is not None:
             settings, segment = _parse_method(name, segment[1:])
             chain.append((name, settings))
         left_over += segment
-    return functools.partial(_parse(train, "oodles train", left_over), chain=tuple(chain))
+    return functools.partial(_parse(train, "train", left_over), chain=tuple(chain))
+
+
+def _no_method(name: str) -> str:
+    """Say that a word is no method, and what was probably meant."""
+    words = [word for word in name.replace("+", " ").replace(",", " ").split() if word]
+    if len(words) > 1 and all(word in METHODS for word in words):
+        return f"There is no method {name!r}: write oodles train {' + '.join(words)}"
+    if name in recipes() or name.endswith(".toml"):
+        return f"There is no method {name!r}, but a recipe: write oodles train --recipe {name}"
+    return f"There is no method {name!r}{suggestion(name, METHODS)}"
+
+
+def _check_segment(
+    name: str | None, words: Sequence[str], chain: Sequence[str], training: dict[str, Flag], seen: dict[str, str]
+) -> None:
+    """Refuse what neither a method nor training takes, before anything slow is imported."""
+    own = _method_flags(name) if name else {}
+    others = {flag: other for other in chain if other != name for flag in _method_flags(other)}
+    who, more = (name, f"oodles train {name} --help") if name else ("train", "oodles train --help")
+    strays = _check_flags(who, words, {**training, **own}, more, others, seen, own)
+    if methods := [word for word in strays if word in METHODS]:
+        if name is None:
+            _refuse(f"A method stands before all flags, got {methods[0]!r} behind them: oodles train {methods[0]} …")
+        before = [*chain[: chain.index(name) + 1], *methods]
+        _refuse(f"Methods are joined by '+', got {methods[0]!r} without one: oodles train {' + '.join(before)}")
+    if strays:
+        hint = f"write --recipe {strays[0]}" if strays[0] in recipes() else f"see {more}"
+        _refuse(f"{who} takes flags alone, got {strays[0]!r}: {hint}")
 
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -532,15 +653,122 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
     return {name: getattr(method, name) for name in given}, left_over
 
 
-def _check_flags(method: str | None, arguments: Sequence[str]) -> None:
-    """Refuse a flag that neither the method nor training has, before anything slow is imported."""
-    own = [parameter.flag for parameter in card(method).parameters] if method else []
-    training = [f"--{name.replace('_', '-')}" for name in inspect.signature(train).parameters if name != "chain"]
-    known = [*own, *training, "--help"]
-    for argument in arguments:
-        flag = argument.split("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in known:
-            _refuse(f"{method or 'train'} has no flag {flag}{suggestion(flag, known)}")
+def _check_flags(
+    who: str,
+    words: Sequence[str],
+    flags: dict[str, Flag],
+    more: str,
+    others: dict[str, str] | None = None,
+    seen: dict[str, str] | None = None,
+    own: Container[str] = (),
+) -> list[str]:
+    """Refuse unknown flags, values that are missing, of another type or one too many; return words of no flag.
+
+    Args:
+        who: the command or the method, for sentences.
+        words: of the command line.
+        flags: those that may be given.
+        more: the command that tells more.
+        others: flags that belong to another method of the line, and to which.
+        seen: values of flags that were given before, which it adds to.
+        own: flags that may be given once for each method.
+    """
+    seen = {} if seen is None else seen
+    mine: dict[str, str] = {}
+    strays: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if not _is_flag(word):
+            strays.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        if name not in flags:
+            _refuse(f"{who} has no flag {name}{_flag_hint(name, flags, others or {}, more)}")
+        flag = flags[name]
+        if flag.takes is None:
+            if equals:
+                _refuse(f"{name} takes no value, got {value!r}: write {name} alone, or leave it out.")
+            continue
+        values = [value] if equals else []
+        while not equals and left and not _is_flag(left[0]) and (flag.together or not values):
+            values.append(left.pop(0))
+        if not values and not flag.together:
+            _refuse(f"{name} must have a value, got none: {more}")
+        for value in values:
+            if fault := flag.fault(value):
+                _refuse(f"{name} must be {fault}, got {value!r}.")
+        given = mine if name in own else seen
+        if name in given and not flag.repeatable:
+            _refuse(f"{name} is given twice, {given[name]} and {' '.join(values)}: give it once.")
+        given[name] = " ".join(values)
+        if who not in COMMANDS or who == "train":  # other commands take words, anywhere
+            for extra in left[:1]:
+                if not flag.together and not _is_flag(extra) and extra not in METHODS:
+                    _refuse(f"{name} takes one value, got {values[0]!r} and {extra!r}.")
+    return strays
+
+
+def _is_flag(word: str) -> bool:
+    """Tell flags from values, among which are negative numbers."""
+    try:
+        float(word)
+    except ValueError:
+        return word.startswith("-") and word != "-"
+    return False
+
+
+def _flag_hint(name: str, flags: dict[str, Flag], others: dict[str, str], more: str) -> str:
+    """End a sentence about an unknown flag."""
+    if name in others:
+        return f": write it behind {others[name]}, whose flag it is."
+    known = [flag.removeprefix("--") for flag in flags]
+    word = name.lstrip("-")
+    starts = [flag for flag in known if word and flag.startswith(word)]
+    near = starts[0] if len(starts) == 1 else nearest(word, known, cutoff=0.7)
+    return f": did you mean '--{near}'?" if near else f": {more} lists those there are."
+
+
+def _flags(command: Callable[..., Any]) -> dict[str, Flag]:
+    """Return the flags of a command, from its signature."""
+    keywords = [p for p in inspect.signature(command).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {f"--{p.name.replace('_', '-')}": _flag(p.annotation) for p in keywords if p.name != "chain"}
+
+
+def _flag(annotation: Any) -> Flag:
+    marked: list[Any] = []
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        marked += more
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    if get_origin(annotation) is tuple:
+        return Flag(get_args(annotation)[0], repeatable=True)
+    if get_origin(annotation) is Literal:
+        return Flag(get_args(annotation))
+    return Flag(None if annotation is bool else annotation)
+
+
+def _method_flags(name: str) -> dict[str, Flag]:
+    """Return the flags of a method, from its card."""
+    kinds: dict[str, type | None] = {"float": float, "int": int, "bool": None}
+    flags = {}
+    for parameter in card(name).parameters:
+        together = parameter.type.startswith("tuple[")
+        kind = parameter.type.removeprefix("tuple[").partition(",")[0]
+        flags[parameter.flag] = Flag(kinds.get(kind, str), together=together)
+    return flags
+
+
+def _positionals(command: Callable[..., Any]) -> list[tuple[str, bool]]:
+    """Return what a command takes besides flags: its name in help, and whether there may be many."""
+    found = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            kind, *marked = get_args(parameter.annotation)
+            found.append((next(m.metavar for m in marked if getattr(m, "metavar", None)), get_origin(kind) is tuple))
+    return found
 
 
 def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
@@ -563,20 +791,25 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
     """Show a warning of our own as one sentence, others as Python does; it goes by name, since torch takes a while."""
     if category.__name__ == "TrainingWarning":
         if os.environ.get("RANK", "0") == "0":
-            print(f"oodles: {message}", file=sys.stderr)
+            _say(str(message))
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, line))
 
 
 def _refuse(sentence: str) -> NoReturn:
-    print(f"oodles: {sentence}", file=sys.stderr)
+    _say(sentence)
     raise SystemExit(2)
 
 
+def _say(sentence: str) -> None:
+    """Print a sentence on standard error; what files hold cannot control the terminal."""
+    print(visible(f"oodles: {sentence}", keep="\n"), file=sys.stderr)
+
+
 def _print(result: object) -> None:
-    """Print a result, from the first process alone, under ``accelerate launch`` too."""
+    """Print a result, from the first process alone, under ``accelerate launch`` too; see :func:`_say`."""
     if os.environ.get("RANK", "0") == "0":
-        print(result)
+        print(visible(str(result), keep="\n"))
 
 
 def _print_json(document: object) -> None:

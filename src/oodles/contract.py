@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-from oodles.checks import check_places
+from oodles.checks import check_places, shapes_checked
 from oodles.classifier import Classifier, Inputs, first_of, frozen
 from oodles.facts import HOOKS, roles_read, things_replaced
 from oodles.inference import Seen, see
 from oodles.randomness import generator_for
+from oodles.targets import indexable
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Part:
         if (self.inputs is None) == (self.features is None):
             got = "neither" if self.inputs is None else "both"
             raise ValueError(f"A part must have inputs or features, got {got}: give one of them.")
+        inputs: Any = self.inputs
+        if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+            object.__setattr__(self, "inputs", dict(inputs))
 
     def __len__(self) -> int:
         return len(self.first)
@@ -79,10 +83,10 @@ class Part:
 
     def take(self, places: Tensor) -> "Part":
         """Return the rows at these places, whole numbers (N,), with their targets."""
-        check_places(places)
+        check_places(places, len(self))
 
         def taken(rows: Tensor | None) -> Tensor | None:
-            return None if rows is None else rows.index_select(0, places)
+            return None if rows is None else indexable(rows).index_select(0, places).to(rows.dtype)
 
         given = self.inputs
         inputs: Any = {name: taken(rows) for name, rows in given.items()} if isinstance(given, dict) else taken(given)
@@ -277,6 +281,8 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if "forward" in vars(cls):
+            cls.forward = shapes_checked(cls.forward)
         cls.moments = tuple(hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook))
         cls._declared = vars(cls).get("replaces", getattr(cls, "_declared", ()))
         facts = cls._declared, cls.needs, cls.adds, cls.consumes

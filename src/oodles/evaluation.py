@@ -1,8 +1,9 @@
 """Evaluation of a trained classifier: its accuracy, and how well scores tell the unknown from the known."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from oodles.classifier import device_of
 from oodles.inference import all_or_none, batches_seen, collect, in_eval_mode
 from oodles.methods import METHOD_SCORES, method_score
 from oodles.metrics import METRICS, accuracy, doubts, ood_metrics
-from oodles.scores import SCORES, Score
+from oodles.scores import FURTHER_SCORES, SCORES, Score, settings_of
 from oodles.spelling import suggestion
 
 
@@ -32,7 +33,9 @@ class Evaluation:
     """By set: the predicted class ids."""
     labels: NDArray[Any] | None
     """The class ids of the in-distribution set."""
-    remarks: tuple[str, ...] = ()
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    """By score: what it has chosen when it was fitted, such as ``k = 2``."""
+    warnings: tuple[str, ...] = ()
     """What is wrong with the classifier, or with a score of it."""
 
     @cached_property
@@ -58,7 +61,8 @@ class Evaluation:
             cells = [name.ljust(widths[0]), score.ljust(widths[1])]
             cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
             lines.append("  ".join(cells))
-        return "\n".join([*lines, *self.remarks])
+        lines += [f"{score}: {remark}" for score, remark in self.remarks.items()]
+        return "\n".join([*lines, *self.warnings])
 
 
 def evaluate(
@@ -77,13 +81,13 @@ def evaluate(
         classifier: a :class:`~oodles.Classifier`; for scores of logits any module that gives logits will do.
         id_loader: in-distribution batches, see :func:`collect`.
         ood_loaders: loaders of out-of-distribution batches by name of the set; their labels do not matter.
-        scores: names from ``oodles.scores.SCORES`` or score objects, which stay as they are.
+        scores: names, such as ``energy`` or ``knn(k=5)``, or score objects, which stay as they are.
         train_loader: training batches with labels, to fit the scores that compare with them.
 
     Raises:
         TypeError: for batches of other kinds, models that return no tensor, and labels that are no class ids.
         ValueError: for unknown or repeated scores, empty loaders, labels outside the classes, scores that
-            lack training rows or features, and results that are NaN.
+            lack training rows or features, and logits or scores that are NaN or infinite.
 
     Example:
         >>> loader = [(torch.eye(3), torch.arange(3))]
@@ -91,12 +95,13 @@ def evaluate(
         >>> sorted(evaluation.metrics["ones"])
         ['energy', 'msp']
     """
-    chosen = _resolve(scores, classifier, train_loader is not None)
+    chosen = resolve(scores, classifier)
+    if train_loader is None:
+        _check_fitted(chosen)
     if "id" in ood_loaders:
         raise ValueError("ood_loaders must not name a set 'id', which the in-distribution one is: rename it.")
-    if train_loader is not None and any(score.needs_fit for score in chosen):
-        train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier))
-        chosen = [copy(score).fit(*train) if score.needs_fit else score for score in chosen]
+    if train_loader is not None:
+        chosen = fit_scores(classifier, train_loader, chosen)
     sets = {
         name: _score(classifier, loader, chosen, f"The loader of {name!r}", name)
         for name, loader in {"id": id_loader, **ood_loaders}.items()
@@ -104,11 +109,40 @@ def evaluate(
     labels = sets["id"].labels
     return Evaluation(
         accuracy=None if labels is None else accuracy(sets["id"].predictions, labels),
-        remarks=() if labels is None else tuple(doubts(sets["id"].predictions, labels, "in-distribution rows")),
+        warnings=() if labels is None else tuple(doubts(sets["id"].predictions, labels, "in-distribution rows")),
         scores={name: rows.scores for name, rows in sets.items()},
         predictions={name: rows.predictions for name, rows in sets.items()},
         labels=labels,
+        remarks={score.name: score.remark for score in chosen if score.remark},
     )
+
+
+def fit_scores(
+    classifier: nn.Module, train_loader: Iterable[Any], scores: Sequence[Score], *, leave_out: bool = False
+) -> list[Score]:
+    """Return the scores, fitted to training rows where they have to be, in one pass; those given stay as they are.
+
+    Args:
+        classifier: as :func:`evaluate` takes it.
+        train_loader: training batches with labels.
+        scores: fitted ones are fitted anew.
+        leave_out: leave scores out that cannot be fitted to these rows, with a warning, instead of raising.
+
+    Raises:
+        ValueError: for rows that a score cannot be fitted to.
+    """
+    if not any(score.needs_fit for score in scores):
+        return list(scores)
+    train = collect(classifier, train_loader, name="train_loader", to=device_of(classifier), labelled=True)
+    fitted = []
+    for score in scores:
+        try:
+            fitted.append(copy(score).fit_of(classifier, *train) if score.needs_fit else score)
+        except ValueError as error:
+            if not leave_out:
+                raise
+            warnings.warn(f"{error} The score {score.name} is left out.", stacklevel=2)
+    return fitted
 
 
 class Scored(NamedTuple):
@@ -130,66 +164,112 @@ def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Sc
         scores: fitted where they have to be.
 
     Raises:
-        ValueError: for a loader that gives no rows, and scores that are NaN.
+        ValueError: for a loader that gives no rows, and logits or scores that are NaN or infinite.
     """
-    return _score(classifier, loader, _resolve(scores, classifier, False), "loader", "")
+    chosen = resolve(scores, classifier)
+    _check_fitted(chosen)
+    return _score(classifier, loader, chosen, "loader", "")
 
 
 def _score(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], what: str, name: str) -> Scored:
     values: dict[str, list[Tensor]] = {score.name: [] for score in scores}
+    finite: dict[str, list[Tensor]] = {name: [] for name in ("logits", *values)}
     predictions: list[Tensor] = []
     labels: list[Tensor | None] = []
     classes = 0
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, what):
+        for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             for score in scores:
                 value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
                 values[score.name].append(value.flatten())
+                finite[score.name].append(_finite_rows(value))
+            finite["logits"].append(_finite_rows(batch.logits))
             predictions.append(batch.logits.argmax(1))
             labels.append(batch.labels)
             classes = batch.logits.shape[1]
+    for result, rows in finite.items():
+        _check_finite(result, torch.cat(rows), name)
     known = all_or_none(labels)
     if known is not None and name == "id":
         check_targets("labels of the in-distribution set", known.cpu(), classes)
     return Scored(
-        {score: _without_nan(torch.cat(parts).cpu().numpy(), score, name) for score, parts in values.items()},
+        {score: torch.cat(parts).cpu().numpy() for score, parts in values.items()},
         torch.cat(predictions).cpu().numpy(),
         None if known is None else known.cpu().numpy(),
     )
 
 
 def score_named(name: str) -> Score:
-    """Make a score with its default settings.
+    """Make a score of a name, with settings where the name has some: ``energy``, ``knn(k=5)``.
 
     Raises:
-        ValueError: for a name that neither ``SCORES`` nor ``METHOD_SCORES`` has.
+        ValueError: for an unknown score, unknown settings, or values that a setting cannot have.
     """
-    if name in SCORES:
-        return SCORES[name]()
-    if name in METHOD_SCORES:
-        return method_score(name)
-    known = [*SCORES, *METHOD_SCORES]
-    hint = suggestion(name, known, "choose one of them.")
-    raise ValueError(f"score must be one of {', '.join(known)}, got {name!r}{hint}")
+    plain, opened, inside = name.strip().partition("(")
+    known: dict[str, type[Score]] = {**SCORES, **FURTHER_SCORES}
+    if plain not in known and plain not in METHOD_SCORES:
+        names = [*known, *METHOD_SCORES]
+        hint = suggestion(plain, names, "choose one of them.")
+        raise ValueError(f"score must be one of {', '.join(names)}, got {name!r}{hint}")
+    cls = known.get(plain) or type(method_score(plain))
+    defaults, settings = settings_of(cls), {}
+    if opened and not inside.endswith(")"):
+        raise ValueError(f"A score with settings is written like knn(k=5), got {name!r}: close the bracket.")
+    for pair in inside.removesuffix(")").split(",") if inside.strip(") ") else []:
+        setting, equals, value = (word.strip() for word in pair.partition("="))
+        if setting not in defaults:
+            hint = suggestion(setting, defaults) if defaults else ": leave the brackets out."
+            raise ValueError(f"{plain} has no setting {setting!r}{hint}")
+        if not equals or not value or setting in settings:
+            raise ValueError(f"The setting {setting!r} of {plain} must have one value, as in knn(k=5), got {name!r}.")
+        settings[setting] = _read_value(value, defaults[setting])
+    return cls(**settings)
 
 
-def _resolve(scores: Sequence[str | Score], classifier: nn.Module, can_fit: bool) -> list[Score]:
+def _read_value(text: str, default: object) -> object:
+    """Read the value of a setting as the name of a score shows it; what cannot be read is left to the score."""
+    words = {"true": True, "false": False, "none": None}
+    if isinstance(default, str):
+        return text
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def resolve(scores: str | Sequence[str | Score], classifier: nn.Module) -> list[Score]:
+    """Return scores as objects; refuse two of one name, and what the classifier cannot have."""
     names = [scores] if isinstance(scores, str) else scores
     chosen = [score_named(score) if isinstance(score, str) else score for score in names]
     for index, score in enumerate(chosen):
+        if not isinstance(score, Score):
+            raise TypeError(f"scores must be names or scores, got {type(score).__name__}.")
         if score.name in [other.name for other in chosen[:index]]:
             raise ValueError(f"scores must differ by name, got {score.name!r} twice: leave one out.")
         score.check(classifier)
-        if score.needs_fit and not score.fitted and not can_fit:
-            raise ValueError(f"{score.name} compares with training rows: give them as train_loader=….")
     return chosen
 
 
-def _without_nan(values: NDArray[Any], score: str, name: str) -> NDArray[Any]:
-    if missing := int(np.isnan(values).sum()):
+def _check_fitted(scores: Sequence[Score]) -> None:
+    for score in scores:
+        if score.needs_fit and not score.fitted:
+            raise ValueError(f"{score.name} compares with training rows: give them as train_loader=….")
+
+
+def _finite_rows(values: Tensor) -> Tensor:
+    """Say of each row whether all its numbers are finite."""
+    return values.isfinite().flatten(1).all(1) if values.ndim > 1 else values.isfinite()
+
+
+def _check_finite(result: str, finite: Tensor, name: str) -> None:
+    """Refuse logits or scores of a set where those of some rows are not finite, which no order means anything for."""
+    if bad := int((~finite).sum()):
         of_set = f" of the set {name!r}" if name else ""
         raise ValueError(
-            f"{score}{of_set} is NaN for {missing} of {len(values)} rows: "
-            "the classifier's logits or features are not finite, did training diverge?"
+            f"{result}{of_set} must be finite, got NaN or infinity for {bad} of {len(finite)} rows: "
+            "did training diverge, or are there numbers beyond the range of the inputs' precision?"
         )
-    return values

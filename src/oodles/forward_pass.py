@@ -1,6 +1,7 @@
 """The forward pass of a training step: all parts of one shape together, ``id`` first."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,23 @@ from torch.func import functional_call
 from oodles.classifier import Classifier, Inputs
 from oodles.contract import Batch, Method, Outputs, Rows
 from oodles.precision import at_least_float32
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What methods read of a forward pass: roles, further heads, and roles that are forwarded apart."""
+
+    roles: frozenset[str]
+    heads: tuple[str, ...]
+    apart: frozenset[str]
+
+    @classmethod
+    def of(cls, methods: Sequence[Method]) -> "Reading":
+        return cls(
+            frozenset({"id", *(role for method in methods for role in method.reads)}),
+            tuple(dict.fromkeys(name for method in methods for name in method.heads)),
+            frozenset(role for method in methods for role in method.separate),
+        )
 
 
 class ForwardPass:
@@ -31,19 +49,18 @@ class ForwardPass:
         for method, layer in self._layers:
             self._network.classifier.watch(layer, _Change(self, method, layer))
 
-    def __call__(self, batch: Batch, methods: Sequence[Method]) -> Outputs:
-        """Return the outputs of ``id`` and of every part that one of the methods reads, in float32 at least.
+    def __call__(self, batch: Batch, reading: Reading) -> Outputs:
+        """Return the outputs of ``id`` and of every part that is read, in float32 at least.
 
         Parts of one shape go through the network together, so that batch norm sees them together; those apart that a
         method forwards apart, or with other weights. Rows made as features join those of ``id`` behind the backbone.
         """
-        read = {"id", *(role for method in methods for role in method.reads)}
-        names = list(dict.fromkeys(name for method in methods for name in method.heads))
+        read, names = reading.roles, reading.heads
         features: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
         heads: dict[str, dict[str, Tensor]] = {name: {} for name in names}
         made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
-        for change, roles in _groups(batch, read, {role for method in methods for role in method.separate}):
+        for change, roles in _groups(batch, read, reading.apart):
             together = [*roles, *(made if "id" in roles else ())]
             sizes = [len(batch[role]) for role in together]
             starts = [sum(sizes[:index]) for index in range(len(roles))]
@@ -116,13 +133,15 @@ class _Network(nn.Module):
         return result
 
 
-def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+def _groups(
+    batch: Batch, read: frozenset[str], apart: frozenset[str]
+) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
     """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
         inputs = batch[role].inputs
         if role in read and inputs is not None:
-            layout = tuple((key, value.shape[1:], value.dtype) for key, value in _items(inputs))
+            layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
             changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
             groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
     for (_, _, changed), roles in groups.items():
@@ -130,7 +149,9 @@ def _groups(batch: Batch, read: set[str], apart: set[str]) -> Iterator[tuple[Map
 
 
 def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
-    by_role.update(zip(roles, torch.split(at_least_float32(rows), sizes), strict=True))
+    rows = at_least_float32(rows)
+    pieces = [rows] if len(roles) == 1 else rows.split_with_sizes(sizes)  # a split that splits nothing costs time
+    by_role.update(zip(roles, pieces, strict=True))
 
 
 def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:

@@ -1,15 +1,15 @@
 """Run a classifier over rows, in eval mode and without gradients."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_whole
-from oodles.classifier import Classifier, Inputs, apply, device_of, first_of, frozen, pieces_of, without_labels
+from oodles.checks import check_logits, check_same_length, check_whole
+from oodles.classifier import Classifier, Inputs, apply, device_of, first_of, frozen, pieces_of
 from oodles.precision import at_least_float32
 
 
@@ -51,7 +51,12 @@ def see(classifier: Classifier, inputs: Inputs, rows: int = 1024) -> Seen:
 
 
 def collect(
-    classifier: nn.Module, loader: Iterable[Any], *, name: str = "loader", to: str | torch.device = "cpu"
+    classifier: nn.Module,
+    loader: Iterable[Any],
+    *,
+    name: str = "loader",
+    to: str | torch.device = "cpu",
+    labelled: bool = False,
 ) -> Collected:
     """Return features, logits and labels of every row of a loader.
 
@@ -60,9 +65,10 @@ def collect(
     Args:
         classifier: a :class:`~oodles.Classifier`, or any module that gives logits: then without features.
         loader: gives inputs, or inputs and labels; inputs are a tensor, or a dictionary of tensors that
-            become keyword arguments (labels may be in it, under ``labels``).
+            become keyword arguments (labels may be in it, under ``labels`` or ``label``).
         name: of the loader, for errors.
         to: the device that results are moved to.
+        labelled: refuse what comes with the inputs and is no number for each row; otherwise it is ignored.
 
     Raises:
         TypeError: for batches of other kinds, and models that return no tensor of logits.
@@ -72,7 +78,7 @@ def collect(
     logits: list[Tensor] = []
     labels: list[Tensor | None] = []
     with in_eval_mode(classifier):
-        for batch in batches_seen(classifier, loader, name):
+        for batch in batches_seen(classifier, loader, name, labelled=labelled):
             features.append(batch.features.to(to))
             logits.append(batch.logits.to(to))
             labels.append(None if batch.labels is None else batch.labels.to(to))
@@ -95,8 +101,12 @@ def in_eval_mode(classifier: nn.Module) -> Iterator[None]:
         yield
 
 
-def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Iterator[BatchSeen]:
+def batches_seen(
+    classifier: nn.Module, loader: Iterable[Any], name: str, *, labelled: bool = False
+) -> Iterator[BatchSeen]:
     """Run a classifier over a loader, batch by batch, inside :func:`in_eval_mode`.
+
+    What comes with the inputs and is no label of each row is ignored, or refused where rows are ``labelled``.
 
     Raises:
         TypeError: for batches that are no tensors, and models that return no tensor of logits.
@@ -104,9 +114,13 @@ def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Ite
     """
     device = device_of(classifier)
     rows = 0
+    of_loader = f"A batch of {name[:1].lower()}{name[1:]}"
     for batch in loader:
-        inputs, labels = _inputs_and_labels(batch)
+        inputs, beside = read_batch(batch, of_loader)
+        labels = _labels_of(inputs, beside, of_loader, labelled=labelled)
         inputs = _move(inputs, device)
+        if isinstance(classifier, Classifier):
+            inputs = classifier.unnamed(inputs)
         features, logits = _run(classifier, inputs)
         rows += len(first_of(inputs))
         yield BatchSeen(inputs, at_least_float32(features), at_least_float32(logits), labels)
@@ -114,10 +128,26 @@ def batches_seen(classifier: nn.Module, loader: Iterable[Any], name: str) -> Ite
         raise ValueError(f"{name} must give at least one row, got none: is its data set empty?")
 
 
+def _labels_of(inputs: Inputs, beside: Any, name: str, *, labelled: bool) -> Tensor | None:
+    """Return what comes with inputs where it labels every row; otherwise none, or refuse it."""
+    try:
+        labels = as_labels(beside, name)
+        if labels is not None:
+            check_same_length(inputs=first_of(inputs), labels=labels)
+    except (TypeError, ValueError):
+        if labelled:
+            raise
+        return None
+    return labels
+
+
 def all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
     """Join the labels of all batches; return none where any batch lacks them."""
     known = [given for given in labels if given is not None]
-    return torch.cat(known) if len(known) == len(labels) else None
+    if any(given.ndim == 0 for given in known):
+        raise TypeError("labels must be a tensor with a row for each sample, got a single number.")
+    alike = len({given.shape[1:] for given in known}) <= 1
+    return torch.cat(known) if len(known) == len(labels) and alike else None
 
 
 def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -129,27 +159,79 @@ def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"The classifier must return a tensor of logits, got {type(logits).__name__}: "
-            "name the field that holds them with Classifier.split(model, …, output=…)."
+            "name the field or position that holds them with Classifier.split(model, …, output=…)."
         )
     check_logits("logits", logits)
     return features if isinstance(classifier, Classifier) else logits.new_zeros(len(logits), 0), logits
 
 
-def _inputs_and_labels(batch: Any) -> tuple[Inputs, Tensor | None]:
-    inputs, labels = batch, None
-    if isinstance(batch, list | tuple) and batch:
-        inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
-    if isinstance(inputs, Mapping):
-        inputs, given = without_labels(inputs)
-        labels = labels if given is None else given
-    if not isinstance(inputs, Tensor | dict):
-        raise TypeError(f"A batch must be tensors: inputs or (inputs, labels), got {type(inputs).__name__}.")
-    if isinstance(labels, np.ndarray | list | tuple):
-        labels = torch.as_tensor(labels)
-    return inputs, labels if isinstance(labels, Tensor) else None
+LABELS = ("labels", "label")
+"""The keys of a dictionary batch under which labels may stand."""
+
+
+def read_batch(batch: Any, name: str) -> tuple[Inputs, Any]:
+    """Return the inputs of a batch, and what comes with them: labels, or anything else.
+
+    Inputs come alone, or first of several things; in a dictionary (any mapping) labels stand under ``labels`` or
+    ``label``.
+
+    Args:
+        batch: as a loader gives it.
+        name: of the batch, for errors.
+
+    Raises:
+        TypeError: for inputs that are no tensors.
+        ValueError: for a dictionary with labels under both keys, or with nothing else.
+    """
+    inputs, beside = batch, None
+    if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
+        inputs, beside = batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(inputs, Tensor) and inputs.ndim:
+        return inputs, beside
+    if not isinstance(inputs, Mapping):
+        hint = ": torch.from_numpy makes a tensor of it." if isinstance(inputs, np.ndarray) else "."
+        raise TypeError(
+            f"{name} must be inputs or (inputs, labels), tensors or a dictionary of them, got {_kind(inputs)}{hint}"
+        )
+    keys = [key for key in LABELS if inputs.get(key) is not None]
+    if len(keys) > 1:
+        raise ValueError(f"{name} must have labels once, got 'labels' and 'label': leave one of them out.")
+    tensors = {key: value for key, value in inputs.items() if key not in LABELS}
+    if not tensors:
+        raise ValueError(f"{name} must have inputs beside its labels, got a dictionary without.")
+    for key, value in tensors.items():
+        if not isinstance(value, Tensor) or not value.ndim:
+            raise TypeError(
+                f"{name} must have tensors as inputs, and labels under 'labels', got {_kind(value)} under {key!r}: "
+                "convert it, or leave it out."
+            )
+    return tensors, inputs[keys[0]] if keys else beside
+
+
+def as_labels(given: Any, name: str) -> Tensor | None:
+    """Return labels as a tensor, or none where there are none.
+
+    Raises:
+        TypeError: for labels that are no numbers.
+    """
+    if given is None or isinstance(given, Tensor):
+        return given
+    if isinstance(given, np.ndarray | Sequence) and not isinstance(given, str):
+        with suppress(TypeError, ValueError, RuntimeError):
+            return torch.as_tensor(given)
+    raise TypeError(
+        f"{name} must have labels that are numbers, class ids or probabilities, got {_kind(given)}: number them."
+    )
+
+
+def _kind(value: object) -> str:
+    """Say of which type a value is, and of which its first item."""
+    if isinstance(value, list | tuple) and value:
+        return f"{type(value).__name__} of {type(value[0]).__name__}"
+    return "a single number" if isinstance(value, Tensor) and not value.ndim else type(value).__name__
 
 
 def _move(inputs: Inputs, device: torch.device) -> Inputs:
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):
         return {key: value.to(device) for key, value in inputs.items()}
     return inputs.to(device)

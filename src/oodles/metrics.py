@@ -97,7 +97,8 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
     """Return the share of right predictions.
 
     Args:
-        logits_or_predictions: logits (N, C, …), or predicted class ids of the labels' shape.
+        logits_or_predictions: logits (N, C, …), or predicted class ids of the labels' shape. Where the largest logit is
+            NaN or infinite there is no prediction, and it counts as wrong.
         labels: class ids (N, …).
 
     Raises:
@@ -107,14 +108,15 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
     predictions, ids = _array(logits_or_predictions), _array(labels)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"labels must be class ids, got {ids.dtype}.")
-    if predictions.ndim == ids.ndim + 1:
-        predictions = predictions.argmax(1)
+    predicted = np.True_
+    if predictions.ndim == ids.ndim + 1 > 1 and predictions.shape[1]:
+        predicted, predictions = np.isfinite(predictions.max(1)), predictions.argmax(1)
     if predictions.shape != ids.shape or not ids.size:
         raise ValueError(
             "predictions and labels must have the same shape and at least one row, "
             f"got {predictions.shape} and {ids.shape}."
         )
-    return float(np.mean(predictions == ids))
+    return float(np.mean((predictions == ids) & predicted))
 
 
 def largest_share(labels: "Values") -> float:
@@ -202,6 +204,6 @@ def _sorted(name: str, scores: "Values") -> NDArray[Any]:
 def _array(values: "Values") -> NDArray[Any]:
     """Return tensors as arrays; NumPy does not know bfloat16."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
+        values = values.detach().cpu().to_dense()
         values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     return np.asarray(values)

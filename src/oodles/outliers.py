@@ -19,12 +19,16 @@ def pair(loader: Iterable[Any], outlier_loader: Iterable[Any]) -> "Pairs":
         outlier_loader: gives batches of outliers.
 
     Raises:
-        ValueError: on iterating, where the outlier loader is empty.
+        TypeError: for what cannot be iterated over.
+        ValueError: on iterating, where the outlier loader is empty, or ends and cannot be read again.
 
     Example:
         >>> [batch for batch in pair([1, 2, 3], ["a", "b"])]
         [(1, 'a'), (2, 'b'), (3, 'a')]
     """
+    for name, given in (("loader", loader), ("outlier_loader", outlier_loader)):
+        if not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")) or getattr(given, "ndim", 1) == 0:
+            raise TypeError(f"{name} must give batches, got {type(given).__name__}.")
     return Pairs(loader, outlier_loader)
 
 
@@ -35,6 +39,7 @@ class Pairs:
         self.loader = loader
         self.outlier_loader = outlier_loader
         self._outliers: Iterator[Any] = iter(())
+        self._given = 0
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]  # as for any loader: only those with a length have one
@@ -45,10 +50,17 @@ class Pairs:
 
     def _next_outliers(self) -> Any:
         for outliers in self._outliers:
+            self._given += 1
             return outliers
         self._outliers = iter(self.outlier_loader)
         for outliers in self._outliers:
+            self._given += 1
             return outliers
+        if self._given:
+            raise ValueError(
+                f"outlier_loader must be one that can be read again, got {type(self.outlier_loader).__name__}, which "
+                f"ended after {self._given} batches: give a list or a DataLoader, or one that never ends."
+            )
         raise ValueError("outlier_loader must give at least one batch, got none: is its data set empty?")
 
 

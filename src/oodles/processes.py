@@ -2,9 +2,11 @@
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributed import _functional_collectives as collectives
+
+from oodles.checks import shapes_checked
 
 
 def rank() -> int:
@@ -17,7 +19,8 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def sum_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+@shapes_checked
+def sum_over_processes(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """Sum a tensor over all processes, number by number; differentiable in each.
 
     A statistic of the batch that enters a non-linear function has to come from here, from :func:`mean_over_processes`
@@ -29,7 +32,8 @@ def sum_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape
     return total
 
 
-def mean_over_processes(values: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, ""], Tensor | int]:
+@shapes_checked
+def mean_over_processes(values: Shaped[Tensor, "*shape"]) -> tuple[Float[Tensor, ""], Tensor | int]:
     """Return the mean of ``values`` over all processes, differentiable in each, and how many values there are.
 
     The mean of no values is zero.
@@ -41,7 +45,8 @@ def mean_over_processes(values: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, 
     return both[0] / both[1].clamp(min=1), both[1]
 
 
-def rows_of_all_processes(rows: Float[Tensor, " n *shape"]) -> tuple[Float[Tensor, " m *shape"], int]:
+@shapes_checked
+def rows_of_all_processes(rows: Shaped[Tensor, " n *shape"]) -> tuple[Shaped[Tensor, " m *shape"], int]:
     """Return the rows of all processes, in order of rank, and where those of this one begin; differentiable in each.
 
     Every process must give the same number of rows.

@@ -1,5 +1,6 @@
 """Random numbers as a function of (seed, step, rank, …), and the draws that mixing needs."""
 
+from functools import cache
 from hashlib import sha256
 
 import numpy as np
@@ -21,6 +22,7 @@ def random_seed(*words: int | str) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+@cache
 def _as_number(name: str) -> int:
     return int.from_bytes(sha256(name.encode()).digest()[:8])
 
@@ -36,10 +38,11 @@ def draw_beta(alpha: float, count: int, generator: Generator | None = None) -> F
     Through logarithms of gamma draws, Gamma(α) = Gamma(α + 1) · U^(1/α), so that a small α does not underflow.
     """
     shape = torch.full((2, count), alpha + 1.0, dtype=torch.float64)
-    uniform = 1.0 - torch.rand(shape.shape, dtype=torch.float64, generator=generator)
+    uniform = torch.rsub(torch.rand(shape.shape, dtype=torch.float64, generator=generator), 1.0)  # in (0, 1]
     tiny = 1e-300  # below it, log U / α is infinite, and infinity − infinity no number
-    log_gamma = torch._standard_gamma(shape, generator=generator).log() + uniform.log() / max(alpha, tiny)
-    return torch.sigmoid(log_gamma[0] - log_gamma[1])
+    log_gamma = torch._standard_gamma(shape, generator=generator).log_().add_(uniform.log_().div_(max(alpha, tiny)))
+    first, second = log_gamma.unbind()
+    return (first - second).sigmoid_()
 
 
 def draw_permutation(rows: int, device: torch.device, generator: Generator | None = None) -> Int64[Tensor, " n"]:

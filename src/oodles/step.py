@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -10,15 +10,16 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from oodles.checks import check_images, check_same_length, check_targets, check_whole, readable, warn
-from oodles.classifier import Classifier, device_of, without_labels
+from oodles.checks import check_images, check_no_one_hot, check_same_length, check_targets, check_whole, readable, warn
+from oodles.classifier import Classifier, Inputs, device_of, frozen
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
-from oodles.facts import INPUTS, PLAIN_TERM, ROLES, check_composition, order
-from oodles.forward_pass import ForwardPass
+from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
+from oodles.forward_pass import ForwardPass, Reading
+from oodles.inference import as_labels, read_batch
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, indexable
 
 Given = TypeVar("Given")
 FIRST_STEPS = 20
@@ -30,6 +31,37 @@ LEAST = 1.0
 method that fine-tunes it is many times as large."""
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
+
+
+@dataclass(frozen=True)
+class _Acting:
+    """The methods that act, in the order of their turns, and what follows from which they are."""
+
+    places: list[int]
+    """Theirs among all methods: while these stay, so does the rest."""
+    methods: tuple[Method, ...]
+    names: tuple[str, ...]
+    """On which their draws depend."""
+    hooks: Mapping[str, tuple[Method, ...]]
+    """By hook, those that override it."""
+    reading: Reading
+    made: frozenset[str]
+    """The roles that they make."""
+    plain: bool
+    """Whether the cross-entropy is the step's own."""
+
+    @classmethod
+    def of(cls, in_order: Sequence[tuple[Method, str]], places: list[int]) -> "_Acting":
+        methods = tuple(in_order[place][0] for place in places)
+        return cls(
+            places,
+            methods,
+            tuple(in_order[place][1] for place in places),
+            {hook: tuple(method for method in methods if hook in method.moments) for hook in HOOKS},
+            Reading.of(methods),
+            frozenset(role for method in methods for role in method.adds),
+            all("cross-entropy" not in method.replaces for method in methods),
+        )
 
 
 class TrainingStep(nn.Module):
@@ -89,13 +121,20 @@ class TrainingStep(nn.Module):
         self._started = self._restored = -1  # epochs: the last one started, and the one in which loaded state was saved
         self._losses: Callable[[TrainingStep, Batch], _Losses] = _losses
         self._last: tuple[Outputs, Batch] | None = None
+        self._known: _Acting | None = None
         self._forward = ForwardPass(classifier, self._active())
         with _restored_on_error(classifier), torch.random.fork_rng(devices=[]):
             classifier.heads_seed = seed
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_vectors(method, classifier)
+                head = classifier.head
                 method.change_classifier(classifier)
+                if classifier.head is not head and "head" not in method.replaces:
+                    raise ValueError(
+                        f"{method.name} puts {type(classifier.head).__name__} in the place of the last layer and does "
+                        "not say so: declare replaces = ('head',), or leave that layer as it is."
+                    )
                 if missing := [head for head in method.heads if head not in classifier.heads]:
                     raise ValueError(
                         f"{method.name} declares the head {missing[0]!r}, and its change_classifier adds none of that "
@@ -110,9 +149,9 @@ class TrainingStep(nn.Module):
         """Return the named terms for one batch.
 
         Args:
-            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels``, or a :class:`Batch`; inputs are a
-                tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both with further
-                dimensions for dense prediction.
+            batch: ``(inputs, targets)``, a dictionary of inputs and ``labels`` or ``label``, or a :class:`Batch`;
+                inputs are a tensor or a dictionary of tensors, targets class ids (N,), probabilities (N, C), or both
+                with further dimensions for dense prediction.
             outliers: inputs of outliers, or ``(inputs, anything)`` as a labelled loader gives them.
             wild: likewise, inputs some of which are outliers, unmarked.
 
@@ -130,11 +169,14 @@ class TrainingStep(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Run one forward pass over the parts that are read and return the terms: no host sync, no draws, traced."""
         try:
-            terms, self.measures, kept = self._losses(self, batch)
+            terms, measures, kept = self._losses(self, batch)
         except Exception:
             if self._losses is not _losses:
                 _losses(self, batch)  # a refusal says its sentence, which a compiler hides
+            _check_runs(self.classifier, batch)
             raise
+        if measures or self.measures:
+            self.measures = measures
         if kept is not None:
             self._last = replace(kept, measures=self.measures), batch
         self._weigh(terms)
@@ -165,7 +207,7 @@ class TrainingStep(nn.Module):
             outputs, batch = self._last
             self._last = None
             with torch.no_grad(), torch.autocast(outputs.logits["id"].device.type, enabled=False):
-                for method in self._active():
+                for method in self._acting().hooks["after_update"]:
                     method.after_update(outputs, batch, self._now(step=self.steps - 1))
 
     def start_epoch(self, epoch: int, epochs: int, data: Data | None = None) -> None:
@@ -240,12 +282,21 @@ class TrainingStep(nn.Module):
         self._started = self._restored = started[0] if started else -1  # earlier states know no epochs
         self._last = None
 
-    def _active(self) -> list[Method]:
-        return [method for method, _ in self._active_with_names()]
+    def _acting(self) -> _Acting:
+        """Return the active methods and what follows from them, worked out anew only when others are active."""
+        places = [place for place, (method, _) in enumerate(self._in_order) if method.active]
+        known = self._known
+        if known is None or known.places != places:
+            self._known = known = _Acting.of(self._in_order, places)
+        return known
+
+    def _active(self) -> tuple[Method, ...]:
+        return self._acting().methods
 
     def _active_with_names(self) -> list[tuple[Method, str]]:
         """Return the active methods in the order of their turns, and the names on which their draws depend."""
-        return [(method, name) for method, name in self._in_order if method.active]
+        acting = self._acting()
+        return list(zip(acting.methods, acting.names, strict=True))
 
     def _now(self, **known: Any) -> Now:
         return Now(self.classifier, epoch=self.epoch, epochs=self.epochs, **known)
@@ -253,10 +304,14 @@ class TrainingStep(nn.Module):
 
 def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
     step.after_update()
-    methods = step._active_with_names()
-    given = whole = _as_batch(step, batch, others)
-    nows = [step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for _, name in methods]
-    for (method, _), now in zip(methods, nows, strict=True):
+    acting = step._acting()
+    given = whole = _as_batch(step, acting, batch, others)
+    nows = {
+        method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank())
+        for method, name in zip(acting.methods, acting.names, strict=True)
+    }
+    for method in acting.hooks["change_batch"]:
+        now = nows[method]
         with _naming(method):
             changed = _given(method, "change_batch", Batch, method.change_batch(whole, now))
         if taken := [name for name, draw in whole.draws.items() if changed.draws.get(name) is not draw]:
@@ -265,14 +320,14 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given)
-    for (method, _), now in zip(methods, nows, strict=True):
-        if "change_weights" in method.moments:
-            with _naming(method):
-                changed = method.change_weights(whole, partial(_gradient, step), now)
-            whole = _given(method, "change_weights", Batch, changed)
+    for method in acting.hooks["change_weights"]:
+        with _naming(method):
+            changed = method.change_weights(whole, partial(_gradient, step), nows[method])
+        whole = _given(method, "change_weights", Batch, changed)
     _check_weights(step.classifier, whole)
     step.steps += 1
-    step._checked = True
+    if not step._checked:
+        step._checked = True
     return whole
 
 
@@ -329,32 +384,31 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
                 )
 
 
-def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
+def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[str, Any]) -> Batch:
     """Check the inputs of a call and return them as a batch."""
-    if isinstance(batch, dict) and "labels" in batch:
-        batch = without_labels(batch)
-    if isinstance(batch, Batch):
-        whole = batch
-    elif isinstance(batch, Sequence) and len(batch) == 2:
-        whole = Batch({"id": Part(*batch)})
-    else:
-        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}.")
+    whole = batch if isinstance(batch, Batch) else Batch({"id": _as_known(batch)})
     if "id" not in whole or whole["id"].targets is None or whole["id"].inputs is None:
         raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
     for role, given in others.items():
         if given is not None:
             whole = whole.with_part(role, _as_part(role, given))
+    whole = _unnamed(step.classifier, whole)
     for role, part in whole.parts.items():
+        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
+        if not given or not all(isinstance(value, Tensor) for value in given):
+            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
         if part.targets is not None:
             check_same_length(inputs=part.first, targets=part.targets)
             num_classes = step.classifier.num_classes
-            check_targets(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
-    methods = step._active()
-    made = {role for method in methods for role in method.adds}
+            for check in (check_targets, check_no_one_hot):
+                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
+            if (ids := indexable(part.targets)) is not part.targets:
+                whole = whole.with_part(role, replace(part, targets=ids))
+    methods = acting.methods
     for method in methods:
         needed = [role for role in ROLES if role in method.needs]
         for role in needed:
-            if role not in whole and role not in made:
+            if role not in whole and role not in acting.made:
                 raise ValueError(f"{method.name} needs {role}, got none: call step(batch, {role}=inputs).")
         for role in (role for role in method.views if role in whole):
             check_same_length(**{"id": whole["id"].first, role: whole[role].first})
@@ -367,32 +421,98 @@ def _as_batch(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batc
             for role in ("id", *needed):
                 if role in whole:
                     check_images(method.name, whole[role].inputs, volumes=True)
+        for role in (role for role in needed if role in whole):
+            _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
     return whole
 
 
+def _as_known(batch: Any) -> Part:
+    """Return the in-distribution part that a loader's batch is."""
+    if not isinstance(batch, Sequence | Mapping) or isinstance(batch, str) or len(batch) == 0:
+        hint = ": hand over its inputs and targets." if is_dataclass(batch) else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    if isinstance(batch, Sequence) and len(batch) != 2:
+        more = ": leave out what follows the targets, such as numbers or weights of rows, which a step does not use."
+        hint = more if len(batch) > 2 else "."
+        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
+    inputs, targets = read_batch(batch, "A batch")
+    if targets is None:
+        where = f" under 'labels' in a dictionary of {', '.join(inputs)}" if isinstance(inputs, Mapping) else ""
+        raise ValueError(f"A batch must have a part 'id' with inputs and targets, got none{where}.")
+    return Part(inputs, as_labels(targets, "A batch"))
+
+
 def _as_part(role: str, given: Any) -> Part:
-    if isinstance(given, Part):
-        return given
-    if isinstance(given, Sequence) and len(given) and isinstance(given[0], Tensor | dict):
-        given = given[0]
-    if not isinstance(given, Tensor | dict):
-        raise TypeError(f"{role} must be inputs or (inputs, labels), got {_describe(given)}.")
-    if isinstance(given, dict):
-        given, _ = without_labels(given)
-    return Part(given)
+    return given if isinstance(given, Part) else Part(read_batch(given, role)[0])
+
+
+def _unnamed(classifier: Classifier, batch: Batch) -> Batch:
+    """Return a batch whose parts are the tensors themselves, where all have one in a dictionary by the same name."""
+    dictionaries = {role: part for role, part in batch.parts.items() if isinstance(part.inputs, dict)}
+    if len({tuple(part.inputs) for part in dictionaries.values() if part.inputs is not None}) == 1:
+        for role, part in dictionaries.items():
+            if part.inputs is not None:
+                batch = batch.with_part(role, replace(part, inputs=classifier.unnamed(part.inputs)))
+    return batch
+
+
+def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first: bool) -> None:
+    """Refuse rows of another type, of other channels or, in the first batch, in other units than those of ``id``."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for name in given.keys() & known.keys():
+            _check_like(role, given[name], known[name], first=first)
+    if not isinstance(given, Tensor) or not isinstance(known, Tensor):
+        return
+    if given.dtype != known.dtype and (given.is_floating_point() or known.is_floating_point()):
+        whole = given.dtype == torch.uint8
+        raise ValueError(
+            f"{role} must have the type of the in-distribution inputs, {known.dtype}, got {given.dtype}: convert them"
+            f"{', and divide them by 255 if the others are in [0, 1].' if whole else '.'}"
+        )
+    if given.ndim != known.ndim or (given.ndim > 3 and given.shape[1] != known.shape[1]):
+        raise ValueError(
+            f"{role} must have as many dimensions and channels as the in-distribution inputs, of shape "
+            f"{tuple(known.shape)}, got {tuple(given.shape)}: prepare both alike."
+        )
+    images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
+    if first and images and readable(given, True) and readable(known, True):
+        (low, high), (other_low, other_high) = ([float(end) for end in rows.aminmax()] for rows in (given, known))
+        for least, most, other in ((low, high, other_high), (other_low, other_high, high)):
+            if 0 <= least <= most <= 1 and most > 0 and other > 16:
+                raise ValueError(
+                    f"{role} must be in the units of the in-distribution inputs, which reach from {other_low:.3g} to "
+                    f"{other_high:.3g}, got {low:.3g} to {high:.3g}: are some divided by 255 and others not?"
+                )
+
+
+def _check_runs(classifier: Classifier, batch: Batch) -> None:
+    """Name the part on which the network does not run, of those that have another shape than ``id``."""
+    for role in (role for role in ROLES if role in batch):
+        rows, known = batch[role].inputs, batch["id"].inputs
+        if isinstance(rows, Tensor) and isinstance(known, Tensor) and rows.shape[1:] != known.shape[1:]:
+            with frozen(classifier), torch.no_grad():
+                try:
+                    classifier(rows)
+                except RuntimeError as error:
+                    said = str(error).partition("\n")[0].rstrip(".")
+                    raise ValueError(
+                        f"The network must run on {role}, of shape {tuple(rows.shape)}, as on in-distribution inputs "
+                        f"of shape {tuple(known.shape)}, but: {said}."
+                    ) from error
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
-    methods, now = step._active(), Now(step.classifier)
-    outputs = step._forward(batch, methods)
+    acting, now = step._acting(), Now(step.classifier)
+    methods, hooks = acting.methods, acting.hooks
+    outputs = step._forward(batch, acting.reading)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
-        for method in methods:
+        for method in hooks["change_outputs"]:
             outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
-        if all("cross-entropy" not in method.replaces for method in methods):
+        if acting.plain:
             terms = {PLAIN_TERM: cross_entropy(outputs.logits["id"], batch["id"].labels)}
         measures: dict[str, Tensor] = {}
-        for method in methods:
+        for method in hooks["loss_terms"]:
             try:
                 own = method.loss_terms(outputs, batch, now)
             except WrongPart as error:  # by hand, since not every compiler traces a context of our own
@@ -404,7 +524,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             # methods that share a head share its term, and each of them gives it
             new = {name: value for name, value in own.items() if name in method.terms and name not in terms}
             terms = {**terms, **new}
-        for method in methods:
+        for method in hooks["change_sum"]:
             changed = method.change_sum(terms, now)
             _check_declared(method, {name: term for name, term in changed.items() if name not in terms}, methods)
             if any(changed.get(name) is not term for name, term in terms.items()):
@@ -412,7 +532,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             terms = changed
     if not terms:
         raise ValueError("The loss has no terms: a method that replaces the cross-entropy must give one.")
-    if all("after_update" not in method.moments for method in methods):
+    if not hooks["after_update"]:
         return dict(terms), measures, None
     heads = {name: _detach(by_role) for name, by_role in outputs.heads.items()}
     return dict(terms), measures, Outputs(_detach(outputs.features), _detach(outputs.logits), heads)

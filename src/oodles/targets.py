@@ -2,11 +2,16 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
-from oodles.checks import check_logits, check_same_length, check_targets
+from oodles.checks import check_mixing, check_no_one_hot, check_targets, check_whole, shapes_checked
 from oodles.precision import at_least_float32
+
+Targets = Integer[Tensor, " n *space"] | Float[Tensor, "n c *space"]
+"""Class ids or probabilities, of rows or of pixels."""
+RowTargets = Integer[Tensor, " n"] | Float[Tensor, "n c"]
+"""Class ids or probabilities of rows."""
 
 
 def as_probabilities(
@@ -19,14 +24,32 @@ def as_probabilities(
     return _one_hot(targets, num_classes)
 
 
-def _one_hot(ids: Shaped[Tensor, " n *space"], num_classes: int) -> Float[Tensor, "n c *space"]:
-    shape = (len(ids), num_classes, *ids.shape[1:])
-    return torch.zeros(shape, device=ids.device).scatter_(1, ids.long().unsqueeze(1), 1.0)
+def _one_hot(
+    ids: Shaped[Tensor, " n *space"], num_classes: int, share: float | Tensor = 1.0
+) -> Float[Tensor, "n c *space"]:
+    """Return rows with ``share``, one number or one per row, in the place of their class, and 0 elsewhere."""
+    places, shape = ids.long().unsqueeze(1), (len(ids), num_classes, *ids.shape[1:])
+    if not isinstance(share, Tensor):
+        return torch.zeros(shape, device=ids.device).scatter_(1, places, share)
+    share = at_least_float32(share)
+    return torch.zeros(shape, dtype=share.dtype, device=ids.device).scatter_(1, places, share.expand_as(places))
 
 
+def _share_of(targets: Tensor, share: float | Tensor, num_classes: int, name: str) -> Tensor:
+    """Return share × the distribution of targets; for class ids, without multiplying zeros."""
+    check_targets(name, targets, num_classes)
+    return share * targets if targets.is_floating_point() else _one_hot(targets, num_classes, share)
+
+
+def indexable(targets: Shaped[Tensor, " n *rest"]) -> Shaped[Tensor, " n *rest"]:
+    """Return class ids of types of which torch takes no rows, such as uint16, as int64; others as they are."""
+    return targets.long() if targets.dtype in (torch.uint16, torch.uint32, torch.uint64) else targets
+
+
+@shapes_checked
 def soft_targets(
-    y_a: Shaped[Tensor, " n *rest"],
-    y_b: Shaped[Tensor, " n *rest"],
+    y_a: Targets,
+    y_b: Targets,
     lam: float | Float[Tensor, " n"],
     num_classes: int,
 ) -> Float[Tensor, "n c *space"]:
@@ -39,15 +62,18 @@ def soft_targets(
         num_classes: C.
 
     Raises:
-        ValueError: for ids outside [0, C), probabilities that do not sum to one, or different lengths.
+        TypeError: for what is no tensor of whole or floating-point numbers.
+        ValueError: for ids outside [0, C), probabilities that do not sum to one, one-hot rows of whole numbers,
+            different lengths, or a λ outside [0, 1].
     """
-    check_same_length(y_a=y_a, y_b=y_b)
-    a, b = as_probabilities(y_a, num_classes, "y_a"), as_probabilities(y_b, num_classes, "y_b")
+    check_whole("num_classes", num_classes, low=1)
+    check_mixing("lam", lam)
+    for name, given in (("y_a", y_a), ("y_b", y_b)):
+        check_no_one_hot(name, given, num_classes)
     if isinstance(lam, Tensor):
-        if lam.ndim:
-            check_same_length(y_a=y_a, lam=lam)
-        lam = lam.to(a.device, a.dtype, non_blocking=True).reshape(-1, *[1] * (a.ndim - 1))
-    return lam * a + (1 - lam) * b
+        dtype, axes = (y_a.dtype, y_a.ndim) if y_a.is_floating_point() else (torch.float32, y_a.ndim + 1)
+        lam = lam.to(y_a.device, dtype, non_blocking=True).reshape(-1, *[1] * (axes - 1))
+    return _share_of(y_a, lam, num_classes, "y_a") + _share_of(y_b, 1 - lam, num_classes, "y_b")
 
 
 def smoothed(targets: Shaped[Tensor, " n *rest"], amount: float, num_classes: int) -> Float[Tensor, "n c *space"]:
@@ -60,7 +86,8 @@ def mean_over_rows(values: Float[Tensor, " n *rest"]) -> Float[Tensor, ""]:
     return values.mean() if values.numel() else values.sum()
 
 
-def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+@shapes_checked
+def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of logits to targets, which are class ids or probabilities.
 
     Computed in float32 at least; zero with a graph where there are no rows.
@@ -73,15 +100,7 @@ def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, "
         TypeError: for logits that are not floating point.
         ValueError: for different lengths, ids outside [0, C), or probabilities that do not sum to one.
     """
-    check_logits("logits", logits)
-    check_same_length(logits=logits, targets=targets)
     check_targets("targets", targets, logits.shape[1])
-    shape = logits.shape if targets.is_floating_point() else (logits.shape[0], *logits.shape[2:])
-    if targets.shape != shape:
-        raise ValueError(
-            f"targets must have shape {tuple(shape)} for logits of shape {tuple(logits.shape)}, "
-            f"got {tuple(targets.shape)}."
-        )
     logits = at_least_float32(logits)
     if not logits.numel():
         return logits.sum()

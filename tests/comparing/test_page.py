@@ -169,6 +169,28 @@ def test_images_of_any_number_of_channels(shape: tuple[int, int, int]) -> None:
         assert np.unique(np.asarray(image)).tolist() == [51]
 
 
+def test_names_with_dollars_are_no_mathematics(tmp_path: Path) -> None:
+    name, term = r"far:$\frac{x$ $_$", "$cross$ ^{"
+    sizes = {**SIZES, name: 30}
+    folders = [write_run(tmp_path / str(seed), "mixup", seed=seed, sizes=sizes, terms=[term]) for seed in range(3)]
+    runs = [open_run(folder) for folder in folders]
+    drawn = {
+        pictures.histogram(runs[0], "msp", [name]): r"far-OOD $\frac{x$ $_$",
+        pictures.roc(runs[0], "msp", None, "msp", [name]): r"far-OOD $\frac{x$ $_$",
+        pictures.curves(runs): term,
+    }
+    for picture, words in drawn.items():
+        assert f"<!-- {words} -->" in b64decode(picture.partition(",")[2]).decode(), words
+    assert r"$\frac{x$" in compare(folders).to_html()
+
+
+def test_powers_of_ten_are_written_without_mathematics(tmp_path: Path) -> None:
+    spread = {f"{name}/msp": np.geomspace(1e-6, 1, size) for name, size in SIZES.items()}
+    run = open_run(write_run(tmp_path / "run", "mixup", arrays=spread))
+    svg = b64decode(pictures.histogram(run, "msp", ["far:letters"]).partition(",")[2]).decode()
+    assert "<!-- 0.0001 -->" in svg and "<!-- 0.01 -->" in svg and "mathdefault" not in svg
+
+
 def test_extreme_scores_can_be_drawn(tmp_path: Path) -> None:
     arrays = {f"{name}/msp": np.full(size, -300.0) for name, size in SIZES.items()}
     arrays |= {f"{name}/energy": np.full(size, np.inf) for name, size in SIZES.items()}

@@ -348,8 +348,8 @@ ROWS: dict[str, Row] = {
         settings={"evidence": "softplus", "annealing_epochs": 0},
         defaults={"evidence": "relu", "form": "mse", "annealing_epochs": 10},
         wrong=(
-            ({"evidence": "tanh"}, "evidence must be one of relu, softplus, exp, got 'tanh'"),
-            ({"form": "kl"}, "form must be one of mse, log, digamma, got 'kl'"),
+            ({"evidence": "tanh"}, "evidence must be 'relu', 'softplus' or 'exp', got 'tanh'"),
+            ({"form": "kl"}, "form must be 'mse', 'log' or 'digamma', got 'kl'"),
             *(
                 ({"annealing_epochs": n}, "annealing_epochs must be a whole number of at least 0, got")
                 for n in (-1, 2.5, True)
@@ -441,7 +441,7 @@ ROWS: dict[str, Row] = {
         wrong=(
             *numbers_at_least_zero("weight"),
             *(({"alpha": value}, "alpha must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
-            ({"form": "blur"}, "form must be one of mixup, cutmix, got 'blur'"),
+            ({"form": "blur"}, "form must be 'mixup' or 'cutmix', got 'blur'"),
         ),
         random=True,
         refuses={

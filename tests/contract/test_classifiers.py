@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from oodles import (
     ARPL,
+    EDL,
     BackgroundClass,
     Batch,
     Classifier,
@@ -21,6 +22,7 @@ from oodles import (
 from oodles.contract import Now, Rows, Terms
 from oodles.evaluation import score_named
 from oodles.methods import scores_of
+from oodles.methods.edl import log_concentration
 
 from .networks import batch, classifier, inputs, labels, tensors
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -323,6 +325,51 @@ def test_looking_back_compiles_from_inside_and_outside() -> None:
             given = batch("vectors", seed=seed)
             torch.testing.assert_close(total(run(given)), total(eager(given)), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(compiled.state_dict()["methods.0.seen"], eager.state_dict()["methods.0.seen"])
+
+
+KEPT = {"ish": 1.0, "t2fnorm": 10.0, "ascood": 0.5}
+"""The methods that put another head in place which gives the logits of the old one, and what features are times."""
+NEW = ("arpl", "g-odin", "isomax", "isomax-plus")
+"""The methods whose head has new weights of its own."""
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_head_is_left_alone_or_kept_or_replaced_on_purpose(name: str) -> None:
+    method = ROWS[name].make()
+    net = classifier(ROWS[name].kinds[0])
+    head, x = net.head, torch.randn(5, net.num_features)
+    method.change_classifier(net)
+    if net.dense or net.head is head:
+        assert "head" not in method.replaces and name not in (*KEPT, *NEW)
+    elif name in KEPT:
+        for training in (True, False):
+            torch.testing.assert_close(net.train(training).head(x), head(KEPT[name] * x), rtol=1e-5, atol=1e-5)
+    elif name in NEW:
+        assert not {id(parameter) for parameter in head.parameters()} & {id(p) for p in net.head.parameters()}
+    else:
+        assert isinstance(method, EDL), "whose logits are a function of the old ones"
+        torch.testing.assert_close(net.head.train()(x), log_concentration(head(x), method.evidence))
+    if net.head is not head:
+        assert "head" in method.replaces
+
+
+class Takes(Method):
+    """Puts a head in place and does not say so."""
+
+    name = "takes"
+
+    def change_classifier(self, classifier: Classifier) -> None:
+        classifier.head = nn.Linear(classifier.num_features, classifier.num_classes)
+
+
+def test_a_head_that_is_replaced_without_saying_so_is_refused() -> None:
+    net = classifier("vectors")
+    head = net.head
+    with pytest.raises(
+        ValueError, match="takes puts Linear in the place of the last layer and does not say"
+    ) as refusal:
+        TrainingStep(net, Takes())
+    assert is_one_sentence(str(refusal.value)) and net.head is head
 
 
 def test_dense_heads_are_refused_where_features_must_be_vectors() -> None:

@@ -8,7 +8,7 @@ import torch
 from oodles import CrossEntropy, EnergyGap, LogitNorm, Method, Mixup, OutlierExposure, RegMixup, TrainingStep
 from oodles.targets import cross_entropy
 
-from .networks import batch, classifier
+from .networks import batch, classifier, inputs, tensors
 from .rows import ROWS, Row
 from .steps import all_terms, is_one_sentence, total
 
@@ -127,6 +127,19 @@ def test_steps_of_the_wrong_things_are_refused(arguments: tuple[object, ...], se
     [
         (torch.rand(6, 6), r"batch must be \(inputs, targets\) or a Batch, got Tensor"),
         ((torch.rand(6, 6),), r"batch must be \(inputs, targets\) or a Batch, got tuple of 1"),
+        (
+            (torch.rand(6, 6), torch.arange(6) % 4, torch.arange(6)),
+            "got tuple of 3: leave out what follows the targets",
+        ),
+        ((torch.rand(6, 6).numpy(), torch.arange(6) % 4), "got ndarray: torch.from_numpy makes a tensor of it"),
+        ((torch.rand(6, 6), list("abcdef")), "must have labels that are numbers, .*, got list of str"),
+        (dict(x=torch.rand(6, 6)), "with inputs and targets, got none under 'labels' in a dictionary of x"),
+        (dict(labels=torch.arange(6) % 4), "must have inputs beside its labels, got a dictionary without"),
+        (dict(x=torch.rand(6, 6), text=["a"] * 6, labels=torch.arange(6) % 4), "got list of str under 'text'"),
+        (
+            dict(x=torch.rand(6, 6), label=torch.arange(6), labels=torch.arange(6)),
+            "labels once, got 'labels' and 'label'",
+        ),
         ((torch.rand(6, 6), None), "A batch must have a part 'id' with inputs and targets, got none"),
         (
             (torch.rand(6, 6), torch.zeros(5, dtype=torch.long)),
@@ -156,3 +169,37 @@ def test_outliers_come_as_a_labelled_loader_gives_them() -> None:
     for outliers in ((o, torch.full((5,), 99)), [o, torch.full((5,), -1)], [o]):
         terms = TrainingStep(classifier("vectors"), OutlierExposure())([x, y], outliers=outliers)
         assert torch.equal(total(terms), total(expected))
+
+
+def test_outliers_of_another_kind_are_refused() -> None:
+    (x, o), y = tensors(inputs("images", 4)) + tensors(inputs("images", 3, seed=5)), torch.arange(4)
+    wrong = {
+        "1 channel": (o[:, :1], r"as many dimensions and channels as .* \(4, 2, 8, 8\), got \(3, 1, 8, 8\)"),
+        "one image": (o[0], r"as many dimensions and channels as .*, got \(2, 8, 8\)"),
+        "float64": (o.double(), "the type of the in-distribution inputs, torch.float32, got torch.float64: convert"),
+        "uint8": (
+            (255 * o).byte(),
+            "the type of .* torch.float32, got torch.uint8: convert them, and divide them by 255 if",
+        ),
+        "255": (255 * o, "the units of the in-distribution inputs, which reach from .* to .*: are some divided by 255"),
+    }
+    for given, sentence in wrong.values():
+        with pytest.raises(ValueError, match=f"^outliers must (have|be in) {sentence}") as refusal:
+            TrainingStep(classifier("images"), OutlierExposure())((x, y), given)
+        assert is_one_sentence(str(refusal.value))
+        assert TrainingStep(classifier("images"))((x, y), given), "which nobody looks at"
+    with pytest.raises(ValueError, match="outliers must be in the units"):
+        TrainingStep(classifier("images"), OutlierExposure())((255 * x, y), o)
+    step = TrainingStep(classifier("images"), OutlierExposure())
+    for outliers in (o, 4 * o - 2, 0 * o, o[:0], 255 * o):
+        assert torch.isfinite(total(step((x, y), outliers))), "after the first batch units are not looked at again"
+
+
+def test_the_part_on_which_a_network_does_not_run_is_named() -> None:
+    step = TrainingStep(classifier("vectors"), OutlierExposure())
+    y = torch.arange(4)
+    with pytest.raises(ValueError, match=r"must run on outliers, of shape \(3, 5\), .* \(4, 6\), but: mat1") as refusal:
+        step((torch.rand(4, 6), y), torch.rand(3, 5))
+    assert is_one_sentence(str(refusal.value))
+    with pytest.raises(RuntimeError, match="mat1"):
+        step((torch.rand(4, 5), y), torch.rand(3, 5))

@@ -1,10 +1,15 @@
 """Property 3: targets are distributions, class ids their one-hot case."""
 
+import copy
+from collections import UserDict
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from oodles import OutlierExposure, Part, TrainingStep
+from oodles import GODIN, Batch, Classifier, OutlierExposure, Part, TrainingStep, evaluate
 
 from .networks import CLASSES, batch, classifier, inputs, labels, probabilities
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -109,3 +114,71 @@ def test_a_dictionary_with_labels_is_a_batch() -> None:
     assert apart.keys() == together.keys()
     for name, value in apart.items():
         assert torch.equal(value, together[name])
+
+
+IMAGES = inputs("images", 5)
+SIZE = IMAGES[0].numel() if isinstance(IMAGES, Tensor) else 0
+
+
+class Named(nn.Module):
+    """A network that takes images by one name alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(SIZE, 7), nn.Tanh())
+
+    def forward(self, *, pixel_values: Tensor) -> Tensor:
+        features: Tensor = self.body(pixel_values)
+        return features
+
+
+def named() -> tuple[Classifier, Classifier]:
+    """Return a classifier that takes images by name, and one with the same weights that takes them first."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Classifier(Named(), nn.Linear(7, CLASSES))
+    other = copy.deepcopy(net)
+    other.backbone = other.backbone.body  # type: ignore[assignment]
+    return net, other
+
+
+def test_any_mapping_is_a_batch_and_labels_have_two_names() -> None:
+    given, outliers, y = inputs("tokens", 4), inputs("tokens", 3, seed=5), labels("tokens", 4)
+    assert isinstance(given, dict) and isinstance(outliers, dict)
+    expected = total(TrainingStep(classifier("tokens"), OutlierExposure())((given, y), outliers))
+    for known in (UserDict(given, labels=y), UserDict(given, label=y), (UserDict(given), y.tolist())):
+        for unknown in (UserDict(outliers), (UserDict(outliers), ["a", "b", "c"]), UserDict(outliers, label=None)):
+            terms = TrainingStep(classifier("tokens"), OutlierExposure())(known, unknown)
+            assert torch.equal(total(terms), expected)
+    parts = Batch({"id": Part(UserDict(given), y), "outliers": Part(UserDict(outliers))})
+    assert torch.equal(total(TrainingStep(classifier("tokens"), OutlierExposure())(parts)), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "manifold-mixup"])  # which names layers
+def test_a_tensor_alone_in_a_dictionary_is_the_rows(name: str) -> None:
+    net, other = named()
+    y, o = torch.arange(5) % CLASSES, inputs("images", 4, seed=5)
+    roles = [role for role in ("outliers", "wild") if role in ROWS[name].cls.needs]
+    expected = TrainingStep(other, ROWS[name].make())((IMAGES, y), **dict.fromkeys(roles, o))
+    given = UserDict(pixel_values=IMAGES, labels=y)
+    terms = TrainingStep(net, ROWS[name].make())(given, **{role: {"pixel_values": o} for role in roles})
+    assert terms.keys() == expected.keys()
+    for term, value in expected.items():
+        assert torch.equal(terms[term], value), term
+
+
+def test_scores_change_the_rows_of_a_dictionary_too() -> None:
+    net, other = named()
+    for network in (net, other):
+        TrainingStep(network, GODIN())
+    first = evaluate(net, [{"pixel_values": IMAGES}], {}, ["g-odin"]).scores["id"]["g-odin"]
+    assert np.array_equal(first, evaluate(other, [IMAGES], {}, ["g-odin"]).scores["id"]["g-odin"])
+
+
+def test_one_logit_gets_a_sentence_of_its_own() -> None:
+    step = TrainingStep(Classifier(nn.Flatten(), nn.Linear(6, 1)))
+    for targets in (torch.tensor([0, 1]), torch.tensor([0.0, 1.0]), torch.tensor([[0.0], [1.0]])):
+        with pytest.raises(ValueError, match="since the network has one logit: give it one logit for each") as refusal:
+            step((torch.rand(2, 6), targets))
+        assert is_one_sentence(str(refusal.value))
+    assert total(step((torch.rand(2, 6), torch.zeros(2, dtype=torch.long)))) == 0

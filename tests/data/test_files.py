@@ -57,7 +57,8 @@ def test_image_folders_give_file_names_and_pixels(tmp_path: Path) -> None:
         save_png(tmp_path / name, pixels)
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_bytes(b"not an image")
-    data = read_images(tmp_path)
+    with pytest.warns(UserWarning, match=r"this is left out: 1 × \.txt\.$"):
+        data = read_images(tmp_path)
     assert data.names == ("a.png", "b/2.png", "b/deep/1.png")
     assert np.array_equal(data.images, x[[2, 0, 1]].transpose(0, 3, 1, 2))
     assert data.labels.tolist() == [-1, -1, -1]
@@ -220,6 +221,32 @@ def test_class_names_in_arrays_are_matched_by_name(tmp_path: Path) -> None:
     assert suite.classes == ("cat", "dog") and suite.test.labels.tolist() == [1, 0]
 
 
+def test_names_of_classes_may_be_bytes_and_labels_of_any_whole_type(tmp_path: Path) -> None:
+    labels = {"images": pictures(4), "classes": np.array([b"cat", "h\u00fcndin".encode()])}
+    save_suite(
+        tmp_path,
+        train={**labels, "labels": np.array([0, 1, 0, 1], np.uint16)},
+        validation={**labels, "images": pictures(4), "labels": np.array([0, 1, 0, 1], np.int8)},
+        test={**labels, "images": pictures(4), "labels": np.array([0, 1, 0, 1], ">i4")},
+    )
+    suite = load_suite(tmp_path)
+    assert suite.classes == ("cat", "hündin")
+    assert suite.train.labels.tolist() == suite.test.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_names_that_a_file_gives_must_be_those_of_the_folders(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            save_png(tmp_path / part / name / "x.png", pictures(1)[0])
+    for classes, sentence in {
+        "['cat', 'dog', 'fox']": r"every class must have images in .*train, but fox has none: check names\.$",
+        "['cat', 'fox']": r"every class must have images in .*train, but fox has none",
+    }.items():
+        (tmp_path / "mine.toml").write_text(f"train = 'train'\ntest = 'test'\nclasses = {classes}")
+        with pytest.raises(ValueError, match=sentence):
+            load_suite(tmp_path / "mine.toml")
+
+
 def test_the_augmentation_can_be_chosen(tmp_path: Path) -> None:
     suite = load_suite(save_suite(tmp_path), augment=Augment(shift=2, flip=True))
     assert suite.train.augment == Augment(shift=2, flip=True)
@@ -235,7 +262,35 @@ ARRAYS = {
     "channels": ({"images": np.zeros((4, 8, 8, 2), np.uint8)}, r"with 1 or 3 channels, got \(4, 8, 8, 2\)"),
     "whole numbers": ({"images": np.zeros((4, 8, 8), int)}, "must be uint8 or floating point in .*, got int64"),
     "too bright": ({"images": np.full((4, 8, 8), 255.0)}, r"must be in \[0, 1\], got 255 to 255: divide them"),
-    "NaN": ({"images": np.full((4, 8, 8), np.nan)}, r"must be in \[0, 1\], got nan to nan"),
+    "NaN": (
+        {"images": np.where(np.arange(4) % 3, 0.5, np.nan)[:, None, None] * np.ones((8, 8))},
+        r"wrong\.npz holds NaN in 2 of 4 images \(row 0, 3\): leave these rows out\.$",
+    ),
+    "infinity": (
+        {"images": np.where(np.arange(20) < 3, 0.5, np.inf)[:, None, None] * np.ones((8, 8))},
+        r"holds infinity in 17 of 20 images \(row 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 7 more\): leave",
+    ),
+    "other names": (
+        {"x_train": pictures(), "y_train": np.ones(8)},
+        r"must hold an array called images, but has none: it holds x_train, y_train\.$",
+    ),
+    "words": (
+        {"images": pictures(2), "labels": np.array(["cat", "dog"])},
+        r"must be 2 whole numbers, got <U3 of shape \(2,\): put names into an array called classes",
+    ),
+    "huge labels": (
+        {"images": pictures(2), "labels": np.array([0, 2**64 - 1], np.uint64)},
+        r"labels in .* must be below 2\*\*63, got 18446744073709551615\.$",
+    ),
+    "truth": ({"images": pictures(2), "labels": np.array([True, False])}, r"must be 2 whole numbers, got bool"),
+    "nested classes": (
+        {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array([["a", "b"]])},
+        r"classes in .* must be a list of names, got <U1 of shape \(1, 2\)\.$",
+    ),
+    "fractions for classes": (
+        {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array([0.0, 1.0])},
+        r"classes in .* must be a list of names, got float64",
+    ),
     "objects": ({"images": np.array([{}, {}])}, "cannot be read as .npz arrays: Object arrays"),
     "floating labels": ({"images": pictures(), "labels": np.ones(8)}, "must be 8 whole numbers, got float64"),
     "few labels": (
@@ -299,6 +354,14 @@ SUITES = {
         {"test": {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array(["0", "bird"])}},
         r"classes in .*test\.npz must be those of train, got 'bird'",
     ),
+    "a name without rows": (
+        {"train": {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array(["cat", "dog", "fox"])}},
+        r"every class must have images in .*train\.npz, class fox has none",
+    ),
+    "the same name twice": (
+        {"train": {"images": pictures(2), "labels": np.array([0, 1]), "classes": np.array(["e\u0301", "\u00e9"])}},
+        r"classes in .*train\.npz must have different names, got é, é",
+    ),
     "mistyped part": ({"outlier": {"images": pictures(2)}}, r"got 'outlier\.npz': did you mean 'outliers'\?"),
     "near as a file": ({"near": {"images": pictures(2)}}, r"got 'near\.npz': did you mean 'near'\?"),
 }
@@ -321,6 +384,40 @@ def test_missing_things_are_told(tmp_path: Path) -> None:
         read_images(tmp_path / "none.npz")
     with pytest.raises(ValueError, match=r"must hold images \(\.bmp, .*\), but has none"):
         read_images(tmp_path)
+
+
+def test_all_that_is_wrong_with_a_folder_s_parts_is_said_at_once(tmp_path: Path) -> None:
+    for name in ("train", "val", "ood", "tset"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="may hold train, validation, test, outliers") as refused:
+        load_suite(tmp_path)
+    assert str(refused.value).endswith(
+        "near, far, got 'ood': did you mean 'far/ood'? And got 'tset': did you mean 'test'? "
+        "And got 'val': did you mean 'validation'? And must hold test.npz or a folder test, but has neither."
+    )
+    with pytest.raises(FileNotFoundError, match=r"folder train, but has neither\. And must hold test\.npz or a folder"):
+        load_suite(tmp_path / "train")
+
+
+def test_files_that_are_called_like_parts_are_told(tmp_path: Path) -> None:
+    save_suite(tmp_path, near__x={"images": pictures(2)})
+    for name in ("README.md", "sheet.png", "outliers.zip", "validation.tar.gz", "near/y.zip"):
+        (tmp_path / name).touch()
+    (tmp_path / "far").symlink_to("nowhere")
+    with pytest.warns(UserWarning, match="holds more than sets") as told:
+        load_suite(tmp_path)
+    assert [str(one.message) for one in told] == [
+        f"{tmp_path} holds more than sets, and this is left out: far (a link to nothing), outliers.zip, "
+        "validation.tar.gz.",
+        f"{tmp_path / 'near'} holds more than sets, and this is left out: y.zip.",
+    ]
+
+
+def test_uppercase_endings_of_archives_count(tmp_path: Path) -> None:
+    save_suite(tmp_path, outliers={"images": pictures(3)})
+    (tmp_path / "outliers.npz").rename(tmp_path / "outliers.NPZ")
+    outliers = load_suite(tmp_path).outliers
+    assert outliers is not None and len(outliers) == 3
 
 
 def test_wrong_image_folders_are_refused(tmp_path: Path) -> None:

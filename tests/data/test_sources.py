@@ -228,6 +228,19 @@ def test_a_folder_without_batches_is_refused(tmp_path: Path) -> None:
         read_source({"cifar": str(tmp_path)})
 
 
+def test_batches_that_are_missing_are_not_passed_over(tmp_path: Path) -> None:
+    content = pickle.dumps({b"data": cifar_pixels(1), b"labels": [1]}, 2)
+    for number in (1, 2, 4, 5):
+        write(tmp_path / f"data_batch_{number}", content)
+    with pytest.raises(ValueError, match=r"or train alone, but holds data_batch_1, data_batch_2, data_batch_4, data_"):
+        read_source({"cifar": str(tmp_path), "part": "train"})
+    write(tmp_path / "data_batch_3", content)
+    assert len(read_source({"cifar": str(tmp_path), "part": "train"}).images) == 5
+    write(tmp_path / "train", pickle.dumps({b"data": cifar_pixels(1), b"fine_labels": [1]}, 2))
+    with pytest.raises(ValueError, match="or train alone, but holds data_batch_1, "):
+        read_source({"cifar": str(tmp_path), "part": "train"})
+
+
 # lists
 
 
@@ -272,6 +285,12 @@ LISTS = {
     "comma": ("a.png,0\n", "names a.png,0, but nothing is at .*: path and class id are separated by a blank"),
     "comma and blank": ("a.png, 0\n", "names a.png,, but .*: path and class id are separated by a blank"),
     "missing": ("a.png 0\n\nb/d.png 1\n", r"line 3 of .*list\.txt names b/d\.png, but nothing is at .*images/b/d\.png"),
+    "many missing": (
+        "a.png 0\nx.png 0\nd e.png 1\ny.png 1\nz.png 1",
+        r"line 2 of .* names x\.png, but nothing is at .*x\.png; 2 more of its lines name no file\.$",
+    ),
+    "folder": ("b 0\n", r"names b, but no file is at .*images/b\.$"),
+    "long": ("x" * 5000, r"names x+, but nothing is at"),
     "empty": ("\n\n", r"list\.txt must list images, but is empty"),
     "bytes": ("\x00\n", r"line 1 of .* names \x00, but nothing is at"),
 }
@@ -330,6 +349,7 @@ DATASETS = {
     "several classes": ([(PICTURE, np.ones(3, int))], r"got array\(.*\) for a class at 0"),
     "no image": ([("cat.png", 0)], "got str of shape"),
     "channels": ([(torch.zeros(3, 4, 4), 0), (torch.zeros(4, 4, 4), 0)], r"at 1, must .*got Tensor of shape .*4, 4, 4"),
+    "NaN": ([(np.full((2, 2), np.nan), 0)], "the list, at 0, holds NaN in 1 of 1 images"),
     "normalised": ([(torch.randn(3, 4, 4), 0)], r"at 0, must be in \[0, 1\], got -.* to .*: divide them"),
     "sizes": ([(PICTURE, 0), (PICTURE[1:], 0)], "must have one size, got 4 × 4 and 5 × 4"),
     "deep": ([(Image.fromarray(np.zeros((4, 4), np.uint16)), 0)], "more than 8 bits"),

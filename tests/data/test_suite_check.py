@@ -120,6 +120,26 @@ def test_the_command_prints_draws_and_says_by_its_exit_code(tmp_path: Path, caps
     assert "data must be a suite" in capsys.readouterr().err
 
 
+def test_what_was_left_out_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for row in range(3):
+                pixels = RANDOM.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{row}.png")
+    (tmp_path / "train" / "cat" / "x.heic").touch()
+    (tmp_path / "outliers.zip").touch()
+    sentences = [
+        f"{tmp_path} holds more than sets, and this is left out: outliers.zip.",
+        f"{tmp_path / 'train'} holds more than images, and this is left out: 1 × .heic.",
+    ]
+    assert cli.main(["suite", "check", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "left out" in line] == sentences and lines[-1] == "No image is in two sets."
+    assert cli.main(["suite", "check", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == sentences
+
+
 def test_the_list_says_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

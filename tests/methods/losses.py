@@ -103,10 +103,18 @@ def check_huge_logits(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 WRONG_OUTLIERS = {
-    "classes": (logits(4, 6), ValueError, "logits_in and logits_out must have as many classes, got 5 and 6"),
+    "classes": (
+        logits(4, 6),
+        ValueError,
+        r"logits_out must have shape \(m, c\) with c = 5, as logits_in has, got \(4, 6\)",
+    ),
     "whole": (torch.ones(4, 5, dtype=torch.long), TypeError, "logits_out must be floating point, got torch.int64"),
-    "one dimension": (torch.ones(5), ValueError, r"logits_out must have shape \(N, C\) or \(N, C, H, W\), got \(5,\)"),
-    "no tensor": ([[1.0] * 5], TypeError, "logits_out must be a floating-point tensor, got list"),
+    "one dimension": (
+        torch.ones(5),
+        ValueError,
+        r"logits_out must have shape \(m, c\) with c = 5, as logits_in has, got \(5,\)",
+    ),
+    "no tensor": ([[1.0] * 5], TypeError, "logits_out must be a floating-point tensor"),
 }
 
 

@@ -103,7 +103,7 @@ def check_collate(cls: Mixer, per_sample: bool) -> None:
 
 
 WRONG_ROWS = (
-    (images(4), torch.arange(5), ValueError, "x and y must have as many rows, got 4 and 5"),
+    (images(4), torch.arange(5), ValueError, r"y must have shape \(n, …\) with n = 4, as x has, got \(5,\)"),
     (
         torch.zeros(4, 1, 8, 8, dtype=torch.uint8),
         torch.arange(4),
@@ -111,7 +111,7 @@ WRONG_ROWS = (
         r"x must be floating point, got torch.uint8: convert it with x.float\(\)",
     ),
     ([1.0, 2.0], torch.arange(2), TypeError, "x must be a floating-point tensor, got list"),
-    (images(2), [0, 1], TypeError, "y must be a tensor with a row for each sample, got list"),
+    (images(2), [0, 1], TypeError, "y must be a tensor of whole numbers or floating point, got list"),
 )
 
 

@@ -157,8 +157,12 @@ def test_what_the_score_refuses() -> None:
     z = logits()
     with pytest.raises(ValueError, match="cac compares with training rows but has seen none"):
         AnchorDistance()(z, z)
-    for labels in (None, soft()):
-        with pytest.raises(ValueError, match="cac needs the class ids of training rows, got") as refusal:
+    for labels, sentence in (
+        (None, "cac needs the class ids of training rows, got none"),
+        (soft(), "labels must be whole numbers, got torch.float"),
+        (LABELS - 1, "labels must be class ids from 0 to 4, got -1"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=sentence) as refusal:
             AnchorDistance().fit(z, z, labels)
         assert is_one_sentence(str(refusal.value))
     with pytest.raises(ValueError, match="logits of training rows must be finite"):

@@ -243,8 +243,10 @@ def test_wrong_steps_are_refused(epsilon: float) -> None:
 
 def test_rows_of_different_lengths_are_refused() -> None:
     z, a, _ = rows()
-    with pytest.raises(ValueError, match="logits and confidence must have as many rows, got 7 and 6"):
-        hinted_cross_entropy(z, a[1:], LABELS, HINTS)
+    with pytest.raises(
+        ValueError, match=r"confidence must have shape \(n, 1\) with n = 7, as logits has, got \(6, 1\)"
+    ):
+        ConfidenceBranch()(z, a[1:], LABELS)
 
 
 def test_targets_may_be_mixed_in_the_paper_s_formula() -> None:

@@ -72,11 +72,21 @@ def test_huge_logits_stay_finite() -> None:
 WRONG = {
     "too high": (LABELS + 1, ValueError, "targets must be class ids from 0 to 4, got 5"),
     "below zero": (LABELS - 100, ValueError, "targets must be class ids from 0 to 4, got -100"),
-    "lengths": (LABELS[:5], ValueError, "logits and targets must have as many rows, got 6 and 5"),
+    "lengths": (
+        LABELS[:5],
+        ValueError,
+        r"targets of torch.int64 must have shape \(n,\) with n = 6, as logits has, got \(5,\)",
+    ),
     "sums": (torch.full((6, 5), 0.3), ValueError, "non-negative and sum to one.* a sum of 1.5"),
-    "classes": (torch.full((6, 4), 0.25), ValueError, r"must have shape \(N, 5\), got \(6, 4\)"),
-    "none": (None, TypeError, "targets must be a tensor with a row for each sample, got NoneType"),
-    "truth values": (LABELS > 1, TypeError, "targets must be class ids or probabilities, got torch.bool"),
+    "classes": (
+        torch.full((6, 4), 0.25),
+        ValueError,
+        r"must have shape \(n, c\) with n = 6 and c = 5, as logits has, got \(6, 4\)",
+    ),
+    "none": (None, TypeError, "targets must be a tensor of whole numbers or floating point, got None"),
+    "one-hot": (torch.eye(5, dtype=torch.long)[LABELS], ValueError, r"convert it with targets.float\(\)"),
+    "ids as numbers": (LABELS.float(), ValueError, r"convert it with targets.long\(\)"),
+    "truth values": (LABELS > 1, TypeError, "targets must be whole numbers or floating point, got torch.bool"),
 }
 
 
@@ -91,7 +101,7 @@ def test_wrong_targets_are_refused(case: str) -> None:
 def test_wrong_logits_are_refused() -> None:
     for wrong, error, sentence in (
         (torch.ones(6, 5, dtype=torch.long), TypeError, "logits must be floating point, got torch.int64"),
-        (torch.ones(6), ValueError, r"logits must have shape \(N, C\) or \(N, C, H, W\), got \(6,\)"),
+        (torch.ones(6), ValueError, r"logits must have shape \(n, c, …\) with c at least 1, got \(6,\)"),
     ):
         with pytest.raises(error, match=sentence) as refusal:
             CrossEntropy()(wrong, LABELS)

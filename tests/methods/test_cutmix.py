@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from oodles import CutMix
-from oodles.methods.cutmix import cutmix_box, cutmix_data
+from oodles.methods.cutmix import cutmix_box, cutmix_data, outside_of_box
 
 from ..contract.steps import is_one_sentence
 from ..references import cutmix as reference
@@ -101,6 +101,21 @@ def test_boxes_lie_in_the_image_and_have_the_right_sides(
         assert abs(high - min(1, middle + side / 2) * size) <= 0.5 + 1e-9
 
 
+def test_one_box_is_that_of_the_equation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((8, 8), (32, 20), (1, 9), (2, 2), (31, 33)):
+        lam = torch.cat([torch.rand(50, generator=generator, dtype=torch.float64), torch.tensor([0.0, 0.25, 1.0])])
+        centre = torch.rand(2, 53, generator=generator, dtype=torch.float64)
+        centre[:, 50:] = torch.tensor([[0.5, 0.0, 1.0], [0.5, 0.25, 0.75]])  # edges halfway between pixels too
+        x = torch.rand(2, 3, height, width, generator=generator)
+        for index, (top, bottom, left, right) in enumerate(cutmix_box(lam, centre, height, width).T.tolist()):
+            outside, share = outside_of_box(float(lam[index]), centre[:, index : index + 1], x)
+            expected = torch.ones(height, width)
+            expected[top:bottom, left:right] = 0
+            assert torch.equal(outside, expected)
+            assert share == 1 - (bottom - top) * (right - left) / (height * width)
+
+
 def test_boxes_at_the_limits() -> None:
     middle = torch.full((2, 1), 0.5, dtype=torch.float64)
     whole, nothing = (cutmix_box(torch.tensor([lam], dtype=torch.float64), middle, 8, 12)[:, 0] for lam in (0.0, 1.0))
@@ -157,7 +172,7 @@ def test_wrong_alphas_of_the_function(alpha: float) -> None:
 @pytest.mark.parametrize("shape", [(4,), (4, 6), (4, 3, 8)])
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_height_and_width_are_needed(shape: tuple[int, ...], per_sample: bool) -> None:
-    with pytest.raises(ValueError, match=r"CutMix needs images of shape \(N, C, H, W\), got \(4,") as refusal:
+    with pytest.raises(ValueError, match=r"x must have shape \(n, channels, …, h, w\) with .*, got \(4,") as refusal:
         CutMix(per_sample=per_sample)(torch.rand(shape), torch.arange(4))
     assert is_one_sentence(str(refusal.value))
 

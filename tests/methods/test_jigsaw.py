@@ -103,16 +103,33 @@ def test_no_positive_logit_is_zero_and_has_a_gradient_of_zero() -> None:
 
 def test_the_score_is_the_norm_and_lower_for_what_has_larger_logits() -> None:
     z = torch.randn(6, 5, dtype=torch.float64, generator=generator())
-    expected = [-reference.positive_norm(row) for row in z.numpy()]
-    np.testing.assert_allclose(PositiveLogitNorm()(z, z).numpy(), expected, rtol=1e-12)
-    assert PositiveLogitNorm()(z, torch.tensor([[9.0, 1.0], [0.1, 0.2]])).argmax().item() == 1
-    assert PositiveLogitNorm()(z, torch.full((2, 3), 65504.0, dtype=torch.float16)).isfinite().all()
+    train = 2 + torch.randn(9, 5, dtype=torch.float64, generator=generator(1))
+    t = reference.threshold(train.tolist())
+    score = PositiveLogitNorm().fit(train, train, None)
+    expected = [-reference.positive_norm([value - t for value in row]) for row in z.tolist()]
+    np.testing.assert_allclose(score(z, z).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(PositiveLogitNorm().fit(z, train + 7, None)(z, z + 7).numpy(), expected, rtol=1e-9)
+    assert score(z, torch.tensor([[9.0, 1.0], [0.1, 0.2]])).argmax().item() == 1
+    assert score(z, torch.full((2, 3), 65504.0, dtype=torch.float16)).isfinite().all()
     known = inputs("images", 5)
     net = classifier("images")
-    found = evaluate(net, [(known, labels("images", 5))], {"other": [known]}, ["positive-logit-norm"])
+    rows = [(known, labels("images", 5))]
+    found = evaluate(net, rows, {"other": [known]}, ["positive-logit-norm"], train_loader=rows)
     with torch.no_grad():
-        expected = [-reference.positive_norm(row) for row in net(known).double().numpy()]
-    np.testing.assert_allclose(found.scores["other"]["positive-logit-norm"], expected, rtol=1e-5)
+        logits = net(known).double().tolist()
+    t = reference.threshold(logits)
+    expected = [-reference.positive_norm([value - t for value in row]) for row in logits]
+    np.testing.assert_allclose(found.scores["other"]["positive-logit-norm"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_threshold_of_pixels_and_of_one_class() -> None:
+    z = torch.randn(2, 4, 3, 3, dtype=torch.float64, generator=generator())
+    pixels = z.movedim(1, -1).reshape(-1, 4)
+    dense, flat = PositiveLogitNorm().fit(z, z, None), PositiveLogitNorm().fit(pixels, pixels, None)
+    assert dense.threshold == pytest.approx(flat.threshold) and dense(z, z).shape == (2, 3, 3)
+    assert PositiveLogitNorm().fit(z, torch.tensor([[1.0], [3.0]]), None).threshold == 2
+    with pytest.raises(ValueError, match="logits of training rows must be finite"):
+        PositiveLogitNorm().fit(z, z / 0, None)
 
 
 @pytest.mark.parametrize("images", [torch.rand(2, 2, 8, 8), torch.rand(2, 2, 12, 8)])

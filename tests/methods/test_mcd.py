@@ -103,6 +103,8 @@ def test_the_heads_start_apart_and_only_the_second_is_new() -> None:
 
 
 def test_heads_of_other_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="logits_out and second_out must have as many classes, got 4 and 3") as refusal:
+    with pytest.raises(
+        ValueError, match=r"second_out must have shape \(m, c\) with m = 2 and c = 4, as logits_out has"
+    ) as refusal:
         MCD()(torch.zeros(2, 4), torch.zeros(2, 3))
     assert is_one_sentence(str(refusal.value))

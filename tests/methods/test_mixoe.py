@@ -148,10 +148,16 @@ def test_labels_of_pixels_are_mixed_where_they_are() -> None:
     assert is_one_sentence(str(refusal.value))
 
 
-@pytest.mark.parametrize("outliers", [torch.rand(3, 2, 6, 6), torch.rand(3, 2, 6, 5).half()])
-def test_outliers_that_cannot_be_mixed_are_refused(outliers: Tensor) -> None:
+@pytest.mark.parametrize(
+    "outliers, sentence",
+    [
+        (torch.rand(3, 2, 6, 6), r"outliers must have shape \(m, channels, h, w\) with channels = 2, h = 6 and w = 5"),
+        (torch.rand(3, 2, 6, 5).half(), "mixoe needs outliers of the inputs' shape"),
+    ],
+)
+def test_outliers_that_cannot_be_mixed_are_refused(outliers: Tensor, sentence: str) -> None:
     (net, _), y = classifier(torch.float32), labels(4, "class ids")[0]
-    with pytest.raises(ValueError, match="mixoe needs outliers of the inputs' shape") as refusal:
+    with pytest.raises(ValueError, match=sentence) as refusal:
         TrainingStep(net, MixOE())((images(4, dtype=torch.float32), y), outliers=outliers)
     assert is_one_sentence(str(refusal.value))
 

@@ -89,7 +89,7 @@ def test_wrong_alphas_are_refused_after_torch_compile_too(alpha: float) -> None:
 
 
 def test_an_alpha_that_is_no_number_is_refused() -> None:
-    with pytest.raises(TypeError, match="alpha must be a number >= 0, got '1'"):
+    with pytest.raises(TypeError, match="alpha must be a number, got '1'"):
         mixup_data(mixers.images(4), torch.arange(4), "1")  # type: ignore[arg-type]
 
 

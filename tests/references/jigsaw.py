@@ -29,3 +29,8 @@ def positive_norm(z: Sequence[float]) -> float:
 def term(logits: np.ndarray) -> float:
     """The mean norm."""
     return sum(positive_norm(z) for z in logits) / len(logits)
+
+
+def threshold(logits: Sequence[Sequence[float]]) -> float:
+    """The mean of the second largest logit."""
+    return sum(sorted(z)[-2] for z in logits) / len(logits)

@@ -21,7 +21,9 @@ RECIPE = Recipe(
 
 def train_in(folder: Path) -> Run:
     suite = small_suite(rows=130).augmented(Augment())
-    return train(RECIPE, suite, folder=folder / "run", network="tests.runs.small:linear", device="cpu", save_every=0.05)
+    return train(
+        RECIPE, suite, folder=folder / "run", network="tests.runs.small:with_pooler", device="cpu", save_every=0.05
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A suite and networks small enough to be trained in a moment."""
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from oodles.data import Augment, ImageSet, Suite
 
@@ -44,3 +44,21 @@ def with_dropout(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Modu
 def linear(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """Build a network in which no row depends on the others of a batch."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, num_classes))
+
+
+class Pooled(nn.Sequential):
+    """That network with a layer that nothing comes of."""
+
+    def __init__(self, *layers: nn.Module):
+        super().__init__(*layers)
+        self.pooler = nn.Linear(16, 16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for layer in list(self)[:-1]:
+            images = layer(images)
+        return images
+
+
+def with_pooler(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Build that network with a parameter that no loss depends on."""
+    return Pooled(*linear(num_classes, input_shape))

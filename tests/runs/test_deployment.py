@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from oodles.runs.deployment import score_inputs
-from oodles.runs.folder import Run
+from oodles.runs.folder import Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train
@@ -47,7 +47,8 @@ def test_noise_is_rejected_and_the_file_says_so(run: Run, tmp_path: Path) -> Non
     assert outliers is not None
     both = np.concatenate([small_suite().test.images[:5], outliers.images[:5]])
     np.savez(tmp_path / "new.npz", images=both)
-    verdicts = score_inputs(run.folder, tmp_path / "new.npz", to=tmp_path / "scores.csv")
+    opened = open_run(run.folder, network="tests.runs.small:linear")
+    verdicts = score_inputs(opened, tmp_path / "new.npz", to=tmp_path / "scores.csv")
     with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["verdict"] for row in rows[5:]] == ["reject"] * 5

@@ -19,6 +19,7 @@ from oodles.runs.deployment import score_inputs, threshold_accepting
 from oodles.runs.exporting import ABOUT, as_program, export
 from oodles.runs.folder import RESULT, SCORES, WEIGHTS, Run, open_run
 from oodles.runs.recipe import Recipe
+from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train
 from tests.runs.small import small_suite
 
@@ -156,6 +157,45 @@ def test_thresholds_accept_the_share_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_what_is_not_finite_is_never_accepted(plain: Run, suffix: str, tmp_path: Path) -> None:
+    needs_onnx(suffix)
+    classifier = plain.classifier()
+    with torch.no_grad():
+        classifier.head.weight[0] = 1e38  # what overflows in float16 does so in float32
+    images = torch.from_numpy(small_suite().test.images[:6])
+    images[[1, 4]] *= 1e30
+    images[2, 0, 0, 0] = torch.nan
+    write, read = exporting._FORMS[suffix]
+    for name in ("energy", "msp"):
+        deployed = exporting.Deployed(classifier, score_named(name), 1e30)
+        with torch.no_grad():
+            outputs = deployed(images)
+        bad = ~outputs["logits"].isfinite().all(1)
+        assert bad[[1, 2, 4]].all() and not (outputs["accept"] & bad).any()
+        assert name == "msp" or bool((outputs["score"][bad].nan_to_num() <= 1e30).any()), "it would be accepted"
+        with exporting._silence():
+            reader = read(write(as_program(classifier, score_named(name), 1e30, images[:2]), "{}"))
+        assert reader is not None and torch.equal(reader(images)["accept"], outputs["accept"])
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("score", ["vim", "gen", "react", "dice", "she", "kl-matching", "knn(k=3, normalize=False)"])
+def test_scores_that_are_asked_for_by_name_can_be_exported(plain: Run, score: str, suffix: str, tmp_path: Path) -> None:
+    needs_onnx(suffix)
+    exported = export(plain, tmp_path / f"model{suffix}", score=score)
+    test = small_suite().test.images
+    expected = evaluate_run(plain, [score]).scores["id"][score]
+    for rows in (1, 7, 30):
+        np.testing.assert_allclose(run_file(exported.path, test[:rows])["score"], expected[:rows], atol=1e-4, rtol=1e-4)
+    assert exported.about["false_alarms_on_test"] == np.mean(expected > exported.threshold)
+
+
+def test_odin_differentiates(plain: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="odin differentiates its inputs, which no exported graph does: choose msp"):
+        export(plain, tmp_path / "model.pt2", score="odin")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 @pytest.mark.parametrize("score", ["knn", "mahalanobis", "relative-mahalanobis"])
 def test_scores_that_compare_with_training_rows_take_them_along(
     plain: Run, score: str, suffix: str, tmp_path: Path
@@ -173,13 +213,15 @@ def test_training_data_that_has_moved_is_found_with_root(plain: Run, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     data.rename(tmp_path / "elsewhere" / "data")
     try:
-        with pytest.raises(FileNotFoundError, match="--root"):
-            export(plain, tmp_path / "model.pt2", score="knn")
-        there = export(plain, tmp_path / "model.pt2", score="knn", root=tmp_path / "elsewhere")
+        with pytest.raises(FileNotFoundError, match=r"keeps nothing of knn\(k=4\), .*--root"):
+            export(plain, tmp_path / "model.pt2", score="knn(k=4)")
+        there = export(plain, tmp_path / "model.pt2", score="knn(k=4)", root=tmp_path / "elsewhere")
+        again = export(plain, tmp_path / "model.pt2", score="knn(k=4)")
+        export(plain, tmp_path / "knn.pt2", score="knn")
         export(plain, tmp_path / "msp.pt2")
     finally:
         (tmp_path / "elsewhere" / "data").rename(data)
-    assert there.about["score"] == "knn"
+    assert there.about["score"] == "knn(k=4)" and again.about == there.about
 
 
 @pytest.mark.parametrize("score", ["background", "msp"])
@@ -296,7 +338,7 @@ def test_mistakes_get_a_sentence(plain: Run, tmp_path: Path, monkeypatch: pytest
         export(plain, tmp_path / "model.pt2", false_alarms=-1)
     with pytest.raises(ValueError, match="did you mean 'energy'"):
         export(plain, tmp_path / "model.pt2", score="enrgy")
-    with pytest.raises(FileNotFoundError, match="has no background scores of validation rows: it has msp, max-logit, "):
+    with pytest.raises(ValueError, match="background looks at a head 'background' that this classifier lacks"):
         export(plain, tmp_path / "model.pt2", score="background")
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         export(tmp_path, tmp_path / "model.pt2")

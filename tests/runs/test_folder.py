@@ -2,14 +2,15 @@
 
 import multiprocessing
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torch import nn
 
-from oodles.files import in_one_piece, write_arrays
-from oodles.runs.folder import check_output, locked, open_run
+from oodles.files import UNFINISHED, in_one_piece, write_arrays
+from oodles.runs.folder import LOG, check_output, locked, open_run
 from oodles.runs.saved_state import load_weights
 
 
@@ -36,14 +37,60 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     assert other() == "locked"
 
 
+def test_a_folder_belongs_to_one_training_of_a_process(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(ValueError, match="is in use by another process or training"),
+        locked(tmp_path),
+    ):
+        pytest.fail("it was locked twice")
+    with locked(tmp_path):
+        pass
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_a_worker_that_outlives_its_parent_keeps_no_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    with locked(tmp_path):
+        worker = context.Process(target=_wait, args=(30,))
+        worker.start()
+    try:
+        with locked(tmp_path):
+            assert worker.is_alive()
+    finally:
+        worker.kill()
+        worker.join()
+
+
+def test_a_link_in_a_run_folder_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine", encoding="utf-8")
+    for name in (".lock", LOG, "weights.safetensors"):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+        with pytest.raises(ValueError, match=rf"{name} must be a file of its own"), locked(tmp_path / "run"):
+            pytest.fail("it was locked")
+        (tmp_path / "run" / name).unlink()
+        (tmp_path / "run").rmdir()
+    assert (tmp_path / "mine").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / f".abc{UNFINISHED}").write_bytes(b"half")
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_folders_that_are_no_runs_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"is no run folder, it has no run\.json"):
         open_run(tmp_path)
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"run\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"run\.json is not JSON \(line 1, column 2\): it was cut short"):
         open_run(tmp_path)
     (tmp_path / "run.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ValueError, match="does not describe a run"):
+    with pytest.raises(ValueError, match=r"run\.json: its content must be a table of keys and values, got \[\]; take"):
         open_run(tmp_path)
 
 

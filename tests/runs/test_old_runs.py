@@ -29,7 +29,8 @@ ACCURACY, NEAR_ENERGY = 0.8985239852398524, 0.9372
 @pytest.fixture
 def old(tmp_path: Path) -> Run:
     """Copy the old run, so that nothing can write into it."""
-    return open_run(shutil.copytree(Path(__file__).with_name("old_run"), tmp_path / "old_run"))
+    folder = shutil.copytree(Path(__file__).with_name("old_run"), tmp_path / "old_run")
+    return open_run(folder, network="tests.runs.small:linear")
 
 
 def test_the_weights_give_the_same_figures(old: Run) -> None:

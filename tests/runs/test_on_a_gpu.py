@@ -1,6 +1,9 @@
-"""A training step on a GPU, shown without one: tensors without values stand for those on it."""
+"""A training step on a GPU; shown without one, too, where tensors without values stand for those on it."""
 
-from contextlib import nullcontext
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -52,12 +55,19 @@ def test_batches_of_resident_images_are_made_on_the_device(augment: Augment) -> 
     assert (labels.device, labels.dtype, labels.shape) == (GPU, torch.int64, (3,))
 
 
-@pytest.mark.parametrize("name, settings", [*((name, SETTINGS.get(name, {})) for name in METHODS), *OTHERS.items()])
-def test_a_step_stays_on_the_device(name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the stand-in has not
+EVERY = [*((name, SETTINGS.get(name, {})) for name in METHODS), *OTHERS.items()]
+
+
+def _step(name: str, settings: dict[str, Any]) -> TrainingStep:
     layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()]
     classifier = Classifier(torch.nn.Sequential(*layers), torch.nn.Linear(144, 4))
-    step = TrainingStep(classifier, method_class(name)(**settings)).to(GPU)
+    return TrainingStep(classifier, method_class(name)(**settings))
+
+
+@pytest.mark.parametrize("name, settings", EVERY)
+def test_a_step_stays_on_the_device(name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the stand-in has not
+    step = _step(name, settings).to(GPU)
     known, unknown = (torch.rand(rows, 3, 8, 8, device=GPU) for rows in (6, 10))
     with NoWaiting():
         terms = step((known, torch.zeros(6, dtype=torch.int64, device=GPU)), outliers=unknown)
@@ -66,3 +76,49 @@ def test_a_step_stays_on_the_device(name: str, settings: dict[str, Any], monkeyp
         assert (value.device, value.dtype, value.shape) == (GPU, torch.float32, ()), term
     for parameter, value in step.named_parameters():
         assert value.grad is not None and value.grad.device == GPU, parameter
+
+
+@contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Make CUDA refuse whatever the host would wait for."""
+    torch.cuda.synchronize()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is new
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name, settings", EVERY)
+def test_a_real_gpu_is_not_waited_for(name: str, settings: dict[str, Any], half: bool) -> None:
+    step = _step(name, settings).cuda()
+    batch = torch.rand(6, 3, 8, 8, device="cuda"), torch.zeros(6, dtype=torch.int64, device="cuda")
+    outliers = torch.rand(10, 3, 8, 8, device="cuda")
+
+    def train() -> None:
+        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            terms = step(batch, outliers=outliers)
+        torch.stack(list(terms.values())).sum().backward()
+        step.after_update()
+
+    train()  # the first batch is read, to look at its labels
+    with _without_waiting():
+        train()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name, settings", EVERY)
+def test_a_gpu_gives_the_terms_of_a_cpu(name: str, settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    here = _step(name, settings)
+    there = copy.deepcopy(here).cuda()
+    inputs, labels, outliers = torch.rand(6, 3, 8, 8), torch.arange(6) % 4, torch.rand(10, 3, 8, 8)
+    expected = here((inputs, labels), outliers=outliers)
+    found = there((inputs.cuda(), labels.cuda()), outliers=outliers.cuda())
+    assert list(found) == list(expected)
+    for term, value in expected.items():
+        torch.testing.assert_close(found[term].cpu(), value, rtol=1e-3, atol=1e-4)

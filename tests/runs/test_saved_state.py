@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights
+from oodles import Classifier, Normalize
+from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
+from tests.contract.steps import is_one_sentence
 
 
 def _trained(
@@ -59,3 +62,45 @@ def test_weights_of_another_network_get_a_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=rf"w does not fit this network: {sentence}"):
             load_weights(other, tmp_path / "w")
+
+
+def split(last: int = 3) -> Classifier:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, last, 1), nn.Flatten())
+    net = Classifier.split(model, "2", example=torch.rand(2, 1, 4, 4))
+    return net.normalized_by(Normalize([0.5], [0.25]))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_tensors_by_the_names_of_the_network_itself_are_found(tmp_path: Path, prefix: str) -> None:
+    saved, net = split(), split()
+    x = torch.rand(3, 1, 4, 4)
+    expected = saved(x)
+    own = saved.join().get_submodule("network").state_dict()
+    assert list(own) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    save_file({f"{prefix}{name}": value.contiguous() for name, value in own.items()}, tmp_path / "own.safetensors")
+    assert weights_fit(net, tmp_path / "own.safetensors") and not weights_fit(split(4), tmp_path / "own.safetensors")
+    load_weights(net, tmp_path / "own.safetensors")
+    torch.testing.assert_close(net(x), expected)
+    with pytest.raises(ValueError, match=r"'head.weight' has shape \(3, 2(, 1, 1)?\) there and \(4, 2\) here"):
+        load_weights(split(4), tmp_path / "own.safetensors")
+    save_file({"0.weight": own["0.weight"]}, tmp_path / "part.safetensors")
+    with pytest.raises(ValueError, match=r"holds '0.weight' besides, so start from weights of the same network"):
+        load_weights(net, tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_save_are_to_be_converted(tmp_path: Path, zipped: bool) -> None:
+    path, module = tmp_path / "mine.pt", nn.Linear(2, 2)
+    torch.save(module.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        ValueError, match=r"torch.save wrote it: .*torch.load\('mine.pt', weights_only=True\)"
+    ) as refusal:
+        load_weights(nn.Linear(2, 2), path)
+    assert is_one_sentence(str(refusal.value).replace(str(path), "it"))
+    save_file(torch.load(path, weights_only=True), tmp_path / "mine.safetensors")
+    other = nn.Linear(2, 2)
+    load_weights(other, tmp_path / "mine.safetensors")
+    assert torch.equal(other.weight, module.weight)
+    path.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="must be a safetensors file, but: "):
+        load_weights(other, path)

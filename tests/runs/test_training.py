@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate.state import PartialState
+from safetensors.torch import save_file
 
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident
@@ -26,7 +27,7 @@ from oodles.runs.saved_state import load_state, save_state
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import learning_rate, train
 from oodles.scores import SCORES
-from tests.runs.small import small_suite
+from tests.runs.small import linear, small_suite
 
 PLAIN = Recipe(learning_rate=0.1, epochs=3, batch_size=20, outlier_batch_size=10)
 EXPOSED = replace(PLAIN, methods=(("mixup", {}), ("outlier-exposure", {})))
@@ -491,3 +492,40 @@ def test_wrong_settings_are_refused_before_the_first_stage(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="weight must be a finite number >= 0"):
         _train(wrong, tmp_path / "wrong")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_refused_before_training(tmp_path: Path) -> None:
+    state = linear(3, (1, 8, 8)).state_dict()
+    for name, value in (("1.weight", math.nan), ("3.bias", math.inf)):
+        path = tmp_path / "start.safetensors"
+        save_file({**state, name: torch.full_like(state[name], value)}, path)
+        here = {"1.weight": "backbone.network.1.weight", "3.bias": "head.bias"}[name]
+        with pytest.raises(ValueError, match=rf"weights .*start\.safetensors must hold finite numbers, .* in '{here}'"):
+            _train(replace(PLAIN, weights=str(path)), tmp_path / "run")
+        assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_training_starts_from_a_networks_own_weights(tmp_path: Path) -> None:
+    state = linear(3, (1, 8, 8)).state_dict()
+    save_file(state, tmp_path / "start.safetensors")
+    start = replace(PLAIN, epochs=1, learning_rate=1e-12, weights=str(tmp_path / "start.safetensors"))
+    for methods in ((), (("ish", {}),)):
+        run = _train(replace(start, methods=methods), tmp_path / str(len(methods)))
+        own = run.classifier().join().get_submodule("network").state_dict()
+        for name, value in state.items():
+            torch.testing.assert_close(own[name], value, rtol=0, atol=1e-6)
+
+
+def test_parameters_that_no_output_depends_on() -> None:
+    net = build_network("tests.runs.small:with_pooler", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.5])
+    net.add_head("further", 2)
+    images, state = torch.rand(2, 1, 8, 8), torch.get_rng_state()
+    names = ["backbone.network.pooler.weight", "backbone.network.pooler.bias"]
+    assert training.unused_parameters(net, images) == names
+    net.backbone.get_submodule("network.pooler").weight.requires_grad_(False)
+    assert training.unused_parameters(net, images) == names[1:]
+    assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in net.parameters())
+    plain = build_network("small-cnn", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.5])
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    assert training.unused_parameters(plain, images) == []
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())

@@ -97,10 +97,10 @@ class Benchmark:
         elif not path.is_file():
             raise FileNotFoundError(f"There is no benchmark at {given}: give the path of a TOML file.")
         else:
-            text, folder = path.read_text(encoding="utf-8"), path.parent
+            text, folder = path.read_text(encoding="utf-8", errors="replace"), path.parent
         try:
             return cls.from_dict(tomllib.loads(text), name=path.stem if path.suffix == ".toml" else given, at=folder)
-        except (ValueError, TypeError) as error:  # a mistake in TOML itself is a ValueError too
+        except (ValueError, TypeError, RecursionError) as error:  # a mistake in TOML itself is a ValueError too
             raise ValueError(f"{given} is no benchmark: {error}") from error
 
     @classmethod

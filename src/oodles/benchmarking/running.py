@@ -212,7 +212,7 @@ def _outcome(task: Task) -> tuple[Result | None, str]:
     besides = {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
     besides |= {"device"} if wanted["device"] == "auto" else set()
     try:
-        run = open_run(task.folder)
+        run = replace(open_run(task.folder), suite=task.data)
         other = run.other_settings(wanted, besides)
         result = replace(result_of(run), label=task.row) if run.result and not other else None
     except Exception as error:  # files can be damaged in any way

@@ -10,7 +10,7 @@ from oodles.comparing import markdown, numbers, terminal
 from oodles.comparing.results import RESULTS, Result, folder_of_run, read_results, result_of
 from oodles.comparing.tables import Table, build_table
 from oodles.files import write_text
-from oodles.runs.folder import RUN, Run, open_run
+from oodles.runs.folder import RUN, Run, check_output, open_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,10 @@ class Comparison:
         """Write .html, .md, .csv or .json, whichever ``path`` ends in.
 
         Raises:
-            ValueError: for another ending.
+            ValueError: for another ending, a folder, and a file of a run.
         """
         path = Path(path)
+        check_output(path)
         forms = {".html": self.to_html, ".md": self.to_markdown, ".csv": self.to_csv, ".json": self.to_json}
         if path.suffix not in forms:
             raise ValueError(f"A comparison is written to .html, .md, .csv or .json, got {str(path)!r}.")
@@ -112,7 +113,8 @@ def _gather(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
         elif not isinstance(run, Run) and (Path(run) / RESULTS).is_file() and not (Path(run) / RUN).exists():
             named += _read_benchmark(Path(run))
         elif (folder := (run.folder if isinstance(run, Run) else Path(run)).resolve()) not in opened:
-            opened[folder] = result_of(open_run(folder))
+            said = run.suite if isinstance(run, Run) else None
+            opened[folder] = replace(result_of(open_run(folder)), suite=said)
     once: dict[tuple[str, str, int], list[Result]] = {}
     for result in (*named, *opened.values()):
         kept = once.setdefault((result.data, json.dumps(result.settings, sort_keys=True, default=str), result.seed), [])

@@ -1,12 +1,11 @@
 """Every number of a comparison for other programs: a line per seed in CSV, seeds and summaries in JSON."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from oodles.comparing.figures import CAUTION, METRICS, OOD_METRICS, Figure, Seeds
 from oodles.comparing.tables import Group, Table
+from oodles.files import csv_text
 
 TESTED = ("student_low", "student_high", "bootstrap_low", "bootstrap_high", "sign_test_p")
 """Columns about a difference over all seeds."""
@@ -20,18 +19,16 @@ COLUMNS = (
 
 def as_csv(tables: Sequence[Table]) -> str:
     """Write a line per suite, method, score, set, metric and seed."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines: list[Sequence[object]] = [COLUMNS]
     for table in tables:
         for group in table.groups:
             for run in group.runs:
                 if run.status != "finished":
                     about = [table.suite, group.label, run.seed, run.status]
-                    writer.writerow([*about, *[""] * (len(COLUMNS) - len(about))])
+                    lines.append([*about, *[""] * (len(COLUMNS) - len(about))])
             for figure, compared in every_figure(table, group):
-                writer.writerows(_lines(table.suite, figure, compared))
-    return out.getvalue()
+                lines += _lines(table.suite, figure, compared)
+    return csv_text(lines)
 
 
 def as_dict(tables: Sequence[Table]) -> dict[str, Any]:

@@ -94,4 +94,5 @@ def _method(table: Table, group: Group) -> dict[str, Any]:
 
 def _open(result: Result) -> Run | None:
     """Open the run itself, if its folder is there: pictures need its rows."""
-    return open_run(result.folder) if result.folder and (result.folder / RUN).is_file() else None
+    at_hand = result.folder and (result.folder / RUN).is_file()
+    return open_run(result.folder, data=result.suite) if result.folder and at_hand else None

@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,6 +42,8 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "svg.hashsalt": "oodles",
     "axes.unicode_minus": True,
+    "text.parse_math": False,  # names may hold dollars
+    "text.usetex": False,  # or settings in the current folder could have names run through LaTeX
 }
 
 
@@ -138,6 +141,7 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
     if logarithmic:
         axes.set_xscale("log")
+        _plain_powers(axes.xaxis)
     axes.set_xlabel(f"{score}, higher is more OOD")
     axes.set_ylabel("share of rows")
     _legend_above(axes)
@@ -186,6 +190,7 @@ def curves(runs: Sequence[Run]) -> str:
     _seeds_and_mean(below, [_series(entry["validation_accuracy"] for entry in log) for log in logs], INK)
     if drawn and _spans_decades(np.concatenate(drawn)):
         above.set_yscale("log")
+        _plain_powers(above.yaxis)
     above.set_ylabel("loss")
     below.set_ylabel("validation\naccuracy")
     below.set_xlabel("epoch")
@@ -200,7 +205,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
     A suite that cannot be loaded any more gives none, nor does a set whose size has changed.
     """
     try:
-        suite = _suite(run.data, run.seed, tuple(run.arguments.get("root", ())))
+        suite = _suite(run)
     except (OSError, ValueError):
         return []
     strips = []
@@ -214,11 +219,20 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
     return strips
 
 
-@lru_cache(maxsize=1)
-def _suite(data: str, seed: int, root: tuple[str, ...]) -> "Suite":
-    from oodles.data import load_suite
+_SUITES: dict[tuple[object, ...], "Suite"] = {}
+"""The suite that was read last."""
 
-    return load_suite(data, seed, root=root)
+
+def _suite(run: Run) -> "Suite":
+    """Read a run's suite, unless it is that of the run before."""
+    from oodles.runs.testing import suite_of
+
+    key = (run.data, run.suite, run.seed, *run.arguments.get("root", ()))
+    if key not in _SUITES:
+        suite = suite_of(run)
+        _SUITES.clear()
+        _SUITES[key] = suite
+    return _SUITES[key]
 
 
 def _images(suite: "Suite", ood_set: str) -> "ImageSet | None":
@@ -282,6 +296,12 @@ def _seeds_and_mean(
     mean = np.divide(np.nansum(padded, 0), known.sum(0), where=known.any(0), out=np.full(length, np.nan))
     axes.plot(epochs, mean, color=color, linewidth=1.8, label=label)
     return padded.ravel()
+
+
+def _plain_powers(axis: Axis) -> None:
+    """Label the powers of ten of a logarithmic axis without mathematics."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _legend_above(axes: Axes) -> None:

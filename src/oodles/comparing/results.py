@@ -1,8 +1,6 @@
 """Results of runs, without images and weights: a line of JSON for each, which is all that a comparison reads."""
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,12 @@ from typing import Any
 from oodles.files import write_lines
 from oodles.metrics import accuracy
 from oodles.runs.folder import Metrics, Run, metrics_of
+from oodles.runs.forms import LINE_FORM, check_form, parse_json
+from oodles.runs.recipe import own_score
 
-STATUSES = ("finished", "diverged", "unfinished")
-LATER = ("chance", "warnings", "augment")
-"""The fields that lines of earlier versions lack."""
+AGAIN = "record the runs again"
+NOT_KEPT = ("folder", "suite")
+"""Fields of a result that are of this machine."""
 RESULTS = "results.jsonl"
 """The file of results in the folder of a benchmark."""
 
@@ -28,7 +28,7 @@ class Result:
     """The methods' names."""
     seed: int
     status: str
-    """One of :data:`STATUSES`."""
+    """One of :data:`oodles.runs.forms.STATUSES`."""
     reason: str
     """Why the run diverged; empty otherwise."""
     settings: Mapping[str, Any]
@@ -58,6 +58,8 @@ class Result:
     """How training rows and outliers were augmented, where it is known."""
     folder: Path | None = field(default=None, compare=False)
     """Where the run is, if it is there; not kept in files."""
+    suite: str | None = field(default=None, compare=False)
+    """Where the caller has said that its data is, see :class:`oodles.runs.folder.Run`; not kept in files."""
 
     @property
     def methods(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -118,6 +120,7 @@ def result_of(run: Run) -> Result:
         warnings=tuple(run.result.get("warnings", ())),
         augment=suite.get("augment", {}),
         folder=run.folder,
+        suite=run.suite,
     )
 
 
@@ -128,7 +131,7 @@ def folder_of_run(folder: Path, data: str, label: str, seed: int) -> Path:
 
 def write_results(path: str | Path, results: Iterable[Result]) -> None:
     """Write results to a file of JSON lines, in one piece."""
-    write_lines(Path(path), [{k: v for k, v in asdict(result).items() if k != "folder"} for result in results])
+    write_lines(Path(path), [{k: v for k, v in asdict(result).items() if k not in NOT_KEPT} for result in results])
 
 
 def read_results(path: str | Path) -> tuple[Result, ...]:
@@ -144,39 +147,7 @@ def read_results(path: str | Path) -> tuple[Result, ...]:
     lines = path.read_bytes().rstrip().split(b"\n")  # splitlines knows other ends of lines
     if lines == [b""]:
         raise ValueError(f"{path} holds no results, it is empty: record the runs again.")
-    return tuple(_read_line(line, f"{path}, line {number},") for number, line in enumerate(lines, 1))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_share(value: Any) -> bool:
-    """Say whether a value can be an accuracy or a metric; rounding may put it slightly outside [0, 1]."""
-    return _is_number(value) and -1e-9 <= value <= 1 + 1e-9
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_dictionary(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    "data": _is_text,
-    "label": _is_text,
-    "seed": lambda value: type(value) is int and value >= 0,
-    "status": lambda value: value in STATUSES,
-    "reason": _is_text,
-    "initial_weights": _is_text,
-    "accuracy": lambda value: value is None or _is_share(value),
-    "seconds": lambda value: value is None or (_is_number(value) and value >= 0),
-    "chance": lambda value: value is None or _is_share(value),
-    "warnings": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-}
-"""Checks of the fields of a line; all others must be dictionaries."""
+    return tuple(_read_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1))
 
 
 def _read_line(line: bytes, where: str) -> Result:
@@ -185,37 +156,15 @@ def _read_line(line: bytes, where: str) -> Result:
     Raises:
         ValueError: where it is something else.
     """
+    given = parse_json(line, where, AGAIN)
+    check_form(given, LINE_FORM, where, AGAIN)
+    if given["accuracy"] is None and given["status"] == "finished":
+        raise ValueError(f"{where}: accuracy must be a number from 0 to 1 where a run has finished; {AGAIN}.")
+    names = [known.name for known in fields(Result) if known.name not in NOT_KEPT]
+    known_fields = {name: given[name] for name in names if name in given}
+    result = Result(**{**known_fields, "warnings": tuple(given.get("warnings", ()))})
     try:
-        given = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 text: was it written by another program?") from error
+        own_score(result.methods)
     except ValueError as error:
-        raise ValueError(f"{where} is not JSON ({error}): was it cut short or changed by hand?") from error
-    names = [known.name for known in fields(Result) if known.name != "folder"]
-    needed = [name for name in names if name not in LATER]
-    if not isinstance(given, dict) or not set(needed) <= set(given) <= set(names):
-        keys = set(given) if isinstance(given, dict) else set()
-        words = [f"without {name}" for name in needed if name not in keys]
-        words += [f"with the unknown {name}" for name in sorted(keys - set(names))]
-        raise ValueError(f"{where} is no result of a run but one {', '.join(words[:3])}: record the runs again.")
-    for name, value in given.items():
-        missing = name == "accuracy" and value is None and given["status"] == "finished"
-        if missing or not _CHECKS.get(name, _is_dictionary)(value):
-            raise ValueError(f"{where} has a field {name} that makes no sense, {value!r}: record the runs again.")
-    try:
-        result = Result(**{**given, "warnings": tuple(given.get("warnings", ()))})
-        _check_insides(result)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where} holds settings or metrics that make no sense: record the runs again.") from error
+        raise ValueError(f"{where}: {error}") from error
     return result
-
-
-def _check_insides(result: Result) -> None:
-    """Refuse settings and metrics of another form, by whichever error reading them raises."""
-    if not result.methods:
-        raise TypeError("no methods")
-    for by_set in result.metrics.values():
-        for by_score in by_set.values():
-            for by_metric in by_score.values():
-                if not all(map(_is_share, by_metric.values())):
-                    raise TypeError("a metric must be a number from 0 to 1")

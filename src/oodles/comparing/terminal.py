@@ -12,6 +12,7 @@ from oodles.comparing.figures import OOD_METRICS
 from oodles.comparing.tables import Table
 from oodles.comparing.words import HOW_TO_READ, MEANINGS, Columns, heading, overview, rows, sentences
 from oodles.runs.folder import set_name
+from oodles.spelling import visible
 
 
 def render(tables: Sequence[Table], *, width: int, color: bool) -> str:
@@ -19,21 +20,26 @@ def render(tables: Sequence[Table], *, width: int, color: bool) -> str:
     out = StringIO()
     console = Console(file=out, width=width, force_terminal=color, color_system="standard" if color else None)
     for table in tables:
-        first, *others = overview(table)
+        suite, (first, *others) = visible(table.suite), overview(table)
         for start in range(0, max(len(others), 1), 3):  # more do not fit in 100 columns
             columns = [first, *others[start : start + 3]]
             heads = [
                 _narrow("accuracy"),
                 *(f"{_with_star(table, name)}\n{_narrow('auroc')}" for name, _ in columns[1:]),
             ]
-            console.print(_grid(table, f"{table.suite}: accuracy and AUROC", columns, heads))
+            console.print(_grid(table, f"{suite}: accuracy and AUROC", columns, heads))
         for name in table.ood_sets:
             columns = [(name, metric) for metric in OOD_METRICS if metric != "auroc"]
             console.print(
-                _grid(table, f"{table.suite}: {_with_star(table, name)}", columns, [_narrow(m) for _, m in columns])
+                _grid(
+                    table,
+                    f"{visible(table.suite)}: {_with_star(table, name)}",
+                    columns,
+                    [_narrow(m) for _, m in columns],
+                )
             )
         for sentence in sentences(table):
-            console.print(Text(sentence))
+            console.print(Text(visible(sentence)))
         console.print()
     for sentence in (HOW_TO_READ, MEANINGS):
         console.print(Text(sentence))
@@ -47,7 +53,7 @@ def _narrow(metric: str) -> str:
 
 def _with_star(table: Table, ood_set: str | None) -> str:
     """Return the set's name, with a star where there is a remark on it below."""
-    return set_name(str(ood_set)) + ("*" if table.ood_sets[str(ood_set)] else "")
+    return visible(set_name(str(ood_set))) + ("*" if table.ood_sets[str(ood_set)] else "")
 
 
 def _grid(table: Table, title: str, columns: Columns, heads: Sequence[str]) -> Grid:
@@ -59,7 +65,7 @@ def _grid(table: Table, title: str, columns: Columns, heads: Sequence[str]) -> G
     styles = {"better": "bold green", "worse": "bold red", "": "dim"}
     shown = rows(table, columns)
     for row, following in zip(shown, [*shown[1:], None], strict=True):
-        cells = [Text.assemble(row.group.label, (f"\n{row.under}", "dim"))]
+        cells = [Text.assemble(visible(row.group.label), (f"\n{visible(row.under)}", "dim"))]
         for figure in row.figures:
             difference = figure.against_plain if figure else ""
             cells.append(

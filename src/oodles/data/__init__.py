@@ -11,10 +11,10 @@ import numpy as np
 from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
 from oodles.data.datasets import read_dataset
-from oodles.data.decoded import Decoded, convert
+from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
 from oodles.data.image_set import Augment, ImageSet, as_batch
-from oodles.data.raw import RawImages
+from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import read_path
 from oodles.data.suite import Suite
 from oodles.spelling import suggestion
@@ -52,7 +52,8 @@ def load_suite(
         name_or_path: a name in ``SUITES``; a TOML file that describes a suite, as ``docs/suites.md`` says; or a folder
             of one's own with ``train`` and ``test``, and where wanted ``validation`` (else a tenth of train),
             ``outliers``, ``validation_outliers``, ``near/NAME`` and ``far/NAME``. Each is a ``.npz`` file or a folder
-            of images, see :func:`read_images`; train, validation and test have one folder per class.
+            of images, see :func:`read_images`; train, validation and test have one folder per class. What is left out,
+            such as files that are no images, is told in a warning.
         seed: draws the training rows' augmentation, and the embedded digits; the rows of other suites are always the
             same.
         augment: how training rows and outliers are augmented; by default as the suite says, else by shifts of up to an
@@ -102,18 +103,19 @@ def read_images(
     Args:
         path: a ``.npz`` file with ``images``, uint8 or floating point in [0, 1], of shape (N, H, W), (N, H, W, C) or
             (N, C, H, W), and where there are some ``labels``; an idx file of images, gzipped or not; or image files of
-            8 bits per channel.
+            8 bits per channel: the first frame, upright, transparent parts on white.
         input_shape: (C, H, W) of the result; by default the images' own, which then must be one size. Other images are
             cropped about their centre to the aspect ratio asked for and resized by Pillow's bilinear filter; colour
             becomes grey by Rec. 601 luma, and grey fills all channels.
         resize: resize the shorter side to so many pixels instead, and crop the centre.
 
     Returns:
-        An image set whose ``names`` are file names or row numbers; labels are −1 where there are none.
+        An image set whose ``names`` are file names, in which ``\\xNN`` is a byte that is no UTF-8, or row numbers;
+        labels are −1 where there are none.
 
     Raises:
         FileNotFoundError: where nothing is at the path.
-        ValueError: where it holds no images, or images that cannot be read.
+        ValueError: where it holds no images, or images that cannot be read, which are named together.
     """
     raw = read_path(Path(path))  # folders inside a folder are classes in a suite, and here they may be anything
     return _image_set(replace(raw, labels=None) if Path(path).is_dir() else raw, input_shape, resize)
@@ -142,4 +144,9 @@ def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) 
 
 def _image_set(raw: RawImages, input_shape: tuple[int, int, int] | None, resize: int | None = None) -> ImageSet:
     labels = np.full(len(raw.names), -1) if raw.labels is None else raw.labels
-    return ImageSet(convert(raw, input_shape or one_shape(raw), resize), labels, names=raw.names)
+    try:
+        images = convert(raw, input_shape or one_shape(raw), resize)
+    except BrokenImages:
+        name_broken([raw])
+        raise
+    return ImageSet(images, labels, names=raw.names)

@@ -1,17 +1,28 @@
 """Images that are stored as arrays: ``.npz`` files and idx files. Nothing is unpickled."""
 
 import gzip
+import math
+import os
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodles.data.names import composed, some
 from oodles.data.raw import Pixels, RawImages
+from oodles.spelling import reason
 
+ARRAYS = ("images", "labels", "classes")
 GZIP = b"\x1f\x8b"
 IDX = b"\x00\x00"
+UNPACKED, RATIO = 2**30, 16
+"""A compressed file may unpack to so many bytes, or to so many times its own size where that is more: photographs
+shrink by a few per cent, drawings to a tenth."""
+LIMIT = "OODLES_MAX_UNPACKED"
+"""The environment variable that says how many bytes a file may unpack to instead."""
 NUMBERS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -22,13 +33,16 @@ def read_npz(path: Path) -> RawImages:
             if not zipfile.is_zipfile(file):
                 raise ValueError("it is no zip archive, or one that was cut off")
             file.seek(0)
+            _check_archive(file, path)
             with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in ("images", "labels", "classes") if name in archive}
+                arrays = {name: archive[name] for name in ARRAYS if name in archive}
+                others = sorted(set(archive.files) - set(ARRAYS))
     except Exception as error:  # damaged archives fail in many ways
-        raise ValueError(f"{path} cannot be read as .npz arrays: {error}.") from error
+        raise ValueError(f"{path} cannot be read as .npz arrays: {reason(error)}.") from error
     if "images" not in arrays:
-        raise ValueError(f"{path} must hold an array called images, but has none.")
-    classes = tuple(str(name) for name in arrays.get("classes", ()))
+        held = f": it holds {some(others)}" if others else ""
+        raise ValueError(f"{path} must hold an array called images, but has none{held}.")
+    classes = _class_names(arrays["classes"], path) if "classes" in arrays else ()
     return from_arrays(str(path), arrays["images"], arrays.get("labels"), classes)
 
 
@@ -56,13 +70,17 @@ def from_arrays(
     Raises:
         ValueError: for arrays of other shapes, types or values.
     """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, np.ndarray) and (given is not None or name == "images"):
+            raise TypeError(f"{name} in {place} must be an array, got {type(given).__name__}.")
     images = _as_rows(images, place)
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
         raise ValueError(
-            f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}."
+            f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}"
+            f"{': put names into an array called classes, and count them' if labels.dtype.kind in 'US' else ''}."
         )
     names = tuple(str(row) for row in range(len(images)))
-    return RawImages(place, images, None if labels is None else labels.astype(np.int64), classes, names)
+    return RawImages(place, images, None if labels is None else _as_int64(labels, place), classes, names)
 
 
 def _idx(path: Path) -> NDArray[np.generic]:
@@ -78,8 +96,11 @@ def _idx(path: Path) -> NDArray[np.generic]:
             if len(shape) != start[3]:
                 raise ValueError("it is cut off")
             number = np.dtype(NUMBERS[start[2]])
-            expected = number.itemsize * int(np.prod([float(side) for side in shape]))
-            content = file.read(expected) if expected < 2**40 else b""
+            expected = number.itemsize * math.prod(shape)
+            size = path.stat().st_size
+            if zipped:
+                _check_unpacked(expected, size)
+            content = file.read(expected) if zipped or expected <= size else file.read()
             if len(content) != expected:
                 raise ValueError(f"it should go on for {expected} bytes and ends after {len(content)}")
             if file.read(1):
@@ -87,6 +108,53 @@ def _idx(path: Path) -> NDArray[np.generic]:
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an idx file: {error}.") from error
     return np.frombuffer(content, number).astype(number.newbyteorder("=")).reshape(shape)
+
+
+def _as_int64(labels: NDArray[np.generic], place: str) -> NDArray[np.int64]:
+    numbers = labels.astype(np.int64)
+    if not np.array_equal(numbers, labels):
+        raise ValueError(f"labels in {place} must be below 2**63, got {labels.max()}.")
+    return numbers
+
+
+def _check_archive(file: Any, path: Path) -> None:
+    """Refuse an archive whose arrays would take more memory than there are bytes for, before any is taken."""
+    total = 0
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name not in ARRAYS:
+                continue
+            with archive.open(member) as content:
+                version = np.lib.format.read_magic(content)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, number = read(content)
+                expected, there = number.itemsize * math.prod(shape), member.file_size - content.tell()
+            if not number.hasobject and expected != there:
+                raise ValueError(f"{name} should go on for {expected} bytes and has {there}")
+            total += member.file_size
+    file.seek(0)
+    _check_unpacked(total, path.stat().st_size)
+
+
+def _check_unpacked(unpacked: int, size: int) -> None:
+    """Refuse what a file of a size unpacks to beyond the limit."""
+    stated = os.environ.get(LIMIT, "")
+    if stated and not stated.isdecimal():
+        raise ValueError(f"{LIMIT} must be a whole number of bytes, got {stated!r}")
+    limit = int(stated) if stated else max(UNPACKED, RATIO * size)
+    if unpacked > limit:
+        raise ValueError(
+            f"its {size:,} bytes unpack to {unpacked:,}, and at most {limit:,} are taken: set {LIMIT} to as many bytes "
+            "if it is right"
+        )
+
+
+def _class_names(names: NDArray[np.generic], path: Path) -> tuple[str, ...]:
+    if names.ndim != 1 or names.dtype.kind not in "USiu":
+        raise ValueError(f"classes in {path} must be a list of names, got {names.dtype} of shape {names.shape}.")
+    words = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
+    return tuple(map(composed, words))
 
 
 def _as_rows(images: Pixels, place: str) -> Pixels:
@@ -111,7 +179,24 @@ def in_range(images: Pixels, place: str) -> Pixels:
         return images
     if images.dtype.kind != "f":
         raise ValueError(f"images in {place} must be uint8 or floating point in [0, 1], got {images.dtype}.")
+    _check_finite(images, place)
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"floating-point images in {place} must be in [0, 1], got {low:g} to {high:g}: divide them.")
+        raise ValueError(
+            f"floating-point images in {place} must be in [0, 1], got {low:g} to {high:g}: divide them by what white "
+            "is, and leave normalising to the classifier."
+        )
     return images.astype(np.float32)
+
+
+def _check_finite(images: Pixels, place: str) -> None:
+    """Refuse images (N, H, W, C), or a single one (H, W, C), with values that are no numbers."""
+    if np.isfinite(images.min()) and np.isfinite(images.max()):  # a NaN is passed on by both
+        return
+    rows = images.reshape(len(images) if images.ndim == 4 else 1, -1)
+    bad = [row for row, pixels in enumerate(rows) if not np.isfinite(pixels).all()]
+    kind = "NaN" if any(np.isnan(rows[row]).any() for row in bad) else "infinity"
+    raise ValueError(
+        f"{place} holds {kind} in {len(bad)} of {len(rows)} images (row {some([str(row) for row in bad])}): "
+        "leave these rows out."
+    )

@@ -1,5 +1,6 @@
 """From a description to a suite: every source is read, rows are drawn, and all get one shape."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -9,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.conversion import one_shape
-from oodles.data.decoded import Decoded, convert
+from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, augment_of, is_source, rows_wanted, sources
+from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import PLAIN, Augment, ImageSet
-from oodles.data.raw import RawImages
+from oodles.data.names import composed, some
+from oodles.data.overlaps import by_content
+from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Suite
+from oodles.spelling import suggestion
 
 TENTH = 0.1
 """The share of the training rows that validates by default."""
@@ -25,11 +30,21 @@ def build_suite(description: Description, seed: int, augment: Augment | None = N
 
     Raises:
         FileNotFoundError: for images that are not there.
-        ValueError: for what cannot be read, and labels or sizes that do not fit.
+        ValueError: for what cannot be read, and labels or sizes that do not fit; files that are no images are named
+            together.
     """
     _check_sources(description)
+    try:
+        return _built(description, seed, augment)
+    except BrokenImages:
+        files = [source for _, source in sources(description) if isinstance(source, str) or "dataset" not in source]
+        name_broken(map(read_source, files))
+        raise
+
+
+def _built(description: Description, seed: int, augment: Augment | None) -> Suite:
     raw = read_source(description["train"])
-    given = tuple(description.get("classes", ()))
+    given = tuple(map(composed, description.get("classes", ())))
     classes, by_name = _classes(raw, given), bool(raw.classes) and not given
     _labels(raw, classes, by_name)  # all of them, before any are left out
     channels, height, width = description.get("input_shape") or one_shape(raw)
@@ -44,6 +59,11 @@ def build_suite(description: Description, seed: int, augment: Augment | None = N
 
     def unknown(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
         return image_set(raw, np.full(len(raw.names), -1), augment)
+
+    def tested(source: Source) -> ImageSet:
+        raw = read_source(source)
+        _tell_lacking(raw, _labels(raw, classes, by_name), classes)  # before rows are drawn
+        return known(_split_rows(raw, source, None, "")[0])
 
     def others(table: str) -> dict[str, ImageSet]:
         return {name: unknown(_draw(source)) for name, source in description.get(table, {}).items()}
@@ -61,7 +81,7 @@ def build_suite(description: Description, seed: int, augment: Augment | None = N
         name=description["name"],
         train=known(train, augment),
         validation=known(_draw(description["validation"]) if validation is None else validation),
-        test=known(_draw(description["test"])),
+        test=tested(description["test"]),
         classes=classes,
         outliers=None if outliers is None else unknown(outliers, augment),
         validation_outliers=None if validation_outliers is None else unknown(validation_outliers),
@@ -114,8 +134,7 @@ def _check_images(suite: Suite) -> None:
 
 def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
     """Return the different images of sets in memory, for comparing; nothing where one is not in memory."""
-    arrays = [images for images in sets if isinstance(images, np.ndarray)]
-    return {image.tobytes() for images in arrays for image in images} if len(arrays) == len(sets) else None
+    return None if any(isinstance(images, Decoded) for images in sets) else set().union(*map(by_content, sets))
 
 
 def _draw(source: Source) -> RawImages:
@@ -151,20 +170,46 @@ def _order(raw: RawImages) -> NDArray[np.int64]:
 
 def _classes(train: RawImages, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the known classes; refuse classes without a row to train on."""
-    if train.labels is None:
-        raise ValueError(f"{train.place} must tell classes: give labels, or one folder per class.")
+    labels = _told(train)
     named = given or train.classes
-    count = len(named) or int(train.labels.max()) + 1
-    missing = sorted(set(range(min(count, len(train.labels) + 1))) - set(train.labels.tolist()))
+    lacking = [name for name in named if name not in train.classes]
+    if train.classes and lacking:
+        raise ValueError(f"every class must have images in {train.place}, but {some(lacking)} has none: check names.")
+    count = len(named) or int(labels.max()) + 1
+    missing = sorted(set(range(min(count, len(labels) + 1))) - set(labels.tolist()))
     if missing:
+        first = train.classes[missing[0]] if train.classes else missing[0]
         raise ValueError(
-            f"every class must have images in {train.place}, class {missing[0]} has none: number classes from 0 up."
+            f"every class must have images in {train.place}, class {first} has none: number classes from 0 up."
         )
     if count < 2:
         raise ValueError(f"{train.place} must hold at least 2 classes, got {count}.")
     if len(set(named)) < len(named):
         raise ValueError(f"classes in {train.place} must have different names, got {', '.join(named)}.")
     return named or tuple(str(index) for index in range(count))
+
+
+def _told(raw: RawImages) -> NDArray[np.int64]:
+    """Return labels; refuse a source that does not tell classes, and one with class folders that hold no images."""
+    if raw.labels is None:
+        beside = [name for name in raw.names if "/" not in name] if raw.classes else []
+        lie = f", while {some(beside)} {'lies' if len(beside) == 1 else 'lie'} beside them" if beside else ""
+        raise ValueError(f"{raw.place} must tell classes: give labels, or one folder per class{lie}.")
+    if raw.without:
+        named = some([f"{name} ({held or 'empty'})" for name, held in raw.without.items()])
+        raise ValueError(
+            f"every class folder in {raw.place} must hold images, unlike {named}: add images "
+            f"({', '.join(ENDINGS)}), or take the folder away."
+        )
+    return raw.labels
+
+
+def _tell_lacking(test: RawImages, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    """Warn where a test set that names its classes has nothing of one that is trained on."""
+    there = set(labels.tolist())
+    lacking = [name for number, name in enumerate(classes) if number not in there]
+    if test.classes and lacking:
+        warnings.warn(f"{test.place} has no images of {some(lacking)}, which train has.", stacklevel=2)
 
 
 def _check_left(train: RawImages, raw: RawImages, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
@@ -180,18 +225,18 @@ def _check_left(train: RawImages, raw: RawImages, labels: NDArray[np.int64], cla
 
 def _labels(raw: RawImages, classes: tuple[str, ...], by_name: bool) -> NDArray[np.int64]:
     """Return class ids in the order of ``classes``; bare numbers are names with ``by_name``, else places in it."""
-    if raw.labels is None:
-        raise ValueError(f"{raw.place} must tell classes: give labels, or one folder per class.")
+    labels = _told(raw)
     if by_name and not raw.classes:
-        return _by_name(raw.labels, classes, raw.place)
+        return _by_name(labels, classes, raw.place)
     if strange := sorted(set(raw.classes) - set(classes)):
-        raise ValueError(f"classes in {raw.place} must be those of train, got {strange[0]!r}.")
+        hint = suggestion(strange[0], classes, f"train has {some(classes)}.")
+        raise ValueError(f"classes in {raw.place} must be those of train, got {some(list(map(repr, strange)))}{hint}")
     own = len(raw.classes or classes)
-    low, high = int(raw.labels.min()), int(raw.labels.max())
+    low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= own:
         raise ValueError(f"labels in {raw.place} must be 0 to {own - 1}, got {low if low < 0 else high}.")
     places = np.array([classes.index(name) for name in raw.classes or classes], dtype=np.int64)
-    return places[raw.labels]
+    return places[labels]
 
 
 def _by_name(labels: NDArray[np.int64], classes: tuple[str, ...], place: str) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from oodles.data.arrays import from_arrays
+from oodles.data.names import composed
 from oodles.data.raw import RawImages
 
 PARTS = {
@@ -33,9 +34,14 @@ def read_cifar(paths: Sequence[Path], meta: Path | None = None) -> RawImages:
 
 def batch_files(folder: Path, part: str) -> tuple[list[Path], Path | None]:
     """Find the batches of a part in a folder, and the file that names the classes."""
-    paths = [folder / name for name in PARTS[part] if (folder / name).is_file()]
-    if not paths:
+    *parts, whole = PARTS[part]
+    there = [name for name in PARTS[part] if (folder / name).is_file()]
+    if not there:
         raise FileNotFoundError(f"{folder} must hold {' or '.join(PARTS[part])}, but has none of them.")
+    batches = [whole] if there == [whole] else parts
+    if there != batches:
+        raise ValueError(f"{folder} must hold {', '.join(parts)}, or {whole} alone, but holds {', '.join(there)}.")
+    paths = [folder / name for name in batches]
     return paths, next((folder / name for name in META if (folder / name).is_file()), None)
 
 
@@ -53,7 +59,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
     names = _unpickled(path).get(META[path.name])
     if not isinstance(names, list) or not all(isinstance(name, bytes | str) for name in names):
         raise ValueError(f"{path} must hold {META[path.name]}, as CIFAR's does.")
-    return tuple(_text(name) for name in names)
+    return tuple(composed(_text(name)) for name in names)
 
 
 def _unpickled(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Images that do not fit into memory: rows are decoded whenever they are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.conversion import check_shape, fit_image
-from oodles.data.raw import Listed, Pixels, RawImages, Shape
+from oodles.data.raw import BrokenImages, Listed, Pixels, RawImages, Shape, broken_images
 
 IN_MEMORY = 2 * 2**30
 """Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""
@@ -26,6 +26,26 @@ def convert(raw: RawImages, shape: Shape, resize: int | None = None) -> "Pixels 
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
     decoded = Decoded(images, (len(images), *shape), images[0].dtype, resize)
     return decoded if decoded.nbytes > IN_MEMORY else decoded[:]
+
+
+def name_broken(sources: Iterable[RawImages]) -> None:
+    """Refuse all images that cannot be used at once: decode them one by one, of each source as many as fit into memory.
+
+    Raises:
+        BrokenImages: that names them.
+    """
+    reasons: dict[str, str] = {}
+    for raw in sources:
+        left = IN_MEMORY if not isinstance(raw.images, np.ndarray) else 0
+        for row in range(len(raw.images)):
+            if left <= 0:
+                break
+            try:
+                left -= raw.images[row].nbytes
+            except BrokenImages as error:
+                reasons |= error.reasons
+    if reasons:
+        raise broken_images(reasons)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +90,7 @@ class Decoded:
         """Hash the mark of every row, for which none is decoded, and the pixels of a few."""
         digest = sha256(f"{self.shape} {self.dtype} {self.resize}".encode())
         for row in range(len(self)):
-            digest.update(f"\n{self.listed.mark(row)}".encode())
+            digest.update(f"\n{self.listed.mark(row)}".encode("utf-8", "surrogateescape"))
         digest.update(self[sample(len(self), 16)].tobytes())
         return digest.hexdigest()
 

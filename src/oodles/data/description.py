@@ -2,11 +2,15 @@
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from oodles.data.image_files import UNSEEN
 from oodles.data.image_set import Augment
+from oodles.data.names import composed, find, shown, some
 from oodles.data.sources import Source, check_source, locate_source
 from oodles.spelling import suggestion
 
@@ -20,6 +24,14 @@ KEYS = (
 )
 PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
 """Parts that a folder may hold."""
+OTHER_WORDS = {
+    "train": ("training", "id", "in", "in_distribution"),
+    "validation": ("val", "valid", "dev", "eval", "validate"),
+    "test": ("testing", "id_test", "test_id"),
+    "far/ood": ("ood", "out", "ood_test", "test_ood", "unknown", "out_of_distribution"),
+    "outliers": ("auxiliary", "aux", "ood_train", "train_ood", "oe"),
+}
+"""What others call the parts."""
 VARIABLE = "OODLES_DATA"
 SIDE = 4096
 """Pixels that a side of an image may be asked to have."""
@@ -32,7 +44,7 @@ def read_description(path: Path) -> Description:
         ValueError: for a file that is no TOML, unknown keys and wrong values.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(composed(path.read_text(encoding="utf-8")))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path} cannot be read as TOML: {error}.") from error
     for key in content:
@@ -53,15 +65,21 @@ def describe_folder(folder: Path) -> Description:
         FileNotFoundError: where ``train`` or ``test`` is missing.
         ValueError: for anything else that it holds.
     """
-    paths = _sets_in(folder)
-    for path in paths.values():
-        if path.name not in {*PARTS, *(f"{part}.npz" for part in PARTS if part not in TABLES)}:
-            hint = suggestion(path.stem, PARTS, "move it elsewhere.")
-            raise ValueError(f"{folder} may hold {', '.join(PARTS)}, got {path.name!r}{hint}")
-    for part in ("train", "test"):
-        if part not in paths:
-            raise FileNotFoundError(f"{folder} must hold {part}.npz or a folder {part}, but has neither.")
-    description: dict[str, Any] = {"name": folder.resolve().name}
+    paths = _sets_in(folder, called={*PARTS, *chain.from_iterable(OTHER_WORDS.values())})
+    faults = [
+        f"got {shown(path.name)!r}{_meant(part)}"
+        for part, path in paths.items()
+        if part not in PARTS or (part in TABLES and not path.is_dir())
+    ]
+    strange = bool(faults)
+    faults += [
+        f"must hold {part}.npz or a folder {part}, but has neither." for part in ("train", "test") if part not in paths
+    ]
+    if strange:
+        raise ValueError(f"{folder} may hold {', '.join(PARTS)}, {' And '.join(faults)}")
+    if faults:
+        raise FileNotFoundError(f"{folder} {' And '.join(faults)}")
+    description: dict[str, Any] = {"name": shown(folder.resolve().name)}
     for part, path in paths.items():
         if part in TABLES:
             inside = _sets_in(path)
@@ -96,8 +114,8 @@ def resolve_paths(description: Description, folders: Sequence[Path]) -> Descript
         wanted = Path(path).expanduser()
         for place in [wanted] if wanted.is_absolute() else [folder / wanted for folder in folders]:
             for candidate in (place, place.with_name(place.name.removesuffix(".gz"))):
-                if candidate.exists():
-                    return candidate.absolute()
+                if found := find(candidate):
+                    return found.absolute()
         raise FileNotFoundError(_missing(description, path, folders))
 
     resolved = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
@@ -262,14 +280,28 @@ def _all(values: Any, kind: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
-def _sets_in(folder: Path) -> dict[str, Path]:
-    """Find the ``.npz`` files and folders in a folder, by name."""
+def _meant(name: str) -> str:
+    """End a sentence about a part that suites do not have."""
+    word = name.lower().replace("-", "_")
+    meant = next((part for part, words in OTHER_WORDS.items() if word in words), "")
+    return f": did you mean {meant!r}?" if meant else suggestion(name, PARTS, "move it elsewhere.")
+
+
+def _sets_in(folder: Path, called: Collection[str] = ()) -> dict[str, Path]:
+    """Find the ``.npz`` files and folders in a folder, by name; warn of all others, or of those ``called`` so."""
     sets: dict[str, Path] = {}
+    others = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not (path.is_dir() or path.suffix == ".npz"):
+        if path.name.startswith(".") or path.name.casefold() in UNSEEN:
             continue
-        name = path.name.removesuffix(".npz")
+        if not (path.is_dir() or path.suffix.lower() == ".npz"):
+            if not called or path.name.partition(".")[0] in called:
+                others.append(shown(path.name) if path.exists() else f"{shown(path.name)} (a link to nothing)")
+            continue
+        name = shown(composed(path.stem if path.suffix.lower() == ".npz" else path.name))
         if name in sets:
             raise ValueError(f"{folder} must hold {name}.npz or a folder {name}, but has both: keep one.")
         sets[name] = path
+    if others:
+        warnings.warn(f"{folder} holds more than sets, and this is left out: {some(others)}.", stacklevel=2)
     return sets

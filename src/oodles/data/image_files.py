@@ -1,17 +1,42 @@
 """Image files of 8 bits per channel: a single one, a folder of them, or those that a text file lists."""
 
+import math
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from oodles.data.raw import Pixels, RawImages
+from oodles.data.names import composed, find, shown, some
+from oodles.data.raw import Pixels, RawImages, broken_images
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+AVIF = {"AVIF": (".avif",)} if "avif" in features.modules and features.check_module("avif") else {}
+FORMATS: dict[str, tuple[str, ...]] = {
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    **AVIF,
+}
+"""The decoders that Pillow may use, whatever a file is called, and the endings of files that are taken for images.
+Pillow knows others, of which some start programs."""
+ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
+UNSEEN = {"__macosx", "thumbs.db", "desktop.ini"}
+"""What systems leave in folders without being asked; it is passed over like hidden files."""
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
+DEEP = re.compile(r"\b(L|LA|RGB|RGBA|RGBX|CMYK|I);16")
+"""Of Pillow's raw modes: those of 16 bits per channel, of which it would keep the upper half."""
+PAPER = "white"
+"""The colour on which transparent images are laid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +50,8 @@ class Files:
         return len(self.names)
 
     def __getitem__(self, row: int) -> Pixels:
-        path = self.folder / self.names[row]
-        try:
-            with Image.open(path) as opened:
-                return pixels(ImageOps.exif_transpose(opened))
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be used as an image: {error}.") from error
+        with _opened(self.folder / self.names[row]) as image:
+            return pixels(image)
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
         return [self._size(self.folder / name) for name in self.names]
@@ -40,39 +61,50 @@ class Files:
         return f"{name} {(self.folder / name).stat().st_size}"
 
     def _size(self, path: Path) -> tuple[int, int, int]:
-        try:
-            with Image.open(path) as image:
-                _check_depth(image)
-                turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
-                height, width = image.size if turned else image.size[::-1]
-                return height, width, 1 if _is_grey(image) else 3
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be used as an image: {error}.") from error
+        with _opened(path) as image:
+            _check_depth(image)
+            turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
+            height, width = image.size if turned else image.size[::-1]
+            return height, width, 1 if _is_grey(image) else 3
 
 
 def read_file(path: Path) -> RawImages:
     """Read a single image."""
-    return RawImages(str(path), Files(path.parent, (path.name,)), None, (), (path.name,))
+    return RawImages(str(path), Files(path.parent, (path.name,)), None, (), (shown(path.name),))
 
 
 def read_folder(folder: Path) -> RawImages:
-    """Read all images at any depth; the first folder tells the class, if every image is in one."""
-    within = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in ENDINGS)
-    within = [file for file in within if not any(part.startswith(".") for part in file.parts)]
-    if not within:
-        raise ValueError(f"{folder} must hold images ({', '.join(sorted(ENDINGS))}), but has none.")
-    classes = _in_order({file.parts[0] for file in within if len(file.parts) > 1})
-    flat = any(len(file.parts) == 1 for file in within)
+    """Read all images at any depth, links followed; the first folder tells the class, if every image is in one.
+
+    What is no image is counted in a warning.
+
+    Raises:
+        ValueError: for a folder without images, and one in which a folder can be reached in two ways.
+    """
+    inside = _look_into(folder)
+    if not inside.images:
+        held = f": it holds {inside.others}" if str(inside.others) else ""
+        raise ValueError(f"{folder} must hold images ({', '.join(ENDINGS)}), but has none{held}.")
+    if str(inside.others):
+        warnings.warn(f"{folder} holds more than images, and this is left out: {inside.others}.", stacklevel=2)
+    images = sorted(inside.images, key=lambda name: name.split("/"))
+    first = [_class_of(name) for name in images]
+    classes = _in_order({name for name in first if name})
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = None if flat else np.array([numbers[file.parts[0]] for file in within], dtype=np.int64)
-    names = tuple(file.as_posix() for file in within)
-    return RawImages(str(folder), Files(folder, names), labels, classes, names)
+    labels = None if "" in first else np.array([numbers[name] for name in first], dtype=np.int64)
+    without = {name: str(inside.others.of(name)) for name in sorted(inside.folders - set(classes))}
+    names = tuple(map(shown, images))
+    return RawImages(str(folder), Files(folder, tuple(images)), labels, classes, names, without)
 
 
 def read_list(path: Path, folder: Path) -> RawImages:
     """Read the images that a text file names: a path inside ``folder``, a blank and a class id on each line.
 
     Where no line ends on a number, the images have no labels, and a path may be followed by something else.
+
+    Raises:
+        FileNotFoundError: where lines name no files: the first of them, and how many there are.
+        ValueError: for other lines.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -83,30 +115,148 @@ def read_list(path: Path, folder: Path) -> RawImages:
         raise ValueError(f"{path} must list images, but is empty.")
     labels = [_class_id(line, place) for place, line in places]
     told = [label for label in labels if label is not None]
-    names = []
+    names, missing = [], []
     for (place, line), label in zip(places, labels, strict=True):
         if told and label is None:
             raise ValueError(f"{place} must be a path, a blank and a class id, as other lines are, got {line!r}.")
         if label is not None:
             name = line.rsplit(maxsplit=1)[0]
         else:
-            name = line if (folder / line).is_file() else line.split()[0]
-        if not (folder / name).is_file():
+            name = line if os.path.isfile(folder / line) else line.split()[0]
+        file = folder / name
+        found = file if os.path.isfile(file) else find(file)
+        if found is None or not found.is_file():
             hint = ": path and class id are separated by a blank" if "," in line else ""
-            raise FileNotFoundError(f"{place} names {name}, but nothing is at {folder / name}{hint}.")
-        names.append(name)
+            missing.append(f"{place} names {name}, but {'no file' if found else 'nothing'} is at {file}{hint}")
+        else:
+            names.append(name if found == file else found.relative_to(folder).as_posix())
+    if missing:
+        more = f"; {len(missing) - 1} more of its lines name no file" if len(missing) > 1 else ""
+        raise FileNotFoundError(f"{missing[0]}{more}.")
     ids = np.array(told, dtype=np.int64) if told else None
     return RawImages(str(path), Files(folder, tuple(names)), ids, (), tuple(names))
 
 
 def pixels(image: Image.Image) -> Pixels:
-    """Return an image as (H, W, C) in bytes, grey or colour.
+    """Return an image as (H, W, C) in bytes, grey or colour: upright, on white paper, the first of several frames.
 
     Raises:
         ValueError: for more than 8 bits per channel.
     """
     _check_depth(image)
-    return np.atleast_3d(np.asarray(image.convert("L" if _is_grey(image) else "RGB")))
+    mode = "L" if _is_grey(image) else "RGB"
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:  # what lies under transparent pixels is an encoder's whim
+        image = Image.alpha_composite(Image.new("RGBA", image.size, PAPER), image.convert("RGBA"))
+    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image of a known format and of a size that can be decoded.
+
+    Raises:
+        BrokenImages: for others, and whatever goes wrong while it is decoded.
+    """
+    most = Image.MAX_IMAGE_PIXELS or math.inf
+    too_large = f"and at most {most:,} are decoded: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+            opened = Image.open(path, formats=tuple(FORMATS))
+        with opened:
+            if opened.width * opened.height > most:
+                raise ValueError(f"it has {opened.width * opened.height:,} pixels, {too_large}")
+            yield opened
+    except Exception as error:  # damaged files fail in many ways
+        reason = str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            known = f"cannot identify its format as one of {', '.join(FORMATS)}"
+            reason = known if path.stat().st_size else "it is empty"
+        elif isinstance(error, Image.DecompressionBombError):
+            reason = f"it has more than {2 * most:,} pixels, {too_large}"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise broken_images({shown(str(path)): reason}) from error
+
+
+@dataclass(frozen=True)
+class Others:
+    """What is no image, by its path in a folder."""
+
+    files: list[str] = field(default_factory=list)
+    """With other endings."""
+    special: list[str] = field(default_factory=list)
+    """Pipes, sockets and devices."""
+    dead: list[str] = field(default_factory=list)
+    """Links to nothing."""
+
+    def of(self, class_name: str) -> "Others":
+        """Return what is in the folder of a class, or in its place."""
+        kinds = (self.files, self.special, self.dead)
+        return Others(*([name for name in names if _first(name) == class_name] for names in kinds))
+
+    def __str__(self) -> str:
+        counts = Counter(os.path.splitext(name)[1].lower() or "without ending" for name in self.files)
+        endings = sorted(counts, key=lambda ending: (-counts[ending], ending))
+        named = {
+            some([f"{counts[ending]} × {shown(ending)}" for ending in endings]): "",
+            some(sorted(map(shown, self.special))): " (no regular file)",
+            some(sorted(map(shown, self.dead))): " (a link to nothing)",
+        }
+        return "; ".join(f"{names}{kind}" for names, kind in named.items() if names)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is in a folder at any depth, by its path in it, and the names of the folders directly in it."""
+
+    images: list[str] = field(default_factory=list)
+    others: Others = field(default_factory=Others)
+    folders: set[str] = field(default_factory=set)
+
+
+def _look_into(folder: Path) -> Inside:
+    """Find everything in a folder, links followed; a folder that can be reached in two ways is refused."""
+    inside, left = Inside(), [""]
+    seen = {os.path.realpath(folder): folder}
+    while left:
+        above = left.pop()
+        with os.scandir(folder / above) as opened:
+            entries = sorted(opened, key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.casefold() in UNSEEN:
+                continue
+            name, link = f"{above}{entry.name}", entry.is_symlink()
+            if os.path.isdir(entry.path) if link else entry.is_dir():
+                place = os.path.realpath(entry.path)
+                if place in seen:
+                    raise ValueError(f"{folder / name} and {seen[place]} are one folder, by a link: keep one of them.")
+                seen[place] = folder / name
+                left.append(f"{name}/")
+                if not above:
+                    inside.folders.add(_first(name))
+            elif os.path.exists(entry.path) and not os.path.isfile(entry.path) if link else not entry.is_file():
+                inside.others.special.append(name)  # a pipe would be waited for, for ever
+            elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
+                inside.images.append(name)
+            elif link and not os.path.exists(entry.path):
+                inside.others.dead.append(name)
+                if not above:  # perhaps a class
+                    inside.folders.add(_first(name))
+            else:
+                inside.others.files.append(name)
+    return inside
+
+
+def _class_of(name: str) -> str:
+    """Return the class that a file's first folder names, nothing for a file in none."""
+    return _first(name) if "/" in name else ""
+
+
+def _first(name: str) -> str:
+    return shown(composed(name.partition("/")[0]))
 
 
 def _in_order(classes: set[str]) -> tuple[str, ...]:
@@ -128,9 +278,13 @@ def _class_id(line: str, place: str) -> int | None:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    return image.mode in ("1", "L", "LA")
+    return image.mode in ("1", "L", "LA", "La")
 
 
 def _check_depth(image: Image.Image) -> None:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"it has more than 8 bits per channel (mode {image.mode})")
+    deep = image.mode.startswith(("I", "F"))
+    for codec, _, _, parameters in getattr(image, "tile", ()):  # of a file that is not decoded yet
+        maximum = parameters[-1] if codec.startswith("ppm") and isinstance(parameters, tuple) else 255
+        deep = deep or maximum > 255 or DEEP.search(str(parameters)) is not None
+    if deep:
+        raise ValueError(f"it has more than 8 bits per channel (mode {image.mode}): convert it to 8 bits")

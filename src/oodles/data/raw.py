@@ -1,15 +1,36 @@
 """Images of a source before they get one shape: in memory, or in a list that decodes them one by one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodles.data.names import some
+
 Pixels = NDArray[Any]
 Shape = tuple[int, int, int]
 """(C, H, W)."""
+
+
+class BrokenImages(ValueError):
+    """Images that cannot be used; made by :func:`broken_images`, since loaders pass on nothing but the sentence."""
+
+    reasons: Mapping[str, str] = {}
+    """What is wrong, by the file."""
+
+
+def broken_images(reasons: Mapping[str, str]) -> BrokenImages:
+    """Return the error that names images and says what is wrong with them."""
+    if len(reasons) == 1:
+        ((path, reason),) = reasons.items()
+        error = BrokenImages(f"{path} cannot be used as an image: {reason}.")
+    else:
+        named = some([f"{path} ({reason})" for path, reason in reasons.items()])
+        error = BrokenImages(f"{len(reasons)} files cannot be used as images: {named}.")
+    error.reasons = reasons
+    return error
 
 
 class Listed(Protocol):
@@ -38,6 +59,7 @@ class RawImages:
         labels: whole numbers, where the source has some.
         classes: names of the classes that labels count, where the source has some.
         names: one per row.
+        without: folders in the place of classes that have no image, and what they hold instead.
     """
 
     place: str
@@ -45,6 +67,7 @@ class RawImages:
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def take(self, rows: NDArray[np.int64]) -> "RawImages":
         """Return some of the rows."""

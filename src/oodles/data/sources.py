@@ -6,6 +6,7 @@ from typing import Any
 
 from oodles.data import arrays, cifar, image_files
 from oodles.data.datasets import read_dataset
+from oodles.data.names import find
 from oodles.data.raw import RawImages
 from oodles.importing import function_at, in_words
 from oodles.spelling import suggestion
@@ -22,6 +23,8 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
 }
 """By the key that tells the kind: the keys it must have, and those it may have."""
 EVERYWHERE = {"rows"}
+PATHS = {"path", "list", "images", "labels", "cifar"}
+"""The keys that name files and folders."""
 
 Locate = Callable[[str], Path]
 """Makes a path of a suite file absolute."""
@@ -60,7 +63,7 @@ def locate_source(source: Source, locate: Locate) -> Source:
     if isinstance(source, str):
         return str(locate(source))
     located = dict(source)
-    for key in {"path", "list", "images", "labels", "cifar"} & set(source):
+    for key in PATHS & set(source):
         value = source[key]
         located[key] = str(locate(value)) if isinstance(value, str) else [str(locate(path)) for path in value]
     return located
@@ -73,6 +76,8 @@ def read_source(source: Source) -> RawImages:
         FileNotFoundError: where nothing is at a path.
         ValueError: for what cannot be read as images.
     """
+    for path in _paths(source):
+        _check_kind(path)
     if isinstance(source, str):
         return read_path(Path(source))
     kind = _kind(source, "a source")
@@ -90,15 +95,30 @@ def read_source(source: Source) -> RawImages:
 
 def read_path(path: Path) -> RawImages:
     """Read the images of a folder, or of a file whose kind its first bytes tell."""
+    path = find(path) or path
+    _check_kind(path)
     if path.is_dir():
         return image_files.read_folder(path)
-    if not path.exists():
-        raise FileNotFoundError(f"images must be at an existing path, but nothing is at {path}.")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return arrays.read_npz(path)
     with path.open("rb") as file:
         start = file.read(4)
     return arrays.read_idx(path) if arrays.is_idx(start, path) else image_files.read_file(path)
+
+
+def _paths(source: Source) -> list[Path]:
+    if isinstance(source, str):
+        return [Path(source)]
+    values = [source[key] for key in PATHS if key in source]
+    return [Path(path) for value in values for path in ([value] if isinstance(value, str) else value)]
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a path at which there is neither a file nor a folder; to read from a pipe is to wait for ever."""
+    if not path.exists():
+        raise FileNotFoundError(f"images must be at an existing path, but nothing is at {path}.")
+    if not path.is_dir() and not path.is_file():
+        raise ValueError(f"images must be in a folder or a regular file, which {path} is not.")
 
 
 def _kind(source: Mapping[str, Any], place: str) -> str:

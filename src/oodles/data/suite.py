@@ -12,6 +12,9 @@ KNOWN = ("train", "validation", "test")
 """Sets of the known classes; no image may be in two of them."""
 ENOUGH = 2000
 """Rows from which mean and deviation are measured where images are decoded on demand."""
+BLOCK = 2**20
+"""Numbers of which mean and deviation are measured at once, since those of whole sets would take many times the memory
+of the images."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Suite:
         notes: what a reader of a table must know about a set, by its name.
 
     Raises:
-        ValueError: for sets whose images differ in shape, and another number of channels in ``mean`` or ``std``.
+        ValueError: for sets whose images differ in shape, training images that are not finite, and another number of
+            channels in ``mean`` or ``std``.
     """
 
     name: str
@@ -59,7 +63,12 @@ class Suite:
                     f"and those of train {self.input_shape}."
                 )
         if not (self.mean and self.std):
-            mean, std = _statistics(self.train)
+            with np.errstate(invalid="ignore"):  # told in the next line
+                mean, std = _statistics(self.train)
+            if not np.isfinite(mean).all():
+                raise ValueError(
+                    "images of train must be numbers in [0, 1], but some are NaN or infinite: leave them out."
+                )
             object.__setattr__(self, "mean", self.mean or mean)
             object.__setattr__(self, "std", self.std or std)
         channels = self.input_shape[0]
@@ -99,15 +108,25 @@ def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Measure mean and standard deviation per channel, from every row or from enough of them."""
     images = train.images
     rows = None if isinstance(images, np.ndarray) else sample(len(images), ENOUGH)
-    count = len(images) if rows is None else len(rows)
-    scale = 255 if images.dtype == np.uint8 else 1
-    total, squares = np.zeros((2, images.shape[1]))
-    for start in range(0, count, 1000):  # in pieces: float64 copies of everything can be large
-        end = start + 1000
-        pixels = (images[start:end] if rows is None else images[rows[start:end]]).astype(np.float64) / scale
-        total += pixels.sum((0, 2, 3))
-        squares += (pixels**2).sum((0, 2, 3))
-    count *= images.shape[2] * images.shape[3]
-    mean = total / count
-    variance = squares / count - mean**2
+    count, (channels, height, width) = len(images) if rows is None else len(rows), images.shape[1:]
+    whole = images.dtype == np.uint8
+    total, squares = np.zeros((2, channels), np.int64 if whole else np.float64)
+    step = max(1, BLOCK // (channels * height * width))
+    for start in range(0, count, step):
+        block = images[start : start + step] if rows is None else images[rows[start : start + step]]
+        if whole:  # whole numbers are added up exactly
+            total += block.sum((0, 2, 3), dtype=np.int64)
+            squares += np.square(block, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
+        else:
+            wide = block.astype(np.float64)
+            total += wide.sum((0, 2, 3))
+            squares += (wide**2).sum((0, 2, 3))
+    pixels = count * height * width
+    if whole:
+        sums = zip(total.tolist(), squares.tolist(), strict=True)  # Python's numbers, since products outgrow int64
+        mean = total / (255 * pixels)
+        variance = np.array([(pixels * square - one**2) / (255 * pixels) ** 2 for one, square in sums])
+    else:
+        mean = total / pixels
+        variance = squares / pixels - mean**2
     return tuple(mean.tolist()), tuple(np.sqrt(np.where(variance > 1e-12, variance, 1.0)).tolist())

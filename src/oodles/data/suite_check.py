@@ -1,9 +1,8 @@
 """A look at a suite before training on it: sizes, classes, images that are in two sets, and a contact sheet."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,12 @@ from oodles.data.conversion import fit_image
 from oodles.data.decoded import sample
 from oodles.data.description import read_description
 from oodles.data.image_set import ImageSet
+from oodles.data.overlaps import Overlap, by_content, find_overlaps
 from oodles.data.suite import KNOWN, Suite
+from oodles.files import in_one_piece
 
-NAMED = 5
-"""How many images of an overlap are named."""
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
 """Of a contact sheet: how many images of a set it shows, and sizes in pixels."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Images of one set whose pixels are in another set too.
-
-    Args:
-        one: name of a set.
-        other: name of another.
-        count: how many different images are in both.
-        names: of the first few: how they are called in ``one`` and in ``other``.
-    """
-
-    one: str
-    other: str
-    count: int
-    names: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        named = ", ".join(f"{one} = {other}" for one, other in self.names)
-        more = ", …" if self.count > len(self.names) else ""
-        return f"{self.one} and {self.other} share {self.count} image{'s' * (self.count != 1)}: {named}{more}"
 
 
 @dataclass(frozen=True)
@@ -54,11 +31,13 @@ class SuiteCheck:
         suite: the suite that was looked at.
         twice: images that are in one set more than once, by set.
         overlaps: images that are in two sets.
+        remarks: what else was noticed while files were read, such as files that were left out.
     """
 
     suite: Suite
     twice: Mapping[str, int]
     overlaps: tuple[Overlap, ...]
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -75,6 +54,7 @@ class SuiteCheck:
                 {"sets": [o.one, o.other], "count": o.count, "names": [list(pair) for pair in o.names]}
                 for o in self.overlaps
             ],
+            "remarks": list(self.remarks),
         }
 
     def __str__(self) -> str:
@@ -92,6 +72,7 @@ class SuiteCheck:
             *_columns([("class", *KNOWN), *((name, *map(str, counts)) for name, counts in self._per_class())]),
             "",
         ]
+        lines += self.remarks
         lines += [f"{name} holds {count} images more than once" for name, count in self.twice.items() if count]
         lines += [f"{overlap}" for overlap in self.overlaps]
         return "\n".join(lines if self.overlaps else [*lines, "No image is in two sets."])
@@ -115,17 +96,14 @@ def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Pat
         ValueError: for a suite that cannot be used.
         FileNotFoundError: for files that are not there.
     """
-    suite = suite if isinstance(suite, Suite) else load_suite(suite, root=root)
-    rows = {name: _by_content(images) for name, images in suite.sets().items()}
-    overlaps = []
-    for one, other in combinations(rows, 2):
-        shared = [(rows[one][content], row) for content, row in rows[other].items() if content in rows[one]]
-        if shared:
-            sets = suite.sets()
-            names = tuple((_name(sets[one], a), _name(sets[other], b)) for a, b in shared[:NAMED])
-            overlaps.append(Overlap(one, other, len(shared), names))
-    twice = {name: len(images) - len(rows[name]) for name, images in suite.sets().items()}
-    return SuiteCheck(suite, twice, tuple(overlaps))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        suite = suite if isinstance(suite, Suite) else load_suite(suite, root=root)
+    sets = suite.sets()
+    rows = {name: by_content(images.images) for name, images in sets.items()}
+    twice = {name: len(images) - len(rows[name]) for name, images in sets.items()}
+    remarks = tuple(dict.fromkeys(str(warning.message) for warning in told))
+    return SuiteCheck(suite, twice, tuple(find_overlaps(sets, rows)), remarks)
 
 
 def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, str]]:
@@ -161,23 +139,11 @@ def write_sheet(suite: Suite, path: str | Path) -> None:
         for column, row in enumerate(_shown(images)):
             tile = Image.fromarray(_tile(images.images[int(row)]))
             sheet.paste(tile, (MARGIN + column * (TILE + MARGIN), top + LINE))
-    try:
-        sheet.save(path)
-    except ValueError as error:
-        raise ValueError(f"{path} must end on .png or another ending of images: {error}.") from error
-
-
-def _by_content(images: ImageSet) -> dict[bytes, int]:
-    """Return the first row with each content."""
-    first: dict[bytes, int] = {}
-    for start in range(0, len(images), 256):
-        for row, image in enumerate(images.images[start : start + 256], start):
-            first.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), row)
-    return first
-
-
-def _name(images: ImageSet, row: int) -> str:
-    return images.names[row] if images.names else str(row)
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise ValueError(f"{path} must end on .png or another ending of images that Pillow writes.")
+    with in_one_piece(Path(path)) as file:
+        sheet.save(file, kind)
 
 
 def _shown(images: ImageSet) -> Any:

@@ -1,34 +1,26 @@
 """Adversarial reciprocal points: a point per class for what that class is not, and logits that grow away from it."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_number, check_same_length
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.precision import at_least_float32
-from oodles.targets import as_probabilities, mean_over_rows
+from oodles.precision import at_least_float32, in_one_precision
+from oodles.targets import RowTargets, as_probabilities, mean_over_rows
 
 
 def squared_distances(features: Float[Tensor, "n f"], points: Float[Tensor, "c f"]) -> Float[Tensor, "n c"]:
     """Return d_k = mean_i (h_i − P_ki)², the mean over the F features."""
-    h, p = _in_one_precision(features, points)
+    h, p = in_one_precision(features, points)
     return (h.square().mean(1, keepdim=True) - 2 / h.shape[1] * (h @ p.T) + p.square().mean(1)).clamp(min=0)
 
 
-def _in_one_precision(features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in the wider precision of the two, float32 at least."""
-    h, p = at_least_float32(features), at_least_float32(points)
-    wide = torch.promote_types(h.dtype, p.dtype)
-    return h.to(wide), p.to(wide)
-
-
 def excess(
-    distances: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"], radius: Float[Tensor, ""], margin: float = 1.0
+    distances: Float[Tensor, "n c"], targets: RowTargets, radius: Float[Tensor, ""], margin: float = 1.0
 ) -> Float[Tensor, ""]:
     """Return mean relu(d_y − R + m), how far rows are outside the sphere around their class's reciprocal point."""
-    check_same_length(distances=distances, targets=targets)
     y = as_probabilities(targets, distances.shape[1]).to(distances.dtype)
     return mean_over_rows((y * (distances - at_least_float32(radius) + margin).relu()).sum(1))
 
@@ -45,7 +37,7 @@ class ReciprocalPoints(nn.Module):
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
         with torch.autocast(features.device.type, enabled=False):
-            h, p = _in_one_precision(features, self.points)
+            h, p = in_one_precision(features, self.points)
             return (squared_distances(h, p) - h @ p.T) / self.temperature
 
 
@@ -95,7 +87,7 @@ class ARPL(Method):
         self.radius = nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, features: Float[Tensor, "n f"], points: Float[Tensor, "c f"], targets: Shaped[Tensor, " n *rest"]
+        self, features: Float[Tensor, "n f"], points: Float[Tensor, "c f"], targets: RowTargets
     ) -> Float[Tensor, ""]:
         """Term for features, reciprocal points, and class ids or probabilities: λ × the bound."""
         return self.weight * excess(squared_distances(features, points), targets, self.radius, self.margin)

@@ -9,20 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.checks import check_images, check_logits, check_number, check_unit_range
+from oodles.checks import check_choice, check_images, check_number, check_unit_range
 from oodles.classifier import Classifier, Normalize
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.heads import ScaledLinear, linear_head, logits_of
-from oodles.precision import at_least_float32
+from oodles.heads import logits_of, scale_features, scaled_head
+from oodles.precision import at_least_float32, length_to_divide_by
 from oodles.targets import as_probabilities, mean_over_rows
 
 
 def standardized(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-    """Return (h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation."""
+    """Return (h − mean h) / (std h + 1e-6) over each row's features, with F − 1 in the standard deviation.
+
+    A row of equal features gives zeros.
+    """
     features = at_least_float32(features)
     centred = features - features.mean(1, keepdim=True)
-    length: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)  # where all are equal, its gradient is 0
-    return centred / (length / math.sqrt(features.shape[1] - 1) + 1e-6)
+    return centred / (length_to_divide_by(centred) / math.sqrt(max(features.shape[1] - 1, 1)) + 1e-6)
 
 
 def largest_slopes(slope: Float[Tensor, " n *rest"], share: float) -> Float[Tensor, " n *rest"]:
@@ -45,7 +47,6 @@ def permute(
 
 def divergence_from_uniform(logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
     """Return KL(U‖p) = log Σ_c exp z_c − mean_c z_c − log C, averaged over rows."""
-    check_logits("logits", logits)
     logits = at_least_float32(logits)
     return mean_over_rows(logits.logsumexp(1) - logits.mean(1) - math.log(logits.shape[1]))
 
@@ -74,10 +75,10 @@ class ASCOOD(Method):
         ValueError: for numbers outside these ranges, another form, or a last layer that is not linear.
 
     Source: Regmi, section 3. z_y is the label's logit, U the uniform distribution. Testing leaves the standardisation
-    out and keeps the factor, as T2FNorm does: the trained classifier gives the logits of σ·h, and its maximum softmax
-    probability is the score here. The authors classify with standardised features, and their scripts score with SCALE
-    on CIFAR and with ODIN on Waterbirds. Their gradient is that of normalised inputs, and here too where the classifier
-    has a ``Normalize``. Outliers are clamped to [0, 1], theirs are not.
+    out and keeps the factor, as T2FNorm does: the trained classifier gives the logits of σ·h. The authors classify with
+    standardised features; their scripts score with SCALE on CIFAR, as here, and with ODIN on Waterbirds. Their gradient
+    is that of normalised inputs, and here too where the classifier has a ``Normalize``. Outliers are clamped to [0, 1],
+    theirs are not.
     """
 
     name = "ascood"
@@ -89,6 +90,7 @@ class ASCOOD(Method):
         link="https://arxiv.org/abs/2411.10794",
         code="https://github.com/sudarshanregmi/ASCOOD",
     )
+    score = "scale"
     needs = ("vectors",)
     adds = ("ascood",)
     terms = ("ascood",)
@@ -106,8 +108,7 @@ class ASCOOD(Method):
     ):
         super().__init__()
         check_number("weight", weight, low=0)
-        if form not in ("gradient", "shuffle"):
-            raise ValueError(f"form must be 'gradient' or 'shuffle', got {form!r}.")
+        check_choice("form", form, ("gradient", "shuffle"))
         numbers = {"sigma": sigma, "share": share, "alpha": alpha, "head_learning_rate": head_learning_rate}
         for name, value in numbers.items():
             check_number(name, value, above=0)
@@ -125,7 +126,7 @@ class ASCOOD(Method):
         return self.weight * divergence_from_uniform(logits_out)
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ScaledLinear(linear_head(classifier, self.name), self.sigma)
+        scale_features(classifier, self.sigma, self.name)
 
     def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
         if self.head_learning_rate == 1:
@@ -155,7 +156,7 @@ class ASCOOD(Method):
         return slope
 
     def _logits(self, classifier: Classifier, features: Tensor) -> Tensor:
-        return logits_of(linear_head(classifier, self.name), self.sigma * standardized(features))
+        return logits_of(scaled_head(classifier, self.name), self.sigma * standardized(features))
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
         logits = {role: self._logits(now.classifier, features) for role, features in outputs.features.items()}

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from oodles.augmentations import augment_, check_severity, draw_operations
-from oodles.checks import check_images, check_logits, check_number, check_one_label, check_unit_range, check_whole
+from oodles.checks import check_flag, check_images, check_number, check_one_label, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.precision import at_least_float32
 from oodles.targets import mean_over_rows
@@ -23,8 +23,6 @@ def jensen_shannon(*logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
 
     It is the mean of KL(p_i ‖ m), where m is the mean of the distributions p_i.
     """
-    for view in logits:
-        check_logits("logits", view)
     logs = torch.stack([at_least_float32(view).log_softmax(1) for view in logits])
     mean = logs.exp().mean(0).clamp(min=SMALLEST).log()
     return mean_over_rows((logs.exp() * (logs - mean)).sum(2).mean(0))
@@ -79,6 +77,7 @@ class AugMix(Method):
         super().__init__()
         check_number("weight", weight, low=0)
         check_severity(severity)
+        check_flag("all_operations", all_operations)
         check_whole("width", width, low=1)
         check_whole("depth", depth, low=-1)
         self.weight = weight
@@ -89,6 +88,8 @@ class AugMix(Method):
 
     def forward(self, *logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
         """Term for the logits of images and of their views."""
+        if not logits:
+            raise ValueError("augmix needs the logits of images and of their views, got none.")
         return self.weight * jensen_shannon(*logits)
 
     def view(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number, shapes_checked
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.shared_discriminator import no_s1, no_s2, no_s3
@@ -15,9 +15,9 @@ from oodles.targets import mean_over_rows
 BACKGROUND = "background"
 
 
+@shapes_checked
 def known_logit(logits: Float[Tensor, "n c *space"], background: Float[Tensor, "n 1 *space"]) -> Tensor:
     """Return d = log Σ_c exp z_c − z_K, so that σ(d) is the probability of the K known classes among all K + 1."""
-    check_logits("logits", logits)
     return at_least_float32(logits).logsumexp(1) - at_least_float32(background).squeeze(1)
 
 
@@ -85,7 +85,7 @@ class Background(HeadScore):
     name = "background"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (background,) = heads
         return no_s1(known_logit(logits, background))
 
@@ -96,7 +96,7 @@ class BackgroundS2(HeadScore):
     name = "background-s2"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (background,) = heads
         return no_s2(logits, known_logit(logits, background))
 
@@ -107,6 +107,6 @@ class BackgroundS3(HeadScore):
     name = "background-s3"
     needs_heads = (BACKGROUND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (background,) = heads
         return no_s3(logits, known_logit(logits, background))

@@ -1,13 +1,13 @@
 """Balanced energy: energy-bounded learning that presses harder on outliers which look like frequent classes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -15,19 +15,19 @@ from oodles.methods.energy_bounded import Watch, check_margins, hinge, margins_a
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
+from oodles.spelling import shown
 from oodles.targets import mean_over_rows
 
 
 def class_shares(prior: Sequence[float], gamma: float) -> list[float]:
     """Return π_c^γ / Σ π^γ."""
-    largest = max(prior, default=1.0)
-    powers = [(probability / largest) ** gamma for probability in prior]  # of shares of the largest, as none overflows
+    most = max(prior, default=1)  # of shares of the largest no power overflows
+    powers = [(probability / most) ** gamma for probability in prior]
     return [power / sum(powers) for power in powers]
 
 
 def frequency(logits: Float[Tensor, "n c *space"], shares: Float[Tensor, " c"]) -> Float[Tensor, "n *space"]:
     """Return Z = Σ_c p_c · share_c: how frequent the classes are that a row looks like."""
-    check_logits("logits", logits)
     probabilities = at_least_float32(logits).softmax(1)
     return (probabilities.movedim(1, -1) * shares.to(probabilities.dtype)).sum(-1)
 
@@ -45,8 +45,8 @@ def balanced_hinge(
 
 def _as_tuple(prior: Iterable[float]) -> tuple[float, ...]:
     """Return a prior as a tuple, since JSON makes it a list; refuse numbers below 0, and zeros alone."""
-    if not isinstance(prior, Iterable):
-        raise TypeError(f"prior must be a number for each class, got {prior!r}.")
+    if not isinstance(prior, Iterable) or isinstance(prior, str | Mapping) or getattr(prior, "ndim", 1) != 1:
+        raise TypeError(f"prior must be a number for each class, got {shown(prior)}.")
     prior = tuple(prior)
     for index, share in enumerate(prior):
         check_number(f"prior[{index}]", share, low=0)
@@ -142,12 +142,9 @@ class BalancedEnergy(Method):
         return {**margins_around(known, unknown), "prior": tuple((counts / counts.sum()).tolist())}
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
-        check_logits("logits_in", logits_in)
-        check_logits("logits_out", logits_out)
-        check_same_classes(logits_in, logits_out)
         classes = logits_out.shape[1]
         self._check_prior(classes)
         self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)

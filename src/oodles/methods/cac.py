@@ -3,14 +3,14 @@
 from typing import Self
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_length
+from oodles.checks import check_number, check_targets
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score, msp
-from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
+from oodles.targets import Targets, as_probabilities, cross_entropy, mean_over_rows
 
 
 def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float[Tensor, "n c *space"]:
@@ -18,21 +18,19 @@ def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float
 
     As ‖z − α·e_k‖² = ‖z‖² − 2α·z_k + α², in float64, since close to an anchor that nearly cancels.
     """
-    check_logits("logits", logits)
     z = at_least_float32(logits)
-    wide = z.double()
-    squares = wide.square().sum(1, keepdim=True) - 2 * alpha * wide + alpha**2
+    wide, alpha = z.double(), float(alpha)
+    squares = wide.square().sum(1, keepdim=True) - 2 * alpha * wide + alpha * alpha
     return squares.clamp(min=1e-20).sqrt().to(z.dtype)  # a root has no derivative at 0
 
 
-def tuplet_loss(distances: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+def tuplet_loss(distances: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
     """Return mean log(1 + Σ_{j≠y} exp(d_y − d_j)), which is the cross-entropy of −d."""
     return cross_entropy(-distances, targets)
 
 
-def anchor_loss(distances: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+def anchor_loss(distances: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
     """Return mean d_y."""
-    check_same_length(distances=distances, targets=targets)
     y = as_probabilities(targets, distances.shape[1]).to(distances.dtype)
     return mean_over_rows((y * distances).sum(1))
 
@@ -77,7 +75,7 @@ class CAC(Method):
         self.alpha = alpha
         self.weight = weight
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss of logits and class ids or probabilities."""
         return torch.stack(list(self._terms(logits, targets).values())).sum()
 
@@ -99,18 +97,16 @@ class AnchorDistance(Score):
 
     name = "cac"
     needs_fit = True
+    learns = ("centres",)
 
     def __init__(self, alpha: float = 10.0):
         check_number("alpha", alpha, above=0)
         self.alpha = alpha
-        self.show_settings()
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_logits("logits", logits)
-        if labels is None or labels.is_floating_point():
-            got = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
-            raise ValueError(f"{self.name} needs the class ids of training rows, got {got}.")
-        check_same_length(logits=logits, labels=labels)
+        if labels is None:
+            raise ValueError(f"{self.name} needs the class ids of training rows, got none.")
+        check_targets("labels", labels, logits.shape[1])
         if not bool(logits.isfinite().all()):
             raise ValueError("logits of training rows must be finite, got NaN or inf: did training diverge?")
         rows, ids = _as_rows(logits), labels.flatten().to(logits.device).long()
@@ -119,13 +115,14 @@ class AnchorDistance(Score):
         sums = rows.new_zeros(classes, classes).index_add(0, ids, rows)
         counts = ids.bincount(minlength=classes).unsqueeze(1)
         anchors = self.alpha * torch.eye(classes, dtype=rows.dtype, device=rows.device)
-        self._centres = torch.where(counts > 0, sums / counts.clamp(min=1), anchors)
-        self.fitted = True
-        return self
+        self.centres = torch.where(counts > 0, sums / counts.clamp(min=1), anchors)
+        return self._learnt()
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
-        centres = self._centres.to(logits.device)  # it may have been fitted elsewhere
+        if logits.shape[1] != len(self.centres):
+            raise ValueError(f"logits must be of {len(self.centres)} classes, as in training, got {logits.shape[1]}.")
+        centres = self.centres.to(logits.device)  # it may have been fitted elsewhere
         distances = torch.cdist(_as_rows(logits), centres, compute_mode="donot_use_mm_for_euclid_dist")
         # the nearest centre has the least distance and the least 1 − softmin
         scores = distances.amin(1) * msp(-distances)

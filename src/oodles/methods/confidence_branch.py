@@ -3,17 +3,17 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from oodles.checks import check_logits, check_number, check_same_length
+from oodles.checks import check_number, check_targets, shapes_checked
 from oodles.classifier import Classifier, Inputs, device_of
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import HeadScore
-from oodles.targets import as_probabilities, mean_over_rows
+from oodles.targets import Targets, mean_over_rows
 
 CONFIDENCE = "confidence"
 
@@ -26,18 +26,20 @@ def draw_hints(rows: int, generator: Generator | None = None) -> Bool[Tensor, " 
 def hinted_cross_entropy(
     logits: Float[Tensor, "n c *space"],
     confidence: Float[Tensor, "n 1 *space"],
-    targets: Shaped[Tensor, " n *rest"],
+    targets: Targets,
     hints: Bool[Tensor, " n"],
 ) -> Float[Tensor, ""]:
     """Return mean −Σ_k y_k log(c′·p_k + (1 − c′)·y_k), c′ = c = σ(confidence) on rows with hints, 1 on the others.
 
     In logarithms, so that neither p nor 1 − c underflows.
     """
-    check_logits("logits", logits)
-    check_same_length(logits=logits, confidence=confidence, targets=targets, hints=hints)
-    y = as_probabilities(targets, logits.shape[1])
+    check_targets("targets", targets, logits.shape[1])
     log_p, confidence = log_softmax(at_least_float32(logits), 1), at_least_float32(confidence)
-    y = y.to(log_p.dtype)
+    if targets.is_floating_point():
+        y = targets.to(log_p.dtype)
+    else:  # all that counts is the class itself, with y = 1
+        log_p = log_p.gather(1, targets.long().unsqueeze(1))
+        y = torch.ones_like(log_p)
     log_hinted = torch.logaddexp(logsigmoid(confidence) + log_p, logsigmoid(-confidence) + y.log())
     may_ask = hints.reshape(-1, *[1] * (logits.ndim - 1))
     return mean_over_rows(-(y * torch.where(may_ask, log_hinted, log_p)).sum(1))
@@ -96,7 +98,7 @@ class ConfidenceBranch(Method):
         self,
         logits: Float[Tensor, "n c *space"],
         confidence: Float[Tensor, "n 1 *space"],
-        targets: Shaped[Tensor, " n *rest"],
+        targets: Targets,
         *,
         generator: Generator | None = None,
     ) -> Float[Tensor, ""]:
@@ -104,6 +106,7 @@ class ConfidenceBranch(Method):
         hints = draw_hints(len(logits), generator).to(logits.device)
         return hinted_cross_entropy(logits, confidence, targets, hints) + self._penalty(confidence)
 
+    @shapes_checked
     def steer(self, confidence: Float[Tensor, "n 1 *space"]) -> None:
         """Move λ so that L_c, the mean over all processes, comes to the budget; without rows it stays."""
         mean, rows = mean_over_processes(softplus(-at_least_float32(confidence.detach())))
@@ -141,7 +144,7 @@ class Confidence(HeadScore):
     name = "confidence"
     needs_heads = (CONFIDENCE,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (confidence,) = heads
         return torch.sigmoid(-confidence.squeeze(1))
 
@@ -159,7 +162,6 @@ class ConfidencePerturbed(Confidence):
     def __init__(self, epsilon: float = 0.00025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
-        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():

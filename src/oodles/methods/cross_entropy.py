@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from oodles.checks import check_share
 from oodles.contract import Batch, Method, Now, Paper
-from oodles.targets import cross_entropy, smoothed
+from oodles.targets import Targets, cross_entropy, smoothed
 
 
 class CrossEntropy(Method):
@@ -41,7 +41,7 @@ class CrossEntropy(Method):
         check_share("label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss of (N, C, …) logits and class ids or probabilities."""
         if self.active:
             targets = smoothed(targets, self.label_smoothing, logits.shape[1])

@@ -1,14 +1,20 @@
 """CutMix: paste a box of another image, and mix the labels by area."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Generator, Tensor
 
-from oodles.checks import check_floating, check_number, check_same_length
+from oodles.checks import check_flag, check_number, shapes_checked
 from oodles.contract import Batch, Method, Now, Paper
 from oodles.methods.mixup import Mixed, MixingCollate, mix_part
 from oodles.randomness import draw_beta, draw_permutation
+from oodles.targets import indexable
+
+_SIDES = np.array([[-1], [1]])
+"""From a box's centre to its edges."""
 
 
 def cutmix_box(
@@ -28,14 +34,15 @@ def cutmix_box(
     Source: Yun et al., ICCV 2019, equation 2. The authors' code floors the box's side and half-side instead, which
     makes boxes on small images too small.
     """
-    half = np.sqrt((1 - lam.numpy()).clip(min=0)) / 2  # NumPy: a handful of numbers
-    size = np.array([[height], [width]])
-    edges = np.stack([centre.numpy() - half, centre.numpy() + half], axis=1).clip(0, 1) * size[:, None]
-    return torch.from_numpy(np.rint(edges).astype(np.int64).reshape(4, -1))
+    half = np.sqrt(np.maximum(1 - lam.numpy(), 0)) / 2  # NumPy: a handful of numbers
+    edges = np.minimum(np.maximum(centre.numpy()[:, None] + half * _SIDES, 0), 1)
+    size = np.array([[[height]], [[width]]])
+    return torch.from_numpy(np.rint(edges * size).astype(np.int64).reshape(4, -1))
 
 
+@shapes_checked
 def cutmix_data(
-    x: Float[Tensor, "n channels *rest"],
+    x: Float[Tensor, "n channels *depth h w"],
     y: Shaped[Tensor, " n *labels"],
     alpha: float = 1.0,
     *,
@@ -47,10 +54,6 @@ def cutmix_data(
     Arguments, result and errors are those of :func:`mixup_data`, but ``x`` must be images (N, C, H, W).
     """
     check_number("alpha", alpha, low=0)
-    check_floating("x", x)
-    if x.ndim < 4:
-        raise ValueError(f"CutMix needs images of shape (N, C, H, W), got {tuple(x.shape)}: use Mixup otherwise.")
-    check_same_length(x=x, y=y)
     if y.ndim > 1 + y.is_floating_point():
         raise ValueError(f"CutMix needs one label per image, got targets of shape {tuple(y.shape)}.")
     if alpha == 0 or len(x) == 0:
@@ -59,19 +62,34 @@ def cutmix_data(
     permutation = draw_permutation(len(x), x.device, generator)
     count = len(x) if per_sample else 1
     lam = draw_beta(alpha, count, generator)
-    box = cutmix_box(lam, torch.rand(2, count, dtype=torch.float64, generator=generator), height, width)
+    centre = torch.rand(2, count, dtype=torch.float64, generator=generator)
     share: Tensor | float
     if per_sample:
+        box = cutmix_box(lam, centre, height, width)
         area = (box[1] - box[0]) * (box[3] - box[2])
         share = (1 - area.double() / (height * width)).float().to(x.device, non_blocking=True)
         outside = _outside(box.to(x.device, non_blocking=True), x)
     else:
-        top, bottom, left, right = box.flatten().tolist()
-        share = 1 - (bottom - top) * (right - left) / (height * width)
-        outside = x.new_ones(height, width)
-        outside[top:bottom, left:right] = 0
+        outside, share = outside_of_box(lam.item(), centre, x)
     mixed = x.index_select(0, permutation).lerp_(x, outside)  # a weight of 0 or 1 copies exactly
-    return mixed, y, y[permutation], share
+    return mixed, y, indexable(y).index_select(0, permutation), share
+
+
+def outside_of_box(
+    lam: float, centre: Float64[Tensor, "2 1"], x: Float[Tensor, "n channels *rest"]
+) -> tuple[Float[Tensor, "height width"], float]:
+    """Return 0 for the pixels in the box of :func:`cutmix_box` and 1 for the others, and the share of the latter."""
+    height, width = x.shape[-2:]
+    half = math.sqrt(max(1 - lam, 0)) / 2  # one box is cheapest in Python's own numbers
+    edges = [
+        round(min(max(position + side, 0), 1) * size)
+        for position, size in zip(centre.flatten().tolist(), (height, width), strict=True)
+        for side in (-half, half)
+    ]
+    top, bottom, left, right = edges
+    outside = x.new_ones(height, width)
+    outside[top:bottom, left:right].zero_()
+    return outside, 1 - (bottom - top) * (right - left) / (height * width)
 
 
 def _outside(box: Int64[Tensor, "4 n"], x: Tensor) -> Tensor:
@@ -124,10 +142,13 @@ class CutMix(Method):
     def __init__(self, alpha: float = 1.0, *, per_sample: bool = False):
         super().__init__()
         check_number("alpha", alpha, low=0)
+        check_flag("per_sample", per_sample)
         self.alpha = alpha
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows with a box of another row pasted in, see :func:`cutmix_data`."""
         return cutmix_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 

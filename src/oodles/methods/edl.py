@@ -4,15 +4,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_same_length, check_whole
+from oodles.checks import check_choice, check_number, check_whole
 from oodles.classifier import Classifier, device_of
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score, energy
-from oodles.targets import as_probabilities, cross_entropy, mean_over_rows
+from oodles.targets import Targets, as_probabilities, cross_entropy, mean_over_rows
 
 EVIDENCE = ("relu", "softplus", "exp")
 FORMS = ("mse", "log", "digamma")
@@ -30,15 +30,11 @@ def log_concentration(outputs: Float[Tensor, "n c *space"], evidence: str = "rel
             return F.softplus(z.clamp(-10, 10))
 
 
-def dirichlet_risk(
-    logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"], form: str = "mse"
-) -> Float[Tensor, ""]:
+def dirichlet_risk(logits: Float[Tensor, "n c *space"], targets: Targets, form: str = "mse") -> Float[Tensor, ""]:
     """Return the mean loss expected of class probabilities p ~ Dir(α), from log α.
 
     ``mse``: E ‖y − p‖². ``digamma``: E −log p_y. ``log``: −log E p_y, the cross-entropy of log α.
     """
-    check_logits("logits", logits)
-    check_same_length(logits=logits, targets=targets)
     if form == "log":
         return cross_entropy(logits, targets)
     log_alpha = at_least_float32(logits)
@@ -52,13 +48,11 @@ def dirichlet_risk(
     return mean_over_rows((errors + p * (1 - p) / (strength + 1)).sum(1))
 
 
-def misleading_evidence(logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+def misleading_evidence(logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
     """Return mean KL(Dir(α̃) ‖ Dir(1)), where α̃ is α without the evidence for the row's own class, from log α.
 
     In float64, since gamma functions of much evidence nearly cancel.
     """
-    check_logits("logits", logits)
-    check_same_length(logits=logits, targets=targets)
     log_alpha = logits.double()
     alpha, evidence = log_alpha.exp(), log_alpha.expm1()
     y = as_probabilities(targets, logits.shape[1])
@@ -129,19 +123,18 @@ class EDL(Method):
 
     def __init__(self, *, evidence: str = "relu", form: str = "mse", annealing_epochs: int = 10):
         super().__init__()
-        if evidence not in EVIDENCE:
-            raise ValueError(f"evidence must be one of {', '.join(EVIDENCE)}, got {evidence!r}.")
-        if form not in FORMS:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+        check_choice("evidence", evidence, EVIDENCE)
+        check_choice("form", form, FORMS)
         check_whole("annealing_epochs", annealing_epochs, low=0)
         self.evidence = evidence
         self.form = form
         self.annealing_epochs = annealing_epochs
 
     def forward(
-        self, outputs: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"], *, annealing: float = 1.0
+        self, outputs: Float[Tensor, "n c *space"], targets: Targets, *, annealing: float = 1.0
     ) -> Float[Tensor, ""]:
         """Loss of a network's own outputs, before evidence is made of them, and class ids or probabilities."""
+        check_number("annealing", annealing, low=0)
         logits = log_concentration(outputs, self.evidence)
         return dirichlet_risk(logits, targets, self.form) + annealing * misleading_evidence(logits, targets)
 

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes, readable, warn
+from oodles.checks import check_choice, check_number, readable, warn
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -23,7 +23,7 @@ def hinge(gap: Float[Tensor, " *rows"]) -> Float[Tensor, " *rows"]:
 
 def energy_hinge(
     logits_in: Float[Tensor, "n c *space"],
-    logits_out: Float[Tensor, "m c *space"],
+    logits_out: Float[Tensor, "m c *space_out"],
     margin_in: float,
     margin_out: float,
     power: int = 2,
@@ -48,7 +48,9 @@ def check_margins(margin_in: float, margin_out: float) -> None:
         )
 
 
-def margins_around(logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]) -> dict[str, float]:
+def margins_around(
+    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
+) -> dict[str, float]:
     """Return ``margin_in`` and ``margin_out``: the mean energies, moved apart by half their distance on either side.
 
     Where the outliers' mean energy is not the higher one, as in a classifier that has hardly been trained, they lie a
@@ -143,8 +145,7 @@ class EnergyBounded(Method):
         super().__init__()
         check_number("weight", weight, low=0)
         check_margins(margin_in, margin_out)
-        if power not in (1, 2):
-            raise ValueError(f"power must be 1 or 2, got {power}.")
+        check_choice("power", power, (1, 2))
         self.weight = weight
         self.margin_in = margin_in
         self.margin_out = margin_out
@@ -173,12 +174,9 @@ class EnergyBounded(Method):
         return margins_around(known, unknown)
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
-        check_logits("logits_in", logits_in)
-        check_logits("logits_out", logits_out)
-        check_same_classes(logits_in, logits_out)
         self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         return self.weight * energy_hinge(logits_in, logits_out, self.margin_in, self.margin_out, self.power)
 

@@ -1,26 +1,23 @@
 """Energy gap: keep the mean energies of in-distribution rows and outliers a margin apart."""
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_number, check_same_classes, readable, warn
+from oodles.checks import check_number, readable, shapes_checked, warn
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
-from oodles.targets import cross_entropy
+from oodles.targets import Targets, cross_entropy
 
 
 def energy_gap(
-    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"], margin: float
+    logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"], margin: float
 ) -> Float[Tensor, ""]:
     """Return relu(mean E(x) − mean E(o) + margin), with E = −logsumexp; zero where either population is empty.
 
     The means go over all processes. The hinge is on means: every row of a population gets the same gradient, and none
     once the means are a margin apart.
     """
-    check_logits("logits_in", logits_in)
-    check_logits("logits_out", logits_out)
-    check_same_classes(logits_in, logits_out)
     mean_in, rows_in = mean_over_processes(energy(logits_in))
     mean_out, rows_out = mean_over_processes(energy(logits_out))
     return (mean_in - mean_out + margin).relu() * (rows_in * rows_out > 0)
@@ -76,11 +73,12 @@ class EnergyRegularizedLoss(nn.Module):
         self.margin = margin
         self._watch = Watch()
 
+    @shapes_checked
     def forward(
         self,
         logits_in: Float[Tensor, "n c *space"],
-        targets_in: Shaped[Tensor, " n *rest"],
-        logits_out: Float[Tensor, "m c *space"] | None = None,
+        targets_in: Targets,
+        logits_out: Float[Tensor, "m c *space_out"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss of both batches, which may differ in size; without outliers it is plain cross-entropy.
 
@@ -136,7 +134,7 @@ class EnergyGap(Method):
         self._watch = Watch()
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
         gap = energy_gap(logits_in, logits_out, self.margin)

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import linear
 
-from oodles.checks import check_number
+from oodles.checks import check_choice, check_number
 from oodles.classifier import Classifier, Inputs
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, unit_length
 from oodles.processes import mean_over_processes
 from oodles.scores import Score
 
@@ -46,7 +46,7 @@ class QuotientHead(nn.Module):
             if self.form == "euclidean":
                 return -distances(features, weight).square()
             if self.form == "cosine":
-                return linear(normalize(features), normalize(weight))
+                return linear(unit_length(features), unit_length(weight))
             return linear(features, weight, self.h.bias.to(features.dtype))
 
     def projected(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n 1"]:
@@ -97,12 +97,15 @@ class GODIN(Method):
 
     def __init__(self, *, form: str = "cosine"):
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f"form must be 'cosine', 'euclidean' or 'inner', got {form!r}.")
+        check_choice("form", form, FORMS)
         self.form = form
 
     def forward(self, features: Float[Tensor, "n f"], head: QuotientHead) -> Float[Tensor, "n c"]:
         """Logits of in-distribution rows as in training, with these rows' own statistics in the batch norm."""
+        if features.shape[1] != head.h.in_features:
+            raise ValueError(
+                f"features must have shape (n, {head.h.in_features}) for this head, got {tuple(features.shape)}."
+            )
         return head.quotients(features, *_statistics(head.projected(features))[:2])
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -154,7 +157,7 @@ def perturbed(classifier: Classifier, inputs: Inputs, epsilon: float) -> Inputs:
 
     Inputs that are not one floating-point tensor, such as token ids, stay as they are.
     """
-    if isinstance(inputs, dict) or not inputs.is_floating_point() or not epsilon:
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or not epsilon:
         return inputs
     with torch.inference_mode(False), torch.enable_grad():
         rows = inputs.clone().detach().requires_grad_()
@@ -194,7 +197,6 @@ class Perturbed(Unperturbed):
     def __init__(self, epsilon: float = 0.0025):
         check_number("epsilon", epsilon, low=0)
         self.epsilon = epsilon
-        self.show_settings()
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():

@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 from oodles.checks import check_number, check_share
 from oodles.classifier import Classifier
 from oodles.contract import Method, Paper
-from oodles.heads import linear_head
-from oodles.precision import at_least_float32
+from oodles.heads import linear_head, share_weights
+from oodles.precision import at_least_float32, in_one_precision
 from oodles.scores import largest
 
 
@@ -38,7 +38,7 @@ class ShapedLinear(nn.Linear):
 
     def __init__(self, head: nn.Linear, percentile: float):
         super().__init__(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
-        self.weight, self.bias = head.weight, head.bias
+        share_weights(head, self)
         self.percentile = percentile
 
     def forward(self, features: Tensor) -> Tensor:
@@ -95,7 +95,8 @@ class ISH(Method):
         self, features: Float[Tensor, "n f"], weight: Float[Tensor, "c f"], bias: Float[Tensor, " c"] | None = None
     ) -> Float[Tensor, "n c"]:
         """Logits W·h + b, whose gradient in W is that of shaped features."""
-        return shaped_linear(features, weight, bias, self.percentile)
+        features, weight, *biases = in_one_precision(features, weight, *(() if bias is None else (bias,)))
+        return shaped_linear(features, weight, biases[0] if biases else None, self.percentile)
 
     def change_classifier(self, classifier: Classifier) -> None:
         classifier.head = ShapedLinear(linear_head(classifier, self.name), self.percentile)

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
 from oodles.precision import at_least_float32
-from oodles.targets import cross_entropy
+from oodles.targets import RowTargets, cross_entropy
 
 
 def scale_logits(outputs: Outputs, factor: float) -> Outputs:
@@ -70,9 +70,8 @@ class IsoMax(Method):
         self.entropic_scale = entropic_scale
         self.spread = spread
 
-    def forward(self, logits: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c"], targets: RowTargets) -> Float[Tensor, ""]:
         """Loss of logits and class ids or probabilities: the cross-entropy of E_s times the logits."""
-        check_logits("logits", logits)
         return cross_entropy(self.entropic_scale * at_least_float32(logits), targets)
 
     def change_classifier(self, classifier: Classifier) -> None:

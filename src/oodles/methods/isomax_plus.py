@@ -1,17 +1,16 @@
 """IsoMax+: distances between features and prototypes of unit length, times a scale that is learned."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
 from oodles.methods.isomax import scale_logits
-from oodles.precision import at_least_float32
-from oodles.targets import cross_entropy
+from oodles.precision import at_least_float32, unit_length
+from oodles.targets import RowTargets, cross_entropy
 
 
 class UnitDistanceHead(nn.Module):
@@ -23,8 +22,7 @@ class UnitDistanceHead(nn.Module):
         self.distance_scale = nn.Parameter(torch.ones(1))
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c"]:
-        features, prototypes = at_least_float32(features), at_least_float32(self.prototypes)
-        return -self.distance_scale.abs() * distances(normalize(features), normalize(prototypes))
+        return -self.distance_scale.abs() * distances(unit_length(features), unit_length(self.prototypes))
 
 
 class IsoMaxPlus(Method):
@@ -64,9 +62,8 @@ class IsoMaxPlus(Method):
         check_number("entropic_scale", entropic_scale, above=0)
         self.entropic_scale = entropic_scale
 
-    def forward(self, logits: Float[Tensor, "n c"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c"], targets: RowTargets) -> Float[Tensor, ""]:
         """Loss of logits and class ids or probabilities: the cross-entropy of E_s times the logits."""
-        check_logits("logits", logits)
         return cross_entropy(self.entropic_scale * at_least_float32(logits), targets)
 
     def change_classifier(self, classifier: Classifier) -> None:

@@ -2,21 +2,23 @@
 
 from dataclasses import replace
 
-import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper
-from oodles.precision import at_least_float32
-from oodles.targets import cross_entropy
+from oodles.precision import at_least_float32, length_to_divide_by
+from oodles.targets import Targets, cross_entropy
 
 
 def normalized(logits: Float[Tensor, "n c *space"], temperature: float) -> Float[Tensor, "n c *space"]:
-    """Return z / (‖z‖₂ + 1e-7) / τ, the norm over the classes; the small number is that of the authors' code."""
+    """Return z / (‖z‖₂ + 1e-7) / τ, the norm over the classes; the small number is that of the authors' code.
+
+    Logits of zero, as a last layer of zeros gives them, are divided by τ alone.
+    """
     logits = at_least_float32(logits)
-    norm: Tensor = torch.linalg.vector_norm(logits, dim=1, keepdim=True)
-    return logits * (1 / ((norm + 1e-7) * temperature))  # dividing costs more in the backward pass
+    # dividing costs more in the backward pass
+    return logits * (1 / ((length_to_divide_by(logits) + 1e-7) * temperature))
 
 
 class LogitNorm(Method):
@@ -53,9 +55,8 @@ class LogitNorm(Method):
         check_number("temperature", temperature, above=0)
         self.temperature = temperature
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss of logits and class ids or probabilities: the cross-entropy of the normalised logits."""
-        check_logits("logits", logits)
         return cross_entropy(normalized(logits, self.temperature), targets)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:

@@ -1,7 +1,7 @@
 """Manifold mixup: mix rows at a hidden layer, and their labels."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
@@ -9,6 +9,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Paper, Part, Rows
 from oodles.methods.mixup import Mixed, mixup_data
 from oodles.randomness import draw_beta
+from oodles.spelling import shown
 from oodles.targets import soft_targets
 
 BLOCKS = 2
@@ -100,13 +101,15 @@ class ManifoldMixup(Method):
         super().__init__()
         check_number("alpha", alpha, low=0)
         if not isinstance(at, tuple | list) or not all(isinstance(name, str) and name for name in at):
-            raise ValueError(f"at must be names of layers, got {at!r}.")
+            raise ValueError(f"at must be names of layers, got {shown(at)}.")
         if len(set(at)) < len(at):
             raise ValueError(f"at must name each layer once, got {at!r}.")
         self.alpha = alpha
         self.at = tuple(at)
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed at the input, see :func:`mixup_data`; only in a training step are rows mixed at hidden layers."""
         return mixup_data(x, y, self.alpha, generator=generator)
 

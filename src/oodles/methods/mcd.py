@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.processes import mean_over_processes
@@ -66,9 +66,6 @@ class MCD(Method):
         self, logits_out: Float[Tensor, "m c *space"], second_out: Float[Tensor, "m c *space"]
     ) -> Float[Tensor, ""]:
         """Term for the outliers' logits of both heads."""
-        check_logits("logits_out", logits_out)
-        check_logits("second_out", second_out)
-        check_same_classes(logits_out, second_out, "logits_out", "second_out")
         return self.weight * discrepancy_hinge(logits_out, second_out, self.margin)
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -88,6 +85,6 @@ class Discrepancy(HeadScore):
     name = "discrepancy"
     needs_heads = (SECOND,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n c *space"]) -> Tensor:
         (second,) = heads
         return (logits.softmax(1) - second.softmax(1)).abs().sum(1)

@@ -1,15 +1,15 @@
 """MixOE: mix in-distribution rows with outliers, and make the prediction as uncertain as the mixture."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Generator, Tensor
 
-from oodles.checks import check_alike, check_images, check_number
+from oodles.checks import check_alike, check_choice, check_number, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.methods.cutmix import cutmix_box
+from oodles.methods.cutmix import outside_of_box
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
-from oodles.targets import cross_entropy, smoothed
+from oodles.targets import Targets, cross_entropy, indexable, smoothed
 
 FORMS = ("mixup", "cutmix")
 
@@ -18,13 +18,9 @@ def paste(
     x: Float[Tensor, "n c h w"], outliers: Float[Tensor, "n c h w"], lam: float, generator: Generator | None = None
 ) -> tuple[Float[Tensor, "n c h w"], float]:
     """Paste a box of relative area 1 − λ from the outliers; return the images, and λ once the box is clipped."""
-    height, width = x.shape[2:]
     centre = torch.rand(2, 1, dtype=torch.float64, generator=generator)
-    box = cutmix_box(torch.tensor([lam], dtype=torch.float64), centre, height, width)
-    top, bottom, left, right = box.flatten().tolist()
-    outside = x.new_ones(height, width)
-    outside[top:bottom, left:right] = 0
-    return torch.lerp(outliers, x, outside), 1 - (bottom - top) * (right - left) / (height * width)
+    outside, share = outside_of_box(lam, centre, x)
+    return torch.lerp(outliers, x, outside), share
 
 
 class MixOE(Method):
@@ -64,8 +60,7 @@ class MixOE(Method):
 
     def __init__(self, *, form: str = "mixup", alpha: float = 1.0, weight: float = 5.0):
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+        check_choice("form", form, FORMS)
         check_number("alpha", alpha, above=0)
         check_number("weight", weight, low=0)
         self.form = form
@@ -74,15 +69,15 @@ class MixOE(Method):
 
     def forward(
         self,
-        x: Float[Tensor, "n c h w"],
-        y: Shaped[Tensor, " n *rest"],
-        outliers: Float[Tensor, "m c h w"],
+        x: Float[Tensor, "n channels h w"],
+        y: Targets,
+        outliers: Float[Tensor, "m channels h w"],
         num_classes: int,
         *,
         generator: Generator | None = None,
-    ) -> tuple[Float[Tensor, "p c h w"], Float[Tensor, "p classes *space"]]:
+    ) -> tuple[Float[Tensor, "p channels h w"], Float[Tensor, "p c *space"]]:
         """Rows mixed with outliers, and their targets; multiply their cross-entropy by ``weight``."""
-        x, outliers = check_images(self.name, x), check_images(self.name, outliers)
+        check_whole("num_classes", num_classes, low=1)
         check_alike(self.name, x, outliers)
         if self.form == "cutmix" and y.ndim > 1 + y.is_floating_point():
             raise ValueError(
@@ -90,7 +85,7 @@ class MixOE(Method):
                 "use form='mixup'."
             )
         rows, others = in_pairs(len(x), len(outliers), x.device)
-        x, y, outliers = x.index_select(0, rows), y.index_select(0, rows), outliers.index_select(0, others)
+        x, y, outliers = x.index_select(0, rows), indexable(y).index_select(0, rows), outliers.index_select(0, others)
         lam = draw_beta(self.alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
         if self.form == "cutmix":
             mixed, lam = paste(x, outliers, lam, generator)

@@ -9,15 +9,18 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 from torch.utils.data import default_collate
 
-from oodles.checks import check_floating, check_number, check_same_length
+from oodles.checks import check_flag, check_mixing, check_number, shapes_checked
+from oodles.classifier import Inputs
 from oodles.contract import Batch, Method, Now, Paper, Part
+from oodles.inference import read_batch
 from oodles.randomness import draw_beta, draw_permutation
-from oodles.targets import soft_targets
+from oodles.targets import indexable, soft_targets
 
 Mixed = tuple[Tensor, Tensor, Tensor, float | Tensor]
 """Mixed inputs, targets, targets of the rows mixed in, and the share λ of the former."""
 
 
+@shapes_checked
 def mixup_data(
     x: Float[Tensor, " n *rest"],
     y: Shaped[Tensor, " n *labels"],
@@ -53,25 +56,24 @@ def mixup_data(
     Source: Zhang et al., ICLR 2018, section 2.
     """
     check_number("alpha", alpha, low=0)
-    check_floating("x", x)
-    check_same_length(x=x, y=y)
     if alpha == 0 or len(x) == 0:
         return x, y, y, torch.ones(len(x)) if per_sample else 1.0
     permutation = draw_permutation(len(x), x.device, generator)
     if per_sample:
         lam = draw_beta(alpha, len(x), generator).to(x.dtype).to(x.device, non_blocking=True)
         mixed = x.index_select(0, permutation).lerp_(x, lam.reshape(-1, *[1] * (x.ndim - 1)))
-        return mixed, y, y[permutation], lam
+        return mixed, y, indexable(y).index_select(0, permutation), lam
     share = draw_beta(alpha, 1, generator).item()  # drawn on the CPU: nothing waits for a device
-    return x.index_select(0, permutation).lerp_(x, share), y, y[permutation], share
+    return x.index_select(0, permutation).lerp_(x, share), y, indexable(y).index_select(0, permutation), share
 
 
+@shapes_checked
 def mixup_criterion(
     criterion: Callable[[Tensor, Tensor], Tensor],
     pred: Tensor,
     y_a: Tensor,
     y_b: Tensor,
-    lam: float | Tensor,
+    lam: float | Float[Tensor, "*rows"],
 ) -> Tensor:
     """Return the loss of mixed rows, λ·criterion(pred, y_a) + (1 − λ)·criterion(pred, y_b).
 
@@ -89,6 +91,7 @@ def mixup_criterion(
         >>> round(float(mixup_criterion(criterion, pred, y_a, y_b, 0.3)), 4)
         1.3863
     """
+    check_mixing("lam", lam)
     loss_a, loss_b = criterion(pred, y_a), criterion(pred, y_b)
     if isinstance(lam, Tensor) and lam.ndim:
         if loss_a.shape[:1] != lam.shape:
@@ -108,14 +111,23 @@ class Mixer(Protocol):
 
 @dataclass(frozen=True)
 class MixingCollate:
-    """A ``collate_fn`` for a ``DataLoader`` that gives ``(mixed_x, soft targets)``."""
+    """A ``collate_fn`` for a ``DataLoader`` that gives ``(mixed_x, soft targets)``.
+
+    Of samples that are dictionaries ``mixed_x`` is a dictionary, too, of the only tensor that they have beside labels.
+    """
 
     mixer: Mixer
     num_classes: int
 
-    def __call__(self, samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        mixed_x, y_a, y_b, lam = self.mixer(*default_collate(list(samples)))
-        return mixed_x, soft_targets(y_a, y_b, lam, self.num_classes)
+    def __call__(self, samples: Sequence[Any]) -> tuple[Inputs, Tensor]:
+        inputs, labels = read_batch(default_collate(list(samples)), "The data set")
+        names = list(inputs) if isinstance(inputs, dict) else []
+        if len(names) > 1:
+            raise TypeError(f"A mixer needs one tensor of inputs, got a dictionary of {', '.join(names)}.")
+        x = inputs[names[0]] if isinstance(inputs, dict) else inputs
+        mixed_x, y_a, y_b, lam = self.mixer(x, labels)
+        targets = soft_targets(y_a, y_b, lam, self.num_classes)
+        return ({names[0]: mixed_x} if names else mixed_x), targets
 
 
 class Mixup(Method):
@@ -151,10 +163,13 @@ class Mixup(Method):
     def __init__(self, *, alpha: float = 1.0, per_sample: bool = False):
         super().__init__()
         check_number("alpha", alpha, low=0)
+        check_flag("per_sample", per_sample)
         self.alpha = alpha
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed with one another, see :func:`mixup_data`."""
         return mixup_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 

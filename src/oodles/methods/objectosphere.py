@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_floating, check_number
+from oodles.checks import check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.entropic_open_set import class_balanced_entropic
 from oodles.precision import at_least_float32
@@ -14,13 +14,12 @@ from oodles.targets import mean_over_rows
 
 def magnitude(features: Float[Tensor, "n f *space"]) -> Float[Tensor, "n *space"]:
     """Return ‖h‖₂ of each row (or pixel)."""
-    check_floating("features", features)
     norm: Tensor = torch.linalg.vector_norm(at_least_float32(features), dim=1)
     return norm
 
 
 def magnitude_penalty(
-    features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space"], minimum: float
+    features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space_out"], minimum: float
 ) -> Float[Tensor, ""]:
     """Return mean relu(ξ − ‖h(x)‖)² + mean ‖h(o)‖²."""
     too_short = (minimum - magnitude(features_in)).relu()
@@ -73,7 +72,7 @@ class Objectosphere(Method):
         self.minimum_magnitude = minimum_magnitude
 
     def forward(
-        self, features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space"]
+        self, features_in: Float[Tensor, "n f *space"], features_out: Float[Tensor, "m f *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for the features of knowns and unknowns, without the entropic open-set term."""
         penalty = magnitude_penalty(features_in, features_out, self.minimum_magnitude)
@@ -92,5 +91,5 @@ class ObjectosphereScore(Score):
     name = "objectosphere"
     needs_features = True
 
-    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+    def __call__(self, features: Float[Tensor, "n f *space"], logits: Float[Tensor, "n c *space"]) -> Tensor:
         return (msp(logits) - 1) * magnitude(features)

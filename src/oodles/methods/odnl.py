@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Generator, Tensor
 
 from oodles.checks import check_number
@@ -55,7 +55,9 @@ class ODNL(Method):
         check_number("weight", weight, low=0)
         self.weight = weight
 
-    def forward(self, logits_out: Float[Tensor, "m c *space"], labels: Int64[Tensor, "m *space"]) -> Float[Tensor, ""]:
+    def forward(
+        self, logits_out: Float[Tensor, "m c *space"], labels: Integer[Tensor, "m *space"] | Float[Tensor, "m c *space"]
+    ) -> Float[Tensor, ""]:
         """Term for the outliers' logits and their labels, see :func:`random_labels`."""
         return self.weight * cross_entropy(logits_out, labels)
 

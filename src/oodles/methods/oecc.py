@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
@@ -16,13 +16,11 @@ from oodles.processes import sum_over_processes
 
 def confidence_gap(logits: Float[Tensor, "n c *space"], training_accuracy: float) -> Float[Tensor, "n *space"]:
     """Return (max_c p_c − A)² of each row."""
-    check_logits("logits", logits)
     return (at_least_float32(logits).softmax(1).amax(1) - training_accuracy).square()
 
 
 def distance_to_uniform(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space"]:
     """Return Σ_c |p_c − 1 / K| of each row, twice the total variation distance to uniform."""
-    check_logits("logits", logits)
     return (at_least_float32(logits).softmax(1) - 1 / logits.shape[1]).abs().sum(1)
 
 
@@ -98,13 +96,13 @@ class OECC(Method):
         Raises:
             ValueError: for rows without labels.
         """
-        rows = collect(classifier, id_loader)
+        rows = collect(classifier, id_loader, name="id_loader", labelled=True)
         if rows.labels is None:
             raise ValueError("training_accuracy needs rows with labels, got some without: give (inputs, labels).")
         return {"training_accuracy": accuracy(rows.logits, rows.labels)}
 
     def forward(
-        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space"]
+        self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits: the sum of both."""
         return self._confidence(logits_in) + self._outliers(logits_out)

@@ -1,23 +1,23 @@
 """OpenMix: mix rows with outliers, and share their label between the class and one more class for outliers."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from oodles.checks import check_alike, check_floating, check_number
+from oodles.checks import check_alike, check_mixing, check_number, shapes_checked
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.background_class import BACKGROUND, background_term, known_logit
 from oodles.outliers import in_pairs
 from oodles.randomness import draw_beta
-from oodles.targets import cross_entropy, mean_over_rows
+from oodles.targets import Targets, cross_entropy, mean_over_rows
 
 
 def mixed_cross_entropy(
     logits: Float[Tensor, "n c *space"],
     background: Float[Tensor, "n 1 *space"],
-    targets: Shaped[Tensor, " n *rest"],
+    targets: Targets,
     lam: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """Return λ·CE(z, y) + (1 − λ)·CE(z, K) over K + 1 classes, averaged over rows.
@@ -80,17 +80,18 @@ class OpenMix(Method):
         self,
         logits: Float[Tensor, "n c *space"],
         background: Float[Tensor, "n 1 *space"],
-        targets: Shaped[Tensor, " n *rest"],
+        targets: Targets,
         lam: float | Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
         """Term for mixed rows, see :func:`mixed_cross_entropy`."""
+        check_mixing("lam", lam)
         return self.weight * mixed_cross_entropy(logits, background, targets, lam)
 
+    @shapes_checked
     def mixed(
         self, x: Float[Tensor, " n *shape"], outliers: Float[Tensor, " m *shape"], generator: Generator | None = None
     ) -> tuple[Float[Tensor, " p *shape"], Tensor, Tensor]:
         """Return mixed rows, the numbers of the rows in ``x`` that they were made of, and l."""
-        check_floating("inputs", x)
         check_alike(self.name, x, outliers)
         rows, others = in_pairs(len(x), len(outliers), x.device)
         lam = draw_beta(self.alpha, 1, generator)[0].to(torch.promote_types(x.dtype, torch.float32))

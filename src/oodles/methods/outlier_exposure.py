@@ -1,13 +1,13 @@
 """Outlier Exposure: make the prediction on auxiliary outliers uniform."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_logits, check_number, check_same_classes
+from oodles.checks import check_number, shapes_checked
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
-from oodles.targets import cross_entropy, mean_over_rows
+from oodles.targets import Targets, cross_entropy, mean_over_rows
 
 
 def cross_entropy_to_uniform(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, ""]:
@@ -19,7 +19,6 @@ def cross_entropy_to_uniform(logits: Float[Tensor, "n c *space"]) -> Float[Tenso
     Raises:
         TypeError: for logits that are not floating point.
     """
-    check_logits("logits", logits)
     logits = at_least_float32(logits)
     return mean_over_rows(torch.logsumexp(logits, 1) - logits.mean(1))
 
@@ -43,11 +42,12 @@ class OutlierExposureLoss(nn.Module):
         check_number("lambda_oe", lambda_oe, low=0)
         self.lambda_oe = lambda_oe
 
+    @shapes_checked
     def forward(
         self,
         logits_in: Float[Tensor, "n c *space"],
-        targets_in: Shaped[Tensor, " n *rest"],
-        logits_out: Float[Tensor, "m c *space"] | None = None,
+        targets_in: Targets,
+        logits_out: Float[Tensor, "m c *space_out"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss of both batches; without outliers it is plain cross-entropy.
 
@@ -58,8 +58,6 @@ class OutlierExposureLoss(nn.Module):
         loss = cross_entropy(logits_in, targets_in)
         if logits_out is None:
             return loss
-        check_logits("logits_out", logits_out)
-        check_same_classes(logits_in, logits_out)
         return loss + self.lambda_oe * cross_entropy_to_uniform(logits_out) if self.lambda_oe else loss
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from oodles.augmentations import Operations, augment_, check_severity, draw_operations, on_device
-from oodles.checks import check_images, check_number, check_one_label, check_unit_range, check_whole
+from oodles.checks import check_flag, check_number, check_one_label, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Paper, Part
 from oodles.data.mixing_pictures import mixing_pictures
 from oodles.precision import at_least_float32
+from oodles.spelling import shown
 
 SMALLEST = 1e-37
 """Replaces zeros, which a negative power would make infinite; still a normal number of float32."""
@@ -141,19 +142,21 @@ class PixMix(Method):
     ):
         super().__init__()
         if not isinstance(pictures, str | Path):
-            raise TypeError(f"pictures must be the path of a folder or .npz file, got {pictures!r}.")
+            raise TypeError(f"pictures must be the path of a folder or .npz file, got {shown(pictures)}.")
         check_whole("rounds", rounds, low=0)
         check_number("beta", beta, above=0)
         check_severity(severity)
+        check_flag("all_operations", all_operations)
         self.pictures = pictures
         self.rounds = rounds
-        self.beta = beta
-        self.severity = severity
+        self.beta = float(beta)
+        self.severity = float(severity)
         self.all_operations = all_operations
 
     def forward(self, x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:
         """Rows mixed with pictures and with augmented copies of themselves; ``x`` has to be in [0, 1]."""
-        images = at_least_float32(check_images(self.name, x))
+        images = at_least_float32(x)
+        check_unit_range(self.name, images)
         pictures = mixing_pictures(self.pictures, (x.shape[1], x.shape[2], x.shape[3]))
         rounds = draw_rounds(self.rounds, len(x), len(pictures), self.beta, generator)
         operations = draw_operations(

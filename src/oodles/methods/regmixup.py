@@ -1,8 +1,9 @@
 """RegMixup: train on clean rows and, as a regulariser, on strongly mixed ones."""
 
+from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
-from oodles.checks import check_number
+from oodles.checks import check_flag, check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.mixup import Mixed, mix_part, mixup_data
 from oodles.targets import cross_entropy
@@ -44,11 +45,14 @@ class RegMixup(Method):
         super().__init__()
         check_number("alpha", alpha, low=0)
         check_number("weight", weight, low=0)
+        check_flag("per_sample", per_sample)
         self.alpha = alpha
         self.weight = weight
         self.per_sample = per_sample
 
-    def forward(self, x: Tensor, y: Tensor, *, generator: Generator | None = None) -> Mixed:
+    def forward(
+        self, x: Float[Tensor, " n *rest"], y: Shaped[Tensor, " n *labels"], *, generator: Generator | None = None
+    ) -> Mixed:
         """Rows mixed with one another, without the clean ones, see :func:`mixup_data`."""
         return mixup_data(x, y, self.alpha, per_sample=self.per_sample, generator=generator)
 

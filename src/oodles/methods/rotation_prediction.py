@@ -68,8 +68,10 @@ class RotationPrediction(Method):
         check_number("weight", weight, low=0)
         self.weight = weight
 
-    def forward(self, *logits: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
+    def forward(self, *logits: Float[Tensor, "_ 4"]) -> Float[Tensor, ""]:
         """Term for the head's logits of images turned by 0, 1, 2 and 3 right angles, see :func:`rotated`."""
+        if len(logits) != 4:
+            raise ValueError(f"rotation-prediction needs the logits of four rotations, got {len(logits)}.")
         losses = [mean_over_rows(rotation_loss(turned, quarters)) for quarters, turned in enumerate(logits)]
         return self.weight * torch.stack(losses).mean()
 
@@ -100,7 +102,7 @@ class Rotation(HeadScore):
         by_quarters += [classifier.features(rotated(images, quarters)) for quarters in (1, 2, 3)]
         return self(features, logits, *(head(turned) for turned in by_quarters))
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Float[Tensor, "n c"], *heads: Float[Tensor, "n 4"]) -> Tensor:
         known = at_least_float32(logits).log_softmax(1)
         from_uniform = -known.mean(1) - math.log(known.shape[1])
         losses = torch.stack([rotation_loss(turned, quarters) for quarters, turned in enumerate(heads)])

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from oodles.checks import check_logits, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
@@ -17,7 +17,6 @@ DISCRIMINATOR = "discriminator"
 
 def mean_log_loss(logits: Float[Tensor, "n 1 *space"], *, known: bool) -> Float[Tensor, ""]:
     """Return mean −log σ(d) for known rows, mean −log σ(−d) for outliers; d is a single logit."""
-    check_logits("logits", logits)
     return mean_over_rows(softplus(-at_least_float32(logits) if known else at_least_float32(logits)))
 
 
@@ -95,7 +94,7 @@ class Discriminator(HeadScore):
     name = "discriminator"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (d,) = heads
         return no_s1(d.squeeze(1))
 
@@ -106,7 +105,7 @@ class DiscriminatorS2(HeadScore):
     name = "discriminator-s2"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (d,) = heads
         return no_s2(logits, d.squeeze(1))
 
@@ -117,6 +116,6 @@ class DiscriminatorS3(HeadScore):
     name = "discriminator-s3"
     needs_heads = (DISCRIMINATOR,)
 
-    def __call__(self, features: Tensor, logits: Tensor, *heads: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n 1 *space"]) -> Tensor:
         (d,) = heads
         return no_s3(logits, d.squeeze(1))

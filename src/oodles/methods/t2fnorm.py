@@ -3,18 +3,13 @@
 from dataclasses import replace
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from oodles.checks import check_floating, check_number
+from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
-from oodles.heads import ScaledLinear, linear_head, logits_of
-from oodles.precision import at_least_float32
-
-
-def unit_length(features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-    """Return h / ‖h‖₂, in float32 at least; a row of zeros stays one."""
-    return nn.functional.normalize(at_least_float32(features), dim=1)
+from oodles.heads import logits_of, scale_features, scaled_head
+from oodles.precision import unit_length
 
 
 class T2FNorm(Method):
@@ -55,13 +50,12 @@ class T2FNorm(Method):
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
         """Features h / (‖h‖·τ), on which the last layer is trained."""
-        check_floating("features", features)
         return unit_length(features) / self.temperature
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.head = ScaledLinear(linear_head(classifier, self.name), 1 / self.temperature)
+        scale_features(classifier, 1 / self.temperature, self.name)
 
     def change_outputs(self, outputs: Outputs, batch: Batch, now: Now) -> Outputs:
-        head = linear_head(now.classifier, self.name)
+        head = scaled_head(now.classifier, self.name)
         logits = {role: logits_of(head, self(features)) for role, features in outputs.features.items()}
         return replace(outputs, logits={**outputs.logits, **logits})

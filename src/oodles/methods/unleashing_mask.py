@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number
@@ -12,7 +12,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import batches_seen, in_eval_mode, see
 from oodles.methods.flooding import flood
-from oodles.targets import cross_entropy
+from oodles.targets import Targets, cross_entropy
 
 MASKS = 10
 """Masks whose losses are averaged: between masks the loss deviates by nine tenths, between tens of them by a third."""
@@ -92,7 +92,9 @@ class UnleashingMask(Method):
         masked = [mask_weights(classifier, 0.035, Generator().manual_seed(seed)) for seed in range(MASKS)]
         total, rows = 0.0, 0
         with in_eval_mode(masked[0]):
-            for batch in batches_seen(masked[0], id_loader, "loader"):  # once, since not every loader gives rows again
+            for batch in batches_seen(
+                masked[0], id_loader, "loader", labelled=True
+            ):  # once, since not every loader gives rows again
                 if batch.labels is None:
                     raise ValueError(
                         "The level of unleashing-mask is a cross-entropy, and the rows came without labels."
@@ -103,7 +105,7 @@ class UnleashingMask(Method):
                 rows += len(labels)
         return {"level": total / (rows * MASKS)}
 
-    def forward(self, logits: Float[Tensor, "n c *space"], targets: Shaped[Tensor, " n *rest"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Float[Tensor, ""]:
         """Loss |CE − b| + b of logits and class ids or probabilities."""
         loss = cross_entropy(logits, targets)
         return loss + flood(loss, self.level)

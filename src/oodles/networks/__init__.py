@@ -1,14 +1,14 @@
 """Networks by name, or from a function of one's own, as classifiers."""
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from oodles.classifier import Classifier, Normalize
+from oodles.classifier import Classifier, Normalize, frozen, is_pointwise
 from oodles.importing import function_at
 from oodles.spelling import suggestion
 
@@ -41,7 +41,7 @@ def build_network(
         input_shape: (C, H, W) of the images, which travel in [0, 1].
         mean: per channel; a module sees images normalised by it. A ready classifier sees them as they are.
         std: per channel, likewise.
-        head: dotted name of the module's last layer; by default its last ``nn.Linear``.
+        head: dotted name of the module's last layer; by default the ``nn.Linear`` or 1×1 convolution that runs last.
 
     Raises:
         ValueError: for a network that is not found, cannot be called so, or is no classifier of these classes.
@@ -68,20 +68,31 @@ def build_network(
 def _split(
     model: nn.Module, network: str, head: str | None, normalize: Normalize, input_shape: tuple[int, int, int]
 ) -> Classifier:
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    last = head if head is not None else linear[-1] if linear else None
+    images = normalize(torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)))
+    last = head if head is not None else _last_layer(model, images)
     if not last:
-        raise ValueError(f"{network} has no nn.Linear to take for its last layer: name that layer with head=….")
-    example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+        raise ValueError(
+            f"{network} has no nn.Linear and no 1×1 convolution to take for its last layer: name it with head=…."
+        )
     try:
-        split = Classifier.split(model, last, example=normalize(example))
-    except RuntimeError as error:
-        raise ValueError(f"{network} must run on images of shape {input_shape}, but: {error}") from error
+        return Classifier.split(model, last, example=images).normalized_by(normalize)
     except ValueError as error:
         hint = "" if head is not None else " Name another layer with head=… if this is not the last one."
         raise ValueError(f"{network} cannot be split: {error}{hint}") from error
-    backbone = nn.Sequential(OrderedDict(normalize=normalize, network=split.backbone))
-    return Classifier(backbone, split.head, split.num_classes, split.num_features)
+
+
+def _last_layer(model: nn.Module, images: Tensor) -> str | None:
+    """Return the name of the linear layer or 1×1 convolution that runs last; of a model that fails, of the last one."""
+    layers = [(name, module) for name, module in model.named_modules() if is_pointwise(module)]
+    ran = [name for name, _ in layers]
+    hooks = [layer.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers]
+    try:
+        with frozen(model), torch.no_grad(), suppress(Exception):  # splitting it says what is wrong
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran[-1] if ran else None
 
 
 def _function(network: str) -> Callable[..., Any]:

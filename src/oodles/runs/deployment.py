@@ -1,9 +1,7 @@
 """Use a trained run on new inputs: class, outlier score, and whether to accept."""
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,10 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.data import read_images
 from oodles.evaluation import score_named, score_rows
-from oodles.files import write_text
-from oodles.inference import collect
-from oodles.runs.folder import Run, check_output, open_run
+from oodles.files import csv_text, write_text
+from oodles.runs.folder import SCORES, Run, check_output, open_run
 from oodles.runs.recipe import own_score
-from oodles.runs.testing import suite_of
+from oodles.runs.testing import ready_score
 from oodles.scores import Score
 
 
@@ -41,7 +38,7 @@ class Verdicts:
     @property
     def accepted(self) -> NDArray[np.bool_]:
         """Say for each input whether to accept it: its score is at most the threshold."""
-        accepted: NDArray[np.bool_] = self.scores <= self.threshold
+        accepted: NDArray[np.bool_] = (self.scores <= self.threshold) & np.isfinite(self.scores)
         return accepted
 
     def __str__(self) -> str:
@@ -49,12 +46,9 @@ class Verdicts:
 
     def to_csv(self) -> str:
         """Write one line per input: its name, class, score and ``accept`` or ``reject``."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["input", "class", "score", "verdict"])
-        for row in zip(self.names, self.classes, self.scores.tolist(), self.accepted.tolist(), strict=True):
-            writer.writerow([*row[:3], "accept" if row[3] else "reject"])
-        return out.getvalue()
+        verdicts = ["accept" if accepted else "reject" for accepted in self.accepted.tolist()]
+        rows = zip(self.names, self.classes, self.scores.tolist(), verdicts, strict=True)
+        return csv_text([("input", "class", "score", "verdict"), *rows])
 
 
 def score_inputs(
@@ -74,11 +68,11 @@ def score_inputs(
     Args:
         run: a finished run, or its folder.
         inputs: an image, a folder of images or an ``.npz`` file, brought to the size of the training images.
-        score: an outlier score; by default the one that the run's methods ask for. Scores that compare with training
-            rows need the training data at hand.
+        score: an outlier score, such as ``knn(k=5)``; by default the one that the run's methods ask for. One that the
+            run has not been tested with needs the run's data at hand, once.
         accept: in (0, 1].
         to: a CSV file to write, or none.
-        root: where the files of the run's suite are now, if they have moved; for scores that compare with its rows.
+        root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
@@ -90,17 +84,17 @@ def score_inputs(
     if to is not None:
         check_output(Path(to))
     run = run if isinstance(run, Run) else open_run(run)
-    chosen, known = choose_score(run, score)
+    named_score(run, score)
     channels, height, width = run.record["suite"]["input_shape"]
     images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
     classifier = run.classifier("auto")
-    fit_to_run(chosen, run, classifier, root)
+    chosen, values = choose_score(run, score, classifier, root)
     scored = score_rows(classifier, images.loader(), [chosen])
     verdicts = Verdicts(
         names=images.names or tuple(str(row) for row in range(len(images))),
         classes=tuple(run.classes[index] for index in scored.predictions.tolist()),
         scores=scored.scores[chosen.name],
-        threshold=threshold_accepting(accept, known),
+        threshold=threshold_accepting(accept, values["validation"]),
         score=chosen.name,
     )
     if to is not None:
@@ -108,28 +102,29 @@ def score_inputs(
     return verdicts
 
 
-def choose_score(run: Run, score: str | None) -> tuple[Score, NDArray[Any]]:
-    """Return a score, by default the one that the run's methods ask for, and the validation rows' values under it.
+def choose_score(
+    run: Run, score: str | None, classifier: Classifier, root: str | Path | Sequence[str | Path] = ()
+) -> tuple[Score, Mapping[str, NDArray[Any]]]:
+    """Return a score, by default the one that the run's methods ask for, ready to be used, and the run's values of it.
 
     Raises:
-        FileNotFoundError: for a run without such scores.
+        FileNotFoundError: for a run that is not finished, and where the run's data are needed and not there.
+        ValueError: for an unknown score, or one that the classifier cannot have.
+    """
+    return ready_score(run, named_score(run, score), classifier, root)
+
+
+def named_score(run: Run, score: str | None) -> Score:
+    """Return a score as it is named, by default the one that the run's methods ask for.
+
+    Raises:
+        FileNotFoundError: for a run that is not finished.
         ValueError: for an unknown score.
     """
-    name = score or own_score(run.methods)
-    chosen = score_named(name)
-    known = run.scores.get(f"validation/{name}")
-    if known is None:
-        there = [key.removeprefix("validation/") for key in run.scores if key.startswith("validation/")]
-        there = [name for name in there if name not in ("labels", "predictions")]
-        why = run.reason or (f"it has {', '.join(there)}." if there else "finish it first.")
-        raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {why}")
-    return chosen, known
-
-
-def fit_to_run(score: Score, run: Run, classifier: Classifier, root: str | Path | Sequence[str | Path]) -> None:
-    """Fit a score that compares with training rows to those of a run."""
-    if score.needs_fit:
-        score.fit(*collect(classifier, suite_of(run, root).train.loader()))
+    chosen = score_named(score or own_score(run.methods))
+    if not run.scores:
+        raise FileNotFoundError(f"{run.folder} has no {chosen.name} scores of validation rows: {run.why_not(SCORES)}")
+    return chosen
 
 
 def threshold_accepting(share: float, scores: NDArray[Any]) -> float:

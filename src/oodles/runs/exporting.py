@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
@@ -24,7 +25,7 @@ from oodles.classifier import Classifier
 from oodles.evaluation import score_named
 from oodles.files import in_one_piece
 from oodles.precision import at_least_float32
-from oodles.runs.deployment import choose_score, fit_to_run, threshold_accepting
+from oodles.runs.deployment import choose_score, named_score, threshold_accepting
 from oodles.runs.folder import Run, check_output, open_run, set_name
 from oodles.runs.recipe import scores_brought
 from oodles.scores import Score
@@ -88,7 +89,9 @@ class Deployed(nn.Module):
         features = self.classifier.features(images)
         logits = at_least_float32(self.classifier.head(features))
         score = self.score.of(self.classifier, images, at_least_float32(features), logits)
-        return {"logits": logits, "score": score, "accept": score <= self.threshold}
+        # an infinite logit gives a score that looks sure
+        usable = logits.isfinite().all(1) & score.isfinite()
+        return {"logits": logits, "score": score, "accept": usable & (score <= self.threshold)}
 
 
 def export(
@@ -112,10 +115,10 @@ def export(
     Args:
         run: a finished run, or its folder.
         to: a file that ends in ``.onnx``, or in ``.pt2`` for ``torch.export.load``.
-        score: an outlier score; by default the one that the run's methods ask for. Scores that compare with training
-            rows need the training data at hand; the file holds what they need of it.
+        score: an outlier score, such as ``knn(k=5)``; by default the one that the run's methods ask for. One that the
+            run has not been tested with needs the run's data at hand, once; the file holds what it has learnt.
         false_alarms: in [0, 1).
-        root: where the files of the run's suite are now, if they have moved; for scores that compare with its rows.
+        root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished.
@@ -134,12 +137,10 @@ def export(
     if to.suffix == ".onnx" and not all(find_spec(name) for name in ("onnx", "onnxscript")):
         raise ImportError(f"Writing {to.name} needs ONNX: pip install 'oodles[onnx]', or write a .pt2 file.")
     run = run if isinstance(run, Run) else open_run(run)
-    chosen, known = choose_score(run, score)
-    _check_differentiates(chosen, run)
+    _check_differentiates(named_score(run, score), run)
     classifier = run.classifier()
-    chosen.check(classifier)
-    fit_to_run(chosen, run, classifier, root)
-    threshold = threshold_accepting(1 - false_alarms, known)
+    chosen, values = choose_score(run, score, classifier, root)
+    threshold = threshold_accepting(1 - false_alarms, values["validation"])
     channels, height, width = run.record["suite"]["input_shape"]
     about = {
         "classes": list(run.classes),
@@ -147,8 +148,8 @@ def export(
         "score": chosen.name,
         "threshold": threshold,
         "false_alarms": false_alarms,
-        "false_alarms_on_test": _rejected_share(run, "test", chosen, threshold),
-        "rejected": {name: _rejected_share(run, name, chosen, threshold) for name in run.ood_sets},
+        "false_alarms_on_test": _rejected_share(values["test"], threshold),
+        "rejected": {name: _rejected_share(values[name], threshold) for name in run.ood_sets},
         "run": run.label,
         "data": run.data,
         "seed": run.seed,
@@ -215,8 +216,8 @@ def _check_differentiates(score: Score, run: Run) -> None:
     raise ValueError(f"{score.name} differentiates its inputs, which no exported graph does: {hint}")
 
 
-def _rejected_share(run: Run, name: str, score: Score, threshold: float) -> float:
-    return float(np.mean(run.scores[f"{name}/{score.name}"] > threshold))
+def _rejected_share(values: NDArray[Any], threshold: float) -> float:
+    return float(np.mean(values > threshold))
 
 
 def _difference(module: Deployed, reader: Reader, images: Tensor) -> str:

@@ -7,15 +7,18 @@
 ``state.safetensors``  what resuming needs: tensors, and counters as JSON in the file's metadata
 ``weights.safetensors``  the trained classifier
 ``scores.npz``         outlier scores and predictions of every row, by set
+``fits.safetensors``   what scores have learnt of the training rows, and values of those that were asked for later
 ``result.json``        how it ended; written last
 =====================  ==================================================================================
 
-Every file is whole or not there (see :mod:`oodles.files`), and nothing in the folder is unpickled.
+Every file is whole or not there (see :mod:`oodles.files`), and nothing in the folder is unpickled. Reading a folder
+imports no code that it names. What the files must hold is said in :mod:`oodles.runs.forms`.
 """
 
-import json
+import os
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from oodles.files import UNFINISHED, sha256_of
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import ood_metrics
+from oodles.runs.forms import BUILT_FORM, LOG_FORM, RESULT_FORM, RUN_FORM, check_form, parse_json, read_json
 from oodles.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -33,6 +38,21 @@ if TYPE_CHECKING:
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
+FITS = "fits.safetensors"
+FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, RESULT)
+ADVICE = {
+    RUN: "take it from a copy, or choose another folder",
+    RECIPE: f"delete it, {RUN} holds the same recipe",
+    LOG: "delete it, only its curves are lost",
+    STATE: "delete it, and the command that began the run trains it from the beginning",
+    WEIGHTS: f"delete it and {RESULT}, and the command that trained the run makes both anew from {STATE}",
+    SCORES: f"delete it and {RESULT}, and the command that trained the run makes both anew",
+    FITS: "delete it, and what scores have learnt is learnt anew from the training data",
+    RESULT: "delete it, and the command that trained the run makes it anew",
+}
+"""What to do where a file is damaged, the end of a sentence."""
+MOST_BYTES = 2**30
+"""So much may the arrays of scores take; an archive of a few bytes can claim any size."""
 Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
 """By known rows (``test``, ``validation``), out-of-distribution set, score and metric."""
 _NOT_THE_RECIPE = ("seed", "data", "root", "weights", "device")
@@ -49,6 +69,10 @@ class Run:
     """One entry per epoch."""
     result: Mapping[str, Any]
     """``result.json``, or nothing while the run has not ended."""
+    network: str | None = None
+    """The function of one's own that the caller has named as its network, so that it may be imported."""
+    suite: str | None = None
+    """Where the caller has said that its data is; functions that are named there may be imported."""
 
     @property
     def status(self) -> str:
@@ -63,7 +87,21 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """Return the recipe as given; measured settings are in :attr:`suggested`."""
-        return Recipe.from_dict(self.record["recipe"])
+        try:
+            return Recipe.from_dict(self.record["recipe"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.folder / RUN}: {_clause(error)}; {ADVICE[RUN]}.") from error
+
+    def _sha256(self, file: str) -> str | None:
+        """Return the recorded fingerprint of a file; earlier versions recorded none."""
+        fingerprint: str | None = self.result.get("sha256", {}).get(file)
+        return fingerprint
+
+    def why_not(self, file: str) -> str:
+        """Say why a file that training writes in the end is not there, the end of a sentence."""
+        if self.status == "finished":
+            return f"{file} was deleted; delete {RESULT} too, and the command that trained the run makes both anew."
+        return self.reason or "finish the run first."
 
     @property
     def label(self) -> str:
@@ -144,14 +182,14 @@ class Run:
         """
         if not (self.folder / SCORES).is_file():
             return {}
-        with np.load(self.folder / SCORES, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return _read_scores(self.folder / SCORES, len(self.classes), self._sha256(SCORES))
 
     def classifier(self, device: Literal["auto", "cpu", "cuda"] = "cpu") -> "Classifier":
         """Load the trained classifier, in eval mode; ``auto`` takes a GPU where there is one.
 
         Raises:
             FileNotFoundError: where training has not come to its end.
+            ValueError: for damaged weights, and for a network of one's own that the caller has not named.
         """
         import torch
 
@@ -159,46 +197,87 @@ class Run:
         from oodles.runs.saved_state import load_weights
 
         if not (self.folder / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{self.folder} has no trained weights: {self.reason or 'finish the run first.'}")
+            raise FileNotFoundError(f"{self.folder} has no trained weights: {self.why_not(WEIGHTS)}")
+        network = self.arguments["network"]
+        if ":" in network and network != self.network:
+            raise ValueError(
+                f"{self.folder} names a network of one's own, {network!r}, and no code is imported because a folder "
+                f"names it: if you trust it, add --network {network}, or open_run(…, network={network!r})."
+            )
+        check_form(self.record, BUILT_FORM, str(self.folder / RUN), ADVICE[RUN])
         suite = self.record["suite"]
         channels, height, width = suite["input_shape"]
         with torch.random.fork_rng(devices=[]):  # the new weights are replaced at once
-            classifier = build_network(
-                self.arguments["network"],
-                num_classes=len(self.classes),
-                input_shape=(channels, height, width),
-                mean=suite["mean"],
-                std=suite["std"],
-                head=self.arguments["head"],
-            )
-            change_classifier_by(build_methods(self.methods, self.suggested), classifier)
-        load_weights(classifier, self.folder / WEIGHTS)
+            try:
+                classifier = build_network(
+                    network,
+                    num_classes=len(self.classes),
+                    input_shape=(channels, height, width),
+                    mean=suite["mean"],
+                    std=suite["std"],
+                    head=self.arguments["head"],
+                )
+                change_classifier_by(build_methods(self.methods, self.suggested), classifier)
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise ValueError(
+                    f"{self.folder / RUN} describes a network that cannot be built: {_clause(error)}."
+                ) from error
+        load_weights(classifier, self.folder / WEIGHTS, self._sha256(WEIGHTS), ADVICE[WEIGHTS])
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return classifier.to(device).eval()
 
 
-def open_run(folder: str | Path) -> Run:
-    """Read a run folder, finished or not.
+def open_run(folder: str | Path, *, network: str | None = None, data: str | Path | None = None) -> Run:
+    """Read a run folder, finished or not, and check what is in its files; arrays are read when they are needed.
+
+    Args:
+        folder: of the run.
+        network: the run's network, where that is a function of your own, ``package.module:function``: what a folder
+            names is imported only if you name it too.
+        data: the run's suite file, where that names functions of your own, or has moved.
 
     Raises:
         FileNotFoundError: for a folder that is no run.
-        ValueError: for one whose ``run.json`` cannot be understood.
+        ValueError: for a damaged file, named with its key, and for another network or suite than the run's.
     """
     folder = Path(folder)
-    if not (folder / RUN).is_file():
+    if not (folder / RUN).exists():
         raise FileNotFoundError(f"{folder} is no run folder, it has no {RUN}: oodles train makes one.")
-    record = _read_json(folder / RUN)
-    if not isinstance(record, dict) or "recipe" not in record:
-        raise ValueError(f"{folder / RUN} does not describe a run: was it changed by hand?")
-    result = _read_json(folder / RESULT) if (folder / RESULT).is_file() else {}
-    return Run(folder, record, read_log(folder), result)
+    for name in FILES:
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ValueError(f"{folder / name} must be a file, and it is something else: move it away.")
+    record = read_json(folder / RUN, RUN_FORM, ADVICE[RUN])
+    result = read_json(folder / RESULT, RESULT_FORM, ADVICE[RESULT]) if (folder / RESULT).exists() else {}
+    run = Run(folder, record, read_log(folder), result, network, None if data is None else str(data))
+    _check_recipe(run)
+    for what, said, recorded in (
+        ("network", network, run.arguments["network"]),
+        ("data", data and Path(data).name, Path(run.data).name),
+    ):
+        if said and said != recorded:
+            raise ValueError(f"{folder} was trained with the {what} {recorded!r}, got {said!r}: leave --{what} out.")
+    return run
 
 
 def read_log(folder: Path) -> tuple[Mapping[str, Any], ...]:
-    """Read the entries of ``log.jsonl``, or none."""
-    lines = (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else []
-    return tuple(json.loads(line) for line in lines)
+    """Read the entries of ``log.jsonl``, or none; a last line that was cut short does not count.
+
+    Raises:
+        ValueError: for a line that is no entry.
+    """
+    path = folder / LOG
+    if not path.is_file():
+        return ()
+    *lines, last = path.read_bytes().split(b"\n")
+    if last and (not last.startswith(b"{") or last.endswith(b"}")):  # it was not cut
+        lines.append(last)
+    entries = []
+    for number, line in enumerate(lines, 1):
+        place = f"{path}, line {number}"
+        entries.append(parse_json(line, place, ADVICE[LOG]))
+        check_form(entries[-1], LOG_FORM, place, ADVICE[LOG])
+    return tuple(entries)
 
 
 def metrics_of(arrays: Mapping[str, NDArray[Any]]) -> Metrics:
@@ -251,10 +330,10 @@ def set_name(ood_set: str) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes; the system releases the lock however this process ends.
+    """Lock a folder against other trainings, also of this process; the system releases it however the process ends.
 
     Raises:
-        ValueError: where another process holds the lock.
+        ValueError: where the folder is locked, and where one of its files is a link that leads elsewhere.
     """
     try:
         import fcntl
@@ -262,11 +341,20 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    for path in (folder / name for name in (".lock", *FILES)):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ValueError(
+                f"{path} must be a file of its own, and training would write into something else: move it."
+            )
+    with (folder / ".lock").open("a") as file, _closed_in_children(file.fileno()):
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"{folder} is in use by another process: wait for it, or choose another folder.") from None
+            raise ValueError(
+                f"{folder} is in use by another process or training: wait for it, or choose another folder."
+            ) from None
+        for unfinished in folder.glob(f".*{UNFINISHED}"):  # of a writer that was killed
+            unfinished.unlink()
         try:
             yield
         except Exception:
@@ -286,12 +374,78 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{path} must be a file to write, and it is a folder: give a name in it.")
     if blocked := next((parent for parent in path.parents if parent.is_file()), None):
         raise ValueError(f"{path} must be a file to write, and {blocked} is a file: choose another place.")
-    if (path.parent / RUN).is_file() and path.name in (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, RESULT):
+    if (path.parent / RUN).is_file() and path.name in FILES:
         raise ValueError(f"{path} belongs to a run: choose another name.")
 
 
-def _read_json(path: Path) -> Any:
+def _check_recipe(run: Run) -> None:
+    """Read both copies of the recipe, so that a mistake in one is found at once."""
+    _ = run.recipe
+    if (path := run.folder / RECIPE).exists():
+        try:
+            Recipe.load(path)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{_clause(error)}; {ADVICE[RECIPE]}.") from error
+
+
+def _read_scores(path: Path, classes: int, sha256: str | None) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a run and check that they belong together.
+
+    Raises:
+        ValueError: for a file that was damaged.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        if sha256 and sha256_of(path) != sha256:
+            raise ValueError("it is not the file that was written")
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise ValueError(f"its arrays take more than {MOST_BYTES >> 30} GiB")
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is not what was written")
+        with np.load(path, allow_pickle=False) as content:
+            arrays = dict(content)
+        sizes: dict[str, int] = {}
+        for key, values in arrays.items():
+            name, slash, what = key.partition("/")
+            whole = what in ("labels", "predictions")
+            if not slash or values.ndim != 1 or values.dtype.kind not in ("iu" if whole else "iuf"):
+                raise ValueError(f"{key} is no row of numbers")
+            if len(values) != sizes.setdefault(name, len(values)):
+                raise ValueError(f"{key} has another length than its set")
+            if what == "predictions" and values.size and not 0 <= values.min() <= values.max() < classes:
+                raise ValueError(f"{key} holds what is no class")
+    except OSError:
+        raise
+    except Exception as error:  # archives and arrays fail in many ways
+        words = _clause(error) if isinstance(error, ValueError | zipfile.BadZipFile) else type(error).__name__
+        raise ValueError(f"{path} is damaged ({words}); {ADVICE[SCORES]}.") from error
+    return arrays
+
+
+def _clause(error: BaseException) -> str:
+    """Return what an error says, to go on in the same sentence."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
+_LOCKS: set[int] = set()
+"""Descriptors of the locks that are held."""
+
+
+@contextmanager
+def _closed_in_children(descriptor: int) -> Iterator[None]:
+    """Let forked processes close a lock's file: a worker that outlives its parent would keep the folder locked."""
+    _LOCKS.add(descriptor)
+    try:
+        yield
+    finally:
+        _LOCKS.discard(descriptor)
+
+
+def _close_locks() -> None:
+    while _LOCKS:
+        with suppress(OSError):
+            os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)

@@ -188,8 +188,13 @@ def record(
 def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
     """Refuse to resume a run whose data has changed, as far as they are known; see :func:`about_suite`."""
     before = earlier.record["suite"]
-    if before != {key: value for key, value in contents.items() if key in before or key not in LATER}:
+    if _rounded(before) != _rounded({k: value for k, value in contents.items() if k in before or k not in LATER}):
         raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
+
+
+def _rounded(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of data without the last digits of what was measured, which depend on the order of sums."""
+    return {**about, **{key: [float(f"{value:.9g}") for value in about[key]] for key in ("mean", "std")}}
 
 
 def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from oodles.cards import card
-from oodles.spelling import suggestion
+from oodles.spelling import shown, suggestion
 
 Methods = tuple[tuple[str, Mapping[str, Any]], ...]
 PLAIN = "cross-entropy"
@@ -70,6 +70,7 @@ class Recipe:
     suggest: bool | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        _check_methods(self.methods)
         given_methods = self.methods
         methods = tuple((name, _with_defaults(name, given)) for name, given in given_methods)
         object.__setattr__(self, "methods", methods or ((PLAIN, _with_defaults(PLAIN, {})),))
@@ -131,6 +132,8 @@ class Recipe:
         Raises:
             ValueError: for a key that no recipe has.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"A recipe must be a dictionary of settings, got {shown(values)}.")
         known = [setting.name for setting in fields(cls)]
         for key in values:
             if key not in known:
@@ -155,12 +158,12 @@ class Recipe:
         elif name.endswith(".toml"):
             if not Path(name).is_file():
                 raise FileNotFoundError(f"There is no recipe at {name}: give the path of a TOML file.")
-            text = Path(name).read_text(encoding="utf-8")
+            text = Path(name).read_text(encoding="utf-8", errors="replace")  # a mistake in TOML, mostly
         else:
             raise ValueError(f"There is no recipe {name!r}{suggestion(name, bundled)}")
         try:
             return cls.from_dict(tomllib.loads(text))
-        except (ValueError, TypeError) as error:  # a mistake in TOML itself is a ValueError too
+        except (ValueError, TypeError, RecursionError) as error:  # a mistake in TOML itself is a ValueError too
             raise ValueError(f"{name} is no recipe: {error}") from error
 
     def to_toml(self) -> str:
@@ -268,6 +271,18 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
 
 
+def _check_methods(methods: Any) -> None:
+    """Refuse what is no pairs of a method's name and its settings."""
+    for entry in methods if isinstance(methods, list | tuple) else (methods,):
+        name, settings = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (entry, None)
+        words = (name, *settings) if isinstance(settings, Mapping) else (None,)
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError(
+                f"methods must be pairs of a name and a dictionary of settings, got {shown(entry)}: "
+                'write (("mixup", {"alpha": 0.2}),).'
+            )
+
+
 def _defaults(name: str) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in card(name).parameters}
 
@@ -290,12 +305,14 @@ def _as(kind: type, value: Any) -> Any:
     """Turn 1 into 1.0 where a float is meant, so that the two are one setting, and lists into tuples."""
     if kind is tuple and isinstance(value, list):
         return tuple(value)
-    return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
+    if kind is not float or not isinstance(value, int) or isinstance(value, bool):
+        return value
+    return float(value) if abs(value) < 2**1000 else math.inf  # which no setting may be
 
 
 def _check_milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]:
     if not isinstance(given, list | tuple) or not all(type(epoch) is int for epoch in given):
-        raise TypeError(f"milestones must be a list of epochs, got {given!r}.")
+        raise TypeError(f"milestones must be a list of epochs, got {shown(given)}.")
     if schedule == "steps" and not given:
         raise ValueError("The schedule 'steps' needs milestones, the epochs after which it divides by ten, got none.")
     if schedule != "steps" and given:
@@ -311,15 +328,15 @@ def _check_milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]
 def _check_value(name: str, kind: Any, value: Any) -> Any:
     """Return the value of a setting as its type; refuse one that makes no sense."""
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}.")
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {shown(value)}.")
         return value
     value = _as(kind, value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
-        raise TypeError(f"{name} must be {expected}, got {value!r}.")
+        raise TypeError(f"{name} must be {expected}, got {shown(value)}.")
     low = 0 if name in ("seed", "momentum", "weight_decay") else 1 if kind is int else math.ulp(0.0)
     if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value < math.inf:
         bound = "above 0" if low == math.ulp(0.0) else f"at least {low}"
-        raise ValueError(f"{name} must be finite and {bound}, got {value}.")
+        raise ValueError(f"{name} must be finite and {bound}, got {shown(value)}.")
     return value

@@ -2,15 +2,21 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from oodles.files import in_one_piece
+from oodles.classifier import Classifier
+from oodles.files import in_one_piece, sha256_of
+
+AGAIN = "take another file"
+FINGERPRINT = "sha256"
+"""Among the counters: the fingerprint of what a file holds, which tells damage."""
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -18,19 +24,27 @@ def save_weights(module: nn.Module, path: Path) -> None:
     _write(path, module.state_dict(), {})
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, sha256: str | None = None, advice: str = AGAIN) -> None:
     """Read parameters and buffers into a module.
 
+    Of a classifier that was split, tensors may have the names that they have in the model itself.
+
+    Args:
+        module: takes them.
+        path: of the file.
+        sha256: the file's fingerprint, where it is known.
+        advice: what to do about a damaged file, the end of a sentence.
+
     Raises:
-        ValueError: for a file that is no safetensors file, or weights of another network.
+        ValueError: for a file that is no safetensors file or was changed, and weights of another network.
     """
-    tensors, _ = _read(path)
-    _load(module, tensors, path)
+    tensors, _ = _read(path, sha256, advice)
+    _load(module, _named_as_here(module, tensors), path)
 
 
 def weights_fit(module: nn.Module, path: Path) -> bool:
     """Say whether a file holds tensors of a module's names and shapes."""
-    tensors, _ = _read(path)
+    tensors = _named_as_here(module, _read(path, None, AGAIN)[0])
     return {name: value.shape for name, value in tensors.items()} == {
         name: value.shape for name, value in module.state_dict().items()
     }
@@ -44,29 +58,61 @@ def save_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, co
     _write(path, tensors, counters)
 
 
-def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, advice: str = AGAIN) -> dict[str, Any]:
     """Read the step and the optimizer back, and return the counters.
 
     Raises:
-        ValueError: for a file that is no saved state, or the state of something else.
+        ValueError: for a file that is no saved state or was damaged, or the state of something else.
     """
-    tensors, counters = _read(path)
+    tensors, counters = _read(path, None, advice)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     _load(step, {key.removeprefix("step/"): value for key, value in tensors.items() if key.startswith("step/")}, path)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
-            _, number, name = key.split("/")
-            moments.setdefault(int(number), {})[name] = value
+            _, number, name = [*key.split("/"), "", ""][:3]
+            place = int(number) if number.isdecimal() else len(parameters)
+            if place >= len(parameters) or value.shape not in (parameters[place].shape, torch.Size()):
+                raise ValueError(f"{path} does not fit this training: it holds {key!r}; {advice}.")
+            moments.setdefault(place, {})[name] = value
+    learnt = {f"step/{name}" for name, _ in step.named_parameters()}
+    for key, value in tensors.items():
+        if (key in learnt or key.startswith("optimizer/")) and not bool(value.isfinite().all()):
+            raise ValueError(f"{path} holds values in {key!r} that are not finite; {advice}.")
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     for parameter, values in optimizer.state.items():  # laid out in memory as the parameter is
         values |= {k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.shape == parameter.shape}
     return counters
 
 
+_WRAPPED = ("module.", "_orig_mod.")
+"""What the names of all tensors begin with that were saved from a wrapped or compiled model."""
+
+
+def _named_as_here(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors by their names in a classifier, if the names are those in the model that was split for it."""
+    own = module.own_names() if isinstance(module, Classifier) else {}
+    for start in _WRAPPED:
+        if set(own.values()) != set(tensors) and all(name.startswith(start) for name in tensors):
+            tensors = {name.removeprefix(start): value for name, value in tensors.items()}
+    if not own or set(own.values()) != set(tensors):
+        return tensors
+    here = module.state_dict()
+    named = {name: tensors[its] for name, its in own.items()}
+    for name, value in named.items():  # the linear layer that a 1×1 convolution is
+        if (
+            value.ndim > here[name].ndim
+            and value.shape[:2] == here[name].shape
+            and value[0].numel() == here[name][0].numel()
+        ):
+            named[name] = value.flatten(1)
+    return {**here, **named}
+
+
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(f"{path} does not fit this network: {_mismatch(module, tensors)}.") from error
 
 
@@ -78,7 +124,9 @@ def _mismatch(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
         return f"it holds {more[0]!r} besides, so start from weights of the same network and methods"
     if less := sorted(set(wanted) - set(there)):
         return f"it lacks {less[0]!r}, so start from weights of the same network and methods"
-    other = next(name for name, shape in wanted.items() if there[name] != shape)
+    other = next((name for name, shape in wanted.items() if there[name] != shape), None)
+    if other is None:
+        return "it holds other values than training writes"
     return f"{other!r} has shape {there[other]} there and {wanted[other]} here"
 
 
@@ -92,13 +140,43 @@ def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -
         for name, value in values.items()
     }
     with in_one_piece(path) as file:
-        file.write(save(tensors, {"counters": json.dumps(counters)}))
+        # one key, since those of metadata have no order, and equal files shall have equal bytes
+        file.write(save(tensors, {"counters": json.dumps({**counters, FINGERPRINT: _fingerprint(tensors, counters)})}))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path, sha256: str | None, advice: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and counters, and compare the fingerprints: of the whole file where it is given, and its own."""
+    if sha256 and sha256_of(path) != sha256:
+        raise ValueError(f"{path} is not the file that training wrote, but a changed or damaged one; {advice}.")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-            return tensors, json.loads((file.metadata() or {}).get("counters", "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} must be a safetensors file, but: {error}") from error
+            counters = dict(json.loads((file.metadata() or {}).get("counters", "{}")))
+    except OSError:
+        raise
+    except Exception as error:  # headers that are damaged fail in many ways
+        if _is_pickled(path):
+            raise ValueError(
+                f"{path} must be a safetensors file, and torch.save wrote it: convert a state_dict once, by "
+                f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), '{path.stem}.safetensors')."
+            ) from None
+        raise ValueError(f"{path} must be a safetensors file, but: {error}; {advice}.") from error
+    fingerprint = counters.pop(FINGERPRINT, None)  # earlier versions wrote none
+    if fingerprint is not None and fingerprint != _fingerprint(tensors, counters):
+        raise ValueError(f"{path} does not hold what training wrote: it was damaged; {advice}.")
+    return tensors, counters
+
+
+def _fingerprint(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> str:
+    """Return the fingerprint of what a file holds."""
+    digest = new_sha256(json.dumps(counters).encode())
+    for name in sorted(tensors):
+        digest.update(f"\n{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _is_pickled(path: Path) -> bool:
+    """Tell whether a file begins as those of torch.save do, an archive or in their older form a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")

@@ -1,6 +1,8 @@
 """Test a trained run on all sets of its suite, and on further ones."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from oodles.classifier import Classifier, device_of
-from oodles.data import ImageSet, Suite, load_suite, read_images
-from oodles.evaluation import Evaluation, evaluate
+from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_images
+from oodles.data.description import sources
+from oodles.evaluation import Evaluation, evaluate, fit_scores, resolve, score_named, score_rows
 from oodles.inference import collect
-from oodles.runs.folder import Run, open_run
+from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
+from oodles.runs.folder import FITS, Run, open_run
 from oodles.runs.recipe import Recipe, scores_brought, trained_away
 from oodles.scores import SCORES, Score
 
@@ -31,7 +35,9 @@ def evaluate_run(
 
     Args:
         run: a run, or its folder.
-        scores: names or score objects; by default all that the classifier can have.
+        scores: names, such as ``vim`` or ``knn(k=5)``, or score objects; by default all that the classifier can have,
+            but for those of ``oodles.scores.FURTHER_SCORES``. Of a score with a name, what it has learnt of the
+            training rows and its values are kept in the folder of a finished run.
         ood: further out-of-distribution images by name: a folder, an ``.npz`` file or an image, brought to the
             suite's size as :func:`oodles.data.read_images` says.
         suite: the data, where the run was trained on a suite of one's own making.
@@ -50,10 +56,116 @@ def evaluate_run(
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
         sets[name] = read_images(path, suite.input_shape, suite.resize)
     if scores is None:
-        scores = _possible_scores(classifier, suite, scores_brought(run.methods))
-    evaluation = _evaluate_on(sets, classifier, suite, scores)
-    remarks = trained_away(run.methods, evaluation.scores["id"])
-    return replace(evaluation, remarks=(*evaluation.remarks, *remarks, *run.result.get("warnings", ())))
+        chosen = _possible_scores(classifier, suite, scores_brought(run.methods))
+        ready = _ready(run, classifier, suite, chosen, leave_out=True)
+    else:
+        ready = _ready(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
+    evaluation = _evaluate_on(sets, classifier, suite, ready)
+    if new := [score for score in ready if _has_a_name(score) and not _known_values(run, score)]:
+        _keep(run, new, _fits(classifier, suite, new, evaluation))
+    away = trained_away(run.methods, evaluation.scores["id"])
+    return replace(evaluation, warnings=(*evaluation.warnings, *away, *run.result.get("warnings", ())))
+
+
+def ready_score(
+    run: Run, score: Score, classifier: Classifier, root: str | Path | Sequence[str | Path] = ()
+) -> tuple[Score, Mapping[str, NDArray[Any]]]:
+    """Return a score that can score new rows, and its values of the run's sets, ``validation`` and ``test`` among them.
+
+    They come from the run's folder, or, where it keeps none, from the run's data; then they are kept there.
+
+    Raises:
+        FileNotFoundError: where the data are needed and not there.
+        ValueError: for a damaged folder, and a classifier or rows that cannot have this score.
+    """
+    score.check(classifier)
+    values = _known_values(run, score)
+    if not values:
+        suite = _data_for(score, run, root)
+        (score,) = _ready(run, classifier, suite, [score])
+        evaluation = _evaluate_on(suite.ood_sets(), classifier, suite, [score])
+        fits = _fits(classifier, suite, [score], evaluation)
+        _keep(run, [score], fits)
+        return score, fits[score.name].values
+    return _with_kept_fit(run, score, classifier), values
+
+
+def _data_for(score: Score, run: Run, root: str | Path | Sequence[str | Path]) -> Suite:
+    try:
+        return suite_of(run, root)
+    except (FileNotFoundError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{run.folder} keeps nothing of {score.name}, which needs the run's data once: "
+            f"{str(error).rstrip('.')}, or call evaluate_run with the suite first."
+        ) from error
+
+
+def _known_values(run: Run, score: Score) -> Mapping[str, NDArray[Any]]:
+    """Return the values of a score that the run's folder has, if they are those of the fit that it keeps."""
+    fit = kept_fit(run.folder, score.name)
+    if fit is not None and fit.values:
+        return fit.values
+    if score.needs_fit and fit is None:  # of an earlier version, whose score may have been another one
+        return {}
+    sets = {key.removesuffix(f"/{score.name}"): key for key in run.scores if key.endswith(f"/{score.name}")}
+    return {name: run.scores[key] for name, key in sets.items()}
+
+
+def _with_kept_fit(run: Run, score: Score, classifier: Classifier) -> Score:
+    """Return the score with what the run's folder keeps for it; where it keeps nothing, as it is."""
+    fit = kept_fit(run.folder, score.name) if score.needs_fit and _has_a_name(score) else None
+    if fit is None:
+        return score
+    device = device_of(classifier)
+    try:
+        return copy(score).load_state({name: value.to(device) for name, value in fit.state.items()})
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{run.folder / FITS} holds another fit of {score.name}: delete it.") from error
+
+
+def _ready(
+    run: Run, classifier: Classifier, suite: Suite, scores: Sequence[str | Score], *, leave_out: bool = False
+) -> list[Score]:
+    """Fit scores as the run's folder says, and others to the training rows."""
+    chosen = resolve(scores, classifier)
+    kept = {score.name: _with_kept_fit(run, score, classifier) for score in chosen}
+    open_ones = [score for score in chosen if score.needs_fit and kept[score.name] is score]
+    loader = suite.train.in_order(device_of(classifier))
+    kept |= {score.name: score for score in fit_scores(classifier, loader, open_ones, leave_out=leave_out)}
+    return [kept[score.name] for score in chosen if kept[score.name].fitted or not score.needs_fit]
+
+
+def _fits(classifier: Classifier, suite: Suite, scores: Sequence[Score], evaluation: Evaluation) -> dict[str, Fit]:
+    """Return what the scores have learnt, and their values of the suite's sets, most of which an evaluation has."""
+    validation = score_rows(classifier, suite.validation.in_order(device_of(classifier)), scores).scores
+    sets = {"test": evaluation.scores["id"], **{name: evaluation.scores[name] for name in suite.ood_sets()}}
+    return {
+        score.name: Fit(
+            score.state() if score.needs_fit else {},
+            {"validation": validation[score.name], **{name: values[score.name] for name, values in sets.items()}},
+        )
+        for score in scores
+    }
+
+
+def _keep(run: Run, scores: Sequence[Score], fits: Mapping[str, Fit]) -> None:
+    """Keep the fits of scores in the folder of a finished run, if they can be found again by name."""
+    kept = {score.name: fits[score.name] for score in scores if _has_a_name(score)}
+    if not kept or run.status != "finished":
+        return
+    try:
+        keep_fits(run.folder, kept)
+    except OSError as error:  # a folder that may only be read
+        warnings.warn(f"{run.folder} cannot keep {', '.join(kept)}: {error}.", stacklevel=3)
+
+
+def _has_a_name(score: Score) -> bool:
+    """Say whether the score is what its name means, and not one of the caller's own."""
+    try:
+        named = score_named(score.name)
+    except (ValueError, TypeError):
+        return False
+    return type(named) is type(score) and bool(score.learns or not score.needs_fit)
 
 
 def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
@@ -66,23 +178,47 @@ def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
 
     Raises:
         FileNotFoundError: where the files are not there.
+        ValueError: for data that names functions of one's own, where the caller has not named the data.
     """
     roots = [Path(folder) for folder in ([root] if isinstance(root, str | Path) else root)]
-    data = Path(run.data)
-    if not data.is_absolute() or data.exists():
-        return load_suite(run.data, run.seed, root=roots or run.arguments.get("root", ()))
-    moved = [place for folder in roots for place in (folder / data.name, folder) if _is_suite(place)]
-    if not moved:
-        raise FileNotFoundError(f"The data of {run.folder} is not at {data} any more: say where it is with --root.")
-    return load_suite(moved[0], run.seed, root=roots)
+    place: str | Path = run.suite or run.data
+    if not Path(place).is_absolute() or Path(place).exists():
+        roots = roots or [Path(folder) for folder in run.arguments.get("root", ())]
+    else:
+        moved = [found for folder in roots for found in (folder / Path(place).name, folder) if _is_suite(found)]
+        if not moved:
+            raise FileNotFoundError(
+                f"The data of {run.folder} is not at {place} any more: say where it is with --root."
+            )
+        place = moved[0]
+    if run.suite is None:
+        _check_no_code(run, place, roots)
+    return load_suite(place, run.seed, root=roots)
+
+
+def _check_no_code(run: Run, place: str | Path, roots: Sequence[Path]) -> None:
+    """Refuse data that names functions: what a folder leads to is imported only if the caller names it, too."""
+    if isinstance(SUITES.get(str(place)), str):  # a function of ours
+        return
+    for name, source in sources(describe_suite(place, roots)):
+        if isinstance(source, Mapping) and "dataset" in source:
+            raise ValueError(
+                f"The data of {run.folder} names a function of one's own, {source['dataset']!r} for {name}, and no "
+                f"code is imported because a folder leads to it: if you trust it, add --data {place}, or "
+                f"open_run(…, data={str(place)!r})."
+            )
 
 
 def _is_suite(path: Path) -> bool:
     return path.is_file() if path.suffix == ".toml" else (path / "train").is_dir() or (path / "train.npz").is_file()
 
 
-def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe) -> dict[str, NDArray[Any]]:
+def score_arrays(
+    classifier: Classifier, suite: Suite, recipe: Recipe, folder: Path | None = None
+) -> dict[str, NDArray[Any]]:
     """Compute every score, also those that methods bring, and the predictions, of all sets but the training rows.
+
+    What the scores have learnt of the training rows is kept in the folder, where one is given.
 
     The keys are ``SET/SCORE``, ``SET/predictions`` and, of known classes, ``SET/labels``, for the sets ``validation``,
     ``test``, ``validation-outliers``, ``outliers`` (at most some thousand), ``near:NAME`` and ``far:NAME``.
@@ -92,7 +228,10 @@ def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe) -> dict[s
         others["validation-outliers"] = suite.validation_outliers
     if suite.outliers is not None:
         others["outliers"] = suite.outliers.evenly(SCORED_OUTLIERS)
-    scores = _possible_scores(classifier, suite, scores_brought(recipe.methods))
+    scores = resolve(_possible_scores(classifier, suite, scores_brought(recipe.methods)), classifier)
+    scores = fit_scores(classifier, suite.train.in_order(device_of(classifier)), scores, leave_out=True)
+    if folder is not None:
+        write_fits(folder, {score.name: Fit(score.state()) for score in scores if score.needs_fit})
     evaluation = _evaluate_on(others, classifier, suite, scores)
     arrays: dict[str, NDArray[Any]] = {"test/labels": suite.test.labels, "validation/labels": suite.validation.labels}
     for name, by_score in evaluation.scores.items():
@@ -103,7 +242,7 @@ def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe) -> dict[s
 
 
 def _evaluate_on(
-    sets: Mapping[str, ImageSet], classifier: Classifier, suite: Suite, scores: Sequence[str | Score]
+    sets: Mapping[str, ImageSet], classifier: Classifier, suite: Suite, scores: Sequence[Score]
 ) -> Evaluation:
     device = device_of(classifier)
     return evaluate(
@@ -111,7 +250,6 @@ def _evaluate_on(
         suite.test.in_order(device),
         {name: images.in_order(device) for name, images in sets.items()},
         scores=scores,
-        train_loader=suite.train.in_order(device),
     )
 
 

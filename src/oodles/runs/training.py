@@ -17,25 +17,30 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, InitProcessGroupKwargs
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from oodles.checks import check_number, hear, warn
-from oodles.classifier import Classifier
+from oodles.classifier import Classifier, Inputs, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
+from oodles.data.overlaps import warn_of_overlaps
 from oodles.facts import check_composition
-from oodles.files import write_arrays, write_json, write_lines, write_text
+from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
 from oodles.networks import build_network
+from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.runs.batches import Batches
 from oodles.runs.folder import (
+    ADVICE,
     LOG,
     RECIPE,
     RESULT,
@@ -49,6 +54,7 @@ from oodles.runs.folder import (
     open_run,
     read_log,
 )
+from oodles.runs.forms import check_form, counters_form
 from oodles.runs.preparation import (
     about_suite,
     about_weights,
@@ -153,6 +159,7 @@ def train(
         "root": [str(Path(place).resolve()) for place in ([root] if isinstance(root, str | Path) else root)],
     }
     arguments = {"data": name, **options}
+    said = None if isinstance(data, Suite) else name
     running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
@@ -167,8 +174,10 @@ def train(
             if earlier is not None:
                 check_same_data(earlier, contents)
                 if earlier.result:
-                    return earlier
+                    return replace(earlier, network=network, suite=said)
             check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            if main:
+                warn_of_overlaps(suite)
             batches = Batches(
                 suite,
                 recipe,
@@ -184,6 +193,7 @@ def train(
             classifier = _classifier(network, head, suite)
             if initial["file"] and not trained:
                 _start_from(Path(initial["file"]), classifier, recipe)
+            _check_finite(classifier, f"The weights {initial['file']}" if initial["file"] else f"The network {network}")
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
@@ -192,7 +202,7 @@ def train(
             suggested = earlier.suggested if earlier else measure_settings(recipe, measured_on, suite)
             step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
             if trained:
-                load_weights(classifier, folder / WEIGHTS)
+                load_weights(classifier, folder / WEIGHTS, advice=ADVICE[WEIGHTS])
             if compile:
                 step.compile()
 
@@ -214,7 +224,7 @@ def train(
                     save_weights(classifier, folder / WEIGHTS)
                 _finish(folder, classifier, suite, recipe, diverged, warned)
             accelerator.wait_for_everyone()
-    return open_run(folder)
+    return replace(open_run(folder), network=network, suite=said)
 
 
 def available_precision(wanted: str, device: str) -> str:
@@ -255,6 +265,32 @@ def _warm_up(recipe: Recipe, data: str | Path | Suite, folder: Path, arguments: 
     return run
 
 
+def unused_parameters(classifier: Classifier, inputs: Inputs) -> list[str]:
+    """Return the names of parameters on which no output of a network depends, and for which processes need not wait."""
+    parameters = {name: value for name, value in classifier.named_parameters() if value.requires_grad}
+    buffers = {name: value.clone() for name, value in classifier.named_buffers()}
+    device = device_of(classifier)
+    with in_mode(classifier, training=True), _own_randomness(device), torch.enable_grad():
+        outputs = functional_call(
+            _AllHeads(classifier), {f"classifier.{name}": b for name, b in buffers.items()}, inputs
+        )
+        slopes = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
+    return [name for name, slope in zip(parameters, slopes, strict=True) if slope is None]
+
+
+class _AllHeads(nn.Module):
+    """All outputs of a classifier for each row, one behind another."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        features = self.classifier.features(inputs)
+        heads = [self.classifier.head, *self.classifier.heads.values()]
+        return torch.cat([at_least_float32(head(features)).flatten(1) for head in heads], dim=1)
+
+
 def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
     """Build a classifier for a suite's images and classes, with new weights, drawn by torch's seed."""
     return build_network(
@@ -272,6 +308,15 @@ def _start_from(weights: Path, classifier: Classifier, recipe: Recipe) -> None:
     if not weights_fit(classifier, weights):
         change_classifier_by(build_methods(recipe.methods), classifier)
     load_weights(classifier, weights)
+
+
+def _check_finite(classifier: Classifier, what: str) -> None:
+    """Refuse to start from weights that are not finite, from which nothing can be learned."""
+    parameters = dict(classifier.named_parameters(remove_duplicate=False))
+    for name, value in classifier.state_dict().items():
+        wrong = ~value.isfinite() if name in parameters else value.isnan()  # a mask may hold infinity
+        if bool(wrong.any()):
+            raise ValueError(f"{what} must hold finite numbers, got NaN or infinity in {name!r}: start from others.")
 
 
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
@@ -304,10 +349,16 @@ def _fit(
     recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
     optimizer = _optimizer(recipe, step)
     multiples = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
+    few = suite.train.in_order(accelerator.device, batch_size=2)
+    if accelerator.num_processes > 1 and unused_parameters(step.classifier, next(few)[0]):
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, stepper = accelerator.prepare(step, optimizer)
     position, seconds, sums = 0, 0.0, {}
     if (folder / STATE).is_file():
-        counters = load_state(folder / STATE, step, optimizer)
+        counters = load_state(folder / STATE, step, optimizer, ADVICE[STATE])
+        check_form(counters, counters_form(len(batches), accumulate), str(folder / STATE), ADVICE[STATE])
+        if step.steps != counters["position"]:
+            raise ValueError(f"{folder / STATE} has counters that contradict each other; {ADVICE[STATE]}.")
         position, seconds, sums = counters["position"], counters["seconds"], counters["sums"]
         warned[:] = dict.fromkeys([*counters.get("warnings", ()), *warned])
         if accelerator.scaler is not None:
@@ -442,12 +493,13 @@ def _finish(
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged, "warnings": list(warned)})
         return
-    arrays = score_arrays(classifier, suite, recipe)
+    arrays = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
     for name in ("validation", "test"):
         for doubt in doubts(arrays[f"{name}/predictions"], arrays[f"{name}/labels"], f"{name} rows"):
             warn(doubt)
-    last = read_log(folder)[-1]
+    log = read_log(folder)
+    validation = (arrays["validation/predictions"], arrays["validation/labels"])
     write_json(
         folder / RESULT,
         {
@@ -455,9 +507,10 @@ def _finish(
             "warnings": list(warned),
             "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
             "chance": largest_share(arrays["test/labels"]),
-            "validation_accuracy": last["validation_accuracy"],
-            "seconds": last["seconds"],
+            "validation_accuracy": log[-1]["validation_accuracy"] if log else accuracy(*validation),
+            "seconds": log[-1]["seconds"] if log else 0.0,
             "metrics": metrics_of(arrays),
+            "sha256": {name: sha256_of(folder / name) for name in (WEIGHTS, SCORES)},
         },
     )
 

@@ -2,7 +2,6 @@
 
 from copy import copy
 from decimal import Decimal, getcontext
-from inspect import signature
 
 import numpy as np
 import pytest
@@ -16,7 +15,10 @@ from torch import Tensor, nn
 from oodles import Classifier
 from oodles.evaluation import score_named
 from oodles.methods import METHOD_SCORES
+from oodles.methods.cac import AnchorDistance
+from oodles.methods.confidence_branch import ConfidencePerturbed
 from oodles.scores import (
+    FURTHER_SCORES,
     SCORES,
     Energy,
     Mahalanobis,
@@ -27,10 +29,12 @@ from oodles.scores import (
     entropy,
     max_logit,
     msp,
+    settings_of,
 )
 
 getcontext().prec = 400  # 1 − p of logits 600 apart needs 261 digits
 
+EVERY = [*SCORES, *FURTHER_SCORES, *METHOD_SCORES]
 OF_LOGITS = {"msp": msp, "max-logit": max_logit, "energy": energy, "entropy": entropy}
 rows_of_logits = st.integers(2, 6).flatmap(
     lambda classes: st.lists(st.lists(st.floats(-300, 300), min_size=classes, max_size=classes), min_size=1, max_size=3)
@@ -113,7 +117,7 @@ def test_a_class_at_minus_infinity_does_not_count(name: str) -> None:
     torch.testing.assert_close(OF_LOGITS[name](masked), OF_LOGITS[name](logits), rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [*SCORES, *FURTHER_SCORES])
 def test_a_higher_score_is_more_out_of_distribution(name: str) -> None:
     centers = 10 * torch.eye(3, 4, dtype=torch.float64)
     labels = torch.arange(300) % 3
@@ -122,7 +126,7 @@ def test_a_higher_score_is_more_out_of_distribution(name: str) -> None:
     classifier = Classifier(nn.Identity(), nn.Linear(4, 3, bias=False, dtype=torch.float64))
     with torch.no_grad():
         classifier.head.weight.copy_(centers)
-        score = score_named(name).fit(known, known @ centers.T, labels)
+        score = score_named(name).fit_of(classifier, known, known @ centers.T, labels)
         of_known, of_unknown = (score.of(classifier, rows, rows, rows @ centers.T) for rows in (known, unknown))
     assert of_unknown.min() > of_known.median()
     assert score.name == name
@@ -175,7 +179,7 @@ def test_mahalanobis_agrees_with_scikit_learn(offset: float) -> None:
     to_classes = distances(rows, labels, queries).min(1)
     to_all = distances(rows, torch.zeros(90), queries)[:, 0]
     scores = Mahalanobis().fit(rows, rows, labels)(queries, queries)
-    relative = RelativeMahalanobis().fit(rows, rows, labels)(queries, queries)
+    relative = RelativeMahalanobis(shrinkage=0).fit(rows, rows, labels)(queries, queries)
     np.testing.assert_allclose(scores, to_classes, rtol=1e-6)
     np.testing.assert_allclose(relative, to_classes - to_all, rtol=1e-6, atol=1e-6)
 
@@ -199,19 +203,24 @@ def test_directions_without_variance_are_left_out(dtype: torch.dtype) -> None:
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in SCORES.items() if kind.needs_fit])
+FITTED = [name for name, kind in {**SCORES, **FURTHER_SCORES}.items() if kind.needs_fit]
+
+
+@pytest.mark.parametrize("name", FITTED)
 def test_fitted_scores_refuse_what_they_cannot_use(name: str) -> None:
     rows, labels = normal(6, 3), torch.arange(6) % 2
+    net = Classifier(nn.Identity(), nn.Linear(3, 3, dtype=torch.float64)).requires_grad_(False)
     with pytest.raises(ValueError, match=r"has seen none: call fit"):
-        score_named(name)(rows, rows)
-    with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 3, 1\).*Classifier\.split"):
-        score_named(name).fit(rows[:, :, None], rows, labels)
+        score_named(name).of(net, rows, rows, rows)
     with pytest.raises(ValueError, match=r"at least one row"):
-        score_named(name).fit(rows[:0], rows[:0], labels[:0])
+        score_named(name).fit_of(net, rows[:0], rows[:0], labels[:0])
     with pytest.raises(ValueError, match=r"must be finite"):
-        score_named(name).fit(rows / torch.tensor([1.0, 0.0, 1.0]), rows, labels)
-    with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 0\)"):
-        score_named(name).fit(rows, rows, labels)(rows[:, :0], rows)
+        score_named(name).fit_of(net, *[rows / torch.tensor([1.0, 0.0, 1.0])] * 2, labels)
+    if name != "kl-matching":
+        with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 3, 1\).*Classifier\.split"):
+            score_named(name).fit_of(net, rows[:, :, None], rows, labels)
+        with pytest.raises(ValueError, match=r"\(N, F\), got \(6, 0\)"):
+            score_named(name).fit_of(net, rows, rows, labels).of(net, rows, rows[:, :0], rows)
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "relative-mahalanobis"])
@@ -219,15 +228,17 @@ def test_class_ids_are_needed(name: str) -> None:
     rows = normal(6, 3)
     with pytest.raises(ValueError, match=r"needs the class ids .* got none"):
         score_named(name).fit(rows, rows, None)
-    with pytest.raises(ValueError, match=r"got torch.float64 of shape \(6, 3\)"):
+    with pytest.raises(TypeError, match=r"labels must be whole numbers, got torch.float64"):
         score_named(name).fit(rows, rows, rows.softmax(1))
-    with pytest.raises(ValueError, match=r"as many rows, got 6 and 5"):
+    with pytest.raises(
+        ValueError, match=r"labels must have shape \(n,\) with n = 6, as features and logits have, got \(5,\)"
+    ):
         score_named(name).fit(rows, rows, torch.zeros(5, dtype=torch.int64))
 
 
 def test_settings_are_checked_and_named() -> None:
     assert (Energy().name, Energy(2).name) == ("energy", "energy(temperature=2)")
-    assert (NearestNeighbours().name, NearestNeighbours(10).name) == ("knn", "knn(k=10)")
+    assert (NearestNeighbours().name, NearestNeighbours(50).name) == ("knn", "knn(k=50)")
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature must be a finite number > 0"):
             Energy(temperature)
@@ -238,16 +249,51 @@ def test_settings_are_checked_and_named() -> None:
         score_named("enrgy")
 
 
-@pytest.mark.parametrize("name", [*SCORES, *METHOD_SCORES])
-def test_a_name_shows_each_setting_that_is_not_the_default(name: str) -> None:
+@pytest.mark.parametrize("name", EVERY)
+def test_a_name_shows_each_setting_that_is_not_the_default_and_can_be_typed(name: str) -> None:
     default = score_named(name)
     assert default.name == type(default).name == name
-    for setting, parameter in signature(type(default)).parameters.items():
-        value = {"form": "B", "k": 7}.get(setting) or 1.1 * parameter.default
-        changed = type(default)(**{setting: value})
-        shown = f"{value:g}" if isinstance(value, float) else value
-        assert changed.name == copy(changed).name == f"{name}({setting}={shown})"
-        assert type(default)(**{setting: parameter.default}).name == name
+    others = {"form": "B", "k": 7, "dim": 3, "top": 5, "normalize": not getattr(default, "normalize", True)}
+    for setting, standard in settings_of(type(default)).items():
+        for value in [others[setting]] if setting in others else [1.1 * standard, 0.123456789, 0.5]:
+            changed = type(default)(**{setting: value})
+            shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else value
+            assert changed.name == copy(changed).name == f"{name}({setting}={shown})"
+            again = score_named(changed.name)
+            assert type(again) is type(changed) and vars(again) == vars(changed) and again.name == changed.name
+        assert type(default)(**{setting: standard}).name == name
+
+
+def test_names_with_several_settings_and_loose_spelling() -> None:
+    assert score_named("ash(form=P, percentile=0.95)").name == "ash(form=P, percentile=0.95)"
+    assert score_named(" ash( percentile = 0.95,form=P )").name == "ash(form=P, percentile=0.95)"
+    assert score_named("mahalanobis(normalize=true)").name == "mahalanobis(normalize=True)"
+    assert score_named("knn(k=None)").name == score_named("knn()").name == "knn"
+    assert ConfidencePerturbed(0.1).name == "confidence-perturbed(epsilon=0.1)"
+    assert AnchorDistance(3.0).name == "cac(alpha=3)"
+    assert Energy(1234567).name == "energy(temperature=1234567)" and Energy(0.1 + 0.2).name == (
+        "energy(temperature=0.30000000000000004)"
+    )
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("knn(k=0)", "k must be a whole number of at least 1, got 0"),
+        ("knn(k=five)", "k must be a whole number of at least 1, got 'five'"),
+        ("knn(K=5)", "knn has no setting 'K': expected one of k, normalize"),
+        ("ash(percentil=0.5)", "ash has no setting 'percentil': did you mean 'percentile'"),
+        ("msp(k=5)", "msp has no setting 'k': leave the brackets out"),
+        ("knn(k=5", "written like knn.k=5., got 'knn.k=5': close the bracket"),
+        ("knn(k)", "The setting 'k' of knn must have one value"),
+        ("knn(k=5, k=6)", "The setting 'k' of knn must have one value"),
+        ("kn(k=5)", "got 'kn.k=5.': did you mean 'knn'"),
+        ("ash(form=X)", "form must be 'S', 'B' or 'P', got 'X'"),
+    ],
+)
+def test_names_that_mean_nothing(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        score_named(name)
 
 
 def test_names_of_scores_of_ones_own() -> None:
@@ -256,7 +302,6 @@ def test_names_of_scores_of_ones_own() -> None:
 
         def __init__(self, cut: float = 0.5, mode: str = "sum", smooth: bool = False):
             self.cut, self.mode = cut, mode
-            self.show_settings()
 
         def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
             return logits[:, 0]
@@ -267,9 +312,12 @@ def test_names_of_scores_of_ones_own() -> None:
         def __init__(self) -> None:
             super().__init__(cut=2)
 
-    assert Mine(mode="mean", cut=1234567).name == "mine(cut=1.23457e+06, mode=mean)"
+    class Same(Mine):
+        pass
+
+    assert Mine(mode="mean", cut=1234567).name == "mine(cut=1234567, mode=mean)"
     assert Mine(0.5, smooth=True).name == "mine"  # which it does not keep
-    assert More().name == "more"
+    assert More().name == "more" and Same(0.25).name == "mine(cut=0.25)"
 
 
 @pytest.mark.parametrize("name", OF_LOGITS)

@@ -1,0 +1,43 @@
+"""Names of files, classes and sets: which are one name, where a file of that name is, and how a name is shown."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from unicodedata import normalize
+
+NAMED = 10
+"""How many of many are named in a sentence."""
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form: file systems and programs differ in which of the forms they write."""
+    return normalize("NFC", name)
+
+
+def shown(name: str) -> str:
+    """Return a file's name as text that can be written everywhere: a byte that is no UTF-8 becomes ``\\xNN``."""
+    return re.sub("[\ud800-\udfff]", _escaped, name)
+
+
+def find(path: Path) -> Path | None:
+    """Return the path at which something is, also where its name is stored in the other Unicode form."""
+    if os.path.exists(path):
+        return path
+    folder = None if path.parent == path else find(path.parent)
+    if folder is None or not folder.is_dir():
+        return None
+    beside = [folder / path.name] if path.name.isascii() else sorted(folder.iterdir())
+    same = (other for other in beside if composed(other.name) == composed(path.name))
+    return next((other for other in same if os.path.exists(other)), None)
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first of many, and count the others."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    code = ord(surrogate[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

@@ -1,0 +1,282 @@
+"""Outlier scores that compare features with those of training rows."""
+
+import math
+import warnings
+from typing import Self
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from oodles.checks import check_logits, check_share, check_whole
+from oodles.precision import at_least_float32
+from oodles.scores.of_logits import energy
+from oodles.scores.scatter import in_float64, rank_remark, scatter_of
+from oodles.scores.score import Score, affine_map, check_features, check_training_rows, class_ids
+
+
+class NearestNeighbours(Score):
+    """Distance to the k-th nearest training row, of features scaled to unit length (Sun et al., ICML 2022).
+
+    Args:
+        k: the neighbour's number; the farthest row where there are fewer than k. Without a number it is chosen when
+            training rows are seen: 50, but at most a twentieth of the median class, rounded up, and at most as many as
+            the smallest class has, since farther neighbours are of other classes. Without labels, the predicted classes
+            count.
+        normalize: scale features to unit length, as the paper does.
+    """
+
+    name = "knn"
+    needs_fit = True
+    needs_vectors = True
+    learns = ("rows", "k_used")
+    k_used: int
+    """The neighbour's number, once training rows have been seen."""
+
+    def __init__(self, k: int | None = None, normalize: bool = True):
+        if k is not None:
+            check_whole("k", k, low=1)
+        self.k = k
+        self.normalize = normalize
+
+    @property
+    def remark(self) -> str:
+        return f"k = {self.k_used}" if self.fitted and self.k is None else ""
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        check_features(features)
+        check_training_rows(features=features)
+        self.rows = at_least_float32(features)
+        self.k_used = min(self.k or _neighbours(logits, labels), len(features))
+        return self._learnt()
+
+    def _learnt(self) -> Self:
+        rows = in_float64(self.rows, self.normalize)
+        self._center = rows.mean(0)
+        self._rows = rows - self._center  # or rows of nearly one direction would cancel
+        self._halves = self._rows.square().sum(1) / 2
+        return super()._learnt()
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check_fitted()
+        check_features(features, self.rows.shape[1])
+        features = features.to(self._rows.device)  # it may have been fitted elsewhere
+        distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
+        if torch.compiler.is_compiling():  # a graph is for any number of rows
+            return self._distance(features)
+        rows_at_once = max(1, distances // len(self._rows))
+        return torch.cat([self._distance(chunk) for chunk in torch.split(features, rows_at_once)])
+
+    def _distance(self, features: Tensor) -> Tensor:
+        """Find the k-th neighbour, and return its distance in the features' precision: equal ones are ties then."""
+        queries = in_float64(features, self.normalize) - self._center
+        # |q − r|² / 2 but for |q|² / 2, which changes no order
+        gaps = torch.addmm(self._halves, queries, self._rows.T, alpha=-1)
+        smallest = gaps.topk(self.k_used, largest=False, sorted=False)  # on a CPU several times faster than kthvalue
+        nearest = smallest.indices.gather(1, smallest.values.argmax(1, keepdim=True)).flatten()
+        distances: Tensor = torch.linalg.vector_norm(queries - self._rows[nearest], dim=1)
+        return distances.to(at_least_float32(features).dtype)
+
+
+def _neighbours(logits: Tensor, labels: Tensor | None) -> int:
+    """Choose k for classes of these sizes."""
+    ids = logits.argmax(1) if labels is None or labels.is_floating_point() or labels.ndim != 1 else labels
+    sizes = torch.unique(ids, return_counts=True)[1].double()
+    median = float(sizes.quantile(0.5))
+    return min(50, math.ceil(median / 20), int(sizes.min()))
+
+
+class Mahalanobis(Score):
+    """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
+
+    In float64. Directions in which training rows vary no more than their precision are left out, as a pseudo-inverse
+    does: however small the deviations are, what counts is how exactly the features are known.
+    Source: Lee et al., NeurIPS 2018, equations 1 and 2, on the last features.
+
+    Args:
+        normalize: scale features to unit length first.
+
+    Raises:
+        ValueError: when it is fitted to no labels, or to one row of each class.
+    """
+
+    name = "mahalanobis"
+    needs_fit = True
+    needs_vectors = True
+    learns = ("center", "whitening", "means")
+
+    def __init__(self, normalize: bool = False):
+        self.normalize = normalize
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        check_features(features)
+        check_training_rows(features=features)
+        scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
+        self.center = scatter.center
+        self.whitening = scatter.whitening()
+        rank_remark(self.name, scatter, self.whitening.shape[1])
+        self.means = (scatter.means - self.center) @ self.whitening
+        return self._learnt()
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check_fitted()
+        check_features(features, len(self.center))
+        rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
+        return _least_square((rows - self.center) @ self.whitening, self.means)
+
+
+class RelativeMahalanobis(Score):
+    """The Mahalanobis distance less that to all training rows as a single class (Ren et al., 2021).
+
+    Both distances are taken in the directions in which rows vary within their classes, and both covariances Σ are
+    replaced by (1 − s)·Σ + s·(the mean variance)·I. The paper does neither. Without, the two distances differ most in
+    the directions that are known worst: with fewer rows than features, they would span different spaces. Directions
+    whose variance is far below a hundredth of the mean count little then; where these matter, take ``mahalanobis``.
+
+    Args:
+        shrinkage: s, in [0, 1); 0.01 is enough to steady the difference where there are about as many rows as features,
+            and changes little where there are many.
+        normalize: scale features to unit length first.
+
+    Raises:
+        ValueError: when it is fitted to no labels, or to one row of each class.
+    """
+
+    name = "relative-mahalanobis"
+    needs_fit = True
+    needs_vectors = True
+    learns = ("center", "whitening", "means", "background")
+
+    def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
+        check_share("shrinkage", shrinkage)
+        self.shrinkage = shrinkage
+        self.normalize = normalize
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        check_features(features)
+        check_training_rows(features=features)
+        scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
+        deviations, directions = scatter.principal()
+        if len(scatter.means) == 1:
+            warnings.warn(f"{self.name}: of one class both distances are the same, and all scores 0.", stacklevel=2)
+        rank_remark(self.name, scatter, len(deviations))
+        scale = self._shrunk(torch.diag(deviations.square())).diagonal().sqrt()
+        self.center = scatter.center
+        self.whitening = directions / scale
+        self.means = (scatter.means - self.center) @ self.whitening
+        all_rows = scatter.of_all() @ directions
+        total = self._shrunk(all_rows.T @ all_rows / scatter.rows)
+        variances, axes = torch.linalg.eigh(total / scale / scale.unsqueeze(1))  # about 1: well conditioned
+        self.background = axes / variances.sqrt()
+        return self._learnt()
+
+    def _shrunk(self, covariance: Float64[Tensor, "r r"]) -> Float64[Tensor, "r r"]:
+        identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        mean_variance = covariance.diagonal().sum() / max(1, len(covariance))
+        return (1 - self.shrinkage) * covariance + self.shrinkage * mean_variance * identity
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check_fitted()
+        check_features(features, len(self.center))
+        rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
+        whitened = (rows - self.center) @ self.whitening
+        to_all: Tensor = (whitened @ self.background).square().sum(1)
+        return _least_square(whitened, self.means) - to_all
+
+
+class VirtualLogit(Score):
+    """α·‖x⊥‖ − logsumexp z: a virtual logit of the part of the features that training rows have little of.
+
+    x are the features from the origin −W⁺·b, x⊥ what is left without the D principal directions of the training rows,
+    and α the mean of the largest logits over that of ‖x⊥‖, on training rows.
+    Source: ViM, Wang et al., CVPR 2022, equations 5 to 9. As in the authors' code it is the logarithm of the odds of
+    the virtual class, which orders rows as its probability does.
+
+    Args:
+        dim: D, below the number of directions in which training rows vary. Without a number it is the authors' choice:
+            1000 where there are at least 2048 features, else 512 where there are at least 768, else half of them; and
+            half of the directions in which training rows vary, where that is less.
+    """
+
+    name = "vim"
+    needs_fit = True
+    needs_vectors = True
+    needs_linear_head = True
+    learns = ("origin", "principal", "alpha")
+
+    def __init__(self, dim: int | None = None):
+        if dim is not None:
+            check_whole("dim", dim, low=1)
+        self.dim = dim
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        raise ValueError(f"{self.name} reads the classifier's head: call fit_of(classifier, features, logits, labels).")
+
+    def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        check_features(features)
+        check_training_rows(features=features)
+        weight, bias = affine_map(classifier, self.name)
+        self.origin = -torch.linalg.pinv(weight) @ bias
+        one_class = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+        _, directions = scatter_of(self.name, features, one_class, center=self.origin).principal()
+        size, varying = directions.shape
+        dim = self.dim or min(1000 if size >= 2048 else 512 if size >= 768 else size // 2, varying // 2)
+        if not dim < varying:
+            raise ValueError(
+                f"dim of {self.name} must be below the number of directions in which training rows vary, {varying}, "
+                f"got {dim}: choose fewer, or leave it out."
+            )
+        self.principal = directions[:, :dim]
+        beside = torch.cat([self._beside(chunk) for chunk in torch.split(features, 4096)])
+        self.alpha = float(logits.double().amax(1).mean() / beside.mean())
+        return self._learnt()
+
+    def _beside(self, features: Tensor) -> Tensor:
+        rows = features.double() - self.origin
+        length: Tensor = torch.linalg.vector_norm(rows - rows @ self.principal @ self.principal.T, dim=1)
+        return length
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check_fitted()
+        check_features(features, len(self.origin))
+        features = features.to(self.origin.device)  # it may have been fitted elsewhere
+        virtual: Tensor = self.alpha * self._beside(features)
+        return virtual + energy(logits.to(features.device).double())
+
+
+class She(Score):
+    """−h · S_k of the predicted class k, with S_k the mean of the features of its rightly classified training rows.
+
+    Source: SHE, Zhang et al., ICLR 2023, equation 6. A class without such rows takes all its rows, and one without any
+    the mean of all rows, of which the paper says nothing.
+    """
+
+    name = "she"
+    needs_fit = True
+    needs_vectors = True
+    learns = ("patterns",)
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        check_features(features)
+        check_logits("logits", logits)
+        check_training_rows(features=features)
+        ids, predicted = class_ids(self.name, features, labels), logits.argmax(1)
+        patterns = features.double().mean(0).repeat(logits.shape[1], 1)
+        for k in torch.unique(ids).tolist():
+            own = ids == k
+            right = own & (predicted == k)
+            patterns[k] = features[right if bool(right.any()) else own].double().mean(0)
+        self.patterns = patterns
+        return self._learnt()
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check_fitted()
+        check_features(features, self.patterns.shape[1])
+        features = features.to(self.patterns.device).double()  # it may have been fitted elsewhere
+        return -(features * self.patterns[logits.to(features.device).argmax(1)]).sum(1)
+
+
+def _least_square(rows: Float64[Tensor, "n r"], points: Float64[Tensor, "c r"]) -> Float64[Tensor, " n"]:
+    """Return the squared distance to the nearest point: found by products, and taken by differences."""
+    nearest = (points.square().sum(1) / 2 - rows @ points.T).argmin(1)
+    return (rows - points[nearest]).square().sum(1)
