@@ -354,7 +354,8 @@ def test_margins_are_measured_on_the_initial_weights(tmp_path: Path) -> None:
 def test_from_scratch_margins_are_measured_after_a_plain_warm_up(tmp_path: Path) -> None:
     recipe = replace(PLAIN, methods=(("energy-bounded", {}),), epochs=8)
     run = _train(recipe, tmp_path / "run")
-    warm, suite = open_run(run.folder / "warm-up"), small_suite()
+    warm = open_run(run.folder / "warm-up", network="tests.runs.small:linear")
+    suite = small_suite()
     assert warm.recipe == replace(PLAIN, epochs=2) and warm.status == "finished"
     assert suite.outliers is not None
     known = [*suite.train.loader(), *suite.validation.loader()]
