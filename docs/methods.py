@@ -198,7 +198,10 @@ def facts(method: Card) -> str:
         "score of the paper": f"[`{method.score}`](../scores.md)",
         "brings the scores": codes(method.brings),
         "switched off by": f"`{method.strength}=0`" if method.strength else "",
-        "can be measured": "`suggest` measures settings on trained weights" if method.suggests else "",
+        "trains away what these scores see": codes(method.trains_away),
+        "measured": f"{codes(method.suggests)}, on trained weights, where they are not given"
+        if method.suggests
+        else "",
     }
     return grid(("fact", f"`{method.name}`"), [[name, words] for name, words in rows.items() if words not in ("", "–")])
 

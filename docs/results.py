@@ -16,6 +16,7 @@ from oodles.comparing.markdown import READING, escape, grid, ranks_table, suite
 from oodles.comparing.ranking import ranking
 from oodles.comparing.results import Result
 from oodles.comparing.tables import Group, Table
+from oodles.runs.folder import augment_in_words
 from oodles.runs.recipe import PLAIN
 
 PUBLISHED = ROOT / "benchmarks" / "published.toml"
@@ -73,6 +74,7 @@ def protocol(table: Table) -> dict[str, str]:
         "training rows": state(lambda run: _rows(run, "train")),
         "test rows": state(lambda run: _rows(run, "test")),
         "validation rows": state(lambda run: _rows(run, "validation")),
+        "augmentation": state(lambda run: augment_in_words(run.augment)),
         "network": state(lambda run: run.settings["network"]),
         "epochs": state(lambda run: run.settings["epochs"]),
         "batch size": state(lambda run: run.settings["batch_size"]),
@@ -148,17 +150,19 @@ def side_by_side(given: dict[str, Any], table: Table) -> list[str]:
     lines = []
     for row in given["rows"]:
         theirs = [_published(row, plain.get(row["score"], row), what) for what in WHAT]
-        for group in table.groups:
-            if group.runs[0].label == row["method"] and row["score"] in group.scores:
-                lines.append([group.label, row["score"], *theirs, *(_ours(group, row["score"], what) for what in WHAT)])
+        for group in _of_method(row["method"], given["protocol"]["initial weights"], table):
+            if row["score"] in group.scores:
+                ours_of = [_ours(group, row["score"], what) for what in WHAT]
+                lines.append([group.label, row["score"], *theirs, *ours_of, escape(group.runs[0].initial_weights)])
     ours = protocol(table)
+    heads = ["method", "score", *(f"{whose} {what}" for whose in ("published", "our") for what in WHAT)]
     remark = given.get("remarks", {}).get(table.suite)
     return [
         f"### {escape(given['title'])}, beside ours on {escape(table.suite)}",
         "",
         f"Published: {given['source']}; {given['paper']}. {BESIDE}",
         "",
-        *grid(["method", "score", *(f"{whose} {what}" for whose in ("published", "our") for what in WHAT)], lines, 2),
+        *grid([*heads, "our initial weights"], lines, 2),
         "",
         *grid(["", "published", "ours"], [[name, words, ours[name]] for name, words in given["protocol"].items()], 3),
         "",
@@ -166,9 +170,16 @@ def side_by_side(given: dict[str, Any], table: Table) -> list[str]:
     ]
 
 
+def _of_method(method: str, initial: str, table: Table) -> list[Group]:
+    """Return the rows of a method, whatever they are called: first those from the published initial weights."""
+    groups = [group for group in table.groups if [name for name, _ in group.runs[0].methods] == [method]]
+    return sorted(groups, key=lambda group: group.runs[0].initial_weights != initial)
+
+
 BESIDE = """Per cent; near and far are averages of AUROC over the sets of a kind, and in brackets stands the difference
 to cross-entropy under the same score. The two sides differ in all that the second table lists: compare the order of the
-methods and these differences, not a figure with the one beside it."""
+methods and these differences, not a figure with the one beside it. Of a method, the rows that start from the published
+initial weights come first."""
 WHAT = {"accuracy": "accuracy", "near AUROC": "near", "far AUROC": "far"}
 """The columns, and their names in the file of published figures."""
 

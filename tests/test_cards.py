@@ -26,7 +26,8 @@ def test_facts_are_those_of_the_class(card: cards.Card, cls: type[Method]) -> No
     assert {name: getattr(card, name) for name in facts} == {name: getattr(cls, name) for name in facts}
     assert (card.name, card.class_name) == (cls.name, cls.__name__)
     assert card.paper == dataclasses.asdict(cls.paper)
-    assert card.suggests == ("suggest" in vars(cls))
+    assert bool(card.suggests) == ("suggest" in vars(cls))
+    assert set(card.suggests) <= {parameter.name for parameter in card.parameters}
 
 
 @pytest.mark.parametrize(("card", "cls"), ALL)

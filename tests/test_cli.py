@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import shlex
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import pytest
 import oodles
 from oodles import cli
 from oodles.cards import cards
+from oodles.checks import warn
 from oodles.methods import METHODS
+from oodles.runs import preparation
 from oodles.runs.folder import Run
 from oodles.runs.recipe import Recipe
 
@@ -214,8 +218,51 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
     ((recipe, data, arrived),) = trained
     assert data == "digits" and arrived == options
     assert {name: getattr(recipe, name) for name in settings} == settings
-    untested = set(inspect.signature(cli.train).parameters) - set(given) - {"chain", "data", "recipe", "json"}
+    others = {"chain", "data", "recipe", "no_suggest", "json"}
+    untested = set(inspect.signature(cli.train).parameters) - set(given) - others
     assert not untested, "a new flag belongs into this test"
+
+
+def test_what_the_line_does_not_give_is_measured(trained: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    run("train", "energy-bounded")
+    run("train", "energy-bounded", "--margin-in=-9", "--recipe", "fast")
+    run("train", "energy-bounded", "--margin_in", "-25", "--margin-out", "-7")
+    run("train", "energy-bounded", "--no-suggest")
+    run("train", "--recipe", "oecc")
+    run("train", "--recipe", "energy-bounded")
+    one = ("energy-bounded.margin_out",)
+    assert [call[0].suggest for call in trained] == [True, one, False, False, False, True]
+    assert run("train", "energy-bounded", "--no-suggest", "--suggest") == 2
+    assert capsys.readouterr().err.endswith("oodles: Say either --suggest or --no-suggest.\n")
+
+
+@pytest.mark.parametrize("words", ["", "--margin-in -9.0", "--margin-in -9.0 --suggest", "--no-suggest"])
+def test_the_command_of_a_record_repeats_it(words: str, trained: Calls) -> None:
+    run("train", "energy-bounded", *words.split(), "--weight", "0.2")
+    ((recipe, _, _),) = trained
+    command = preparation._command(Path("f"), recipe, {"data": "digits"})
+    run(*shlex.split(command)[1:])
+    assert trained[1][0] == recipe
+
+
+def test_warnings_of_training_are_sentences_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oodles.runs import training
+
+    def train(*_: Any, **__: Any) -> Run:
+        with warnings.catch_warnings():  # pytest makes errors of them
+            warnings.simplefilter("always")
+            warn("The margins are far off.")
+            warnings.warn("Something else.", UserWarning, stacklevel=1)
+        return Run(Path("somewhere"), {}, (), {"status": "diverged", "reason": "It was not trained."})
+
+    monkeypatch.setattr(training, "train", train)
+    before = warnings.showwarning
+    run("train", "mixup")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "oodles: The margins are far off." and "UserWarning: Something else." in others[0]
+    assert warnings.showwarning is before
 
 
 def test_flags_change_single_settings_of_a_recipe(trained: Calls, tmp_path: Path) -> None:

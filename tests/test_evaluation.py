@@ -1,6 +1,7 @@
 """Evaluation: the numbers are those of the pieces, and nothing of the caller's is changed."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_every_number_is_that_of_the_pieces() -> None:
 def test_the_table() -> None:
     loader = {"far": batches(UNKNOWN), "a longer name": batches(UNKNOWN + 1)}
     evaluation = evaluated(ood_loaders=loader, scores=["msp", "max-logit"])
-    first, header, *rows = str(evaluation).splitlines()
+    first, header, *rows = str(replace(evaluation, warnings=())).splitlines()
     assert first == f"accuracy {evaluation.accuracy:.2%}"
     assert header.split() == ["set", "score", *ood_metrics(np.ones(1), np.ones(1))]
     assert {len(row) for row in rows} == {len(header)}
@@ -109,7 +110,19 @@ def test_without_all_labels_there_is_no_accuracy(loader: list) -> None:
 
 def test_an_accuracy_of_zero_is_known() -> None:
     wrong = expected_outputs(KNOWN)[1].argmin(1)
-    assert str(evaluated(id_loader=batches(KNOWN, wrong), ood_loaders={})) == "accuracy 0.00%"
+    evaluation = evaluated(id_loader=batches(KNOWN, wrong), ood_loaders={})
+    assert str(evaluation).splitlines()[0] == "accuracy 0.00%"
+    assert evaluation.warnings == (
+        "The accuracy on in-distribution rows is at chance, no better than naming the largest class for every row.",
+    )
+
+
+def test_one_class_for_all_rows_is_said() -> None:
+    balanced = torch.arange(len(KNOWN)) % expected_outputs(KNOWN)[1].shape[1]
+    first = torch.cat([torch.full((len(KNOWN), 1), 9.0), torch.zeros(len(KNOWN), 2)], 1)
+    evaluation = evaluate(nn.Identity(), [(first, balanced)], {})
+    assert evaluation.warnings[0] == "All predictions of in-distribution rows are one class."
+    assert str(evaluation).endswith("\n".join(evaluation.warnings)) and len(evaluation.warnings) == 2
 
 
 def test_labels_of_unknown_sets_do_not_matter() -> None:
@@ -408,7 +421,7 @@ class Constant(nn.Module):
 def test_settings_are_given_by_name_and_what_was_chosen_is_said() -> None:
     train = batches(TRAIN, TRAIN_LABELS)
     evaluation = evaluated(scores=["knn", "knn(k=5)"], train_loader=train)
-    assert evaluation.remarks == {"knn": "k = 1"} and str(evaluation).splitlines()[-1] == "knn: k = 1"
+    assert evaluation.remarks == {"knn": "k = 1"} and "knn: k = 1" in str(evaluation).splitlines()
     one, five = (evaluated(scores=[NearestNeighbours(k)], train_loader=train).scores["far"] for k in (1, 5))
     np.testing.assert_array_equal(evaluation.scores["far"]["knn"], one["knn(k=1)"])
     np.testing.assert_array_equal(evaluation.scores["far"]["knn(k=5)"], five["knn(k=5)"])

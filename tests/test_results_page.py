@@ -39,20 +39,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("recorded")
     plan = {
         "digits": (("cross-entropy", 0.0), ("mixup", 0.5), ("cutmix", -0.5)),
-        "cifar10": (("cross-entropy", 0.0), ("mixup", 0.1), ("outlier-exposure", 0.6)),
+        "cifar10": (
+            ("cross-entropy", 0.0),
+            ("mixup", 0.1),
+            ("outlier-exposure", 0.6),
+            ("outlier-exposure-from-scratch", 0.7),
+        ),
     }
     colour = {"train": 45000, **SIZES, "near:tinyimagenet": 60, "far:textures": 50, "far:street-characters": 50}
     for data, methods in plan.items():
         sizes = colour if data == "cifar10" else {"train": 162, **SIZES}
         results = []
         for method, better in methods:
+            own = method.removesuffix("-from-scratch")
             tuned = {"initial": "cross-entropy", "epochs": 10, "learning_rate": 0.001}
             about = tuned if method == "outlier-exposure" else {"epochs": 30}
             for seed in range(3):
                 broken = "the loss was nan." if (method, seed) == ("cutmix", 1) else ""
                 write_run(
                     folder / f"{data}-{method}-{seed}",
-                    method,
+                    own,
                     seed=seed,
                     better=better,
                     data=data,
@@ -61,7 +67,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                     **about,
                 )
                 result = result_of(open_run(folder / f"{data}-{method}-{seed}"))
-                results.append(replace(result, seconds=2.0, environment={"torch": "2.13.0+cpu", "device": "cpu"}))
+                results.append(
+                    replace(result, label=method, seconds=2.0, environment={"torch": "2.13.0+cpu", "device": "cpu"})
+                )
         write_results(folder / f"{data}.jsonl", results)
     return [folder / "cifar10.jsonl", folder / "digits.jsonl"]
 
@@ -94,14 +102,18 @@ def test_every_protocol_has_a_section_that_says_how_it_was_run(page: str) -> Non
     assert headings == ["## cifar10", "## digits", "## Ranks", "## Published numbers"]
     first, second = page.partition("\n## digits")[::2]
     assert "* training rows: 45,000\n" in first and "* training rows: 162\n" in second
-    assert "* epochs: 30 (cross-entropy, mixup); 10 (outlier-exposure)\n" in first and "* epochs: 30\n" in second
-    assert "* optimizer: sgd with Nesterov momentum 0.9, 0.02, weight decay 0.0005 (cross-entropy, mixup); sgd" in first
-    assert "* initial weights: random (cross-entropy, mixup); cross-entropy (outlier-exposure)\n" in first
+    scratch = "cross-entropy, mixup, outlier-exposure-from-scratch"
+    assert f"* epochs: 30 ({scratch}); 10 (outlier-exposure)\n" in first and "* epochs: 30\n" in second
+    assert "* optimizer: sgd with Nesterov momentum 0.9, 0.02, weight decay 0.0005 (cross-entropy, mi" in first
+    assert f"* initial weights: random ({scratch}); cross-entropy (outlier-exposure)\n" in first
     assert "* near-OOD: digits, tinyimagenet\n* far-OOD: letters, textures, street-characters\n" in first
     assert "* seeds: 0, 1, 2\n" in second and "* device: cpu\n" in second and "* versions: torch 2.13.0+cpu\n" in second
     assert "* runs: 9, of which 1 diverged; 2 s of training each on average\n" in second
     ranks = page.partition("\n## Ranks")[2]
-    assert "\n| mixup | msp |" in ranks and "not measured everywhere: outlier-exposure, cutmix" in ranks
+    assert (
+        "\n| mixup | msp |" in ranks
+        and "not measured everywhere: outlier-exposure, outlier-exposure-from-scratch, cut" in ranks
+    )
     assert "cutmix, seed 1, diverged: the loss was nan." in second and "chance would mark about" in second
     assert "### What got worse" in second and "FPR95 ID-positive ↓ | FPR95 OOD-positive ↓" in second
 
@@ -127,7 +139,7 @@ def test_what_depends_on_the_seed_alone_is_no_difference_between_rows(results: M
 def test_published_figures_stand_beside_ours(page: str, files: list[Path]) -> None:
     published = page.partition("## Published numbers")[2]
     (table,) = compare([files[0]]).tables
-    plain, _, exposed = table.groups
+    plain, _, exposed, scratch = table.groups
 
     def far(seed: int, group: Group) -> float:
         metrics = group.finished[seed].metrics["test"]
@@ -137,7 +149,11 @@ def test_published_figures_stand_beside_ours(page: str, files: list[Path]) -> No
 
     ours = sum(far(seed, exposed) for seed in range(3)) / 3
     gain = ours - sum(far(seed, plain) for seed in range(3)) / 3
-    line = next(line for line in published.splitlines() if line.startswith("| outlier-exposure | msp |"))
+    lines = [line for line in published.splitlines() if line.startswith("| outlier-exposure") and "| msp |" in line]
+    assert [line.split(" | ")[0] for line in lines] == ["| outlier-exposure-from-scratch", "| outlier-exposure"]
+    assert [line.split(" | ")[-1] for line in lines] == ["random |", "cross-entropy |"], "as published, then the other"
+    assert str(scratch.measured(None, "msp", "accuracy")) in lines[0]
+    line = lines[1]
     cells = line.strip("| ").split(" | ")
     assert cells[2:5] == ["94.63 (−0.43)", "94.82 (+6.79)", "96.00 (+5.27)"]
     assert cells[7].startswith(f"{ours:.1f} ± ") and cells[7].endswith(f" ({gain:+.1f})")

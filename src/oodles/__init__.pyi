@@ -6,6 +6,7 @@ Type checkers read this page, and ``__init__.py`` takes from it where to import 
 from oodles.benchmarking.description import Benchmark as Benchmark
 from oodles.benchmarking.running import Benchmarked as Benchmarked
 from oodles.benchmarking.running import benchmark as benchmark
+from oodles.checks import TrainingWarning as TrainingWarning
 from oodles.classifier import Classifier as Classifier
 from oodles.classifier import Normalize as Normalize
 from oodles.classifier import frozen as frozen

@@ -64,9 +64,10 @@ class Card:
     heads: tuple[str, ...]
     replaces: tuple[str, ...]
     separate: tuple[str, ...]
+    trains_away: tuple[str, ...]
+    suggests: tuple[str, ...]
     measured_on: tuple[str, ...]
     moments: tuple[str, ...]
-    suggests: bool
     parameters: tuple[Parameter, ...]
 
     def acts(self, settings: Mapping[str, Any]) -> bool:
@@ -109,7 +110,6 @@ def card(name: str) -> Card:
         cost=sections.get("Cost", ""),
         caveat=sections.get("Caveat", ""),
         source=sections.get("Source", ""),
-        suggests="suggest" in functions,
         parameters=tuple(_parameters(functions.get("__init__"), _entries(sections.get("Args", "")))),
         **facts,
     )

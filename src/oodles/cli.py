@@ -10,6 +10,7 @@ import json as json_format
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -144,6 +145,7 @@ def train(
     seed: Annotated[int | None, _setting("seed", "COUNT")] = None,
     weights: OptionalName = None,
     suggest: bool = False,
+    no_suggest: bool = False,
     to: OptionalPath = None,
     mixed_precision: Annotated[Precision | None, _setting("mixed_precision", "{no,bf16,fp16,auto}")] = None,
     accumulate: Count = 1,
@@ -187,7 +189,9 @@ def train(
         milestones: with the schedule steps, an epoch after which the learning rate is divided by ten.
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from, a file, the folder of another run or a bundled recipe.
-        suggest: measure settings such as energy margins on these weights first.
+        suggest: measure settings such as energy margins before training, also those that are given; unless said, those
+            that neither the line nor the recipe gives.
+        no_suggest: measure nothing, the papers' numbers stay.
         to: the run folder; runs/METHODS-DATA-SEED unless given.
         mixed_precision: fp16 needs a GPU, auto is bf16 where the hardware computes in it.
         accumulate: batches per step of the optimizer.
@@ -200,6 +204,9 @@ def train(
     """
     if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
+    if suggest and no_suggest:
+        _refuse("Say either --suggest or --no-suggest.")
+    from oodles.runs.folder import augment_in_words
     from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
@@ -215,7 +222,7 @@ def train(
         "milestones": milestones or None,
         "seed": seed,
         "weights": weights,
-        "suggest": suggest or None,
+        "suggest": True if suggest else False if no_suggest else None,
         "mixed_precision": mixed_precision,
         "methods": [{"name": name, **given} for name, given in chain] or None,
     }
@@ -225,8 +232,11 @@ def train(
             f"The recipe {recipe} has methods of its own, {begin.label}: leave them or those of the command line out."
         )
     changes = {name: value for name, value in settings.items() if value is not None}
+    base = begin.as_dict()
+    if begin.suggest is None:  # it says nothing about the methods of the line
+        del base["suggest"]
     run = train_recipe(
-        Recipe.from_dict(merge_settings(begin.as_dict(), changes)),
+        Recipe.from_dict(merge_settings(base, changes)),
         data,
         root=root,
         folder=to,
@@ -250,6 +260,7 @@ def train(
         words += [] if seconds is None else [f"{seconds:.0f} s"]
         words += [f"fitted scores {size}"] if size else []
         _print(
+            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n"
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}\n\n"
             f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
         )
@@ -298,7 +309,8 @@ def evaluate(
     if (size := size_of_fits(run)) != before:
         _say(f"{run} keeps what the scores have learnt, {size}")
     if json:
-        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics})
+        warned = list(evaluation.warnings)
+        _print_json({"accuracy": evaluation.accuracy, "metrics": evaluation.metrics, "warnings": warned})
     else:
         _print(evaluation)
 
@@ -491,7 +503,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
     run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], command, rest)
     try:
-        code = run() or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]  # what is shown goes to standard error
+            code = run() or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # a reader such as head has seen enough
@@ -624,7 +638,7 @@ def _check_segment(
 
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a method, checked by its class, and the arguments that are not its own."""
+    """Return the settings of a method that are given, checked by its class, and the arguments that are not its own."""
     facts = card(name)
     method, left_over = tyro.cli(
         method_class(name),
@@ -634,7 +648,9 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
         return_unknown_args=True,
         config=(FlagCreatePairsOff,),
     )
-    return {parameter.name: getattr(method, parameter.name) for parameter in facts.parameters}, left_over
+    flags = {word.split("=")[0].replace("_", "-") for word in arguments}
+    given = [parameter.name for parameter in facts.parameters if parameter.flag in flags]
+    return {name: getattr(method, name) for name in given}, left_over
 
 
 def _check_flags(
@@ -769,6 +785,15 @@ def _help() -> str:
     lines = ["usage: oodles COMMAND", "", str(oodles.__doc__).splitlines()[0], ""]
     lines += [f"  {name:13}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "oodles COMMAND --help tells more; oodles --version tells the version."])
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, line: int, *others: Any) -> None:
+    """Show a warning of our own as one sentence, others as Python does; it goes by name, since torch takes a while."""
+    if category.__name__ == "TrainingWarning":
+        if os.environ.get("RANK", "0") == "0":
+            _say(str(message))
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, line))
 
 
 def _refuse(sentence: str) -> NoReturn:

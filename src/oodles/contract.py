@@ -286,8 +286,12 @@ class Method(nn.Module):
     """Further heads that the classifier gets, shared with other methods, as is a term of the same name."""
     replaces: ClassVar[tuple[str, ...]] = ()
     """Things that it replaces, which no second method may; those that follow from its hooks are added."""
+    trains_away: ClassVar[tuple[str, ...]] = ()
+    """Scores that it leaves nothing to see: they stand in tables with a remark."""
     separate: ClassVar[tuple[str, ...]] = ()
     """Roles that are forwarded apart from the others."""
+    suggests: ClassVar[tuple[str, ...]] = ()
+    """The hyper-parameters that :meth:`suggest` measures."""
     measured_on: ClassVar[tuple[str, ...]] = ("train", "validation")
     """The sets of a suite whose rows :meth:`suggest` gets as in-distribution rows."""
     reads: ClassVar[tuple[str, ...]] = ("id",)

@@ -16,7 +16,7 @@ from oodles.checks import check_index, check_targets, differs
 from oodles.classifier import device_of
 from oodles.inference import BatchSeen, Collected, all_or_none, batches_seen, collect, in_eval_mode
 from oodles.methods import METHOD_SCORES, method_score
-from oodles.metrics import METRICS, Histogram, accuracy, ood_metrics
+from oodles.metrics import METRICS, Histogram, accuracy, doubts, ood_metrics
 from oodles.scores import FURTHER_SCORES, SCORES, Score, settings_of
 from oodles.spelling import suggestion
 
@@ -37,6 +37,8 @@ class Evaluation:
     """By score: what it has chosen when it was fitted, such as ``k = 2``."""
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By set and score: the scores of known pixels in the set's own pictures, which its unknown ones are told from."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the classifier, or with a score of it."""
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -62,7 +64,7 @@ class Evaluation:
             cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
             lines.append("  ".join(cells))
         lines += [f"{score}: {remark}" for score, remark in self.remarks.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.warnings])
 
 
 def evaluate(
@@ -123,6 +125,7 @@ def evaluate(
     }
     return Evaluation(
         accuracy=sets["id"].accuracy,
+        warnings=_doubts(sets["id"]),
         scores={name: rows.scores for name, rows in sets.items()},
         predictions={name: rows.predictions for name, rows in sets.items()} if keep else {},
         labels=sets["id"].labels,
@@ -178,6 +181,13 @@ class Scored(NamedTuple):
     """The share of right predictions, of the in-distribution set."""
     known: dict[str, Any]
     """By score: the numbers of known rows among unknown ones."""
+
+
+def _doubts(known: Scored) -> tuple[str, ...]:
+    """Say what is wrong with a classifier, by the in-distribution rows, where these were kept and have class ids."""
+    if known.labels is None or known.predictions.size != known.labels.size:
+        return ()
+    return tuple(doubts(known.predictions.ravel(), known.labels.ravel(), "in-distribution rows"))
 
 
 def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]) -> Scored:

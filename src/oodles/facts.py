@@ -38,6 +38,8 @@ FACTS = (
     "heads",
     "replaces",
     "separate",
+    "trains_away",
+    "suggests",
     "measured_on",
 )
 DERIVED = ("reads", "moments")

@@ -82,7 +82,7 @@ def collect(
     labels: list[Tensor | None] = []
     with in_eval_mode(classifier):
         for batch in batches_seen(classifier, loader, name, labelled=labelled):
-            seen = batch if ignore_index is None else _without_void(batch, ignore_index)
+            seen = without_void(batch, ignore_index)
             features.append(seen.features.to(to))
             logits.append(seen.logits.to(to))
             labels.append(None if seen.labels is None else seen.labels.to(to))
@@ -98,8 +98,10 @@ class BatchSeen(NamedTuple):
     labels: Tensor | None
 
 
-def _without_void(batch: BatchSeen, ignore_index: int) -> BatchSeen:
-    """Return the rows or pixels that have another label, as rows."""
+def without_void(batch: BatchSeen, ignore_index: int | None) -> BatchSeen:
+    """Return the rows or pixels that have another label, as rows; without an index, the batch as it is."""
+    if ignore_index is None:
+        return batch
     labels, predicted = batch.labels, (len(batch.logits), *batch.logits.shape[2:])
     if labels is None or labels.is_floating_point():
         taken = torch.ones(predicted, dtype=torch.bool)

@@ -288,6 +288,44 @@ def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
     return float(np.mean((predictions == ids) & predicted))
 
 
+def largest_share(labels: "Values") -> float:
+    """Return the share of rows in the largest class, which is how often naming it for every row is right."""
+    ids = _array(labels).flatten()
+    return float(np.unique(ids, return_counts=True)[1].max() / len(ids))
+
+
+def at_chance(accuracy: float, rows: int, share: float) -> bool:
+    """Say whether an accuracy exceeds the largest class's share by no more than two deviations of chance.
+
+    Args:
+        accuracy: share of right predictions.
+        rows: on so many rows.
+        share: of the largest class, see :func:`largest_share`.
+    """
+    return bool(accuracy <= share + 2 * np.sqrt(share * (1 - share) / rows))
+
+
+def accuracy_at_chance(rows: str) -> str:
+    """Say that the accuracy on some rows is at chance."""
+    return f"The accuracy on {rows} is at chance, no better than naming the largest class for every row."
+
+
+def doubts(predictions: "Values", labels: "Values", rows: str) -> list[str]:
+    """Say what is wrong with a classifier that has learned nothing: one class for all rows, an accuracy at chance.
+
+    Args:
+        predictions: class ids.
+        labels: class ids, of the same shape.
+        rows: what the rows are called.
+    """
+    named, ids = _array(predictions), _array(labels)
+    share = largest_share(ids)
+    if share == 1:  # of a single class there is nothing to learn
+        return []
+    words = [f"All predictions of {rows} are one class."] if (named == named.flat[0]).all() else []
+    return [*words, accuracy_at_chance(rows)] if at_chance(accuracy(named, ids), ids.size, share) else words
+
+
 def _auroc(c: Counts) -> float:
     id_at_or_below, id_below = c.id[1:], c.id[:-1]
     twice = np.sum(np.diff(c.ood) * (id_at_or_below + id_below))  # in whole numbers, hence exact

@@ -19,6 +19,7 @@ from oodles.checks import (
     check_whole,
     differs,
     readable,
+    warn,
 )
 from oodles.classifier import Classifier, Inputs, device_of, first_of, frozen
 from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
@@ -33,6 +34,13 @@ from oodles.targets import cross_entropy, indexable
 Given = TypeVar("Given")
 _EAGER = {"change_batch", "change_weights"}
 """The hooks that every step calls before the forward pass."""
+FIRST_STEPS = 20
+"""The steps in which terms are compared with the cross-entropy."""
+TOO_HEAVY = 50
+"""So many times the cross-entropy is more than any method wants."""
+LEAST = 1.0
+"""The cross-entropy counts as this where it is less: that of a trained classifier is next to nothing, and any term of a
+method that fine-tunes it is many times as large."""
 _Losses = tuple[dict[str, Tensor], dict[str, Tensor], Outputs | None]
 """Terms, measures, and the outputs without their graph, if a method overrides ``after_update``."""
 
@@ -139,6 +147,7 @@ class TrainingStep(nn.Module):
         names = _number_repeated([method.name for method in methods])
         self._in_order = tuple((methods[index], names[index]) for index in order(methods))
         self._checked = False
+        self._heavy: set[str] = set()  # terms of which it was said that they outweigh the cross-entropy
         self._started = self._restored = -1  # epochs: the last one started, and the one in which loaded state was saved
         self._losses: Callable[[TrainingStep, Batch], _Losses] = _losses
         self._last: tuple[Outputs, Batch] | None = None
@@ -202,7 +211,27 @@ class TrainingStep(nn.Module):
             self.measures = measures
         if kept is not None:
             self._last = replace(kept, measures=self.measures), valid_rows(batch)
+        self._weigh(terms)
         return terms
+
+    def _weigh(self, terms: Mapping[str, Tensor]) -> None:
+        """Warn of terms that outweigh the cross-entropy in the first steps; on a GPU, in the first one alone."""
+        if torch.compiler.is_compiling() or self.steps > FIRST_STEPS or PLAIN_TERM not in terms:
+            return
+        if not readable(terms[PLAIN_TERM], read_gpu=self.steps == 1):
+            return
+        limit = TOO_HEAVY * max(float(terms[PLAIN_TERM].detach()), LEAST)
+        for name, term in terms.items():
+            if name not in self._heavy and float(term.detach()) > limit:
+                self._heavy.add(name)
+                owner = next((method for method in self._active() if name in method.terms), None)
+                hint = (
+                    f", or measure its settings with {type(owner).__name__}.suggest" if owner and owner.suggests else ""
+                )
+                warn(
+                    f"The term {name!r} was more than {TOO_HEAVY} times the cross-entropy in the first steps of "
+                    f"training: lower its weight{hint}."
+                )
 
     def after_update(self) -> None:
         """Call the methods' ``after_update`` for the last batch, once; without this call, the next batch does it."""

@@ -137,7 +137,7 @@ def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
             "'mixup' from 'cutmix' from 'mixup': rows cannot start from one another in a circle",
         ),
         ({"recipes": [{"methods": ["mixup"], "name": "x", "weights": "x"}]}, "'x' from 'x': rows cannot start from"),
-        ({"recipes": [{"methods": ["energy-bounded"], "suggest": True}]}, "suggest measures settings on trained"),
+        ({"recipes": [{"methods": ["mixup"], "suggest": True}]}, "suggest has nothing to measure for mixup"),
         ({"settings": ["fast"]}, r"settings must be a \[settings\] table"),
         ({"settings": {"epoch": 3}}, "settings have no 'epoch': did you mean 'epochs'?"),
         ({"settings": {"network": "cnn-6"}}, r"network is no setting of a recipe: write it above \[settings\]"),
@@ -238,7 +238,13 @@ def test_shipped_benchmarks_are_whole() -> None:
         for row in spec.rows:
             assert row.after == (None if row.recipe.weights is None else "cross-entropy")
             measures = any(card(method).suggests for method, _ in row.recipe.methods)
-            assert row.recipe.suggest == (measures and row.after is not None), row.name
+            assert bool(row.recipe.suggest) == (measures and row.after is not None), row.name
+
+
+def test_a_row_that_says_nothing_measures_nothing() -> None:
+    assert Benchmark.from_dict({"suites": ["digits"], "recipes": [{"methods": ["energy-bounded"]}]}, name="one").rows[
+        0
+    ].recipe == Recipe(methods=(("energy-bounded", {}),), suggest=False)
 
 
 def test_the_digits_keep_their_settings() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from oodles.comparing.comparison import compare
 from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, in_brackets
-from oodles.comparing.results import result_of
+from oodles.comparing.results import result_of, write_results
 from oodles.comparing.tables import Table
 from oodles.comparing.words import judgements
 from oodles.metrics import ood_metrics
@@ -230,3 +231,69 @@ def test_scores_that_are_no_numbers_leave_a_gap(tmp_path: Path) -> None:
     (table,) = compare(folders).tables
     assert set(figure_of(table, "mixup").value.by_seed) == {0, 1}
     assert set(figure_of(table, "mixup", "far:letters").value.by_seed) == {0, 1, 2}
+
+
+CHANCE = "The accuracy on test rows is at chance, no better than naming the largest class for every row."
+
+
+def test_accuracies_at_chance_and_warnings_are_said_in_every_form(tmp_path: Path) -> None:
+    folders = runs_of(tmp_path, "cross-entropy")
+    labels = np.arange(SIZES["test"]) % 6
+    wrong = {"test/labels": labels, "test/predictions": np.zeros(SIZES["test"], int)}
+    warned = {"warnings": ["All predictions of validation rows are one class.", CHANCE], "chance": 0.175}
+    broken = [
+        write_run(tmp_path / "m0", "mixup", seed=0, arrays=wrong),  # of a version that recorded no warnings
+        write_run(tmp_path / "m1", "mixup", seed=1, arrays=wrong, outcome=warned),
+        write_run(tmp_path / "m2", "mixup", seed=2),
+    ]
+    comparison = compare([*folders, *broken])
+    (table,) = comparison.tables
+    assert table.remarks == (
+        f"mixup, seeds 0, 1: {CHANCE}",
+        "mixup, seed 1: All predictions of validation rows are one class.",
+    )
+    for text in (comparison.to_text(width=400), comparison.to_markdown(), comparison.to_html()):
+        assert all(remark in text for remark in table.remarks)
+    write_results(tmp_path / "results.jsonl", [result_of(open_run(folder)) for folder in (*folders, *broken)])
+    assert compare([tmp_path / "results.jsonl"]).tables[0].remarks == table.remarks
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        del line["warnings"], line["augment"]
+        if line["label"] == "mixup":
+            del line["chance"]
+    (tmp_path / "old.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert compare([tmp_path / "old.jsonl"]).tables[0].remarks == (f"mixup, seeds 0, 1: {CHANCE}",)
+
+
+def test_scores_that_a_method_trains_away_are_named(tmp_path: Path) -> None:
+    (table,) = compare(runs_of(tmp_path, "cross-entropy", "logit-norm")).tables
+    assert table.remarks == ("logit-norm: energy sees little, since logit-norm trains away what is measured there.",)
+    (table,) = compare(runs_of(tmp_path / "other", "cross-entropy", "logit-norm", scores=("msp", "knn"))).tables
+    assert table.remarks == ()
+
+
+def test_a_score_that_fails_on_the_outliers_that_were_trained_with_is_named(tmp_path: Path) -> None:
+    folders = runs_of(tmp_path, "cross-entropy", "mixup")
+    rows, knn = SIZES["outliers"], np.linspace(0, 1, SIZES["validation"])
+    spoilt = {"validation/knn": knn, "outliers/knn": np.linspace(0.2, 1.2, rows), "outliers/msp": np.full(rows, 2.0)}
+    for seed in range(3):
+        folders.append(write_run(tmp_path / f"oe{seed}", "outlier-exposure", seed=seed, arrays=spoilt))
+        folders.append(write_run(tmp_path / f"mm{seed}", "cutmix", seed=seed, arrays=spoilt))
+    (table,) = compare(folders).tables
+    (remark,) = [remark for remark in table.remarks if "far worse" in remark]
+    auroc = ood_metrics(spoilt["validation/knn"], spoilt["outliers/knn"])["auroc"]
+    assert remark.startswith("outlier-exposure: even training outliers are told from validation rows far worse by ")
+    assert f"knn ({100 * auroc:.0f} %)" in remark and "than by msp (100 % AUROC)" in remark
+
+
+def test_how_images_were_augmented_is_said(tmp_path: Path) -> None:
+    results = [result_of(open_run(folder)) for folder in runs_of(tmp_path, "cross-entropy", "mixup", seeds=1)]
+    assert compare(results).tables[0].augmentation == ""
+    none, some = ({"train": {"shift": shift, "flip": shift > 1, "seed": 0}} for shift in (0, 4))
+    alike = [replace(result, augment=some) for result in results]
+    words = "shifted by up to 4 pixels and mirrored at random"
+    assert compare(alike).tables[0].augmentation == f"Training images: {words}."
+    assert f"Training images: {words}." in compare(alike).to_markdown()
+    other = [alike[0], replace(results[1], augment=none)]
+    expected = f"Training images of cross-entropy: {words}; Training images of mixup: as they are."
+    assert compare(other).tables[0].augmentation == expected

@@ -47,6 +47,7 @@ def test_wrong_values_are_refused_when_the_method_is_made(name: str) -> None:
     check_wrong_values(ROWS[name])
 
 
+@pytest.mark.filterwarnings("ignore:.*margins:oodles.TrainingWarning")
 @pytest.mark.parametrize("name", ROWS)
 def test_default_settings_train(name: str) -> None:
     row = ROWS[name]

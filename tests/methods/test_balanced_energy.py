@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodles import BalancedEnergy, Classifier, EnergyBounded, Recipe, TrainingStep, compare, train
+from oodles import BalancedEnergy, Classifier, EnergyBounded, Recipe, TrainingStep, TrainingWarning, compare, train
 from oodles.cli import _parse_train
 from oodles.methods.balanced_energy import balanced_hinge, class_shares, frequency
 from oodles.runs.preparation import _command
@@ -100,9 +100,29 @@ def test_empty_parts_are_an_exact_zero() -> None:
 
 def test_outliers_of_classes_that_are_never_predicted_give_no_nan() -> None:
     z = torch.tensor([[500.0, 0.0], [400.0, 0.0]], requires_grad=True)  # exp(−400) is zero in float32
-    loss = BalancedEnergy(prior=(0.0, 1.0))(z, z)
+    loss = BalancedEnergy(prior=(0.0, 1.0), **MARGINS)(z, z)
     loss.backward()
     assert loss.isfinite() and z.grad is not None and z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e18, 1e20, 1e37])
+@pytest.mark.parametrize("margins", [MARGINS, {"margin_in": -1.0, "margin_out": 1.0}])
+def test_any_finite_logits_have_a_finite_loss_and_gradient(scale: float, margins: dict[str, float]) -> None:
+    for method in (BalancedEnergy(prior=PRIOR, **margins), BalancedEnergy(**margins), EnergyBounded(**margins)):
+        known, unknown = ((scale * normal(4, 5, seed=seed).float()).requires_grad_() for seed in (0, 1))
+        loss = method(known, unknown)
+        loss.backward()
+        assert loss.isfinite() and known.grad is not None and unknown.grad is not None
+        assert known.grad.isfinite().all() and unknown.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_only_the_proportions_of_a_prior_matter(scale: float) -> None:
+    z = normal(4, 5)
+    one, other = (
+        BalancedEnergy(**MARGINS, gamma=2.0, prior=tuple(size * share for share in PRIOR)) for size in (1.0, scale)
+    )
+    assert other(z, z).item() == pytest.approx(one(z, z).item(), rel=1e-6)
 
 
 def test_a_prior_for_other_classes_is_refused_before_training() -> None:
@@ -131,7 +151,7 @@ def test_margins_and_prior_are_measured() -> None:
     assert {**found, "prior": None} == {**EnergyBounded.suggest(net, known, unknown), "prior": None}
     made = BalancedEnergy(**json.loads(json.dumps(found)))
     assert made.prior == found["prior"] and isinstance(made.prior, tuple)
-    with pytest.raises(ValueError, match="gives outliers the higher mean energy"):
+    with pytest.warns(TrainingWarning, match="gives outliers the higher mean energy"):
         BalancedEnergy.suggest(net, unknown, known)
 
 
@@ -144,7 +164,8 @@ def test_a_prior_survives_toml_json_and_the_command_line(prior: tuple[float, ...
     plain = recipe.as_dict()
     assert json.loads(json.dumps(plain)) == plain and Recipe.from_dict(plain) == recipe
     words = shlex.split(_command(tmp_path, recipe, {}))
-    assert _parse_train(words[2:]).keywords["chain"] == recipe.methods  # type: ignore[attr-defined]
+    chain = _parse_train(words[2:]).keywords["chain"]  # type: ignore[attr-defined]
+    assert chain[0][1]["prior"] == prior and Recipe(methods=chain) == recipe
 
 
 def test_a_measured_prior_goes_through_training_the_run_folder_and_the_report(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Energy-bounded learning: a hinge for each row, and margins measured on a trained classifier."""
 
+import warnings
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oodles import EnergyBounded, EnergyGap, TrainingStep
+from oodles import BalancedEnergy, EnergyBounded, EnergyGap, TrainingStep, TrainingWarning
 from oodles.methods.energy_bounded import energy_hinge
 
 from ..contract.steps import is_one_sentence
@@ -86,7 +89,7 @@ def test_wider_margins_cost_more(n: int, m: int, seed: int, low: float, gap: flo
 
 
 def test_huge_logits_stay_finite() -> None:
-    check_huge_logits(EnergyBounded())
+    check_huge_logits(EnergyBounded(margin_in=-24.0))
 
 
 def test_logits_that_do_not_fit_are_refused() -> None:
@@ -111,7 +114,44 @@ def test_suggested_margins_lie_outside_the_two_mean_energies() -> None:
     assert net.training
 
 
-def test_margins_need_a_classifier_that_tells_the_two_apart() -> None:
-    with pytest.raises(ValueError, match="gives outliers the higher mean energy, got -3") as refusal:
-        EnergyBounded.suggest(logits_alone(1), one_class_with_energy([-3.0]), one_class_with_energy([-5.0]))
+def test_margins_of_a_classifier_that_tells_the_two_apart_the_wrong_way_round() -> None:
+    with pytest.warns(
+        TrainingWarning, match="the higher mean energy, and it is -3 in-distribution and -5 for outl"
+    ) as said:
+        found = EnergyBounded.suggest(
+            logits_alone(1), one_class_with_energy([-1.0, -5.0]), one_class_with_energy([-5.0])
+        )
+    assert is_one_sentence(str(said[0].message))
+    assert found == pytest.approx({"margin_in": -6.0, "margin_out": -2.0})  # −4, and 2 on either side
+    with pytest.raises(ValueError, match="Margins need a classifier whose energies differ, got -3") as refusal:
+        EnergyBounded.suggest(logits_alone(1), one_class_with_energy([-3.0]), one_class_with_energy([-3.0]))
     assert is_one_sentence(str(refusal.value))
+
+
+def far(mean: float, rows: int = 40) -> Tensor:
+    """Logits of one class whose energies lie around a mean."""
+    return -mean + torch.linspace(-1, 1, rows)[:, None]
+
+
+@pytest.mark.parametrize(
+    "known, unknown, warns", [(-10, -4, True), (-20, -18, True), (-20, -12, False), (-40, -3, False)]
+)
+@pytest.mark.parametrize("make", [EnergyBounded, BalancedEnergy])
+def test_the_papers_margins_are_doubted_once_where_energies_lie_far_off(
+    make: Any, known: float, unknown: float, warns: bool
+) -> None:
+    method = make()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            method(far(known), far(unknown))
+        make(margin_in=-25.1)(far(known), far(unknown))
+    assert [warning.category for warning in said] == [TrainingWarning] * warns
+    if warns:
+        assert f"mean energies are {known} in-distribution and {unknown} for outliers" in str(said[0].message)
+        assert "measure margins with suggest" in str(said[0].message) and is_one_sentence(str(said[0].message))
+
+
+def test_half_of_the_rows_on_the_wrong_side_are_no_reason_to_warn() -> None:
+    mixed = torch.cat([far(-10), far(-30)])
+    EnergyBounded()(mixed, far(-5))

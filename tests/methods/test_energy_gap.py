@@ -8,7 +8,7 @@ import torch
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from oodles import EnergyGap, EnergyRegularizedLoss, TrainingStep
+from oodles import EnergyGap, EnergyRegularizedLoss, TrainingStep, TrainingWarning
 from oodles.methods.energy_gap import energy_gap
 from oodles.scores import energy
 
@@ -120,3 +120,18 @@ def test_a_wrong_margin_is_refused() -> None:
 def test_it_says_what_it_is_not() -> None:
     page = inspect.getdoc(EnergyRegularizedLoss) or ""
     assert "mean-gap" in page and "EnergyBounded" in page and "not" in page
+
+
+def test_energies_that_lie_the_wrong_way_round_are_said_once() -> None:
+    low, high = torch.full((6, 1), 20.0), torch.full((6, 1), 2.0)  # of one class, so the energies are −20 and −2
+    targets = torch.zeros(6, dtype=torch.long)
+    words = r"wants the outliers' mean energy 10 above .* it is 18 below"
+    method, loss = EnergyGap(), EnergyRegularizedLoss()
+    with pytest.warns(TrainingWarning, match=words):
+        method(high, low)
+    with pytest.warns(TrainingWarning, match=words):
+        loss(high, targets, low)
+    method(high, low)
+    loss(high, targets, low)
+    EnergyGap()(low, high)
+    EnergyRegularizedLoss(lambda_energy=0.0)(high, targets, low)

@@ -40,6 +40,7 @@ def checked(methods: Methods, data: Path) -> None:
     check_data(Benchmark.from_dict({"suites": [str(data)], "recipes": rows}, name="one").tasks(data.parent))
 
 
+@pytest.mark.filterwarnings("ignore:.*at chance:oodles.TrainingWarning")  # labels that noise cannot tell
 @pytest.mark.parametrize("others", [(), (("mixup", {}),)])
 def test_a_method_at_strength_zero_needs_no_outliers(others: Methods, tmp_path: Path) -> None:
     data = without_outliers(tmp_path / "data")

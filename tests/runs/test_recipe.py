@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -111,7 +112,7 @@ def test_published_recipes_say_what_their_sources_say(name: str) -> None:
     assert (recipe.weight_decay, recipe.nesterov) == (decay, nesterov)
     assert (recipe.schedule, recipe.milestones, recipe.epochs, recipe.batch_size) == (*schedule, epochs, rows)
     assert recipe.outlier_batch_size == outliers or outliers is None
-    assert recipe.weights == ("openood" if name in FINE_TUNED else None) and recipe.suggest == (name in MEASURED)
+    assert recipe.weights == ("openood" if name in FINE_TUNED else None) and bool(recipe.suggest) == (name in MEASURED)
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -143,7 +144,9 @@ def test_no_hyper_parameter_is_called_name() -> None:
         ("nesterov = 1", "nesterov must be true or false, got 1."),
         ("batch_size = true", "batch_size must be a whole number, got True."),
         ('optimizer = "adam"', "optimizer must be one of sgd, adamw, got 'adam'."),
-        ("suggest = true", "suggest measures settings on trained weights"),
+        ("suggest = true", "suggest has nothing to measure for cross-entropy: leave it out."),
+        ("suggest = 1", "suggest must be true, false or a list of settings, got 1."),
+        ('suggest = ["oecc.a"]\n[[methods]]\nname = "oecc"', "oecc cannot measure 'oecc.a': expected one of oecc.t"),
         ("milestones = 3", "milestones must be a list of epochs, got 3."),
         (
             'schedule = "steps"',
@@ -183,6 +186,37 @@ def test_changing_one_field_keeps_the_others() -> None:
 def test_suggest_without_anything_to_measure_is_refused() -> None:
     with pytest.raises(ValueError, match="suggest has nothing to measure for mixup"):
         Recipe(methods=(("mixup", {}),), weights="cross-entropy", suggest=True)
+
+
+MARGINS = ("energy-bounded.margin_in", "energy-bounded.margin_out")
+
+
+@pytest.mark.parametrize(
+    ("methods", "said", "measured"),
+    [
+        ((("mixup", {}),), None, None),
+        ((("mixup", {}),), False, None),
+        ((("energy-bounded", {}),), None, True),
+        ((("energy-bounded", {"weight": 0.2}),), None, True),
+        ((("energy-bounded", {"margin_in": -25.0}),), None, MARGINS[1:]),
+        ((("energy-bounded", {"margin_in": -9.0, "margin_out": -3.0}),), None, False),
+        ((("energy-bounded", {}),), False, False),
+        ((("energy-bounded", {"margin_in": -9.0}),), True, True),
+        ((("energy-bounded", {}),), MARGINS, True),
+        ((("energy-bounded", {}),), [], False),
+        ((("energy-bounded", {"weight": 0.0}),), None, False),
+        ((("energy-bounded", {}), ("oecc", {"training_accuracy": 0.9})), None, MARGINS),
+    ],
+)
+def test_what_is_not_given_is_measured(methods: Any, said: Any, measured: Any) -> None:
+    recipe = Recipe(methods=methods, suggest=said)
+    assert recipe.suggest == measured and type(recipe.suggest) is type(measured)
+    assert Recipe.from_dict(tomllib.loads(recipe.to_toml())) == recipe == replace(recipe)
+    assert recipe.as_dict()["suggest"] == (list(measured) if isinstance(measured, tuple) else bool(measured))
+
+
+def test_other_methods_in_a_recipe_are_measured_as_in_a_new_one() -> None:
+    assert replace(Recipe(epochs=3), methods=(("energy-bounded", {}),)).suggest is True
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,48 @@ def test_margins_are_measured_on_the_initial_weights(tmp_path: Path) -> None:
     assert tuned.methods[0][1]["margin_in"] == -25.0, "what was asked for stays, so that seeds are one recipe"
 
 
+def test_from_scratch_margins_are_measured_after_a_plain_warm_up(tmp_path: Path) -> None:
+    recipe = replace(PLAIN, methods=(("energy-bounded", {}),), epochs=8)
+    run = _train(recipe, tmp_path / "run")
+    warm = open_run(run.folder / "warm-up", network="tests.runs.small:linear")
+    suite = small_suite()
+    assert warm.recipe == replace(PLAIN, epochs=2) and warm.status == "finished"
+    assert suite.outliers is not None
+    known = [*suite.train.loader(), *suite.validation.loader()]
+    expected = EnergyBounded.suggest(warm.classifier(), known, suite.outliers.loader())
+    assert run.suggested == {"energy-bounded": pytest.approx(expected)}
+    assert run.initial_weights == "random" and run.record["warm_up"]["label"] == "cross-entropy"
+    margins = (("energy-bounded", run.suggested["energy-bounded"]),)
+    given = _train(replace(PLAIN, methods=margins, epochs=8), tmp_path / "given")
+    assert given.suggested == {} and not (given.folder / "warm-up").exists()
+    for name, value in _weights(run).items():
+        torch.testing.assert_close(value, _weights(given)[name], rtol=0, atol=0)
+
+
+def test_a_warm_up_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(PLAIN, methods=(("energy-bounded", {}),), epochs=8)
+    whole = _train(recipe, tmp_path / "whole")
+    give, left = Batches.__getitem__, 0
+
+    def get(self: Batches, index: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return give(self, index)
+
+    monkeypatch.setattr(Batches, "__getitem__", get)
+    for steps in (7, 12, 30):  # in the warm-up's twelve steps, in the training itself
+        left = steps
+        with pytest.raises(KeyboardInterrupt):
+            _train(recipe, tmp_path / "stopped", save_every=0)
+    left = 10**6
+    resumed = _train(recipe, tmp_path / "stopped")
+    assert resumed.suggested == whole.suggested
+    for name, value in _weights(whole).items():
+        torch.testing.assert_close(value, _weights(resumed)[name], rtol=0, atol=0)
+
+
 def test_outliers_are_scored_also_by_a_run_that_has_not_seen_them(tmp_path: Path) -> None:
     run = _train(replace(PLAIN, epochs=1), tmp_path / "plain")
     assert len(run.scores["outliers/msp"]) == 50

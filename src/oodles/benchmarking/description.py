@@ -318,7 +318,8 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
     shared = {key: value for key, value in settings.items() if key != "recipe"}
     try:
         base = _recipe(source, at) if source else {}
-        recipe = Recipe.from_dict(merge_settings(base, shared, own))
+        # a row that says nothing about it measures nothing, as in the recorded ones
+        recipe = Recipe.from_dict(merge_settings({"suggest": False}, base, shared, own))
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise ValueError(f"{where}: {error}") from error
     whole = "recipe" in given and "methods" not in given

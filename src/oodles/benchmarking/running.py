@@ -3,6 +3,7 @@
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
@@ -169,6 +170,7 @@ def _run_each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: S
 
 def train_task(task: Task) -> str:
     """Train one run, in a process of an engine; return the reason if it failed."""
+    from oodles.checks import TrainingWarning
     from oodles.runs.training import train
 
     began = time.monotonic()
@@ -181,7 +183,9 @@ def train_task(task: Task) -> str:
                 return str(error)
             time.sleep(0.2)
     try:
-        return train(task.recipe, task.data, folder=task.folder, progress=False, **task.options).reason
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)  # results and reports say them
+            return train(task.recipe, task.data, folder=task.folder, progress=False, **task.options).reason
     except Exception as error:
         if "OODLES_TRACEBACK" in os.environ:
             traceback.print_exc()

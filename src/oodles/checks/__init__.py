@@ -5,7 +5,10 @@ tensors on a GPU are read only where a caller asks for it.
 """
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -17,6 +20,31 @@ from oodles.spelling import shown
 LARGEST_WHOLE = 2**31 - 1
 VOID = (255, -100, -1)
 """Numbers that commonly stand for a pixel without a label."""
+
+
+class TrainingWarning(UserWarning):
+    """Training goes on, and will hardly give what is wanted; each is said once, and kept in the record of a run."""
+
+
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+def warn(words: str) -> None:
+    """Give a :class:`TrainingWarning`, and note it for :func:`hear`."""
+    if (heard := _heard.get()) is not None and words not in heard:
+        heard.append(words)
+    warnings.warn(words, TrainingWarning, stacklevel=3)
+
+
+@contextmanager
+def hear() -> Iterator[list[str]]:
+    """Open a list that gets the words of every :class:`TrainingWarning`, whether or not they are shown."""
+    heard: list[str] = []
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)
 
 
 def check_number(

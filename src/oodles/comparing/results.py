@@ -50,6 +50,12 @@ class Result:
     """Of training."""
     metrics: Metrics
     """``test`` against every ``near:NAME`` and ``far:NAME``, ``validation`` against outliers."""
+    chance: float | None = field(default=None, compare=False)
+    """The share of the largest class among the test rows, where it is known."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What training warned of."""
+    augment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+    """How training rows and outliers were augmented, where it is known."""
     folder: Path | None = field(default=None, compare=False)
     """Where the run is, if it is there; not kept in files."""
     suite: str | None = field(default=None, compare=False)
@@ -110,6 +116,9 @@ def result_of(run: Run) -> Result:
         accuracy=test_accuracy,
         seconds=run.result.get("seconds"),
         metrics=metrics,
+        chance=run.result.get("chance", 1 / len(run.classes)),
+        warnings=tuple(run.result.get("warnings", ())),
+        augment=suite.get("augment", {}),
         folder=run.folder,
         suite=run.suite,
     )
@@ -152,7 +161,8 @@ def _read_line(line: bytes, where: str) -> Result:
     if given["accuracy"] is None and given["status"] == "finished":
         raise ValueError(f"{where}: accuracy must be a number from 0 to 1 where a run has finished; {AGAIN}.")
     names = [known.name for known in fields(Result) if known.name not in NOT_KEPT]
-    result = Result(**{name: given[name] for name in names if name in given})
+    known_fields = {name: given[name] for name in names if name in given}
+    result = Result(**{**known_fields, "warnings": tuple(given.get("warnings", ()))})
     try:
         own_score(result.methods)
     except ValueError as error:

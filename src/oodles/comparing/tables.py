@@ -12,12 +12,15 @@ from typing import Any
 
 from oodles.comparing.figures import OOD_METRICS, Figure, Seeds
 from oodles.comparing.results import Result
-from oodles.runs.folder import set_name
-from oodles.runs.recipe import are_plain, own_score
+from oodles.metrics import accuracy_at_chance, at_chance
+from oodles.runs.folder import augment_in_words, set_name
+from oodles.runs.recipe import active_methods, are_plain, needs_outliers, own_score, trained_away
 from oodles.spelling import suggestion
 
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
+FAR_WORSE = 0.1
+"""In AUROC: a score that tells even the training outliers so much worse than the method's own gets a remark."""
 MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
 """Facts of the machine on which figures depend a little: in words, and as keys of a run's environment."""
 
@@ -70,9 +73,13 @@ class Group:
     @cached_property
     def best_on_validation(self) -> str | None:
         """Return the score with the best AUROC of validation rows against outliers; test sets have no say."""
-        aurocs = {score: self._seeds(partial(_on_validation, score=score)) for score in self.scores}
+        aurocs = {score: self.on_outliers(score) for score in self.scores}
         means = {score: seeds.mean for score, seeds in aurocs.items() if seeds}
         return max(means, key=lambda score: means[score]) if means else None
+
+    def on_outliers(self, score: str) -> Seeds | None:
+        """Return the AUROC of validation rows against outliers per seed."""
+        return self._seeds(partial(_on_validation, score=score))
 
     def measured(self, ood_set: str | None, score: str, metric: str) -> Seeds | None:
         """Return a metric per seed, of the finished runs that have it; accuracy belongs to no set."""
@@ -140,6 +147,17 @@ class Table:
             return "No run has finished."
         sizes = ", ".join(f"{set_name(name)} {run.sizes[name]}" for name in ("test", *run.ood_sets))
         return f"Rows (seed {run.seed}): {sizes}."
+
+    @property
+    def augmentation(self) -> str:
+        """Say how training images were changed at random; nothing where no row tells."""
+        by_words: dict[str, list[str]] = {}
+        for group in self.groups:
+            for words in dict.fromkeys(augment_in_words(run.augment) for run in group.runs if run.augment):
+                by_words.setdefault(words, []).append(group.label)
+        if len(by_words) <= 1:
+            return "".join(f"Training images: {words}." for words in by_words)
+        return "; ".join(f"Training images of {', '.join(labels)}: {w}" for w, labels in by_words.items()) + "."
 
     @property
     def chance(self) -> str:
@@ -265,14 +283,56 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
             if run.status == "diverged":
                 reasons.setdefault(run.reason or "no reason was recorded.", []).append(str(run.seed))
         for reason, seeds in reasons.items():
-            which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+            which = _seeds_in_words(seeds)
             remarks.append(f"{group.label}, {which}, diverged: {reason}")
+        remarks += _warnings(group, groups)
+        remarks += _scores_in_doubt(group)
     if words := _differ([run for group in groups for run in group.runs]):
         remarks.append(f"Runs differ in {words}, on which figures depend a little.")
     single = [group.label for group in groups if len(group.finished) == 1]
     if single:
         remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")
     return (*(f"{', '.join(labels)}: {words}." for words, labels in unlike.items()), *remarks)
+
+
+def _seeds_in_words(seeds: Sequence[str]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+
+
+def _warnings(group: Group, groups: Sequence[Group]) -> list[str]:
+    """Say of what training warned, and which accuracies are at chance: also those of rows that recorded no warnings."""
+    shares = [run.chance for other in groups for run in other.runs if run.chance is not None]
+    said: dict[str, list[str]] = {}
+    for run in group.runs:
+        words = list(run.warnings)
+        share = run.chance if run.chance is not None else max(shares, default=None)
+        if run.accuracy is not None and share is not None and at_chance(run.accuracy, run.sizes["test"], share):
+            words.append(accuracy_at_chance("test rows"))
+        for sentence in dict.fromkeys(words):
+            said.setdefault(sentence, []).append(str(run.seed))
+    return [f"{group.label}, {_seeds_in_words(seeds)}: {sentence}" for sentence, seeds in said.items()]
+
+
+def _scores_in_doubt(group: Group) -> list[str]:
+    """Name scores that a method trains away, and those that fail on the very outliers that it was trained with."""
+    methods = active_methods(group.runs[0].methods)
+    remarks = [f"{group.label}: {words}" for words in trained_away(methods, group.scores)]
+    if not needs_outliers(methods):
+        return remarks
+    own = group.on_outliers(group.own_score)
+    kind = "validation" if any("validation-outliers" in run.sizes for run in group.runs) else "training"
+    worse = {}
+    for score in group.scores:
+        here, plain = group.on_outliers(score), group.plain.on_outliers(score) if group.plain else None
+        if own and here and own.mean - here.mean > FAR_WORSE and (plain is None or here.mean < plain.mean):
+            worse[score] = here.mean
+    if own and worse:
+        words = ", ".join(f"{score} ({100 * mean:.0f} %)" for score, mean in worse.items())
+        remarks.append(
+            f"{group.label}: even {kind} outliers are told from validation rows far worse by {words} than by "
+            f"{group.own_score} ({100 * own.mean:.0f} % AUROC), and worse than by the same score without the method."
+        )
+    return remarks
 
 
 def _differ(runs: Sequence[Result]) -> str:

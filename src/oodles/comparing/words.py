@@ -119,6 +119,6 @@ def heading(metric: str) -> str:
 
 
 def sentences(table: Table) -> list[str]:
-    """Return the sentences below the tables of a suite: marks expected by chance, numbers of rows, remarks."""
+    """Return the sentences below the tables of a suite: marks expected by chance, rows, augmentation, remarks."""
     notes = [f"* {set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
-    return [table.chance, table.sizes, *notes, *table.remarks]
+    return [*filter(None, (table.chance, table.sizes, table.augmentation)), *notes, *table.remarks]

@@ -11,7 +11,7 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
-from oodles.methods.energy_bounded import check_margins, margins_around
+from oodles.methods.energy_bounded import Watch, check_margins, hinge, margins_around
 from oodles.precision import at_least_float32
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
@@ -37,7 +37,7 @@ def balanced_hinge(
 ) -> Float[Tensor, ""]:
     """Return Σ Z · relu(m_out − E + α·Z)² / Σ Z over all processes; zero where there are no rows."""
     frequent = frequency(logits_out, shares)
-    too_low = (margin_out - energy(logits_out) + alpha * frequent).relu()
+    too_low = hinge(margin_out - energy(logits_out) + alpha * frequent)
     pressure, _ = mean_over_processes(frequent * too_low**2)
     weight, _ = mean_over_processes(frequent)
     return pressure / weight.clamp(min=1e-12)  # no rows, or all of them of classes that were never predicted
@@ -92,6 +92,7 @@ class BalancedEnergy(Method):
     strength = "weight"
     needs = ("outliers",)
     terms = ("balanced_energy",)
+    suggests = ("margin_in", "margin_out", "prior")
 
     _shares: Tensor
 
@@ -117,6 +118,7 @@ class BalancedEnergy(Method):
         self.alpha = alpha
         self.gamma = gamma
         self.prior = prior
+        self._watch = Watch()
         # a buffer, since a tensor made anew would keep the device waiting in every step
         self.register_buffer("_shares", torch.tensor(class_shares(self.prior, gamma)), persistent=False)
 
@@ -136,7 +138,7 @@ class BalancedEnergy(Method):
             ``margin_in``, ``margin_out`` and ``prior``.
 
         Raises:
-            ValueError: where the outliers' mean energy is not the higher one.
+            ValueError: for energies that are all the same.
         """
         known, unknown = (
             collect(classifier, loader, ignore_index=ignore_index).logits for loader in (id_loader, outlier_loader)
@@ -150,8 +152,9 @@ class BalancedEnergy(Method):
         """Term for in-distribution and outlier logits; the two may differ in size."""
         classes = logits_out.shape[1]
         self._check_prior(classes)
+        self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         shares = self._shares if self.prior else self._shares.new_full((classes,), 1 / classes)
-        too_high = (energy(logits_in) - self.margin_in).relu()
+        too_high = hinge(energy(logits_in) - self.margin_in)
         return self.weight * (
             mean_over_rows(too_high**2) + balanced_hinge(logits_out, shares, self.alpha, self.margin_out)
         )

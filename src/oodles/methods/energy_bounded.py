@@ -5,12 +5,20 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_choice, check_number
+from oodles.checks import check_choice, check_number, readable, warn
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
 from oodles.scores import energy
 from oodles.targets import mean_over_rows
+
+LARGEST_HINGE = 1e15
+"""Larger hinges count as this, without a gradient: the sum of their squares would overflow in float32."""
+
+
+def hinge(gap: Float[Tensor, " *rows"]) -> Float[Tensor, " *rows"]:
+    """Return relu(gap), finite also when it is squared."""
+    return gap.relu().clamp(max=LARGEST_HINGE)
 
 
 def energy_hinge(
@@ -24,8 +32,8 @@ def energy_hinge(
 
     Each population has its own mean, so the result does not depend on how many outliers there are.
     """
-    too_high = (energy(logits_in) - margin_in).relu()
-    too_low = (margin_out - energy(logits_out)).relu()
+    too_high = hinge(energy(logits_in) - margin_in)
+    too_low = hinge(margin_out - energy(logits_out))
     return mean_over_rows(too_high**power) + mean_over_rows(too_low**power)
 
 
@@ -45,17 +53,57 @@ def margins_around(
 ) -> dict[str, float]:
     """Return ``margin_in`` and ``margin_out``: the mean energies, moved apart by half their distance on either side.
 
+    Where the outliers' mean energy is not the higher one, as in a classifier that has hardly been trained, they lie a
+    standard deviation on either side of the two means' middle, and a warning says so.
+
     Raises:
-        ValueError: where the outliers' mean energy is not the higher one.
+        ValueError: for energies that are all the same.
     """
-    mean_in, mean_out = (float(energy(logits).double().mean()) for logits in (logits_in, logits_out))
-    if not mean_in < mean_out:
-        raise ValueError(
-            "Margins need a classifier that gives outliers the higher mean energy, "
-            f"got {mean_in:.3g} in-distribution and {mean_out:.3g} for outliers: train it first."
-        )
-    apart = (mean_out - mean_in) / 2
-    return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
+    energies = [energy(logits).double() for logits in (logits_in, logits_out)]
+    mean_in, mean_out = (float(values.mean()) for values in energies)
+    if mean_in < mean_out:
+        apart = (mean_out - mean_in) / 2
+        return {"margin_in": mean_in - apart, "margin_out": mean_out + apart}
+    deviation = max(float(values.std(correction=0)) for values in energies)
+    found = f"{mean_in:.3g} in-distribution and {mean_out:.3g} for outliers"
+    if not deviation:
+        raise ValueError(f"Margins need a classifier whose energies differ, got {found} for all: train it first.")
+    warn(
+        f"Margins want a classifier that gives outliers the higher mean energy, and it is {found}: these lie a "
+        "deviation to either side of the middle; train the classifier longer, or give others."
+    )
+    middle = (mean_in + mean_out) / 2
+    return {"margin_in": middle - deviation, "margin_out": middle + deviation}
+
+
+PAPER = (-25.0, -7.0)
+"""The margins of the authors' program."""
+NEARLY_ALL = 0.95
+
+
+class Watch:
+    """Warns once where nearly all energies of a first batch lie far on the wrong side of the paper's margins."""
+
+    def __init__(self) -> None:
+        self.looked = False
+
+    def __call__(self, method: str, margins: tuple[float, float], logits_in: Tensor, logits_out: Tensor) -> None:
+        """Look at the first batch that has rows; only margins that nobody chose are doubted."""
+        if self.looked or not readable(logits_in, read_gpu=True) or not (len(logits_in) and len(logits_out)):
+            return
+        self.looked = True
+        if margins != PAPER:
+            return
+        middle = sum(margins) / 2
+        energies = energy(logits_in.detach()), energy(logits_out.detach())
+        wrong = max(float((energies[0] > middle).double().mean()), float((energies[1] < middle).double().mean()))
+        if wrong >= NEARLY_ALL:
+            means = [float(values.double().mean()) for values in energies]
+            warn(
+                f"{method} has the paper's margins, {margins[0]:g} and {margins[1]:g}, and this classifier's mean "
+                f"energies are {means[0]:.3g} in-distribution and {means[1]:.3g} for outliers: measure margins with "
+                "suggest."
+            )
 
 
 class EnergyBounded(Method):
@@ -91,6 +139,7 @@ class EnergyBounded(Method):
     strength = "weight"
     needs = ("outliers",)
     terms = ("energy_bounded",)
+    suggests = ("margin_in", "margin_out")
 
     def __init__(self, *, weight: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, power: int = 2):
         super().__init__()
@@ -101,6 +150,7 @@ class EnergyBounded(Method):
         self.margin_in = margin_in
         self.margin_out = margin_out
         self.power = power
+        self._watch = Watch()
 
     @classmethod
     def suggest(
@@ -121,7 +171,7 @@ class EnergyBounded(Method):
             ``margin_in`` and ``margin_out``.
 
         Raises:
-            ValueError: where the outliers' mean energy is not the higher one.
+            ValueError: for energies that are all the same.
         """
         known, unknown = (
             collect(classifier, loader, ignore_index=ignore_index).logits for loader in (id_loader, outlier_loader)
@@ -132,6 +182,7 @@ class EnergyBounded(Method):
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
+        self._watch(self.name, (self.margin_in, self.margin_out), logits_in, logits_out)
         return self.weight * energy_hinge(logits_in, logits_out, self.margin_in, self.margin_out, self.power)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_number, shapes_checked
+from oodles.checks import check_number, readable, shapes_checked, warn
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
@@ -21,6 +21,29 @@ def energy_gap(
     mean_in, rows_in = mean_over_processes(energy(logits_in))
     mean_out, rows_out = mean_over_processes(energy(logits_out))
     return (mean_in - mean_out + margin).relu() * (rows_in * rows_out > 0)
+
+
+FAR = 0.5
+"""Outliers whose mean energy is lower by more than this share of the margin are told apart the wrong way round."""
+
+
+class Watch:
+    """Warns once where the energies of a first batch lie the wrong way round and far apart."""
+
+    def __init__(self) -> None:
+        self.looked = False
+
+    def __call__(self, method: str, margin: float, logits_in: Tensor, logits_out: Tensor) -> None:
+        if self.looked or not readable(logits_in, read_gpu=True) or not (len(logits_in) and len(logits_out)):
+            return
+        self.looked = True
+        means = [float(energy(logits.detach()).double().mean()) for logits in (logits_in, logits_out)]
+        if means[0] - means[1] > FAR * abs(margin):
+            warn(
+                f"{method} wants the outliers' mean energy {margin:g} above that of in-distribution rows, and it is "
+                f"{means[0] - means[1]:.3g} below: train the classifier first, and see what EnergyBounded.suggest "
+                "measures for it."
+            )
 
 
 class EnergyRegularizedLoss(nn.Module):
@@ -48,6 +71,7 @@ class EnergyRegularizedLoss(nn.Module):
         check_number("margin", margin)
         self.lambda_energy = lambda_energy
         self.margin = margin
+        self._watch = Watch()
 
     @shapes_checked
     def forward(
@@ -66,6 +90,8 @@ class EnergyRegularizedLoss(nn.Module):
         if logits_out is None:
             return loss
         gap = energy_gap(logits_in, logits_out, self.margin)
+        if self.lambda_energy:
+            self._watch(type(self).__name__, self.margin, logits_in, logits_out)
         return loss + self.lambda_energy * gap if self.lambda_energy else loss
 
 
@@ -105,12 +131,15 @@ class EnergyGap(Method):
         check_number("margin", margin)
         self.weight = weight
         self.margin = margin
+        self._watch = Watch()
 
     def forward(
         self, logits_in: Float[Tensor, "n c *space"], logits_out: Float[Tensor, "m c *space_out"]
     ) -> Float[Tensor, ""]:
         """Term for in-distribution and outlier logits; the two may differ in size."""
-        return self.weight * energy_gap(logits_in, logits_out, self.margin)
+        gap = energy_gap(logits_in, logits_out, self.margin)
+        self._watch(self.name, self.margin, logits_in, logits_out)
+        return self.weight * gap
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         return {"energy_gap": self(outputs.logits["id"], outputs.logits["outliers"])}

@@ -27,7 +27,8 @@ class LogitNorm(Method):
     When to use: no outliers at hand, a network with batch norm, training from scratch.
     Cost: none.
     Caveat: gradients are 1/τ times larger, so that without batch norm or at a high learning rate training collapses.
-    τ belongs to training; it is no temperature for testing.
+    τ belongs to training; it is no temperature for testing. The norm of logits, which energy and the maximum logit
+    need, is trained away.
 
     Args:
         temperature: τ, above 0. The paper uses 0.04 on CIFAR-10 and CIFAR-100.
@@ -47,6 +48,7 @@ class LogitNorm(Method):
         link="https://arxiv.org/abs/2205.09310",
         code="https://github.com/hongxin001/logitnorm_ood",
     )
+    trains_away = ("energy", "max-logit")
 
     def __init__(self, *, temperature: float = 0.04):
         super().__init__()

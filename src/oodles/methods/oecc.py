@@ -59,6 +59,7 @@ class OECC(Method):
     strength = "weight"
     needs = ("outliers",)
     terms = ("oecc_confidence", "oecc_outliers")
+    suggests = ("training_accuracy",)
 
     def __init__(
         self,

@@ -302,6 +302,21 @@ def metrics_of(arrays: Mapping[str, NDArray[Any]]) -> Metrics:
     return metrics
 
 
+def augment_in_words(augment: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say how training rows and outliers are changed at random, from a run's record; old records do not tell."""
+    words = {name: _changes_in_words(changes) for name, changes in augment.items()}
+    if len(set(words.values())) <= 1:
+        return next(iter(words.values()), "changes at random were not recorded")
+    return ", ".join(f"{name} {change}" for name, change in words.items())
+
+
+def _changes_in_words(changes: Mapping[str, Any]) -> str:
+    shift = changes.get("shift", 0)
+    words = [f"shifted by up to {shift} pixel{'s' if shift > 1 else ''}"] if shift else []
+    words += ["mirrored"] if changes.get("flip") else []
+    return f"{' and '.join(words)} at random" if words else "as they are"
+
+
 def set_name(ood_set: str) -> str:
     """Write ``near:letters`` as people read it: ``near-OOD letters``."""
     kind, _, name = ood_set.partition(":")

@@ -3,7 +3,7 @@
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import file_digest
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from oodles import __version__
 from oodles.cards import card
+from oodles.checks import warn
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
@@ -26,6 +27,10 @@ Measured = Mapping[str, Mapping[str, Any]]
 DRAWS = 2
 """The scheme by which random numbers are drawn; raised when the same recipe and seed come to draw others, since a run
 that was begun under one scheme and resumed under another would be neither of the two."""
+LATER = ("augment",)
+"""What earlier versions did not record of a suite."""
+WARM_UP = 4
+"""The epochs of a training for each one of its warm-up."""
 
 
 def settle_recipe(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
@@ -95,18 +100,23 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
         path = run.folder / WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"There are no weights at {path}: has the run finished?")
+    return about_weights(path, run.label if run else path.name)
+
+
+def about_weights(path: Path, label: str) -> dict[str, str]:
+    """Describe a file of weights: what it is called, where it is, and its fingerprint."""
     with path.open("rb") as file:
-        return {
-            "label": run.label if run else path.name,
-            "file": str(path),
-            "sha256": file_digest(file, "sha256").hexdigest(),
-        }
+        return {"label": label, "file": str(path), "sha256": file_digest(file, "sha256").hexdigest()}
 
 
 def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
-    """Measure the methods' settings on the initial weights, with outliers and in-distribution rows but no test rows."""
-    if not recipe.suggest:
-        return {}
+    """Measure the settings that a recipe wants measured, with outliers and in-distribution rows but no test rows.
+
+    Args:
+        recipe: says which.
+        classifier: with the initial weights, or those of :func:`warm_up`.
+        suite: the data.
+    """
     device = device_of(classifier)
 
     def rows(*sets: ImageSet | None) -> Any:
@@ -114,9 +124,28 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
 
     def measure(name: str) -> dict[str, Any]:
         known = rows(*(getattr(suite, part) for part in card(name).measured_on))
-        return method_class(name).suggest(classifier, known, rows(suite.outliers))
+        measured = method_class(name).suggest(classifier, known, rows(suite.outliers))
+        return {key: value for key, value in measured.items() if recipe.is_measured(name, key)}
 
-    return {name: measure(name) for name, _ in active_methods(recipe.methods) if card(name).suggests}
+    return {name: measure(name) for name in methods_to_measure(recipe)}
+
+
+def methods_to_measure(recipe: Recipe) -> list[str]:
+    """Return the methods some of whose settings are measured before training."""
+    names = [name for name, _ in active_methods(recipe.methods)]
+    return [name for name in names if any(recipe.is_measured(name, setting) for setting in card(name).suggests)]
+
+
+def warm_up(recipe: Recipe) -> Recipe | None:
+    """Return the short plain training on whose weights settings are measured where initial weights are random.
+
+    It takes a quarter of the epochs. Training itself begins with random weights all the same, so that it is as long as
+    plain training.
+    """
+    if recipe.weights is not None or not methods_to_measure(recipe):
+        return None
+    epochs = max(1, recipe.epochs // WARM_UP)
+    return replace(recipe, methods=(), suggest=None, schedule="cosine", milestones=(), epochs=epochs)
 
 
 def record(
@@ -126,6 +155,7 @@ def record(
     contents: Mapping[str, Any],
     initial: Mapping[str, str],
     suggested: Measured,
+    warm: Mapping[str, str] | None,
     accelerator: Accelerator,
     precision: str,
 ) -> dict[str, Any]:
@@ -139,6 +169,7 @@ def record(
         "arguments": dict(arguments),
         "initial": dict(initial),
         "suggested": {name: dict(values) for name, values in suggested.items()},
+        **({} if warm is None else {"warm_up": dict(warm)}),
         "suite": dict(contents),
         "environment": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -155,8 +186,9 @@ def record(
 
 
 def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
-    """Refuse to resume a run whose data has changed; see :func:`about_suite`."""
-    if _rounded(earlier.record["suite"]) != _rounded(contents):
+    """Refuse to resume a run whose data has changed, as far as they are known; see :func:`about_suite`."""
+    before = earlier.record["suite"]
+    if _rounded(before) != _rounded({k: value for k, value in contents.items() if k in before or k not in LATER}):
         raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
 
 
@@ -177,8 +209,20 @@ def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
         )
 
 
+def resumed(earlier: Run, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a run that goes on, with what differs from the machine that it was begun on."""
+    before, here = (about["environment"] for about in (earlier.record, now))
+    differing = {key: value for key, value in here.items() if key != "started" and before.get(key, value) != value}
+    if not differing:
+        return dict(earlier.record)
+    words = ", ".join(f"{key.replace('_', ' ')} {value} instead of {before[key]}" for key, value in differing.items())
+    warn(f"The run was resumed with {words}: its weights may differ a little from those of an undisturbed run.")
+    again = [*earlier.record.get("resumed", ()), {"started": here["started"], **differing}]
+    return {**earlier.record, "resumed": again}
+
+
 def about_suite(suite: Suite) -> dict[str, Any]:
-    """Describe a run's data: names, sizes, statistics, and a fingerprint of every set."""
+    """Describe a run's data: names, sizes, statistics, augmentation, and a fingerprint of every set."""
     sets = suite.sets()
     return {
         "name": suite.name,
@@ -189,6 +233,11 @@ def about_suite(suite: Suite) -> dict[str, Any]:
         "std": list(suite.std),
         "sizes": {name: len(images) for name, images in sets.items()},
         "sha256": {name: images.fingerprint() for name, images in sets.items()},
+        "augment": {
+            name: {**asdict(images.augment), "seed": images.seed}
+            for name, images in sets.items()
+            if name in ("train", "outliers")
+        },
         "notes": dict(suite.notes),
     }
 
@@ -196,9 +245,12 @@ def about_suite(suite: Suite) -> dict[str, Any]:
 def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
     """Write the command line that repeats a run; it needs nothing from the run's folder, which it fills anew."""
     words = ["oodles", "train"]
-    for name, settings in recipe.methods:
-        words += [name, *(word for key, value in settings.items() for word in _flag(key, value)), "+"]
+    for name, given in recipe.methods:
+        if isinstance(recipe.suggest, tuple):  # what is measured is what the line does not give
+            given = {key: value for key, value in given.items() if not recipe.is_measured(name, key)}
+        words += [name, *(word for key, value in given.items() for word in _flag(key, value)), "+"]
     settings = {key: value for key, value in recipe.as_dict().items() if key != "methods"}
+    settings |= {"suggest": recipe.suggest is True, "no_suggest": recipe.suggest is False}
     settings["nesterov"] = str(recipe.nesterov)  # a word and no switch, since recipes may have either
     flags = {**settings, **arguments, "to": str(folder)}
     return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])
@@ -207,7 +259,7 @@ def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
 def _flag(name: str, value: Any) -> list[str]:
     """Write a setting as words of the command line."""
     flag = f"--{name.replace('_', '-')}"
-    if value is None or value is False or value == ():
+    if value is None or value is False:
         return []
     if isinstance(value, tuple):  # a method's setting of several numbers, which one flag takes together
         return [flag, *map(str, value)]

@@ -6,7 +6,7 @@ What the methods of a recipe need, bring and score, and whether they act, is ans
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -42,7 +42,11 @@ class Recipe:
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from: a file of weights, the folder of another run, or the name of a recipe,
             which is then trained first; random weights unless given.
-        suggest: measure the methods' data-dependent settings, such as energy margins, on these weights first.
+        suggest: which of the methods' data-dependent settings, such as energy margins, are measured before training,
+            on the initial weights, or on those of a short plain training where these are random. Unless said, those
+            that ``methods`` do not give; then it becomes ``False`` for none, ``True`` for all, or else the list of
+            their names, as ``energy-bounded.margin_in``; it stays ``None`` where there is nothing to measure.
+            ``False`` asks for the papers' numbers, ``True`` measures also what is given.
 
     Raises:
         ValueError: for unknown methods or settings, and for values that make no sense.
@@ -63,21 +67,46 @@ class Recipe:
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     seed: int = 0
     weights: str | None = None
-    suggest: bool = False
+    suggest: bool | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
-        methods = tuple((name, _with_defaults(name, given)) for name, given in self.methods)
+        given_methods = self.methods
+        methods = tuple((name, _with_defaults(name, given)) for name, given in given_methods)
         object.__setattr__(self, "methods", methods or ((PLAIN, _with_defaults(PLAIN, {})),))
         for setting in fields(self):
-            if setting.name not in ("methods", "milestones"):
+            if setting.name not in ("methods", "milestones", "suggest"):
                 value = _check_value(setting.name, setting.type, getattr(self, setting.name))
                 object.__setattr__(self, setting.name, value)
         object.__setattr__(self, "milestones", _check_milestones(self.milestones, self.schedule, self.epochs))
-        if self.suggest and self.weights is None:
-            raise ValueError("suggest measures settings on trained weights, and there are none: say weights = ….")
-        if self.suggest and not any(card(name).suggests for name, _ in self.methods):
-            raise ValueError(f"suggest has nothing to measure for {self.label}: leave it out.")
+        object.__setattr__(self, "suggest", self._check_suggest(given_methods))
+
+    def _check_suggest(self, given_methods: Methods) -> bool | tuple[str, ...] | None:
+        """Return what is measured, see the class: unless said, what the methods were not given; none for no such thing.
+
+        Other methods in place of those that have nothing to measure are then measured, as in a new recipe.
+        """
+        measurable = _measurable(self.methods)
+        chosen = self.suggest
+        if not measurable and not chosen:
+            return None
+        if chosen is None:
+            given = {f"{name}.{key}" for name, settings in given_methods for key in settings}
+            chosen = tuple(name for name in _measurable(active_methods(self.methods)) if name not in given)
+        if isinstance(chosen, bool):
+            if chosen and not measurable:
+                raise ValueError(f"suggest has nothing to measure for {self.label}: leave it out.")
+            return chosen
+        if not isinstance(chosen, list | tuple) or not all(isinstance(name, str) for name in chosen):
+            raise TypeError(f"suggest must be true, false or a list of settings, got {chosen!r}.")
+        for name in chosen:
+            if name not in measurable:
+                raise ValueError(f"{self.label} cannot measure {name!r}{suggestion(name, measurable)}")
+        return tuple(chosen) if 0 < len(set(chosen)) < len(measurable) else bool(chosen)
+
+    def is_measured(self, method: str, setting: str) -> bool:
+        """Say whether a method's setting is measured before training."""
+        return f"{method}.{setting}" in self.suggest if isinstance(self.suggest, tuple) else bool(self.suggest)
 
     @property
     def label(self) -> str:
@@ -93,6 +122,7 @@ class Recipe:
         """Return all settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
         values = {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name != "methods"}
         values["milestones"] = list(self.milestones)
+        values["suggest"] = list(self.suggest) if isinstance(self.suggest, tuple) else bool(self.suggest)
         return {**values, "methods": [{"name": name, **_plain(settings)} for name, settings in self.methods]}
 
     @classmethod
@@ -164,6 +194,16 @@ def scores_brought(methods: Methods) -> list[str]:
     return list(dict.fromkeys(score for name, _ in active_methods(methods) for score in card(name).brings))
 
 
+def trained_away(methods: Methods, scores: Iterable[str]) -> list[str]:
+    """Say which of some scores see little of what methods have trained away, a sentence for each method."""
+    sentences = []
+    for name, _ in active_methods(methods):
+        if blind := [score for score in scores if score in card(name).trains_away]:
+            see = "sees" if len(blind) == 1 else "see"
+            sentences.append(f"{', '.join(blind)} {see} little, since {name} trains away what is measured there.")
+    return sentences
+
+
 def needs_outliers(methods: Methods) -> bool:
     """Say whether any of the methods needs outliers from the data."""
     return _first_in_need_of_outliers(methods) is not None
@@ -209,6 +249,11 @@ def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
             settings.pop("milestones", None)
         settings |= layer
     return settings
+
+
+def _measurable(methods: Methods) -> tuple[str, ...]:
+    """Return the names of the settings that methods can measure, as ``energy-bounded.margin_in``."""
+    return tuple(f"{name}.{setting}" for name, _ in methods for setting in card(name).suggests)
 
 
 def recipes() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from oodles.evaluation import Evaluation, evaluate, fit_scores, resolve, score_n
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
 from oodles.runs.folder import FITS, Run, open_run
-from oodles.runs.recipe import Recipe, scores_brought
+from oodles.runs.recipe import Recipe, scores_brought, trained_away
 from oodles.scores import SCORES, Score
 
 SCORED_OUTLIERS = 5000
@@ -62,7 +63,8 @@ def evaluate_run(
     evaluation = _evaluate_on(sets, classifier, suite, ready)
     if new := [score for score in ready if _has_a_name(score) and not _known_values(run, score)]:
         _keep(run, new, _fits(classifier, suite, new, evaluation))
-    return evaluation
+    away = trained_away(run.methods, evaluation.scores["id"])
+    return replace(evaluation, warnings=(*evaluation.warnings, *away, *run.result.get("warnings", ())))
 
 
 def ready_score(

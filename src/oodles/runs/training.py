@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader
 
-from oodles.checks import check_number
+from oodles.checks import check_number, hear, warn
 from oodles.classifier import Classifier, Inputs, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
@@ -34,7 +34,7 @@ from oodles.facts import check_composition
 from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
-from oodles.metrics import accuracy
+from oodles.metrics import accuracy, doubts, largest_share
 from oodles.networks import build_network
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
@@ -57,6 +57,7 @@ from oodles.runs.folder import (
 from oodles.runs.forms import check_form, counters_form
 from oodles.runs.preparation import (
     about_suite,
+    about_weights,
     check_same_data,
     check_unchanged,
     data_name,
@@ -65,13 +66,17 @@ from oodles.runs.preparation import (
     initial_weights,
     measure_settings,
     record,
+    resumed,
     settle_recipe,
+    warm_up,
 )
 from oodles.runs.recipe import Recipe, check_needs, needs_outliers, recipes
 from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
 from oodles.runs.testing import score_arrays
 from oodles.step import TrainingStep
 
+WARM = "warm-up"
+"""The folder, inside a run's, of the short plain run on whose weights settings were measured."""
 TRACKERS = ("tensorboard", "wandb")
 LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
@@ -106,6 +111,11 @@ def train(
     (on a GPU up to the order in which it adds numbers); for a run that has ended it returns the result at once. Under
     ``accelerate launch`` every process makes the same call. A loss that is no longer finite ends the run with the
     status ``diverged``.
+
+    Settings that depend on the data, such as energy margins, are measured where the recipe does not give them,
+    see ``suggest`` of :class:`~oodles.Recipe`. What will hardly give what is wanted is said by a
+    :class:`~oodles.TrainingWarning` and kept in ``result.json``: a term of more than fifty times the cross-entropy, one
+    class predicted for all validation or test rows, an accuracy at chance, a resume on another machine.
 
     Args:
         recipe: a recipe, the name of one that comes with the package, or the path of its TOML file.
@@ -154,7 +164,7 @@ def train(
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
-        with _own_randomness(accelerator.device), locked(folder) if main else nullcontext():
+        with _own_randomness(accelerator.device), locked(folder) if main else nullcontext(), hear() as warned:
             accelerator.wait_for_everyone()
             earlier = earlier_run(folder, recipe, arguments)
             trained = (folder / WEIGHTS).is_file()
@@ -187,24 +197,32 @@ def train(
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
-            suggested = earlier.suggested if earlier else measure_settings(recipe, classifier, suite)
+            warm = None if earlier else _warm_up(recipe, data, folder, {**options, **running})
+            measured_on = warm.classifier(device) if warm else classifier
+            suggested = earlier.suggested if earlier else measure_settings(recipe, measured_on, suite)
             step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
             if trained:
                 load_weights(classifier, folder / WEIGHTS, advice=ADVICE[WEIGHTS])
             if compile:
                 step.compile()
 
-            about = record(folder, recipe, arguments, contents, initial, suggested, accelerator, precision)
+            warmed = None if warm is None else about_weights(warm.folder / WEIGHTS, warm.label)
+            about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
+            about["warnings"] = list(warned)
             if earlier is not None:
+                warned[:0] = earlier.record.get("warnings", ())
                 check_unchanged(earlier, about)
-            elif main:
+                about = resumed(earlier, about)
+            if main and (earlier is None or about != earlier.record):
                 write_text(folder / RECIPE, recipe.to_toml())
                 write_json(folder / RUN, about)
-            diverged = "" if trained else _fit(accelerator, step, batches, suite, folder, workers, progress, save_every)
+            diverged = ""
+            if not trained:
+                diverged = _fit(accelerator, step, batches, suite, folder, workers, progress, save_every, warned)
             if main:
                 if not trained and not diverged:
                     save_weights(classifier, folder / WEIGHTS)
-                _finish(folder, classifier, suite, recipe, diverged)
+                _finish(folder, classifier, suite, recipe, diverged, warned)
             accelerator.wait_for_everyone()
     return replace(open_run(folder), network=network, suite=said)
 
@@ -231,6 +249,20 @@ def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, argumen
             f"Training starts from the recipe {recipe.weights!r}, but: {error} "
             "Or start from a run of your own, with weights=…."
         ) from error
+
+
+def _warm_up(recipe: Recipe, data: str | Path | Suite, folder: Path, arguments: Mapping[str, Any]) -> Run | None:
+    """Train plainly, inside the folder, where settings have to be measured and the initial weights are random."""
+    short = warm_up(recipe)
+    if short is None:
+        return None
+    run = train(short, data, folder=folder / WARM, **arguments)
+    if run.status == "diverged":
+        raise ValueError(
+            f"Settings of {recipe.label} are measured after a plain warm-up, and it diverged: {run.reason} "
+            "Or give the settings themselves."
+        )
+    return run
 
 
 def unused_parameters(classifier: Classifier, inputs: Inputs) -> list[str]:
@@ -311,6 +343,7 @@ def _fit(
     workers: int | None,
     progress: bool,
     save_every: float,
+    warned: list[str],
 ) -> str:
     """Train to the end, from the saved state where there is one; return the reason if it had to stop early."""
     recipe, accumulate, main = batches.recipe, batches.accumulate, accelerator.is_main_process
@@ -327,6 +360,7 @@ def _fit(
         if step.steps != counters["position"]:
             raise ValueError(f"{folder / STATE} has counters that contradict each other; {ADVICE[STATE]}.")
         position, seconds, sums = counters["position"], counters["seconds"], counters["sums"]
+        warned[:] = dict.fromkeys([*counters.get("warnings", ()), *warned])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(counters["scaler"])
     log = [entry for entry in read_log(folder) if entry["epoch"] < position // batches.per_epoch]
@@ -336,6 +370,7 @@ def _fit(
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
         totals = {name: float(total) for name, total in sums.items()}
         counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
+        counters["warnings"] = warned
         save_state(folder / STATE, step, optimizer, counters)
 
     loader = _loader(batches, range(position, len(batches)), accelerator.device, workers)
@@ -451,20 +486,27 @@ def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite
     return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
 
 
-def _finish(folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, diverged: str) -> None:
+def _finish(
+    folder: Path, classifier: Classifier, suite: Suite, recipe: Recipe, diverged: str, warned: Sequence[str]
+) -> None:
     """Write the last two files: the scores, and how the run ended."""
     if diverged:
-        write_json(folder / RESULT, {"status": "diverged", "reason": diverged})
+        write_json(folder / RESULT, {"status": "diverged", "reason": diverged, "warnings": list(warned)})
         return
     arrays = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
+    for name in ("validation", "test"):
+        for doubt in doubts(arrays[f"{name}/predictions"], arrays[f"{name}/labels"], f"{name} rows"):
+            warn(doubt)
     log = read_log(folder)
     validation = (arrays["validation/predictions"], arrays["validation/labels"])
     write_json(
         folder / RESULT,
         {
             "status": "finished",
+            "warnings": list(warned),
             "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
+            "chance": largest_share(arrays["test/labels"]),
             "validation_accuracy": log[-1]["validation_accuracy"] if log else accuracy(*validation),
             "seconds": log[-1]["seconds"] if log else 0.0,
             "metrics": metrics_of(arrays),
