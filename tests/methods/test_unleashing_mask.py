@@ -109,7 +109,7 @@ def test_the_suggested_level_is_the_mean_loss_of_ten_masked_copies() -> None:
 def test_a_level_needs_labels() -> None:
     x = inputs("vectors", 4)
     assert isinstance(x, Tensor)
-    with pytest.raises(ValueError, match="the rows came without labels") as refusal:
+    with pytest.raises(ValueError, match="there are no labels") as refusal:
         UnleashingMask.suggest(classifier("vectors"), [x], [])
     assert is_one_sentence(str(refusal.value))
 

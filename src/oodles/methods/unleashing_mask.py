@@ -97,12 +97,10 @@ class UnleashingMask(Method):
         with in_eval_mode(masked[0]):
             # in one pass, since not every loader gives rows again
             for batch in batches_seen(masked[0], id_loader, "loader", labelled=True):
-                if batch.labels is None:
-                    raise ValueError(
-                        "The level of unleashing-mask is a cross-entropy, and the rows came without labels."
-                    )
                 for logits in (batch.logits, *(see(copy, batch.inputs).logits for copy in masked[1:])):
                     seen = without_void(batch._replace(logits=logits), ignore_index)
+                    if seen.labels is None:
+                        raise ValueError("The level of unleashing-mask is a cross-entropy, and there are no labels.")
                     count = seen.logits.numel() // seen.logits.shape[1]
                     total += count * float(cross_entropy(seen.logits.double(), seen.labels.to(logits.device)))
                     rows += count
