@@ -18,7 +18,7 @@ FLOORS = (
     ("classifier", "facts", "importing"),
     ("augmentations", "heads", "inference", "targets"),
     ("contract", "data", "networks", "scores"),
-    ("forward_pass", "methods", "views"),
+    ("forward_pass", "given", "methods", "views"),
     ("cards", "evaluation", "step"),
     ("runs",),
     ("comparing",),

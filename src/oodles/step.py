@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -11,25 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from oodles.checks import (
-    check_images,
     check_index,
-    check_no_one_hot,
     check_same_length,
-    check_targets,
     check_whole,
-    differs,
     readable,
     warn,
 )
-from oodles.classifier import Classifier, Inputs, device_of, first_of, frozen
-from oodles.contract import Batch, Data, Method, Now, Outputs, Part, Terms, WrongPart
-from oodles.facts import HOOKS, INPUTS, PLAIN_TERM, ROLES, check_composition, order
+from oodles.classifier import Classifier, device_of
+from oodles.contract import Batch, Data, Method, Now, Outputs, Terms, WrongPart
+from oodles.facts import HOOKS, PLAIN_TERM, check_composition, order
 from oodles.forward_pass import ForwardPass, Reading, valid_rows
-from oodles.inference import as_labels, read_batch
+from oodles.given import as_batch, check_runs, checked, describe, with_places
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy, indexable
+from oodles.targets import cross_entropy
 
 Given = TypeVar("Given")
 _EAGER = {"change_batch", "change_weights"}
@@ -132,7 +128,7 @@ class TrainingStep(nn.Module):
             raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
         for method in methods:
             if not isinstance(method, Method):
-                raise TypeError(f"methods must be instances of Method, got {_describe(method)}.")
+                raise TypeError(f"methods must be instances of Method, got {describe(method)}.")
         check_composition(methods)
         check_index("ignore_index", ignore_index, classifier.num_classes)
         check_index("ood_index", ood_index, classifier.num_classes)
@@ -205,7 +201,7 @@ class TrainingStep(nn.Module):
         except Exception:
             if self._losses is not _losses:
                 _losses(self, batch)  # a refusal says its sentence, which a compiler hides
-            _check_runs(self.classifier, batch)
+            check_runs(self.classifier, batch)
             raise
         if measures or self.measures:
             self.measures = measures
@@ -259,7 +255,7 @@ class TrainingStep(nn.Module):
         check_whole("epoch", epoch, low=0)
         check_whole("epochs", epochs, low=epoch + 1)
         if data is not None and not isinstance(data, Data):
-            raise TypeError(f"data must be Data(train=…, outliers=…), got {_describe(data)}.")
+            raise TypeError(f"data must be Data(train=…, outliers=…), got {describe(data)}.")
         self.epoch, self.epochs = epoch, epochs
         resumed, self._restored, self._started = epoch == self._restored, -1, epoch
         for method, name in self._active_with_names():
@@ -337,7 +333,9 @@ class TrainingStep(nn.Module):
 def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:
     step.after_update()
     acting = step._acting()
-    given = whole = _as_batch(step, acting, batch, others)
+    indices = {"ignore_index": step.ignore_index, "ood_index": step.ood_index}
+    whole = as_batch(step.classifier, batch, others, **indices)
+    given = whole = checked(whole, step.classifier.num_classes, acting.methods, acting.made, first=not step._checked)
     nows = {
         method: step._now(step=step.steps, seed=(step.seed,), name=name, rank=rank()) for method, name in acting.eager
     }
@@ -351,7 +349,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given)
-    whole = _with_places(whole, acting)
+    whole = with_places(whole, acting.methods, acting.reading.roles)
     for method in acting.hooks["change_weights"]:
         with _naming(method):
             changed = method.change_weights(whole, partial(_gradient, step), nows[method])
@@ -382,7 +380,7 @@ def _named(method: Method, error: WrongPart) -> WrongPart:
 def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
     """Return what a hook gave, where it is of the right kind; refuse others."""
     if not isinstance(value, kind):
-        raise TypeError(f"{hook} of {method.name} must return a {kind.__name__}, got {_describe(value)}.")
+        raise TypeError(f"{hook} of {method.name} must return a {kind.__name__}, got {describe(value)}.")
     return value
 
 
@@ -421,196 +419,6 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
                 )
 
 
-def _as_batch(step: TrainingStep, acting: _Acting, batch: Any, others: Mapping[str, Any]) -> Batch:
-    """Check the inputs of a call and return them as a batch."""
-    whole = batch if isinstance(batch, Batch) else Batch({"id": _as_known(batch)})
-    if "id" not in whole or whole["id"].targets is None or whole["id"].inputs is None:
-        raise ValueError("A batch must have a part 'id' with inputs and targets, got none.")
-    for role, given in others.items():
-        if given is not None:
-            whole = whole.with_part(role, _as_part(step, role, given, whole["id"].labels))
-    whole = _marked(step, _unnamed(step.classifier, whole))
-    for role, part in whole.parts.items():
-        given = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.first]
-        if not given or not all(isinstance(value, Tensor) for value in given):
-            raise TypeError(f"Inputs of {role!r} must be a tensor or a dictionary of tensors, got {_describe(given)}.")
-        if part.targets is not None:
-            check_same_length(inputs=part.first, targets=part.targets)
-            num_classes = step.classifier.num_classes
-            for check in (check_targets, check_no_one_hot):
-                check(f"targets of {role!r}", part.targets, num_classes, read_gpu=not step._checked)
-            if (ids := indexable(part.targets)) is not part.targets:
-                whole = whole.with_part(role, replace(part, targets=ids))
-    methods = acting.methods
-    for method in methods:
-        needed = [role for role in ROLES if role in method.needs]
-        for role in needed:
-            if role not in whole and role not in acting.made:
-                raise ValueError(f"{method.name} needs {role}, got none: call step(batch, {role}=inputs).")
-        for role in (role for role in method.views if role in whole):
-            check_same_length(**{"id": whole["id"].first, role: whole[role].first})
-            if replacers := [other.name for other in methods if INPUTS in other.replaces]:
-                raise ValueError(
-                    f"{method.name} compares rows with the given part {role!r}, and {replacers[0]} changes the rows: "
-                    "leave that part out, so that it is made of the changed rows, or use one of the methods."
-                )
-        if "images" in method.needs:
-            for role in ("id", *needed):
-                if role in whole:
-                    check_images(method.name, whole[role].inputs, volumes=True)
-        for role in (role for role in needed if role in whole):
-            _check_like(role, whole[role].inputs, whole["id"].inputs, first=not step._checked)
-    return whole
-
-
-def _as_known(batch: Any) -> Part:
-    """Return the in-distribution part that a loader's batch is."""
-    if not isinstance(batch, Sequence | Mapping) or isinstance(batch, str) or len(batch) == 0:
-        hint = ": hand over its inputs and targets." if is_dataclass(batch) else "."
-        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
-    if isinstance(batch, Sequence) and len(batch) != 2:
-        more = ": leave out what follows the targets, such as numbers or weights of rows, which a step does not use."
-        hint = more if len(batch) > 2 else "."
-        raise TypeError(f"batch must be (inputs, targets) or a Batch, got {_describe(batch)}{hint}")
-    inputs, targets = read_batch(batch, "A batch")
-    if targets is None:
-        where = f" under 'labels' in a dictionary of {', '.join(inputs)}" if isinstance(inputs, Mapping) else ""
-        raise ValueError(f"A batch must have a part 'id' with inputs and targets, got none{where}.")
-    return Part(inputs, as_labels(targets, "A batch"))
-
-
-def _as_part(step: TrainingStep, role: str, given: Any, targets: Tensor) -> Part:
-    if isinstance(given, Part):
-        return given
-    inputs, labels = read_batch(given, role)
-    dimensions = targets.ndim - targets.is_floating_point()
-    if dimensions == 1 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
-        return Part(inputs)
-    labels = torch.as_tensor(labels).to(first_of(inputs).device, non_blocking=True)
-    return Part(inputs, valid=_pixels_meant(step, role, labels, dimensions))
-
-
-def _pixels_meant(step: TrainingStep, role: str, labels: Tensor, dimensions: int) -> Tensor:
-    """Return which pixels a mask of outliers means."""
-    if labels.ndim == dimensions and labels.dtype == torch.bool:
-        return labels
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.ndim == dimensions and whole and (step.ignore_index is not None or step.ood_index is not None):
-        return differs(labels, step.ignore_index) if step.ood_index is None else ~differs(labels, step.ood_index)
-    raise ValueError(
-        f"{role} came with {labels.dtype} of shape {tuple(labels.shape)} for their pixels: give truth values "
-        f"{'(N, L)' if dimensions == 2 else '(N, H, W)'}, true where a pixel is an outlier, or class ids and say "
-        "ignore_index=… or ood_index=…, or leave them out."
-    )
-
-
-def _marked(step: TrainingStep, batch: Batch) -> Batch:
-    """Return a batch whose parts say which rows or pixels count, and have class 0 as the label of the others."""
-    ignored = [index for index in (step.ignore_index, step.ood_index) if index is not None]
-    if not ignored and all(part.valid is None for part in batch.parts.values()):
-        return batch
-    known = batch["id"]
-    if step.ood_index is not None and "outliers" not in batch and not known.labels.is_floating_point():
-        batch = batch.with_part("outliers", Part(known.inputs, valid=~differs(known.labels, step.ood_index)))
-    return replace(batch, parts={role: _with_valid(role, part, ignored) for role, part in batch.parts.items()})
-
-
-def _with_valid(role: str, part: Part, ignored: Sequence[int]) -> Part:
-    targets, valid = part.targets, part.valid
-    if valid is not None and (valid.dtype != torch.bool or valid.ndim == 0 or len(valid) != len(part)):
-        raise ValueError(
-            f"What counts in {role!r} must be said by truth values for its {len(part)} rows or their pixels, "
-            f"got {valid.dtype} of shape {tuple(valid.shape)}."
-        )
-    if targets is None or targets.dtype == torch.bool or targets.is_complex():
-        return part
-    shape = (len(targets), *targets.shape[2:]) if targets.is_floating_point() else tuple(targets.shape)
-    if valid is not None and tuple(valid.shape) != shape:
-        raise ValueError(
-            f"What counts in {role!r} must be said by truth values of its labels' shape {shape}, "
-            f"got {tuple(valid.shape)}."
-        )
-    if targets.is_floating_point():
-        if valid is None:
-            return part
-        uniform = targets.new_full((), 1 / targets.shape[1])
-        return replace(part, targets=torch.where(valid.unsqueeze(1), targets, uniform))
-    for index in ignored:
-        labelled = differs(targets, index)
-        valid = labelled if valid is None else valid & labelled
-    return part if valid is None else replace(part, targets=torch.where(valid, targets, 0), valid=valid)
-
-
-def _with_places(batch: Batch, acting: _Acting) -> Batch:
-    """Number the rows or pixels that count in parts that are read, where some do not: here, where one may wait."""
-    if all(part.valid is None for part in batch.parts.values()):
-        return batch
-    views = {role for method in acting.methods for role in method.views}
-    places = {}
-    for role, part in batch.parts.items():
-        valid = batch["id"].valid if part.valid is None and role in views else part.valid
-        if valid is not None and role in acting.reading.roles:
-            numbers = valid.flatten().nonzero()[:, 0]
-            if len(numbers) < valid.numel():
-                places[role] = numbers
-    return replace(batch, places=places) if places else batch
-
-
-def _unnamed(classifier: Classifier, batch: Batch) -> Batch:
-    """Return a batch whose parts are the tensors themselves, where all have one in a dictionary by the same name."""
-    dictionaries = {role: part for role, part in batch.parts.items() if isinstance(part.inputs, dict)}
-    if len({tuple(part.inputs) for part in dictionaries.values() if part.inputs is not None}) == 1:
-        for role, part in dictionaries.items():
-            if part.inputs is not None:
-                batch = batch.with_part(role, replace(part, inputs=classifier.unnamed(part.inputs)))
-    return batch
-
-
-def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first: bool) -> None:
-    """Refuse rows of another type, of other channels or, in the first batch, in other units than those of ``id``."""
-    if isinstance(given, dict) and isinstance(known, dict):
-        for name in given.keys() & known.keys():
-            _check_like(role, given[name], known[name], first=first)
-    if not isinstance(given, Tensor) or not isinstance(known, Tensor):
-        return
-    if given.dtype != known.dtype and (given.is_floating_point() or known.is_floating_point()):
-        whole = given.dtype == torch.uint8
-        raise ValueError(
-            f"{role} must have the type of the in-distribution inputs, {known.dtype}, got {given.dtype}: convert them"
-            f"{', and divide them by 255 if the others are in [0, 1].' if whole else '.'}"
-        )
-    if given.ndim != known.ndim or (given.ndim > 3 and given.shape[1] != known.shape[1]):
-        raise ValueError(
-            f"{role} must have as many dimensions and channels as the in-distribution inputs, of shape "
-            f"{tuple(known.shape)}, got {tuple(given.shape)}: prepare both alike."
-        )
-    images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
-    if first and images and readable(given, True) and readable(known, True):
-        (low, high), (other_low, other_high) = ([float(end) for end in rows.aminmax()] for rows in (given, known))
-        for least, most, other in ((low, high, other_high), (other_low, other_high, high)):
-            if 0 <= least <= most <= 1 and most > 0 and other > 16:
-                raise ValueError(
-                    f"{role} must be in the units of the in-distribution inputs, which reach from {other_low:.3g} to "
-                    f"{other_high:.3g}, got {low:.3g} to {high:.3g}: are some divided by 255 and others not?"
-                )
-
-
-def _check_runs(classifier: Classifier, batch: Batch) -> None:
-    """Name the part on which the network does not run, of those that have another shape than ``id``."""
-    for role in (role for role in ROLES if role in batch):
-        rows, known = batch[role].inputs, batch["id"].inputs
-        if isinstance(rows, Tensor) and isinstance(known, Tensor) and rows.shape[1:] != known.shape[1:]:
-            with frozen(classifier), torch.no_grad():
-                try:
-                    classifier(rows)
-                except RuntimeError as error:
-                    said = str(error).partition("\n")[0].rstrip(".")
-                    raise ValueError(
-                        f"The network must run on {role}, of shape {tuple(rows.shape)}, as on in-distribution inputs "
-                        f"of shape {tuple(known.shape)}, but: {said}."
-                    ) from error
-
-
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
     acting, now = step._acting(), Now(step.classifier)
     methods, hooks = acting.methods, acting.hooks
@@ -629,7 +437,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             except WrongPart as error:  # by hand, since not every compiler traces a context of our own
                 raise _named(method, error) from error
             if not isinstance(own, Mapping):
-                raise TypeError(f"loss_terms of {method.name} must return its terms by name, got {_describe(own)}.")
+                raise TypeError(f"loss_terms of {method.name} must return its terms by name, got {describe(own)}.")
             _check_declared(method, own, methods)
             measures |= {name: value.detach() for name, value in own.items() if name in method.measures}
             # methods that share a head share its term, and each of them gives it
@@ -710,11 +518,3 @@ def _number_repeated(names: Sequence[str]) -> list[str]:
     """Return the names, with a number behind every repeated one."""
     before = [names[:index].count(name) for index, name in enumerate(names)]
     return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}, which has to be called"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"{type(value).__name__} of {len(value)}"
-    return type(value).__name__
