@@ -175,7 +175,7 @@ class Work:
             "network": self.network,
             "suite": self.suite,
             "accuracy": result["test_accuracy"],
-            "seconds of training": round(result["seconds"], 1),
+            "seconds of training": round(result["seconds"], 3),
             "seconds from cold start": round(time.perf_counter() - begin, 1),
             "metrics": result["metrics"],
         }

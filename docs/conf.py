@@ -36,7 +36,7 @@ napoleon_numpy_docstring = False
 
 autodoc_inherit_docstrings = False
 nitpicky = True
-nitpick_ignore = [("py:class", "Values")]  # a name for type checkers alone
+nitpick_ignore = [("py:class", "Values"), ("py:class", "Scores")]  # names for type checkers alone
 
 
 def add_output(app: Sphinx, page: str, source: list[str]) -> None:

@@ -336,6 +336,15 @@ def of_soft_targets(draw: Draw) -> Call:
     return oodles.soft_targets, [draw.targets(draw.rows), draw.targets(draw.rows), lam, CLASSES], {}
 
 
+def of_valid_in_both(draw: Draw) -> Call:
+    part = Part(draw.images(2), draw.ids(2), valid=torch.tensor([True, False]))
+
+    def call(places: Any, places_of_other: Any) -> Tensor | None:
+        return oodles.valid_in_both(part, places, part, places_of_other)
+
+    return call, [torch.tensor([1, 0]), torch.tensor([0, 1])], {}
+
+
 def of_mixup_criterion(draw: Draw) -> Call:
     per_row = draw.pick(True, False)
     criterion = nn.CrossEntropyLoss(reduction="none") if per_row else draw.pick(cross_entropy, nn.CrossEntropyLoss())
@@ -546,6 +555,7 @@ CALLS: Mapping[str, Callable[[Draw], Call]] = {
     "Classifier.split": of_split,
     "collect": of_collect,
     "Classifier": lambda draw: (Classifier, [nn.Flatten(), nn.Linear(FEATURES, CLASSES), CLASSES, FEATURES], {}),
+    "valid_in_both": of_valid_in_both,
     "Part.take": lambda draw: (Part(draw.images(2), draw.ids(2)).take, [torch.tensor([1, 0])], {}),
     "Recipe.from_dict": lambda draw: (
         oodles.Recipe.from_dict,

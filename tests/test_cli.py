@@ -16,8 +16,8 @@ import pytest
 import oodles
 from oodles import cli
 from oodles.cards import cards
-from oodles.checks import warn
 from oodles.methods import METHODS
+from oodles.remarks import warn
 from oodles.runs import preparation
 from oodles.runs.folder import Run
 from oodles.runs.recipe import Recipe

@@ -33,6 +33,7 @@ def test_what_comes_back_is_a_value_or_a_sentence(name: str) -> None:
     call()
 
 
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_refuses_odd_settings_or_works_with_them(name: str) -> None:
     for parameter in card(name).parameters:

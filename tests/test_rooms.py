@@ -12,7 +12,7 @@ SOURCES = Path(oodles.__file__).parent
 PAGE = "__init__"
 """The public page. It imports what is used, hence everything; what imports from it does so, too."""
 FLOORS = (
-    ("spelling",),
+    ("remarks", "spelling"),
     ("checks",),
     ("files", "metrics", "outliers", "precision", "processes", "randomness"),
     ("classifier", "facts", "importing"),

@@ -6,7 +6,6 @@ Type checkers read this page, and ``__init__.py`` takes from it where to import 
 from oodles.benchmarking.description import Benchmark as Benchmark
 from oodles.benchmarking.running import Benchmarked as Benchmarked
 from oodles.benchmarking.running import benchmark as benchmark
-from oodles.checks import TrainingWarning as TrainingWarning
 from oodles.classifier import Classifier as Classifier
 from oodles.classifier import Normalize as Normalize
 from oodles.classifier import frozen as frozen
@@ -68,6 +67,7 @@ from oodles.outliers import pair as pair
 from oodles.processes import mean_over_processes as mean_over_processes
 from oodles.processes import rows_of_all_processes as rows_of_all_processes
 from oodles.processes import sum_over_processes as sum_over_processes
+from oodles.remarks import TrainingWarning as TrainingWarning
 from oodles.runs.exporting import as_program as as_program
 from oodles.runs.exporting import export as export
 from oodles.runs.folder import Run as Run

@@ -266,6 +266,8 @@ class Classifier(nn.Module):
                 f"example must be a tensor of inputs, or a dictionary of them, got {type(example).__name__}: "
                 "torch.as_tensor makes one of an array or a list."
             )
+        if isinstance(output, bool) or not isinstance(output, str | int | None):
+            raise TypeError(f"output must be a name or position in what the model returns, got {shown(output)}.")
         backbone = model if output is None else _Field(model, output)
         logits = _logits(model, example, output, training=False)
         with _drawn(layer, where=readable(logits, read_gpu=True) and not bool(logits.any())):

@@ -107,6 +107,9 @@ def valid_in_both(part: Part, places: Tensor | None, other: Part, places_of_othe
         other: rows that are mixed in.
         places_of_other: likewise, numbers (M,).
     """
+    for numbers, rows in ((places, len(part)), (places_of_other, len(other))):
+        if numbers is not None:
+            check_places(numbers, rows)
     valid = part.valid if part.valid is None or places is None else part.valid.index_select(0, places)
     if other.valid is None:
         return valid

@@ -125,7 +125,7 @@ def evaluate(
     }
     return Evaluation(
         accuracy=sets["id"].accuracy,
-        warnings=_doubts(sets["id"]),
+        warnings=sets["id"].doubts,
         scores={name: rows.scores for name, rows in sets.items()},
         predictions={name: rows.predictions for name, rows in sets.items()} if keep else {},
         labels=sets["id"].labels,
@@ -181,13 +181,8 @@ class Scored(NamedTuple):
     """The share of right predictions, of the in-distribution set."""
     known: dict[str, Any]
     """By score: the numbers of known rows among unknown ones."""
-
-
-def _doubts(known: Scored) -> tuple[str, ...]:
-    """Say what is wrong with a classifier, by the in-distribution rows, where these were kept and have class ids."""
-    if known.labels is None or known.predictions.size != known.labels.size:
-        return ()
-    return tuple(doubts(known.predictions.ravel(), known.labels.ravel(), "in-distribution rows"))
+    doubts: tuple[str, ...] = ()
+    """What is wrong with the classifier, by the labels of the in-distribution set."""
 
 
 def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]) -> Scored:
@@ -271,6 +266,7 @@ def _score(
     predictions: list[Tensor] = []
     labels: list[Tensor | None] = []
     right, rows, known_rows = 0, 0, 0
+    named = sizes = np.zeros(0, dtype=np.int64)
     with in_eval_mode(classifier):
         for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             own, known = sides.of(name, batch)
@@ -294,6 +290,8 @@ def _score(
             if given is not None and name == "id":
                 check_targets("labels of the in-distribution set", given.cpu(), batch.logits.shape[1])
                 right += round(accuracy(predicted, given) * given.numel()) if given.numel() else 0
+                named = _counted(named, predicted, batch.logits.shape[1])
+                sizes = _counted(sizes, given, batch.logits.shape[1])
             if keep:
                 predictions.append(predicted)
             labels.append(given if keep or given is None else given.flatten()[:0])
@@ -306,13 +304,21 @@ def _score(
             f"{what} must give {'unknown' if known_rows else 'other than void'} rows or pixels, got {side}."
         )
     given = all_or_none(labels)
+    share = None if given is None or name != "id" else right / rows
     return Scored(
         {score: gathered.all() for score, gathered in values.items()},
         torch.cat(predictions).cpu().numpy() if keep else np.empty(0, dtype=np.int64),
         None if given is None or not keep else given.cpu().numpy(),
-        None if given is None or name != "id" else right / rows,
+        share,
         {score: gathered.all() for score, gathered in beside.items()} if known_rows else {},
+        () if share is None else tuple(doubts(named, sizes, share, "in-distribution rows")),
     )
+
+
+def _counted(counts: NDArray[np.int64], ids: Tensor, classes: int) -> NDArray[np.int64]:
+    """Add how many class ids of each class there are."""
+    more = np.bincount(ids.flatten().long().cpu().numpy(), minlength=classes)
+    return more + counts if counts.size else more
 
 
 def _taken(values: Tensor, own: Tensor | None) -> Tensor:

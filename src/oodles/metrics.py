@@ -310,20 +310,20 @@ def accuracy_at_chance(rows: str) -> str:
     return f"The accuracy on {rows} is at chance, no better than naming the largest class for every row."
 
 
-def doubts(predictions: "Values", labels: "Values", rows: str) -> list[str]:
+def doubts(named: NDArray[np.int64], labels: NDArray[np.int64], accuracy: float, rows: str) -> list[str]:
     """Say what is wrong with a classifier that has learned nothing: one class for all rows, an accuracy at chance.
 
     Args:
-        predictions: class ids.
-        labels: class ids, of the same shape.
+        named: how many rows each class is predicted for, (C,).
+        labels: how many rows each class has, (C,).
+        accuracy: share of right predictions.
         rows: what the rows are called.
     """
-    named, ids = _array(predictions), _array(labels)
-    share = largest_share(ids)
+    share = float(labels.max() / labels.sum())
     if share == 1:  # of a single class there is nothing to learn
         return []
-    words = [f"All predictions of {rows} are one class."] if (named == named.flat[0]).all() else []
-    return [*words, accuracy_at_chance(rows)] if at_chance(accuracy(named, ids), ids.size, share) else words
+    words = [f"All predictions of {rows} are one class."] if np.count_nonzero(named) == 1 else []
+    return [*words, accuracy_at_chance(rows)] if at_chance(accuracy, int(labels.sum()), share) else words
 
 
 def _auroc(c: Counts) -> float:

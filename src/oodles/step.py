@@ -15,7 +15,6 @@ from oodles.checks import (
     check_same_length,
     check_whole,
     readable,
-    warn,
 )
 from oodles.classifier import Classifier, device_of
 from oodles.contract import Batch, Data, Method, Now, Outputs, Terms, WrongPart
@@ -24,6 +23,7 @@ from oodles.forward_pass import ForwardPass, Reading, valid_rows
 from oodles.given import as_batch, check_runs, checked, describe, with_places
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
+from oodles.remarks import warn
 from oodles.spelling import suggestion
 from oodles.targets import cross_entropy
 

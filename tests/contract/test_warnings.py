@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from oodles import Classifier, EnergyBounded, OutlierExposure, TrainingStep, TrainingWarning
-from oodles.checks import hear, warn
+from oodles.remarks import hear, warn
 
 from .steps import is_one_sentence
 

@@ -79,6 +79,7 @@ def test_sets_on_the_disk_are_not_decoded() -> None:
     assert len(told(replace(one, far={"y": far}))) == 1
 
 
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")
 def test_training_warns_and_goes_on(tmp_path: Path) -> None:
     def images(rows: int, labels: object = None) -> ImageSet:
         pixels = np.random.default_rng(rows).integers(0, 256, (rows, 1, 8, 8), dtype=np.uint8)

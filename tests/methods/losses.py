@@ -106,13 +106,13 @@ WRONG_OUTLIERS = {
     "classes": (
         logits(4, 6),
         ValueError,
-        r"logits_out must have shape \(m, c\) with c = 5, as logits_in has, got \(4, 6\)",
+        r"logits_out must have shape \(m, c, …\) with c = 5, as logits_in has, got \(4, 6\)",
     ),
     "whole": (torch.ones(4, 5, dtype=torch.long), TypeError, "logits_out must be floating point, got torch.int64"),
     "one dimension": (
         torch.ones(5),
         ValueError,
-        r"logits_out must have shape \(m, c\) with c = 5, as logits_in has, got \(5,\)",
+        r"logits_out must have shape \(m, c, …\) with c = 5, as logits_in has, got \(5,\)",
     ),
     "no tensor": ([[1.0] * 5], TypeError, "logits_out must be a floating-point tensor"),
 }

@@ -152,7 +152,7 @@ def test_labels_of_pixels_are_mixed_where_they_are() -> None:
     "outliers, sentence",
     [
         (torch.rand(3, 2, 6, 6), r"outliers must have shape \(m, channels, h, w\) with channels = 2, h = 6 and w = 5"),
-        (torch.rand(3, 2, 6, 5).half(), "mixoe needs outliers of the inputs' shape"),
+        (torch.rand(3, 2, 6, 5).half(), "outliers must have the type of the in-distribution inputs, torch.float32"),
     ],
 )
 def test_outliers_that_cannot_be_mixed_are_refused(outliers: Tensor, sentence: str) -> None:

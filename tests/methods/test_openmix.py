@@ -128,9 +128,15 @@ def test_the_score_looks_at_the_known_classes_only() -> None:
     )
 
 
-@pytest.mark.parametrize("outliers", [torch.rand(3, 4), torch.rand(3, 5).double()])
-def test_outliers_that_cannot_be_mixed_are_refused(outliers: Tensor) -> None:
+@pytest.mark.parametrize(
+    "outliers, sentence",
+    [
+        (torch.rand(3, 4), r"outliers must have shape \(m, 5\), as x has, got \(3, 4\)"),
+        (torch.rand(3, 5).double(), "outliers must have the type of the in-distribution inputs, torch.float32"),
+    ],
+)
+def test_outliers_that_cannot_be_mixed_are_refused(outliers: Tensor, sentence: str) -> None:
     step, _ = step_with(OpenMix(), dtype=torch.float32)
-    with pytest.raises(ValueError, match="openmix needs outliers of the inputs' shape") as refusal:
+    with pytest.raises(ValueError, match=sentence) as refusal:
         step((rows(4, dtype=torch.float32), labels(4, "class ids")[0]), outliers=outliers)
     assert is_one_sentence(str(refusal.value))

@@ -55,6 +55,7 @@ def test_inputs_are_the_closed_forms() -> None:
     near(B, closed_form(0.9, 0, 0.5, 5))
 
 
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name, method", [("outlier_exposure", OutlierExposure()), ("energy_bounded", EnergyBounded())])
 def test_losses_with_outliers(name: str, method: OutlierExposure | EnergyBounded, dtype: torch.dtype) -> None:

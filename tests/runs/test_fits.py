@@ -176,6 +176,7 @@ def test_a_state_is_that_of_the_score(run: Run) -> None:
             score_named(name).load_state({"other": torch.ones(1)})
 
 
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")
 def test_a_class_with_one_row_leaves_scores_out_and_says_so(tmp_path: Path) -> None:
     suite = small_suite(rows=3)
     with pytest.warns(UserWarning, match="one row of each class.*mahalanobis is left out"):

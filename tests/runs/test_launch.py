@@ -39,7 +39,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
         check=True,
         timeout=120,
     )
-    single, two = train_in(tmp_path / "one"), open_run(tmp_path / "two" / "run", network="tests.runs.small:linear")
+    single, two = train_in(tmp_path / "one"), open_run(tmp_path / "two" / "run", network="tests.runs.small:with_pooler")
     assert two.record["environment"]["processes"] == 2
     assert two.initial_weights == single.initial_weights == "cross-entropy"
     for entry, alone in zip(two.log, single.log, strict=True):

@@ -170,7 +170,7 @@ def _run_each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: S
 
 def train_task(task: Task) -> str:
     """Train one run, in a process of an engine; return the reason if it failed."""
-    from oodles.checks import TrainingWarning
+    from oodles.remarks import TrainingWarning
     from oodles.runs.training import train
 
     began = time.monotonic()

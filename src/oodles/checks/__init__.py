@@ -5,10 +5,7 @@ tensors on a GPU are read only where a caller asks for it.
 """
 
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,31 +17,6 @@ from oodles.spelling import shown
 LARGEST_WHOLE = 2**31 - 1
 VOID = (255, -100, -1)
 """Numbers that commonly stand for a pixel without a label."""
-
-
-class TrainingWarning(UserWarning):
-    """Training goes on, and will hardly give what is wanted; each is said once, and kept in the record of a run."""
-
-
-_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
-
-
-def warn(words: str) -> None:
-    """Give a :class:`TrainingWarning`, and note it for :func:`hear`."""
-    if (heard := _heard.get()) is not None and words not in heard:
-        heard.append(words)
-    warnings.warn(words, TrainingWarning, stacklevel=3)
-
-
-@contextmanager
-def hear() -> Iterator[list[str]]:
-    """Open a list that gets the words of every :class:`TrainingWarning`, whether or not they are shown."""
-    heard: list[str] = []
-    token = _heard.set(heard)
-    try:
-        yield heard
-    finally:
-        _heard.reset(token)
 
 
 def check_number(
@@ -149,7 +121,7 @@ def check_unit_range(method: str, images: Tensor, *, read_gpu: bool = False) -> 
     if not images.numel() or not readable(images, read_gpu):
         return
     low, high = (float(bound) for bound in images.detach().aminmax())
-    if not -1e-3 <= low <= high <= 1 + 1e-3:
+    if not -1.001e-3 <= low <= high <= 1.00101:  # a thousandth, whatever the precision that it was rounded to
         raise ValueError(
             f"{method} needs images in [0, 1], got {low:.3g} to {high:.3g}: let Normalize be the classifier's first "
             "layer, and leave its inputs as they are."

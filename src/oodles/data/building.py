@@ -1,6 +1,5 @@
 """From a description to a suite: every source is read, rows are drawn, and all get one shape."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +18,7 @@ from oodles.data.overlaps import by_content
 from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Suite
+from oodles.remarks import warn
 from oodles.spelling import suggestion
 
 TENTH = 0.1
@@ -209,7 +209,7 @@ def _tell_lacking(test: RawImages, labels: NDArray[np.int64], classes: tuple[str
     there = set(labels.tolist())
     lacking = [name for number, name in enumerate(classes) if number not in there]
     if test.classes and lacking:
-        warnings.warn(f"{test.place} has no images of {some(lacking)}, which train has.", stacklevel=2)
+        warn(f"{test.place} has no images of {some(lacking)}, which train has.")
 
 
 def _check_left(train: RawImages, raw: RawImages, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import tomllib
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,6 +11,7 @@ from oodles.data.image_files import UNSEEN
 from oodles.data.image_set import Augment
 from oodles.data.names import composed, find, shown, some
 from oodles.data.sources import Source, check_source, locate_source
+from oodles.remarks import warn
 from oodles.spelling import suggestion
 
 Description = Mapping[str, Any]
@@ -303,5 +303,5 @@ def _sets_in(folder: Path, called: Collection[str] = ()) -> dict[str, Path]:
             raise ValueError(f"{folder} must hold {name}.npz or a folder {name}, but has both: keep one.")
         sets[name] = path
     if others:
-        warnings.warn(f"{folder} holds more than sets, and this is left out: {some(others)}.", stacklevel=2)
+        warn(f"{folder} holds more than sets, and this is left out: {some(others)}.")
     return sets

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from oodles.data.names import composed, find, shown, some
 from oodles.data.raw import Pixels, RawImages, broken_images
+from oodles.remarks import warn
 
 AVIF = {"AVIF": (".avif",)} if "avif" in features.modules and features.check_module("avif") else {}
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -86,7 +87,7 @@ def read_folder(folder: Path) -> RawImages:
         held = f": it holds {inside.others}" if str(inside.others) else ""
         raise ValueError(f"{folder} must hold images ({', '.join(ENDINGS)}), but has none{held}.")
     if str(inside.others):
-        warnings.warn(f"{folder} holds more than images, and this is left out: {inside.others}.", stacklevel=2)
+        warn(f"{folder} holds more than images, and this is left out: {inside.others}.")
     images = sorted(inside.images, key=lambda name: name.split("/"))
     first = [_class_of(name) for name in images]
     classes = _in_order({name for name in first if name})

@@ -1,6 +1,5 @@
 """Images that are in two sets, found by their pixels as the network gets them."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from oodles.data.decoded import Decoded
 from oodles.data.image_set import ImageSet
 from oodles.data.suite import Suite
+from oodles.remarks import warn
 
 NAMED = 5
 """How many images of an overlap are named."""
@@ -81,10 +81,9 @@ def warn_of_overlaps(suite: Suite) -> None:
     found = [overlap for overlap in overlaps if {overlap.one, overlap.other} & set(LEARNT)]
     if found:
         counts = ", ".join(f"{overlap.one} and {overlap.other} ({overlap.count})" for overlap in found)
-        warnings.warn(
+        warn(
             f"{suite.name} has the same images in {counts}: what is measured on these says nothing of new images, and "
-            "oodles suite check names them.",
-            stacklevel=2,
+            "oodles suite check names them."
         )
 
 

@@ -5,10 +5,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_choice, check_number, readable, warn
+from oodles.checks import check_choice, check_number, readable
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import collect
+from oodles.remarks import warn
 from oodles.scores import energy
 from oodles.targets import mean_over_rows
 

@@ -3,9 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from oodles.checks import check_number, readable, shapes_checked, warn
+from oodles.checks import check_number, readable, shapes_checked
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.processes import mean_over_processes
+from oodles.remarks import warn
 from oodles.scores import energy
 from oodles.targets import Targets, cross_entropy
 

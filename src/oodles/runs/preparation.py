@@ -16,10 +16,10 @@ from accelerate import Accelerator
 
 from oodles import __version__
 from oodles.cards import card
-from oodles.checks import warn
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
 from oodles.methods import method_class
+from oodles.remarks import warn
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS, Run, open_run
 from oodles.runs.recipe import Recipe, active_methods, recipes
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader
 
-from oodles.checks import check_number, hear, warn
+from oodles.checks import check_number
 from oodles.classifier import Classifier, Inputs, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
@@ -38,6 +38,7 @@ from oodles.metrics import accuracy, doubts, largest_share
 from oodles.networks import build_network
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
+from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
 from oodles.runs.folder import (
     ADVICE,
@@ -496,7 +497,8 @@ def _finish(
     arrays = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
     for name in ("validation", "test"):
-        for doubt in doubts(arrays[f"{name}/predictions"], arrays[f"{name}/labels"], f"{name} rows"):
+        named, labels = arrays[f"{name}/predictions"], arrays[f"{name}/labels"]
+        for doubt in doubts(np.bincount(named), np.bincount(labels), accuracy(named, labels), f"{name} rows"):
             warn(doubt)
     log = read_log(folder)
     validation = (arrays["validation/predictions"], arrays["validation/labels"])
