@@ -35,7 +35,6 @@ LATE = {
     "__init__.py:pathlib": "start-up time, of import oodles",
     "benchmarking/cluster.py:ray": "optional",
     "benchmarking/local.py:torch": "start-up time; in a worker, torch must be imported after its GPU is chosen",
-    "benchmarking/running.py:oodles.checks": "start-up time: only workers train",
     "benchmarking/running.py:oodles.runs.training": "start-up time: only workers train",
     "cli.py:oodles.benchmarking.running": "start-up time, of other commands",
     "cli.py:oodles.comparing.comparison": "start-up time, of other commands",

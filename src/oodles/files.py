@@ -60,7 +60,9 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
     if before and not os.access(target, os.W_OK):
         raise PermissionError(None, "it is read-only")
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{secrets.token_hex(8)}{UNFINISHED}")  # nobody can have put a link there
+    unfinished = target.with_name(
+        f".{target.name[:100]}.{secrets.token_hex(8)}{UNFINISHED}"
+    )  # nobody can have put a link there
     try:
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             if before:

@@ -5,11 +5,13 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from oodles.files import UNFINISHED
 from oodles.runs.folder import Run
 from oodles.runs.recipe import Recipe
 from oodles.runs.training import train
@@ -58,25 +60,26 @@ def _position(folder: Path) -> int:
         return 0
 
 
-def _written(file: Path) -> int:
-    """When a file was last written to; 0 where there is none."""
-    try:
-        return file.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
+def _written(folder: Path) -> int:
+    """When state was last written to a file that has not taken its place yet; 0 where there is none."""
+    times = [0]
+    for file in folder.glob(f".state.safetensors.*{UNFINISHED}"):
+        with suppress(FileNotFoundError):
+            times.append(file.stat().st_mtime_ns)
+    return max(times)
 
 
 def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
     undisturbed = _train(tmp_path / "undisturbed", workers=0, save_every=1e9)
     folder = tmp_path / "killed"
-    unfinished, weights = folder / ".state.safetensors.unfinished", folder / "weights.safetensors"
+    weights = folder / "weights.safetensors"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["oodles.runs.training", "oodles.runs.testing", __name__])
     draw = random.Random(0)
     kills: list[str] = []
 
     def kill_when(moment: Callable[[], bool], delay: float = 0.0, save_every: float | None = None) -> None:
-        before = _written(unfinished)
+        before = _written(folder)
         pause = draw.choice([0.0, 0.0, 0.03]) if save_every is None else save_every
         process = context.Process(target=_live, args=(folder, pause))
         process.start()
@@ -90,7 +93,7 @@ def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
         position = _position(folder)
         if weights.exists():
             kills.append("after the end" if (folder / "result.json").exists() else "during evaluation")
-        elif _written(unfinished) not in (0, before):
+        elif _written(folder) not in (0, before):
             kills.append(f"while state was being written, to go on from step {position}")
         else:
             middle = "in the middle" if position % STEPS_PER_EPOCH else "at the start"
@@ -101,8 +104,8 @@ def test_killed_runs_end_like_undisturbed_ones(tmp_path: Path) -> None:
         return lambda: _position(folder) >= goal or time.monotonic() >= end
 
     def writing() -> Callable[[], bool]:
-        before = _written(unfinished)
-        return lambda: _written(unfinished) not in (0, before)
+        before = _written(folder)
+        return lambda: _written(folder) not in (0, before)
 
     for _ in range(4):
         kill_when(after(draw.randint(1, 15)), delay=draw.uniform(0, 0.03))

@@ -17,6 +17,7 @@ from oodles.benchmarking.display import display
 from oodles.benchmarking.local import local
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.results import RESULTS, Result, result_of, write_results
+from oodles.remarks import TrainingWarning
 from oodles.runs.folder import RUN, locked, open_run
 
 PATIENCE = 60.0
@@ -170,7 +171,6 @@ def _run_each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: S
 
 def train_task(task: Task) -> str:
     """Train one run, in a process of an engine; return the reason if it failed."""
-    from oodles.remarks import TrainingWarning
     from oodles.runs.training import train
 
     began = time.monotonic()

@@ -352,6 +352,7 @@ def locked(folder: Path) -> Iterator[None]:
             unfinished.unlink()
         try:
             yield
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child that was just forked may not have closed it yet
         except Exception:
             if [path.name for path in folder.iterdir()] == [".lock"]:  # refused before anything was written
                 (folder / ".lock").unlink()
