@@ -214,6 +214,7 @@ def noise(): return rows([0] * 10, 2)
 """
 
 
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")
 def test_functions_of_a_suite_that_a_folder_names_are_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

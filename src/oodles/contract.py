@@ -107,6 +107,8 @@ def valid_in_both(part: Part, places: Tensor | None, other: Part, places_of_othe
         other: rows that are mixed in.
         places_of_other: likewise, numbers (M,).
     """
+    if part.valid is None and other.valid is None:
+        return None
     for numbers, rows in ((places, len(part)), (places_of_other, len(other))):
         if numbers is not None:
             check_places(numbers, rows)
