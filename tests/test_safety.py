@@ -35,6 +35,11 @@ PROMISES = {
         "test_safety.py::test_the_module_imports_nothing_from_the_current_folder",
     ),
     "Nothing is unpickled.": ("runs/test_folder.py::test_nothing_is_unpickled",),
+    "A small file cannot take all memory.": (
+        "data/test_arrays.py::test_an_archive_that_unpacks_to_too_much_is_refused_before_it_does",
+        "data/test_arrays.py::test_a_gzipped_file_that_unpacks_to_too_much_is_refused_before_it_does",
+        "data/test_image_files.py::test_the_limit_is_pillows_own_and_can_be_raised",
+    ),
     "Names cannot control a terminal.": (
         "comparing/test_terminal.py::test_names_do_not_control_the_terminal",
         "test_cli.py::test_what_is_printed_does_not_control_the_terminal",

@@ -265,6 +265,18 @@ def test_accuracies_at_chance_and_warnings_are_said_in_every_form(tmp_path: Path
     assert compare([tmp_path / "old.jsonl"]).tables[0].remarks == (f"mixup, seeds 0, 1: {CHANCE}",)
 
 
+def test_what_scores_chose_is_said_and_in_which_rows_it_differs(tmp_path: Path) -> None:
+    plain = [write_run(tmp_path / f"c{seed}", "cross-entropy", seed=seed, outcome={"remarks": {"knn": "k = 2"}})
+             for seed in range(2)]  # fmt: skip
+    (table,) = compare(plain).tables
+    assert table.remarks == ("knn: k = 2.",)
+    other = write_run(tmp_path / "m", "mixup", seed=0, outcome={"remarks": {"knn": "k = 3", "msp": "none"}})
+    write_results(tmp_path / "results.jsonl", [result_of(open_run(folder)) for folder in (*plain, other)])
+    for given in ([*plain, other], [tmp_path / "results.jsonl"]):
+        remarks = compare(given).tables[0].remarks
+        assert remarks[:2] == ("knn: k = 2 (cross-entropy); k = 3 (mixup).", "msp: none.")
+
+
 def test_scores_that_a_method_trains_away_are_named(tmp_path: Path) -> None:
     (table,) = compare(runs_of(tmp_path, "cross-entropy", "logit-norm")).tables
     assert table.remarks == ("logit-norm: energy sees little, since logit-norm trains away what is measured there.",)

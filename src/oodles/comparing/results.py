@@ -54,6 +54,8 @@ class Result:
     """The share of the largest class among the test rows, where it is known."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What training warned of."""
+    remarks: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """By score: what it chose when it was fitted, where it is known."""
     augment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     """How training rows and outliers were augmented, where it is known."""
     folder: Path | None = field(default=None, compare=False)
@@ -118,6 +120,7 @@ def result_of(run: Run) -> Result:
         metrics=metrics,
         chance=run.result.get("chance", 1 / len(run.classes)),
         warnings=tuple(run.result.get("warnings", ())),
+        remarks=run.result.get("remarks", {}),
         augment=suite.get("augment", {}),
         folder=run.folder,
         suite=run.suite,

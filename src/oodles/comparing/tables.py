@@ -287,6 +287,7 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
             remarks.append(f"{group.label}, {which}, diverged: {reason}")
         remarks += _warnings(group, groups)
         remarks += _scores_in_doubt(group)
+    remarks += _choices(groups)
     if words := _differ([run for group in groups for run in group.runs]):
         remarks.append(f"Runs differ in {words}, on which figures depend a little.")
     single = [group.label for group in groups if len(group.finished) == 1]
@@ -311,6 +312,22 @@ def _warnings(group: Group, groups: Sequence[Group]) -> list[str]:
         for sentence in dict.fromkeys(words):
             said.setdefault(sentence, []).append(str(run.seed))
     return [f"{group.label}, {_seeds_in_words(seeds)}: {sentence}" for sentence, seeds in said.items()]
+
+
+def _choices(groups: Sequence[Group]) -> list[str]:
+    """Say what scores chose when they were fitted, and in which rows where these differ."""
+    chosen: dict[str, dict[str, list[str]]] = {}
+    for group in groups:
+        for run in group.runs:
+            for score, choice in run.remarks.items():
+                labels = chosen.setdefault(score, {}).setdefault(choice, [])
+                labels += [] if group.label in labels else [group.label]
+    remarks = []
+    for score, by_choice in chosen.items():
+        several = len(by_choice) > 1
+        words = [f"{choice} ({', '.join(labels)})" if several else choice for choice, labels in by_choice.items()]
+        remarks.append(f"{score}: {'; '.join(words)}.")
+    return remarks
 
 
 def _scores_in_doubt(group: Group) -> list[str]:

@@ -106,7 +106,7 @@ LOG_FORM: Form = {
 RESULT_FORM: Form = {
     "status": one_of("finished", "diverged"),
     **{"reason?": TEXT, "test_accuracy?": SHARE, "validation_accuracy?": SHARE, "seconds?": SECONDS},
-    **{"metrics?": METRICS, "sha256?": Each(TEXT), "chance?": SHARE, "warnings?": Every(TEXT)},
+    **{"metrics?": METRICS, "sha256?": Each(TEXT), "chance?": SHARE, "warnings?": Every(TEXT), "remarks?": Each(TEXT)},
 }
 STATUSES = ("finished", "diverged", "unfinished")
 LINE_FORM: Form = {
@@ -114,7 +114,7 @@ LINE_FORM: Form = {
     **{"settings": {"methods": METHODS}, "suggested": Each(Each(ANY)), "initial_weights": TEXT},
     **{"environment": Each(ANY), "sizes": SIZES, "sha256": Each(TEXT), "notes": Each(TEXT)},
     **{"accuracy": MAYBE_SHARE, "seconds": MAYBE_SECONDS, "metrics": METRICS},
-    **{"chance?": MAYBE_SHARE, "warnings?": Every(TEXT), "augment?": AUGMENT},
+    **{"chance?": MAYBE_SHARE, "warnings?": Every(TEXT), "remarks?": Each(TEXT), "augment?": AUGMENT},
 }
 """Of a line of a file of results."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -213,9 +213,16 @@ def _is_suite(path: Path) -> bool:
     return path.is_file() if path.suffix == ".toml" else (path / "train").is_dir() or (path / "train.npz").is_file()
 
 
-def score_arrays(
-    classifier: Classifier, suite: Suite, recipe: Recipe, folder: Path | None = None
-) -> dict[str, NDArray[Any]]:
+class Tested(NamedTuple):
+    """What testing a run gives."""
+
+    arrays: dict[str, NDArray[Any]]
+    """By ``SET/SCORE``, ``SET/predictions`` and ``SET/labels``."""
+    remarks: dict[str, str]
+    """By score: what it has chosen when it was fitted."""
+
+
+def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe, folder: Path | None = None) -> Tested:
     """Compute every score, also those that methods bring, and the predictions, of all sets but the training rows.
 
     What the scores have learnt of the training rows is kept in the folder, where one is given.
@@ -240,7 +247,7 @@ def score_arrays(
         key = "test" if name == "id" else name
         arrays[f"{key}/predictions"] = evaluation.predictions[name]
         arrays |= {f"{key}/{score}": values for score, values in by_score.items()}
-    return arrays
+    return Tested(arrays, {score.name: score.remark for score in scores if score.remark})
 
 
 def _evaluate_on(

@@ -494,7 +494,7 @@ def _finish(
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged, "warnings": list(warned)})
         return
-    arrays = score_arrays(classifier, suite, recipe, folder)
+    arrays, remarks = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
     for name in ("validation", "test"):
         named, labels = arrays[f"{name}/predictions"], arrays[f"{name}/labels"]
@@ -512,6 +512,7 @@ def _finish(
             "validation_accuracy": log[-1]["validation_accuracy"] if log else accuracy(*validation),
             "seconds": log[-1]["seconds"] if log else 0.0,
             "metrics": metrics_of(arrays),
+            "remarks": remarks,
             "sha256": {WEIGHTS: sha256_of(folder / WEIGHTS)},
         },
     )
