@@ -500,7 +500,7 @@ def with_nan() -> nn.Module:
             "the network itself, got DataParallel: split model.module",
         ),
         (lambda: torch.compile(flat()), "1", IMAGES, "the network itself, got what torch.compile made of it"),
-        (lambda: print, "1", IMAGES, "model must be a torch.nn.Module, got builtin"),
+        (lambda: len, "1", IMAGES, "model must be a torch.nn.Module, got builtin"),
         (lambda: flat(nn.Softmax(1)), "2", IMAGES, "'2' must have weights to be a head, and Softmax has none"),
         (flat, "1", IMAGES.numpy(), "example must be a tensor of inputs, or a dictionary of them, got ndarray"),
         (flat, "1", [IMAGES], "example must be a tensor of inputs, or a dictionary of them, got list"),

@@ -61,6 +61,7 @@ def test_the_checks_of_the_suite(name: str, check: str) -> None:
 OTHERS = ("mixup", "logit-norm", "outlier-exposure", "rotation-prediction", "flooding", "g-odin")
 
 
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")  # random features cost much
 @pytest.mark.parametrize(
     "other", ["mixup", "logit-norm", "outlier-exposure", "rotation-prediction", "flooding", "g-odin"]
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from oodles.checks import TrainingWarning
+from oodles.remarks import TrainingWarning
 from oodles.data import Augment, ImageSet, Suite
 from oodles.runs.batches import Batches
 from oodles.runs.folder import RUN, Run, augment_in_words, open_run
