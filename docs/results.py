@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from readme import RECORDED_BEFORE, RESULTS, ROOT, keep
+from readme import RESULTS, ROOT, keep, recorded_before
 
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.figures import Seeds, in_points
@@ -30,8 +30,6 @@ in a terminal, and `--to report.html` draws them.
 {chr(10).join(f"* {words}" for words in READING)}
 
 A protocol is a suite, a network and a schedule, and has a name of its own: figures of two protocols do not compare.
-
-{RECORDED_BEFORE}
 """
 
 RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
@@ -56,6 +54,8 @@ def section(file: str, comparison: Comparison) -> list[str]:
     for table in comparison.tables:
         facts = [f"* {name}: {escape(value)}" for name, value in protocol(table).items()]
         lines += [f"## {escape(table.suite)}", "", f"The rows are in `benchmarks/results/{file}`.", "", *facts, ""]
+        if before := recorded_before({table.suite: table}):
+            lines += [before, ""]
         lines += ["### Accuracy and AUROC", "", *suite(table, "###")]
     return lines
 

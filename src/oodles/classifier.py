@@ -496,12 +496,12 @@ def _check_whole_model(model: nn.Module) -> None:
 def _layer(model: nn.Module, name: str) -> nn.Module:
     """Return the layer of that name, which must have weights."""
     try:
-        layer = model.get_submodule(name) if name else None
+        layer = model.get_submodule(name) if isinstance(name, str) and name else None
     except (AttributeError, TypeError):
         layer = None
     if layer is None:
         names = [name for name, _ in model.named_modules() if name]
-        raise ValueError(f"head must name a layer of the model, got {name!r}: its last ones are {names[-3:]}.")
+        raise ValueError(f"head must name a layer of the model, got {shown(name)}: its last ones are {names[-3:]}.")
     if next(layer.parameters(), None) is None and next(layer.buffers(), None) is None:
         quantized = "quantized" in type(layer).__module__
         raise ValueError(

@@ -109,9 +109,11 @@ def valid_in_both(part: Part, places: Tensor | None, other: Part, places_of_othe
     """
     if part.valid is None and other.valid is None:
         return None
-    for numbers, rows in ((places, len(part)), (places_of_other, len(other))):
-        if numbers is not None:
-            check_places(numbers, rows)
+    if places is not None:
+        check_places(places, len(part))
+    check_places(places_of_other, len(other))
+    if len(places_of_other) != (count := len(part) if places is None else len(places)):
+        raise ValueError(f"places_of_other must be one for each of the {count} rows, got {len(places_of_other)}.")
     valid = part.valid if part.valid is None or places is None else part.valid.index_select(0, places)
     if other.valid is None:
         return valid

@@ -104,7 +104,7 @@ def _as_part(role: str, given: Any, targets: Tensor, ignore_index: int | None, o
         return given
     inputs, labels = read_batch(given, role)
     dimensions = targets.ndim - targets.is_floating_point()
-    if dimensions == 1 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
+    if dimensions < 2 or getattr(labels, "ndim", 0) < dimensions:  # labels of whole pictures do not matter
         return Part(inputs)
     labels = torch.as_tensor(labels).to(first_of(inputs).device, non_blocking=True)
     return Part(inputs, valid=_pixels_meant(role, labels, dimensions, ignore_index, ood_index))

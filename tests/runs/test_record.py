@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from oodles.remarks import TrainingWarning
 from oodles.data import Augment, ImageSet, Suite
+from oodles.remarks import TrainingWarning
 from oodles.runs.batches import Batches
 from oodles.runs.folder import RUN, Run, augment_in_words, open_run
 from oodles.runs.recipe import Recipe

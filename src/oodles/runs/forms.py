@@ -65,6 +65,7 @@ SIDES = Value(
     "[channels, height, width]",
     lambda value: isinstance(value, list) and len(value) == 3 and all(COUNT.fits(side) and side for side in value),
 )
+FACT = Value("text or a whole number", lambda value: isinstance(value, str) or COUNT.fits(value))
 METRICS = Each(Each(Each((Each(SHARE), {"auroc": SHARE}))))
 SIZES = (Each(COUNT), {"test": COUNT})
 METHODS = Value(
@@ -95,7 +96,7 @@ RUN_FORM: Form = {
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
         **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
     },
-    **{"draws?": COUNT, "command?": TEXT, "label?": TEXT, "environment?": Each(ANY)},
+    **{"draws?": COUNT, "command?": TEXT, "label?": TEXT, "environment?": Each(FACT)},
 }
 BUILT_FORM: Form = {"suite": {"input_shape": SIDES, "mean": Every(NUMBER), "std": Every(POSITIVE)}}
 """What building a run's network needs besides."""

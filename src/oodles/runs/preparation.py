@@ -194,7 +194,10 @@ def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
 
 def _rounded(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of data without the last digits of what was measured, which depend on the order of sums."""
-    return {**about, **{key: [float(f"{value:.9g}") for value in about[key]] for key in ("mean", "std")}}
+    return {
+        **about,
+        **{key: [float(f"{value:.9g}") for value in about[key]] for key in ("mean", "std") if key in about},
+    }
 
 
 def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
