@@ -275,6 +275,8 @@ def test_what_scores_chose_is_said_and_in_which_rows_it_differs(tmp_path: Path) 
     for given in ([*plain, other], [tmp_path / "results.jsonl"]):
         remarks = compare(given).tables[0].remarks
         assert remarks[:2] == ("knn: k = 2 (cross-entropy); k = 3 (mixup).", "msp: none.")
+    many = [write_run(tmp_path / f"k{k}", "mixup", seed=k, outcome={"remarks": {"knn": f"k = {k}"}}) for k in range(4)]
+    assert "knn: k = 2; other numbers in other runs." in compare([*plain, *many]).tables[0].remarks
 
 
 def test_scores_that_a_method_trains_away_are_named(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from oodles.spelling import suggestion
 
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
+FEW = 3
+"""As many ways in which a score was fitted are told apart."""
 FAR_WORSE = 0.1
 """In AUROC: a score that tells even the training outliers so much worse than the method's own gets a remark."""
 MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
@@ -315,7 +317,7 @@ def _warnings(group: Group, groups: Sequence[Group]) -> list[str]:
 
 
 def _choices(groups: Sequence[Group]) -> list[str]:
-    """Say what scores chose when they were fitted, and in which rows where these differ."""
+    """Say what scores chose when they were fitted, and in which rows where there are few ways of it."""
     chosen: dict[str, dict[str, list[str]]] = {}
     for group in groups:
         for run in group.runs:
@@ -326,6 +328,8 @@ def _choices(groups: Sequence[Group]) -> list[str]:
     for score, by_choice in chosen.items():
         several = len(by_choice) > 1
         words = [f"{choice} ({', '.join(labels)})" if several else choice for choice, labels in by_choice.items()]
+        if len(words) > FEW:
+            words = [next(iter(by_choice)), "other numbers in other runs"]
         remarks.append(f"{score}: {'; '.join(words)}.")
     return remarks
 
