@@ -252,6 +252,20 @@ class _Gathered:
         return torch.cat(self.kept).cpu().numpy() if self.histogram is None else self.histogram
 
 
+class _Answers:
+    """How many predictions are right, and how many rows each class has and is predicted for."""
+
+    def __init__(self) -> None:
+        self.right = 0
+        self.named = self.sizes = np.zeros(0, dtype=np.int64)
+
+    def add(self, predicted: Tensor, given: Tensor, classes: int) -> None:
+        check_targets("labels of the in-distribution set", given.cpu(), classes)
+        self.right += round(accuracy(predicted, given) * given.numel()) if given.numel() else 0
+        self.named = _counted(self.named, predicted, classes)
+        self.sizes = _counted(self.sizes, given, classes)
+
+
 def _score(
     classifier: nn.Module,
     loader: Iterable[Any],
@@ -265,8 +279,8 @@ def _score(
     finite: dict[str, list[Tensor]] = {result: [] for result in ("logits", *values)}
     predictions: list[Tensor] = []
     labels: list[Tensor | None] = []
-    right, rows, known_rows = 0, 0, 0
-    named = sizes = np.zeros(0, dtype=np.int64)
+    rows, known_rows, classes = 0, 0, 0
+    answers = _Answers()
     with in_eval_mode(classifier):
         for batch in batches_seen(classifier, loader, what, labelled=name == "id"):
             own, known = sides.of(name, batch)
@@ -287,14 +301,18 @@ def _score(
             predicted = _taken(batch.logits.argmax(1), own)
             given = None if batch.labels is None else _taken(batch.labels, own)
             rows += predicted.numel()
-            if given is not None and name == "id":
-                check_targets("labels of the in-distribution set", given.cpu(), batch.logits.shape[1])
-                right += round(accuracy(predicted, given) * given.numel()) if given.numel() else 0
-                named = _counted(named, predicted, batch.logits.shape[1])
-                sizes = _counted(sizes, given, batch.logits.shape[1])
+            classes = batch.logits.shape[1]
             if keep:
                 predictions.append(predicted)
-            labels.append(given if keep or given is None else given.flatten()[:0])
+                labels.append(given)
+            else:
+                labels.append(None if given is None else given.flatten()[:0])
+                if given is not None and name == "id":
+                    answers.add(predicted, given, classes)
+    if keep and name == "id":  # after the last batch, since reading labels waits for a GPU
+        for predicted, given in zip(predictions, labels, strict=True):
+            if given is not None:
+                answers.add(predicted, given, classes)
     for result, flags in finite.items():
         if flags:
             _check_finite(result, torch.cat(flags), name)
@@ -304,14 +322,14 @@ def _score(
             f"{what} must give {'unknown' if known_rows else 'other than void'} rows or pixels, got {side}."
         )
     given = all_or_none(labels)
-    share = None if given is None or name != "id" else right / rows
+    share = None if given is None or name != "id" else answers.right / rows
     return Scored(
         {score: gathered.all() for score, gathered in values.items()},
         torch.cat(predictions).cpu().numpy() if keep else np.empty(0, dtype=np.int64),
         None if given is None or not keep else given.cpu().numpy(),
         share,
         {score: gathered.all() for score, gathered in beside.items()} if known_rows else {},
-        () if share is None else tuple(doubts(named, sizes, share, "in-distribution rows")),
+        () if share is None else tuple(doubts(answers.named, answers.sizes, share, "in-distribution rows")),
     )
 
 

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from oodles.classifier import Classifier, Inputs
 from oodles.contract import Batch, Method, Outputs, Part, Rows, WrongPart
 from oodles.precision import at_least_float32
+from oodles.targets import as_rows
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def valid_rows(batch: Batch) -> Batch:
     for role, places in batch.places.items():
         targets = parts[role].targets
         if targets is not None:
-            rows = _pixels(targets) if targets.is_floating_point() else targets.flatten()
+            rows = as_rows(targets) if targets.is_floating_point() else targets.flatten()
             targets = rows.index_select(0, places)
         parts[role] = replace(parts[role], targets=targets, valid=None)
     draws = dict(batch.draws)
@@ -211,7 +212,7 @@ def _valid_outputs(outputs: Outputs, batch: Batch) -> Outputs:
             elif valid.ndim == 1:
                 left[role] = value.index_select(0, batch.places[role])
             elif valid.shape == (len(value), *value.shape[2:]):
-                left[role] = _pixels(value).index_select(0, batch.places[role])
+                left[role] = as_rows(value).index_select(0, batch.places[role])
             elif what == "logits":
                 raise ValueError(
                     f"The pixels of {role!r} that count must be given for logits of shape {tuple(value.shape)}, "
@@ -232,11 +233,6 @@ class _Left(dict[str, Tensor]):
 
     def __missing__(self, role: str) -> Tensor:
         raise WrongPart(f"{self.what} of {role!r} must have the logits' pixels to leave void ones out, got others.")
-
-
-def _pixels(values: Tensor) -> Tensor:
-    """Return (N, C, …) as (N · …, C), a row for each pixel."""
-    return values.movedim(1, -1).flatten(0, -2)
 
 
 def _items(inputs: Inputs) -> list[tuple[str, Tensor]]:

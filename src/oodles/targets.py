@@ -81,6 +81,11 @@ def mixed_targets(y_a: Tensor, y_b: Tensor, lam: float | Tensor, num_classes: in
     return _share_of(y_a, lam, num_classes) + _share_of(y_b, 1 - lam, num_classes)
 
 
+def as_rows(values: Shaped[Tensor, "n c *space"]) -> Shaped[Tensor, "rows c"]:
+    """Return a row for each pixel."""
+    return values.movedim(1, -1).flatten(0, -2)
+
+
 def smoothed(targets: Shaped[Tensor, " n *rest"], amount: float, num_classes: int) -> Float[Tensor, "n c *space"]:
     """Return smoothed labels, (1 − ε)·targets + ε / C (Szegedy et al., CVPR 2016, section 7)."""
     return (1 - amount) * as_probabilities(targets, num_classes) + amount / num_classes

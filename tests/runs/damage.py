@@ -19,7 +19,7 @@ import numpy as np
 
 from oodles.cli import main
 from oodles.runs.folder import FILES, FITS, LOG, RESULT, RUN, SCORES, WEIGHTS
-from tests.runs.small import small_suite
+from tests.runs.small import small_suite, write_sets
 
 OTHER_VALUES = (None, True, -1, 0.5, 10**30, float("nan"), "", "text", "\x1b[2J$\\frac$", [], {}, [[1]], {"a": 1})
 """What may stand in the place of a value of another type."""
@@ -50,11 +50,7 @@ class Place:
 def prepare(folder: Path) -> Place:
     """Write a suite, train a run to its end, and copy it as it was when training had ended and tests had not begun."""
     suite, place = small_suite(rows=60), Place(folder, folder / "data", folder / "inputs.npz")
-    for name, images in suite.sets().items():
-        path = place.data / f"{name.replace(':', '/')}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        labels = {"labels": images.labels} if images.labels.min() >= 0 else {}
-        np.savez(path, images=images.images, **labels)
+    write_sets(place.data, **{name.replace(":", "/"): images for name, images in suite.sets().items()})
     np.savez(place.inputs, images=suite.test.images[:5])
     assert call(place.train(place.finished)).code == 0
     shutil.copytree(place.finished, place.unfinished)

@@ -1,5 +1,7 @@
 """A suite and networks small enough to be trained in a moment."""
 
+from pathlib import Path
+
 import numpy as np
 from torch import Tensor, nn
 
@@ -33,6 +35,21 @@ def small_suite(rows: int = 120, classes: int = 3) -> Suite:
         far={"more": unknown(20)},
         classes=tuple("abc"[:classes]),
     )
+
+
+def write_sets(folder: Path, **sets: ImageSet) -> None:
+    """Write images with their labels, if they have some, as people keep them: a file for each set, by its path."""
+    for name, images in sets.items():
+        path = folder / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        labels = {"labels": images.labels} if images.labels.min() >= 0 else {}
+        np.savez(path, images=images.images, **labels)
+
+
+def write_suite(folder: Path, suite: Suite) -> None:
+    """Write a suite's known rows and those near them as a folder that is a suite."""
+    known = {name: getattr(suite, name) for name in ("train", "validation", "test")}
+    write_sets(folder, **known, **{f"near/{name}": images for name, images in suite.near.items()})
 
 
 def with_dropout(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:

@@ -21,7 +21,7 @@ from oodles.runs.folder import RESULT, SCORES, WEIGHTS, Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train
-from tests.runs.small import small_suite
+from tests.runs.small import small_suite, write_suite
 
 Outputs = dict[str, np.ndarray[Any, Any]]
 
@@ -35,12 +35,8 @@ def trained(method: str, folder: Path, data: Any = None, **changes: Any) -> Run:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Train a run on data by path, so that its training rows can be read again."""
-    folder, suite = tmp_path_factory.mktemp("runs"), small_suite()
-    (folder / "data" / "near").mkdir(parents=True)
-    for name in ("train", "validation", "test"):
-        images = getattr(suite, name)
-        np.savez(folder / "data" / f"{name}.npz", images=images.images, labels=images.labels)
-    np.savez(folder / "data" / "near" / "noise.npz", images=suite.near["noise"].images)
+    folder = tmp_path_factory.mktemp("runs")
+    write_suite(folder / "data", small_suite())
     return trained("cross-entropy", folder / "plain", folder / "data")
 
 

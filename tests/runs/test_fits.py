@@ -19,7 +19,7 @@ from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train
 from oodles.scores import FURTHER_SCORES
-from tests.runs.small import small_suite
+from tests.runs.small import small_suite, write_suite
 
 FITTED = ("knn", "mahalanobis", "relative-mahalanobis")
 LATER = ("vim", "gen", "react", "dice", "she", "kl-matching", "odin", "knn(k=5)", "mahalanobis(normalize=True)")
@@ -28,12 +28,8 @@ LATER = ("vim", "gen", "react", "dice", "she", "kl-matching", "odin", "knn(k=5)"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a run on data by path, beside it."""
-    folder, suite = tmp_path_factory.mktemp("runs"), small_suite()
-    (folder / "data" / "near").mkdir(parents=True)
-    for name in ("train", "validation", "test"):
-        images = getattr(suite, name)
-        np.savez(folder / "data" / f"{name}.npz", images=images.images, labels=images.labels)
-    np.savez(folder / "data" / "near" / "noise.npz", images=suite.near["noise"].images)
+    folder = tmp_path_factory.mktemp("runs")
+    write_suite(folder / "data", small_suite())
     recipe = Recipe(methods=(("cac", {}),), epochs=3, batch_size=20)
     options = {"folder": folder / "run", "network": "tests.runs.small:linear", "progress": False}
     train(recipe, folder / "data", **options)  # type: ignore[arg-type]

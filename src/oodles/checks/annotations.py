@@ -190,7 +190,7 @@ def _check(name: str, allowed: tuple[_Kind, ...], value: Any, sizes: Sizes) -> N
                 return
     else:
         for kind in allowed:
-            if kind.__class__ is not _Tensors and _is(value, kind):  # type: ignore[arg-type]
+            if kind.__class__ is not _Tensors and _is(value, kind):  # type: ignore[arg-type]  # a type, then
                 if kind is Generator and value.device.type != "cpu":
                     raise ValueError(f"{name} must be a generator on the CPU, got one on {value.device}.")
                 return

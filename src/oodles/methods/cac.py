@@ -10,7 +10,7 @@ from oodles.checks import check_number, check_targets
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.precision import at_least_float32
 from oodles.scores import Score, msp
-from oodles.targets import Targets, as_probabilities, cross_entropy, mean_over_rows
+from oodles.targets import Targets, as_probabilities, as_rows, cross_entropy, mean_over_rows
 
 
 def anchor_distances(logits: Float[Tensor, "n c *space"], alpha: float) -> Float[Tensor, "n c *space"]:
@@ -110,7 +110,7 @@ class AnchorDistance(Score):
         check_targets("labels", labels, logits.shape[1])
         if not bool(logits.isfinite().all()):
             raise ValueError("logits of training rows must be finite, got NaN or inf: did training diverge?")
-        rows, ids = _as_rows(logits), labels.flatten().to(logits.device).long()
+        rows, ids = as_rows(logits.double()), labels.flatten().to(logits.device).long()
         right = rows.argmax(1) == ids
         rows, ids, classes = rows[right], ids[right], logits.shape[1]
         sums = rows.new_zeros(classes, classes).index_add(0, ids, rows)
@@ -124,12 +124,7 @@ class AnchorDistance(Score):
         if logits.shape[1] != len(self.centres):
             raise ValueError(f"logits must be of {len(self.centres)} classes, as in training, got {logits.shape[1]}.")
         centres = self.centres.to(logits.device)  # it may have been fitted elsewhere
-        distances = torch.cdist(_as_rows(logits), centres, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = torch.cdist(as_rows(logits.double()), centres, compute_mode="donot_use_mm_for_euclid_dist")
         # the nearest centre has the least distance and the least 1 − softmin
         scores = distances.amin(1) * msp(-distances)
         return scores.to(at_least_float32(logits).dtype).reshape(logits.shape[0], *logits.shape[2:])
-
-
-def _as_rows(logits: Tensor) -> Tensor:
-    """Return one row per pixel, in float64."""
-    return logits.movedim(1, -1).reshape(-1, logits.shape[1]).double()

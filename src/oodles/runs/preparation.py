@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from hashlib import file_digest
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -18,6 +17,7 @@ from oodles import __version__
 from oodles.cards import card
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
+from oodles.files import sha256_of
 from oodles.methods import method_class
 from oodles.remarks import warn
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS, Run, open_run
@@ -105,8 +105,7 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
 
 def about_weights(path: Path, label: str) -> dict[str, str]:
     """Describe a file of weights: what it is called, where it is, and its fingerprint."""
-    with path.open("rb") as file:
-        return {"label": label, "file": str(path), "sha256": file_digest(file, "sha256").hexdigest()}
+    return {"label": label, "file": str(path), "sha256": sha256_of(path)}
 
 
 def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:

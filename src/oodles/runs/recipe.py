@@ -152,13 +152,13 @@ class Recipe:
             ValueError: for an unknown name, or a file that is no recipe.
             FileNotFoundError: for a path where there is no file.
         """
-        name, bundled = str(name_or_path), _bundled()
-        if name in bundled:
-            text = bundled[name]
-        elif name.endswith(".toml"):
+        name = str(name_or_path)
+        if name.endswith(".toml"):
             if not Path(name).is_file():
                 raise FileNotFoundError(f"There is no recipe at {name}: give the path of a TOML file.")
             text = Path(name).read_text(encoding="utf-8", errors="replace")  # a mistake in TOML, mostly
+        elif name in (bundled := _bundled()):
+            text = bundled[name]
         else:
             raise ValueError(f"There is no recipe {name!r}{suggestion(name, bundled)}")
         try:

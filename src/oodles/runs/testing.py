@@ -57,11 +57,11 @@ def evaluate_run(
         sets[name] = read_images(path, suite.input_shape, suite.resize)
     if scores is None:
         chosen = _possible_scores(classifier, suite, scores_brought(run.methods))
-        ready = _ready(run, classifier, suite, chosen, leave_out=True)
+        ready, fits = _ready(run, classifier, suite, chosen, leave_out=True)
     else:
-        ready = _ready(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
+        ready, fits = _ready(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
     evaluation = _evaluate_on(sets, classifier, suite, ready)
-    if new := [score for score in ready if _has_a_name(score) and not _known_values(run, score)]:
+    if new := [score for score in ready if _has_a_name(score) and not _known_values(run, score, fits[score.name])]:
         _keep(run, new, _fits(classifier, suite, new, evaluation))
     away = trained_away(run.methods, evaluation.scores["id"])
     return replace(evaluation, warnings=(*evaluation.warnings, *away, *run.result.get("warnings", ())))
@@ -79,15 +79,16 @@ def ready_score(
         ValueError: for a damaged folder, and a classifier or rows that cannot have this score.
     """
     score.check(classifier)
-    values = _known_values(run, score)
+    fit = kept_fit(run.folder, score.name)
+    values = _known_values(run, score, fit)
     if not values:
         suite = _data_for(score, run, root)
-        (score,) = _ready(run, classifier, suite, [score])
+        (score,), _ = _ready(run, classifier, suite, [score])
         evaluation = _evaluate_on(suite.ood_sets(), classifier, suite, [score])
         fits = _fits(classifier, suite, [score], evaluation)
         _keep(run, [score], fits)
         return score, fits[score.name].values
-    return _with_kept_fit(run, score, classifier), values
+    return _with_kept_fit(run, score, classifier, fit), values
 
 
 def _data_for(score: Score, run: Run, root: str | Path | Sequence[str | Path]) -> Suite:
@@ -100,9 +101,8 @@ def _data_for(score: Score, run: Run, root: str | Path | Sequence[str | Path]) -
         ) from error
 
 
-def _known_values(run: Run, score: Score) -> Mapping[str, NDArray[Any]]:
+def _known_values(run: Run, score: Score, fit: Fit | None) -> Mapping[str, NDArray[Any]]:
     """Return the values of a score that the run's folder has, if they are those of the fit that it keeps."""
-    fit = kept_fit(run.folder, score.name)
     if fit is not None and fit.values:
         return fit.values
     if score.needs_fit and fit is None:  # of an earlier version, whose score may have been another one
@@ -111,10 +111,9 @@ def _known_values(run: Run, score: Score) -> Mapping[str, NDArray[Any]]:
     return {name: run.scores[key] for name, key in sets.items()}
 
 
-def _with_kept_fit(run: Run, score: Score, classifier: Classifier) -> Score:
+def _with_kept_fit(run: Run, score: Score, classifier: Classifier, fit: Fit | None) -> Score:
     """Return the score with what the run's folder keeps for it; where it keeps nothing, as it is."""
-    fit = kept_fit(run.folder, score.name) if score.needs_fit and _has_a_name(score) else None
-    if fit is None:
+    if fit is None or not (score.needs_fit and _has_a_name(score)):
         return score
     device = device_of(classifier)
     try:
@@ -125,14 +124,15 @@ def _with_kept_fit(run: Run, score: Score, classifier: Classifier) -> Score:
 
 def _ready(
     run: Run, classifier: Classifier, suite: Suite, scores: Sequence[str | Score], *, leave_out: bool = False
-) -> list[Score]:
-    """Fit scores as the run's folder says, and others to the training rows."""
+) -> tuple[list[Score], dict[str, Fit | None]]:
+    """Fit scores as the run's folder says, and others to the training rows; return what it says, too, by score."""
     chosen = resolve(scores, classifier)
-    kept = {score.name: _with_kept_fit(run, score, classifier) for score in chosen}
+    fits = {score.name: kept_fit(run.folder, score.name) for score in chosen}
+    kept = {score.name: _with_kept_fit(run, score, classifier, fits[score.name]) for score in chosen}
     open_ones = [score for score in chosen if score.needs_fit and kept[score.name] is score]
     loader = suite.train.in_order(device_of(classifier))
     kept |= {score.name: score for score in fit_scores(classifier, loader, open_ones, leave_out=leave_out)}
-    return [kept[score.name] for score in chosen if kept[score.name].fitted or not score.needs_fit]
+    return [kept[score.name] for score in chosen if kept[score.name].fitted or not score.needs_fit], fits
 
 
 def _fits(classifier: Classifier, suite: Suite, scores: Sequence[Score], evaluation: Evaluation) -> dict[str, Fit]:

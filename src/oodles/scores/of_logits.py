@@ -10,6 +10,7 @@ from torch import Tensor
 from oodles.checks import check_number, check_whole, shapes_checked
 from oodles.precision import at_least_float32
 from oodles.scores.score import Score, check_training_rows
+from oodles.targets import as_rows
 
 
 @shapes_checked
@@ -148,7 +149,7 @@ class KlMatching(Score):
 
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_training_rows(logits=logits)
-        rows = _as_rows(logits).log_softmax(1)
+        rows = as_rows(logits.double()).log_softmax(1)
         predicted = rows.argmax(1)
         typical = [_log_mean(rows[predicted == k]) for k in torch.unique(predicted).tolist()]
         self.typical = torch.stack(typical)
@@ -157,16 +158,11 @@ class KlMatching(Score):
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
         typical = self.typical.to(logits.device)
-        known = _as_rows(logits).log_softmax(1)
+        known = as_rows(logits.double()).log_softmax(1)
         p = known.exp()
         own = torch.where(p > 0, p * known, 0.0).sum(1, keepdim=True)
         least = (own - p @ typical.T).amin(1)
         return least.to(at_least_float32(logits).dtype).reshape(logits.shape[0], *logits.shape[2:])
-
-
-def _as_rows(logits: Tensor) -> Tensor:
-    """Return one row per pixel, in float64."""
-    return logits.movedim(1, -1).reshape(-1, logits.shape[1]).double()
 
 
 def _log_mean(logarithms: Float64[Tensor, "n c"]) -> Float64[Tensor, " c"]:

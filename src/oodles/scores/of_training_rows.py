@@ -12,7 +12,7 @@ from oodles.checks import check_flag, check_logits, check_share, check_whole
 from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
-from oodles.scores.scatter import directions_remark, in_float64, scatter_of, warn_of_rank
+from oodles.scores.scatter import Scatter, directions_remark, in_float64, scatter_of, warn_of_rank
 from oodles.scores.score import Score, check_features, check_training_rows, class_ids
 
 
@@ -88,7 +88,44 @@ def _neighbours(logits: Tensor, labels: Tensor | None) -> int:
     return min(50, math.ceil(median / 20), int(sizes.min()))
 
 
-class Mahalanobis(Score):
+class CovarianceScore(Score):
+    """A score that measures features in the directions in which training rows vary within their classes."""
+
+    needs_fit = True
+    needs_vectors = True
+    normalize: bool
+    center: Float64[Tensor, " f"]
+    whitening: Float64[Tensor, "f r"]
+    means: Float64[Tensor, "c r"]
+    """Of the classes, in the whitened directions."""
+    varying: int
+    """How many features vary at all."""
+
+    @property
+    def remark(self) -> str:
+        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
+
+    def _scatter(self, features: Tensor, labels: Tensor | None) -> Scatter:
+        """Return how training rows vary within their classes."""
+        check_features(features)
+        check_training_rows(features=features)
+        return scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
+
+    def _seen(self, scatter: Scatter) -> Self:
+        """Be ready to score, and warn of directions in which no row varies."""
+        self.varying = scatter.varying()
+        warn_of_rank(self.name, scatter.rows, self.remark)
+        return self._learnt()
+
+    def _whitened(self, features: Tensor) -> Float64[Tensor, "n r"]:
+        """Return features from the center of the training rows, in units of what these vary by."""
+        self._check_fitted()
+        check_features(features, len(self.center))
+        rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
+        return (rows - self.center) @ self.whitening
+
+
+class Mahalanobis(CovarianceScore):
     """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
 
     In float64. Directions in which training rows vary no more than their precision are left out, as a pseudo-inverse
@@ -103,37 +140,24 @@ class Mahalanobis(Score):
     """
 
     name = "mahalanobis"
-    needs_fit = True
-    needs_vectors = True
     learns = ("center", "whitening", "means", "varying")
 
     def __init__(self, normalize: bool = False):
         check_flag("normalize", normalize)
         self.normalize = normalize
 
-    @property
-    def remark(self) -> str:
-        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
-
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_features(features)
-        check_training_rows(features=features)
-        scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
+        scatter = self._scatter(features, labels)
         self.center = scatter.center
         self.whitening = scatter.whitening()
-        self.varying = scatter.varying()
-        warn_of_rank(self.name, scatter.rows, self.remark)
         self.means = (scatter.means - self.center) @ self.whitening
-        return self._learnt()
+        return self._seen(scatter)
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        self._check_fitted()
-        check_features(features, len(self.center))
-        rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
-        return _least_square((rows - self.center) @ self.whitening, self.means)
+        return _least_square(self._whitened(features), self.means)
 
 
-class RelativeMahalanobis(Score):
+class RelativeMahalanobis(CovarianceScore):
     """The Mahalanobis distance less that to all training rows as a single class (Ren et al., 2021).
 
     Both distances are taken in the directions in which rows vary within their classes, and both covariances Σ are
@@ -151,8 +175,6 @@ class RelativeMahalanobis(Score):
     """
 
     name = "relative-mahalanobis"
-    needs_fit = True
-    needs_vectors = True
     learns = ("center", "whitening", "means", "background", "varying")
 
     def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
@@ -161,14 +183,8 @@ class RelativeMahalanobis(Score):
         check_flag("normalize", normalize)
         self.normalize = normalize
 
-    @property
-    def remark(self) -> str:
-        return directions_remark(self.whitening.shape[1], self.varying) if hasattr(self, "varying") else ""
-
     def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        check_features(features)
-        check_training_rows(features=features)
-        scatter = scatter_of(self.name, features, class_ids(self.name, features, labels), self.normalize)
+        scatter = self._scatter(features, labels)
         deviations, directions = scatter.principal()
         if len(scatter.means) == 1:
             warnings.warn(f"{self.name}: of one class both distances are the same, and all scores 0.", stacklevel=2)
@@ -180,9 +196,7 @@ class RelativeMahalanobis(Score):
         total = self._shrunk(all_rows.T @ all_rows / scatter.rows)
         variances, axes = torch.linalg.eigh(total / scale / scale.unsqueeze(1))  # about 1: well conditioned
         self.background = axes / variances.sqrt()
-        self.varying = scatter.varying()
-        warn_of_rank(self.name, scatter.rows, self.remark)
-        return self._learnt()
+        return self._seen(scatter)
 
     def _shrunk(self, covariance: Float64[Tensor, "r r"]) -> Float64[Tensor, "r r"]:
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
@@ -190,10 +204,7 @@ class RelativeMahalanobis(Score):
         return (1 - self.shrinkage) * covariance + self.shrinkage * mean_variance * identity
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
-        self._check_fitted()
-        check_features(features, len(self.center))
-        rows = in_float64(features.to(self.means.device), self.normalize)  # it may have been fitted elsewhere
-        whitened = (rows - self.center) @ self.whitening
+        whitened = self._whitened(features)
         to_all: Tensor = (whitened @ self.background).square().sum(1)
         return _least_square(whitened, self.means) - to_all
 
