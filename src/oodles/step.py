@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from oodles.checks import (
     check_index,
     check_same_length,
+    check_targets,
     check_whole,
     readable,
 )
@@ -25,7 +26,7 @@ from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.remarks import warn
 from oodles.spelling import suggestion
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy_of_checked
 
 Given = TypeVar("Given")
 _EAGER = {"change_batch", "change_weights"}
@@ -348,7 +349,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
                 f"{method.name} replaces the draw {taken[0]!r} of another method: give its own another name."
             )
         whole = changed
-    _check_made(step.classifier, whole, given)
+    _check_made(step.classifier, whole, given, first=not step._checked)
     whole = with_places(whole, acting.methods, acting.reading.roles)
     for method in acting.hooks["change_weights"]:
         with _naming(method):
@@ -384,11 +385,15 @@ def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
     return value
 
 
-def _check_made(classifier: Classifier, batch: Batch, given: Batch) -> None:
-    """Refuse parts that methods made with other numbers of rows and targets, and features that fit no backbone's."""
+def _check_made(classifier: Classifier, batch: Batch, given: Batch, *, first: bool) -> None:
+    """Refuse parts that methods made with targets of other rows or, looked at in the ``first`` step alone, of no class;
+    and features that fit no backbone's.
+    """
     for role, part in batch.parts.items():
         if part.targets is not None and part is not given.parts.get(role):
             check_same_length(**{role: part.first, "targets": part.targets})
+            if first:
+                check_targets(f"targets of {role!r}", part.targets, classifier.num_classes, read_gpu=True)
             if part.valid is None and given["id"].valid is not None:
                 raise ValueError(
                     f"A method made the part {role!r} of rows or pixels some of which are void, and does not say which "
@@ -429,7 +434,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
         if acting.plain:
-            terms = {PLAIN_TERM: cross_entropy(outputs.logits["id"], batch["id"].labels)}
+            terms = {PLAIN_TERM: cross_entropy_of_checked(outputs.logits["id"], batch["id"].labels)}
         measures: dict[str, Tensor] = {}
         for method in hooks["loss_terms"]:
             try:

@@ -111,6 +111,11 @@ def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Targets) -> Floa
         ValueError: for different lengths, ids outside [0, C), or probabilities that do not sum to one.
     """
     check_targets("targets", targets, logits.shape[1])
+    return cross_entropy_of_checked(logits, targets)
+
+
+def cross_entropy_of_checked(logits: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+    """Return the same for targets that have been checked, as those of a step have."""
     logits = at_least_float32(logits)
     if not logits.numel():
         return logits.sum()
