@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from oodles.data import Augment, load_suite, read_images
-from oodles.data.conversion import fit_image
+from oodles.data.preprocess import fit_image
 
 RANDOM = np.random.default_rng(0)
 

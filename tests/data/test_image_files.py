@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oodles.data import Decoded, image_files, load_suite, read_images
+from oodles.data import Decoded, image_files, load_suite, preprocess, read_images
 from oodles.data.image_files import ENDINGS, FORMATS
 
 RANDOM = np.random.default_rng(0)
@@ -365,7 +365,7 @@ def test_every_orientation_is_undone_in_files_and_data_sets(tmp_path: Path, orie
     expected = undo[orientation - 1](upright)
     assert np.array_equal(read_one(path)[..., 0], expected)
     with Image.open(path) as opened:
-        assert np.array_equal(image_files.pixels(opened)[..., 0], expected)
+        assert np.array_equal(preprocess.pixels(opened)[..., 0], expected)
         assert opened.size == (5, 3)  # the caller's stays as it is
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
-from oodles.data.datasets import read_dataset
+from oodles.data.datasets import read_dataset, read_list
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
 from oodles.data.image_set import Augment, ImageSet, as_batch
@@ -28,6 +28,7 @@ __all__ = [
     "Suite",
     "as_batch",
     "from_dataset",
+    "from_images",
     "load_suite",
     "read_images",
 ]
@@ -121,6 +122,22 @@ def read_images(
     place = find(Path(path)) or Path(path)
     raw = read_path(place)  # folders inside a folder are classes in a suite, and here they may be anything
     return _image_set(replace(raw, labels=None) if place.is_dir() else raw, input_shape, resize)
+
+
+def from_images(
+    images: Sequence[Any], input_shape: tuple[int, int, int] | None = None, resize: int | None = None
+) -> ImageSet:
+    """Read the images of a list: files, Pillow's, tensors (C, H, W), or arrays (H, W) or (H, W, C).
+
+    Arguments, result and errors are those of :func:`read_images`; tensors and arrays hold bytes, or floating-point
+    numbers in [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> from_images([np.zeros((40, 50, 3), np.uint8), np.ones((32, 32), np.uint8)], (1, 28, 28)).images.shape
+        (2, 1, 28, 28)
+    """
+    return _image_set(read_list(images), input_shape, resize)
 
 
 def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) -> ImageSet:

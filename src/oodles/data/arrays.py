@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.names import composed, some
-from oodles.data.raw import Pixels, RawImages
+from oodles.data.preprocess import Pixels
+from oodles.data.raw import RawImages
 from oodles.spelling import reason
 
 ARRAYS = ("images", "labels", "classes")

@@ -1,16 +1,20 @@
-"""Images of any map-style ``Dataset``."""
+"""Images of any map-style ``Dataset``, or of a list."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from oodles.data import decoded, image_files
+from oodles.data import decoded, preprocess
 from oodles.data.arrays import in_range
-from oodles.data.raw import Listed, Pixels, RawImages
+from oodles.data.image_files import Files
+from oodles.data.names import shown, some
+from oodles.data.preprocess import Pixels
+from oodles.data.raw import Listed, RawImages
 from oodles.importing import in_words
 
 
@@ -74,6 +78,44 @@ def read_dataset(dataset: Any, place: str) -> RawImages:
     return RawImages(place, listed, np.asarray(targets).astype(np.int64), (), names)
 
 
+@dataclass(frozen=True, eq=False)
+class Several:
+    """Images of a list, one by one: files, Pillow's, tensors (C, H, W), or arrays (H, W) or (H, W, C)."""
+
+    images: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> Pixels:
+        image = self.images[row]
+        if isinstance(image, str | Path):
+            return Files(Path(image).parent, (Path(image).name,))[0]
+        return _pixels(image, f"the list, at {row},")
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        return Kept(self[row] for row in range(len(self))).sizes()
+
+    def mark(self, row: int) -> str:
+        return str(row)
+
+
+def read_list(images: Sequence[Any]) -> RawImages:
+    """Read images one by one, named by their files or else by their places in the list.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for an empty list, and by what is read for images that cannot be used.
+    """
+    if not len(images):
+        raise ValueError("images must be at least one, got an empty list.")
+    files = [Path(image) for image in images if isinstance(image, str | Path)]
+    if missing := [str(file) for file in files if not file.is_file()]:
+        raise FileNotFoundError(f"images must be in files that are there, and these are not: {some(missing)}.")
+    names = (str(image) if isinstance(image, str | Path) else str(row) for row, image in enumerate(images))
+    return RawImages("the list of images", Several(images), None, (), tuple(map(shown, names)))
+
+
 def _items(dataset: Any, place: str) -> Iterator[tuple[Pixels, int]]:
     return (_item(dataset, row, place) for row in range(len(dataset)))
 
@@ -95,7 +137,7 @@ def _pixels(image: Any, place: str) -> Pixels:
     """Return an image as (H, W, C): one of Pillow's, a tensor (C, H, W), or an array (H, W) or (H, W, C)."""
     if isinstance(image, Image.Image):
         try:
-            return image_files.pixels(image)
+            return preprocess.pixels(image)
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow may decode no sooner
             raise ValueError(f"images in {place} cannot be used: {in_words(error)}.") from error
     if isinstance(image, torch.Tensor):

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.data.conversion import check_shape, fit_image
-from oodles.data.raw import BrokenImages, Listed, Pixels, RawImages, Shape, broken_images
+from oodles.data.conversion import check_shape
+from oodles.data.preprocess import Pixels, Shape, fit_image
+from oodles.data.raw import BrokenImages, Listed, RawImages, broken_images
 
 IN_MEMORY = 2 * 2**30
 """Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""

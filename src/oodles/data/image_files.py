@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
 
 from oodles.data.names import composed, find, shown, some
-from oodles.data.raw import Pixels, RawImages, broken_images
+from oodles.data.preprocess import Pixels, check_depth, is_grey, pixels
+from oodles.data.raw import RawImages, broken_images
 from oodles.remarks import warn
 
 AVIF = {"AVIF": (".avif",)} if "avif" in features.modules and features.check_module("avif") else {}
@@ -34,10 +35,6 @@ ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 UNSEEN = {"__macosx", "thumbs.db", "desktop.ini"}
 """What systems leave in folders without being asked; it is passed over like hidden files."""
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
-DEEP = re.compile(r"\b(L|LA|RGB|RGBA|RGBX|CMYK|I);16")
-"""Of Pillow's raw modes: those of 16 bits per channel, of which it would keep the upper half."""
-PAPER = "white"
-"""The colour on which transparent images are laid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +60,10 @@ class Files:
 
     def _size(self, path: Path) -> tuple[int, int, int]:
         with _opened(path) as image:
-            _check_depth(image)
+            check_depth(image)
             turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
             height, width = image.size if turned else image.size[::-1]
-            return height, width, 1 if _is_grey(image) else 3
+            return height, width, 1 if is_grey(image) else 3
 
 
 def read_file(path: Path) -> RawImages:
@@ -136,21 +133,6 @@ def read_list(path: Path, folder: Path) -> RawImages:
         raise FileNotFoundError(f"{missing[0]}{more}.")
     ids = np.array(told, dtype=np.int64) if told else None
     return RawImages(str(path), Files(folder, tuple(names)), ids, (), tuple(names))
-
-
-def pixels(image: Image.Image) -> Pixels:
-    """Return an image as (H, W, C) in bytes, grey or colour: upright, on white paper, the first of several frames.
-
-    Raises:
-        ValueError: for more than 8 bits per channel.
-    """
-    _check_depth(image)
-    mode = "L" if _is_grey(image) else "RGB"
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:  # what lies under transparent pixels is an encoder's whim
-        image = Image.alpha_composite(Image.new("RGBA", image.size, PAPER), image.convert("RGBA"))
-    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
 @contextmanager
@@ -276,16 +258,3 @@ def _class_id(line: str, place: str) -> int | None:
     if not re.fullmatch(r"-?[0-9]{1,18}", words[1]):  # as many digits as surely fit into int64
         raise ValueError(f"{place} must end on a class id, a whole number, got {words[1]!r}.")
     return int(words[1])
-
-
-def _is_grey(image: Image.Image) -> bool:
-    return image.mode in ("1", "L", "LA", "La")
-
-
-def _check_depth(image: Image.Image) -> None:
-    deep = image.mode.startswith(("I", "F"))
-    for codec, _, _, parameters in getattr(image, "tile", ()):  # of a file that is not decoded yet
-        maximum = parameters[-1] if codec.startswith("ppm") and isinstance(parameters, tuple) else 255
-        deep = deep or maximum > 255 or DEEP.search(str(parameters)) is not None
-    if deep:
-        raise ValueError(f"it has more than 8 bits per channel (mode {image.mode}): convert it to 8 bits")

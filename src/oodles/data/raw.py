@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.names import some
-
-Pixels = NDArray[Any]
-Shape = tuple[int, int, int]
-"""(C, H, W)."""
+from oodles.data.preprocess import Pixels
 
 
 class BrokenImages(ValueError):

@@ -11,11 +11,11 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from oodles.data import SUITES, describe_suite, load_suite
-from oodles.data.conversion import fit_image
 from oodles.data.decoded import sample
 from oodles.data.description import read_description
 from oodles.data.image_set import ImageSet
 from oodles.data.overlaps import Overlap, by_content, find_overlaps
+from oodles.data.preprocess import fit_image
 from oodles.data.suite import KNOWN, Suite
 from oodles.files import in_one_piece
 

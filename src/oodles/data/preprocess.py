@@ -1,0 +1,109 @@
+"""Turn an image file into what a classifier reads, with NumPy and Pillow alone.
+
+A copy of this file lies beside every exported classifier, so that other programs feed it as it was trained.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Pixels = NDArray[Any]
+Shape = tuple[int, int, int]
+"""(C, H, W)."""
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601, as Pillow has it
+BILINEAR = Image.Resampling.BILINEAR
+DEEP = re.compile(r"\b(L|LA|RGB|RGBA|RGBX|CMYK|I);16")
+"""Of Pillow's raw modes: those of 16 bits per channel, of which it would keep the upper half."""
+PAPER = "white"
+"""The colour on which transparent images are laid."""
+
+
+def as_input(image: str | Path | Image.Image, shape: Shape, resize: int | None = None) -> NDArray[np.float32]:
+    """Return an image, or the image in a file, as classifiers read it: (1, C, H, W), from 0 to 1, not normalised.
+
+    Args:
+        image: a file, or one of Pillow's.
+        shape: (C, H, W) of the result.
+        resize: see :func:`fit_image`.
+
+    Raises:
+        ValueError: for more than 8 bits per channel.
+    """
+    if not isinstance(image, Image.Image):
+        with Image.open(image) as opened:
+            return as_input(opened, shape, resize)
+    rows = np.moveaxis(fit_image(pixels(image), shape, resize), 2, 0)[None]
+    return np.ascontiguousarray(rows).astype(np.float32) / np.float32(255)
+
+
+def pixels(image: Image.Image) -> Pixels:
+    """Return an image as (H, W, C) in bytes, grey or colour: upright, on white paper, the first of several frames.
+
+    Raises:
+        ValueError: for more than 8 bits per channel.
+    """
+    check_depth(image)
+    mode = "L" if is_grey(image) else "RGB"
+    if image.getexif().get(0x0112, 1) != 1:  # the orientation, of EXIF
+        image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:  # what lies under transparent pixels is an encoder's whim
+        image = Image.alpha_composite(Image.new("RGBA", image.size, PAPER), image.convert("RGBA"))
+    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
+
+
+def fit_image(image: Pixels, shape: Shape, resize: int | None = None) -> Pixels:
+    """Bring an image (H, W, C), in bytes or floating point, to ``shape``.
+
+    Colour becomes grey by Rec. 601 luma, and grey fills all channels.
+
+    Args:
+        image: of any size.
+        shape: (C, H, W) of the result, whose axes stay in the order (H, W, C).
+        resize: pixels of the shorter side, of which the centre is cropped; without it, the image is cropped about its
+            centre to the aspect ratio and then resized. Both by Pillow's bilinear filter.
+    """
+    channels, height, width = shape
+    if image.shape[2] > channels:
+        luma = image @ LUMA
+        image = (np.rint(luma) if image.dtype == np.uint8 else luma).astype(image.dtype)[..., None]
+    if resize is not None:
+        down, across = (resize * side // min(image.shape[:2]) for side in image.shape[:2])
+        if image.shape[:2] != (down, across):
+            image = _apply_pillow(image, lambda it: it.resize((across, down), BILINEAR))
+        top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+        image = image[top : top + height, left : left + width]
+    elif image.shape[:2] != (height, width):
+        image = _apply_pillow(image, lambda it: ImageOps.fit(it, (width, height), BILINEAR))
+    return np.broadcast_to(image, (height, width, channels))
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Tell whether an image has no colour."""
+    return image.mode in ("1", "L", "LA", "La")
+
+
+def check_depth(image: Image.Image) -> None:
+    """Refuse an image of more than 8 bits per channel.
+
+    Raises:
+        ValueError: for such an image.
+    """
+    deep = image.mode.startswith(("I", "F"))
+    for codec, _, _, parameters in getattr(image, "tile", ()):  # of a file that is not decoded yet
+        maximum = parameters[-1] if codec.startswith("ppm") and isinstance(parameters, tuple) else 255
+        deep = deep or maximum > 255 or DEEP.search(str(parameters)) is not None
+    if deep:
+        raise ValueError(f"it has more than 8 bits per channel (mode {image.mode}): convert it to 8 bits")
+
+
+def _apply_pillow(image: Pixels, change: Callable[[Image.Image], Image.Image]) -> Pixels:
+    """Change an image by Pillow: colour in bytes at once, all others plane by plane."""
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return np.asarray(change(Image.fromarray(np.ascontiguousarray(image))))
+    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(image, 2, 0)]
+    return np.stack([np.asarray(change(plane)) for plane in planes], axis=2)
