@@ -17,7 +17,7 @@ from oodles.comparing.markdown import grid
 from oodles.comparing.results import Result
 from oodles.comparing.tables import Table
 from oodles.comparing.words import overview
-from oodles.runs.folder import set_name
+from oodles.spelling import set_name
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

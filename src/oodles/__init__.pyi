@@ -19,6 +19,11 @@ from oodles.contract import Outputs as Outputs
 from oodles.contract import Paper as Paper
 from oodles.contract import Part as Part
 from oodles.contract import valid_in_both as valid_in_both
+from oodles.detection.detector import Detector as Detector
+from oodles.detection.exporting import as_program as as_program
+from oodles.detection.inputs import Preprocessing as Preprocessing
+from oodles.detection.verdicts import Verdicts as Verdicts
+from oodles.detection.watching import Watch as Watch
 from oodles.evaluation import Evaluation as Evaluation
 from oodles.evaluation import evaluate as evaluate
 from oodles.inference import collect as collect
@@ -68,8 +73,7 @@ from oodles.processes import mean_over_processes as mean_over_processes
 from oodles.processes import rows_of_all_processes as rows_of_all_processes
 from oodles.processes import sum_over_processes as sum_over_processes
 from oodles.remarks import TrainingWarning as TrainingWarning
-from oodles.runs.exporting import as_program as as_program
-from oodles.runs.exporting import export as export
+from oodles.runs.deployment import export as export
 from oodles.runs.folder import Run as Run
 from oodles.runs.folder import open_run as open_run
 from oodles.runs.recipe import Recipe as Recipe

@@ -136,6 +136,8 @@ class Classifier(nn.Module):
         self._num_features = num_features or getattr(head, "in_features", None) or getattr(head, "in_channels", None)
         self.dense = isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         """True where it was made with a head that predicts for each pixel."""
+        self.origin: Mapping[str, Any] | None = None
+        """How its network is built, where :func:`oodles.networks.build_network` has built it: its arguments."""
         self.input_name: str | None = None
         """The argument of the backbone that gets inputs which are one tensor; by default the first one."""
         self._split_at: str | None = None

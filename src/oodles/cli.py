@@ -411,7 +411,7 @@ def export(
         data: the run's suite file, if it names functions of your own, or has moved.
         json: print one JSON document.
     """
-    from oodles.runs.exporting import export as export_run
+    from oodles.runs.deployment import export as export_run
     from oodles.runs.folder import open_run
 
     exported = export_run(

@@ -378,6 +378,15 @@ def score_named(name: str) -> Score:
     return cls(**settings)
 
 
+def is_named(score: Score) -> bool:
+    """Say whether a score is what its name means, and not one of the caller's own."""
+    try:
+        named = score_named(score.name)
+    except (ValueError, TypeError):
+        return False
+    return type(named) is type(score) and bool(score.learns or not score.needs_fit)
+
+
 def _read_value(text: str, default: object) -> object:
     """Read the value of a setting as the name of a score shows it; what cannot be read is left to the score."""
     words = {"true": True, "false": False, "none": None}

@@ -90,6 +90,18 @@ def _keep(file: int, before: os.stat_result) -> None:
         os.fchmod(file, S_IMODE(before.st_mode))
 
 
+def check_writable(path: Path) -> None:
+    """Refuse, before any work, a path that no file can take.
+
+    Raises:
+        ValueError: for a folder, and a path below a file.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} must be a file to write, and it is a folder: give a name in it.")
+    if blocked := next((parent for parent in path.parents if parent.is_file()), None):
+        raise ValueError(f"{path} must be a file to write, and {blocked} is a file: choose another place.")
+
+
 def sha256_of(path: Path) -> str:
     """Return the fingerprint of a file's content."""
     with path.open("rb") as file:

@@ -50,3 +50,9 @@ def shown(value: object) -> str:
         return "None" if value is None else type(value).__name__
     text = repr(value) if isinstance(value, str | bool) else str(value)
     return text if len(text) <= 60 and text.isprintable() else f"{text[:50]!a}…"
+
+
+def set_name(ood_set: str) -> str:
+    """Write ``near:letters`` as people read it: ``near-OOD letters``."""
+    kind, _, name = ood_set.partition(":")
+    return f"{kind}-OOD {name}" if name else ood_set

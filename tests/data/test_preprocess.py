@@ -37,7 +37,9 @@ def photos(folder: Path) -> list[Path]:
 
 def test_it_needs_nothing_but_numpy_and_pillow() -> None:
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
-    froms = {node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) if node.module}
+    froms = {
+        node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) if node.module
+    }
     plain = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     assert froms | plain == {"re", "collections", "pathlib", "typing", "numpy", "PIL"}
 

@@ -17,7 +17,7 @@ from oodles.comparing.words import (
     rows,
     sentences,
 )
-from oodles.runs.folder import set_name
+from oodles.spelling import set_name
 
 READING = (
     HOW_TO_READ,

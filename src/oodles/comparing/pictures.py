@@ -19,7 +19,8 @@ from PIL import Image
 from oodles.comparing.ranking import Ranking
 from oodles.comparing.tables import Table
 from oodles.metrics import counts
-from oodles.runs.folder import Run, set_name
+from oodles.runs.folder import Run
+from oodles.spelling import set_name
 
 if TYPE_CHECKING:
     from oodles.data import ImageSet, Suite

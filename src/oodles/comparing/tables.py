@@ -13,9 +13,9 @@ from typing import Any
 from oodles.comparing.figures import OOD_METRICS, Figure, Seeds
 from oodles.comparing.results import Result
 from oodles.metrics import accuracy_at_chance, at_chance
-from oodles.runs.folder import augment_in_words, set_name
+from oodles.runs.folder import augment_in_words
 from oodles.runs.recipe import active_methods, are_plain, needs_outliers, own_score, trained_away
-from oodles.spelling import suggestion
+from oodles.spelling import set_name, suggestion
 
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""

@@ -11,8 +11,7 @@ from rich.text import Text
 from oodles.comparing.figures import OOD_METRICS
 from oodles.comparing.tables import Table
 from oodles.comparing.words import HOW_TO_READ, MEANINGS, Columns, heading, overview, rows, sentences
-from oodles.runs.folder import set_name
-from oodles.spelling import visible
+from oodles.spelling import set_name, visible
 
 
 def render(tables: Sequence[Table], *, width: int, color: bool) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, Seeds, in_brackets
 from oodles.comparing.tables import Group, Table
-from oodles.runs.folder import set_name
+from oodles.spelling import set_name
 
 HOW_TO_READ = (
     "Per cent, mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the same "

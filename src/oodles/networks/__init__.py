@@ -62,6 +62,8 @@ def build_network(
         raise ValueError(f"{network} must give an nn.Module or a Classifier, got {type(built).__name__}.")
     if classifier.num_classes != num_classes:
         raise ValueError(f"{network} must give {num_classes} logits, one per class, got {classifier.num_classes}.")
+    sizes = {"num_classes": num_classes, "input_shape": list(input_shape), "mean": list(mean), "std": list(std)}
+    classifier.origin = {"network": network, **sizes, "head": head}
     return classifier
 
 

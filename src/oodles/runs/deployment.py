@@ -1,109 +1,202 @@
-"""Use a trained run on new inputs: class, outlier score, and whether to accept."""
+"""From a run to its detector: new inputs scored, and one file for other programs."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oodles.checks import check_number
 from oodles.classifier import Classifier
-from oodles.data import read_images
-from oodles.evaluation import score_named, score_rows
-from oodles.files import csv_text, write_text
+from oodles.detection.calibration import Calibration, choosing_rows
+from oodles.detection.detector import BEST, Detector
+from oodles.detection.exporting import Exported, check_differentiates, check_form
+from oodles.detection.inputs import Expected, Preprocessing
+from oodles.detection.saved import ABOUT
+from oodles.detection.verdicts import Verdicts
+from oodles.evaluation import score_named
+from oodles.files import write_text
+from oodles.methods import METHODS
+from oodles.metrics import auroc
 from oodles.runs.folder import SCORES, Run, check_output, open_run
-from oodles.runs.recipe import own_score
+from oodles.runs.recipe import Methods, needs_outliers, own_score, scores_brought
 from oodles.runs.testing import ready_score
 from oodles.scores import Score
 
+Root = str | Path | Sequence[str | Path]
+ACCEPT = 0.05
+"""The rate of false alarms unless said."""
 
-@dataclass(frozen=True)
-class Verdicts:
-    """The class, score and verdict of new inputs, row by row."""
 
-    names: tuple[str, ...]
-    """File names, or row numbers."""
-    classes: tuple[str, ...]
-    """The predicted classes; meaningless for inputs that are not accepted."""
-    scores: NDArray[Any]
-    """Higher is more out-of-distribution."""
-    threshold: float
-    """Inputs that score at most this are accepted."""
-    score: str
-    """The outlier score's name."""
+def detector_of(
+    run: Run,
+    score: str | None = None,
+    *,
+    false_alarms: float = ACCEPT,
+    per_class: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    root: Root = (),
+) -> Detector:
+    """Return the detector that a run is deployed as, see :meth:`Run.detector`."""
+    chosen = named_score(run, score)
+    classifier = run.classifier(device)
+    ready, values = ready_score(run, chosen, classifier, root)
+    kept = ~_choosing(run, score)
+    calibration = Calibration(
+        values["validation"][kept].astype(np.float64),
+        run.scores["validation/predictions"][kept].astype(np.int64),
+        run.classes,
+        false_alarms,
+        per_class,
+    )
+    suite = run.record["suite"]
+    channels, height, width = suite["input_shape"]
+    refused = {
+        name: _rejected_share(calibration, values[name], run.scores[f"{name}/predictions"])
+        for name in ("test", *run.ood_sets)
+    }
+    about = {
+        "false_alarms_on_test": refused.pop("test"),
+        "rejected": refused,
+        "run": run.label,
+        "data": run.data,
+        "seed": run.seed,
+    }
+    return Detector(
+        classifier,
+        ready,
+        calibration,
+        Expected((channels, height, width), unit_range=True),
+        Preprocessing((channels, height, width), suite.get("resize")),
+        about,
+    )
 
-    @property
-    def accepted(self) -> NDArray[np.bool_]:
-        """Say for each input whether to accept it: its score is at most the threshold."""
-        accepted: NDArray[np.bool_] = (self.scores <= self.threshold) & np.isfinite(self.scores)
-        return accepted
 
-    def __str__(self) -> str:
-        return f"{int(self.accepted.sum())} of {len(self.names)} accepted: {self.score} of at most {self.threshold:.6g}"
+def detector_at(
+    place: Run | str | Path,
+    score: str | None = None,
+    *,
+    false_alarms: float = ACCEPT,
+    per_class: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    root: Root = (),
+) -> Detector:
+    """Return the detector of a run or of its folder, or the one that a folder holds, at the rate that is asked for.
 
-    def to_csv(self) -> str:
-        """Write one line per input: its name, class, score and ``accept`` or ``reject``."""
-        verdicts = ["accept" if accepted else "reject" for accepted in self.accepted.tolist()]
-        rows = zip(self.names, self.classes, self.scores.tolist(), verdicts, strict=True)
-        return csv_text([("input", "class", "score", "verdict"), *rows])
+    Raises:
+        FileNotFoundError: for a folder that is neither, and a run that is not finished.
+        ValueError: for another score than a saved detector has.
+    """
+    if isinstance(place, Run) or not (Path(place) / ABOUT).is_file():
+        run = place if isinstance(place, Run) else open_run(place)
+        return detector_of(run, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
+    detector = Detector.load(place, device=device)
+    if score is not None and score_named(score).name != detector.score.name:
+        raise ValueError(f"{place} holds a detector with the score {detector.score.name}, got {score}: leave it out.")
+    return detector.at(false_alarms, per_class=per_class)
 
 
 def score_inputs(
     run: Run | str | Path,
-    inputs: str | Path,
+    inputs: Any,
     *,
     score: str | None = None,
-    accept: float = 0.95,
+    false_alarms: float | None = None,
+    accept: float | None = None,
+    fdr: float | None = None,
+    per_class: bool = False,
     to: str | Path | None = "scores.csv",
-    root: str | Path | Sequence[str | Path] = (),
+    root: Root = (),
 ) -> Verdicts:
     """Classify new images and say which of them look out-of-distribution.
 
-    The threshold is the smallest that accepts at least the share ``accept`` of the run's validation rows, so it is set
-    without any out-of-distribution inputs.
-
     Args:
-        run: a finished run, or its folder.
-        inputs: an image, a folder of images or an ``.npz`` file, brought to the size of the training images.
-        score: an outlier score, such as ``knn(k=5)``; by default the one that the run's methods ask for. One that the
-            run has not been tested with needs the run's data at hand, once.
-        accept: in (0, 1].
+        run: a finished run, or its folder; or the folder of a saved detector.
+        inputs: an image, a folder of images or an ``.npz`` file, brought to the size of the training images; or what
+            else :class:`~oodles.Detector` reads.
+        score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
+            One that the run has not been tested with needs the run's data at hand, once.
+        false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given.
+        accept: 1 − ``false_alarms``, in its place.
+        fdr: see :class:`~oodles.Detector`.
+        per_class: keep the promise for each predicted class by itself.
         to: a CSV file to write, or none.
         root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
-        ValueError: for an unknown score, unreadable images, or a share outside (0, 1].
+        ValueError: for an unknown score, unreadable images, a rate outside (0, 1), and one that needs more rows.
     """
-    check_number("accept", accept, above=0)
-    if accept > 1:
-        raise ValueError(f"accept must be at most 1, got {accept}: 0.95 accepts 95 % of the validation rows.")
+    rate = rate_of(false_alarms, accept)
     if to is not None:
         check_output(Path(to))
-    run = run if isinstance(run, Run) else open_run(run)
-    named_score(run, score)
-    channels, height, width = run.record["suite"]["input_shape"]
-    images = read_images(inputs, (channels, height, width), run.record["suite"].get("resize"))
-    classifier = run.classifier("auto")
-    chosen, values = choose_score(run, score, classifier, root)
-    scored = score_rows(classifier, images.loader(), [chosen])
-    verdicts = Verdicts(
-        names=images.names or tuple(str(row) for row in range(len(images))),
-        classes=tuple(run.classes[index] for index in scored.predictions.tolist()),
-        scores=scored.scores[chosen.name],
-        threshold=threshold_accepting(accept, values["validation"]),
-        score=chosen.name,
-    )
+    detector = detector_at(run, score, false_alarms=rate, per_class=per_class, device="auto", root=root)
+    verdicts = detector(inputs, fdr=fdr)
     if to is not None:
         write_text(Path(to), verdicts.to_csv())
     return verdicts
 
 
+def export(
+    run: Run | str | Path,
+    to: str | Path,
+    *,
+    score: str | None = None,
+    false_alarms: float = ACCEPT,
+    per_class: bool = False,
+    root: Root = (),
+) -> Exported:
+    """Write a trained run as one graph: images in [0, 1] to ``logits``, ``score`` and ``accept``, for any batch size.
+
+    It is :meth:`oodles.Detector.export` of the run's detector. The file says besides which share of the test rows and
+    of every out-of-distribution set is rejected.
+
+    Args:
+        run: a finished run, or its folder; or the folder of a saved detector.
+        to: a file that ends in ``.onnx``, or in ``.pt2`` for ``torch.export.load``.
+        score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
+            One that the run has not been tested with needs the run's data at hand, once; the file holds what it has
+            learnt.
+        false_alarms: the share of known inputs that may be refused, in (0, 1).
+        per_class: keep the promise for each predicted class by itself.
+        root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
+
+    Raises:
+        FileNotFoundError: for a folder that is no run or is not finished.
+        ImportError: for ONNX without the packages that write it.
+        ValueError: for another ending, a rate outside (0, 1) or one that needs more rows, an unknown score, and one
+            that no graph can hold.
+    """
+    to = Path(to)
+    check_output(to)
+    check_form(to)
+    rate = rate_of(false_alarms, None)
+    if isinstance(run, Run) or not (Path(run) / ABOUT).is_file():
+        run = run if isinstance(run, Run) else open_run(run)
+        others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
+        check_differentiates(named_score(run, score), others)
+    return detector_at(run, score, false_alarms=rate, per_class=per_class, root=root).export(to)
+
+
+def rate_of(false_alarms: float | None, accept: float | None) -> float:
+    """Return the rate of false alarms, given as such or as the share that is to be accepted.
+
+    Raises:
+        ValueError: for both, and for a share outside [0, 1].
+    """
+    if false_alarms is not None and accept is not None:
+        raise ValueError("false_alarms and accept say the same: leave accept out.")
+    if accept is not None:
+        check_number("accept", accept, above=0)
+        if accept > 1:
+            raise ValueError(f"accept must be at most 1, got {accept}: 0.95 accepts 95 % of the known inputs.")
+        return round(1 - accept, 12)
+    return ACCEPT if false_alarms is None else false_alarms
+
+
 def choose_score(
-    run: Run, score: str | None, classifier: Classifier, root: str | Path | Sequence[str | Path] = ()
+    run: Run, score: str | None, classifier: Classifier, root: Root = ()
 ) -> tuple[Score, Mapping[str, NDArray[Any]]]:
     """Return a score, by default the one that the run's methods ask for, ready to be used, and the run's values of it.
 
@@ -115,19 +208,68 @@ def choose_score(
 
 
 def named_score(run: Run, score: str | None) -> Score:
-    """Return a score as it is named, by default the one that the run's methods ask for.
+    """Return a score as it is named, by default the one that the run's methods ask for, or the ``best``.
 
     Raises:
         FileNotFoundError: for a run that is not finished.
-        ValueError: for an unknown score.
+        ValueError: for an unknown score, and for ``best`` where nothing tells which it is.
     """
-    chosen = score_named(score or own_score(run.methods))
+    chosen = None if score == BEST else score_named(score or own_score(run.methods))
     if not run.scores:
-        raise FileNotFoundError(f"{run.folder} has no {chosen.name} scores of validation rows: {run.why_not(SCORES)}")
-    return chosen
+        name = BEST if chosen is None else chosen.name
+        raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {run.why_not(SCORES)}")
+    return score_named(best_score(run)) if chosen is None else chosen
 
 
-def threshold_accepting(share: float, scores: NDArray[Any]) -> float:
-    """Return the smallest threshold at which at least a share of these scores, and at least one, are accepted."""
-    accepted = math.ceil(round(share * len(scores), 9))  # 0.07 · 100 is a little more than 7
-    return float(np.sort(scores)[max(accepted, 1) - 1])
+def best_score(run: Run) -> str:
+    """Return the score that tells validation outliers best from the half of the validation rows that may choose.
+
+    Among equals it is the run's own score. The outliers are those of the set ``validation-outliers``, or the auxiliary
+    ones where nothing was trained on them or measured with them.
+
+    Raises:
+        ValueError: where there are no such outliers.
+    """
+    sets = {key.partition("/")[0] for key in run.scores}
+    unseen = ["validation-outliers", *([] if _used_outliers(run) else ["outliers"])]
+    name = next((name for name in unseen if name in sets), None)
+    if name is None:
+        why = "it was trained on its outliers" if "outliers" in sets else "there are no outliers"
+        raise ValueError(
+            f"{run.folder} cannot tell which score is best: {why}, and it has no validation outliers: name a score, or "
+            "add validation_outliers to its suite."
+        )
+    known = {key.partition("/")[2]: values for key, values in run.scores.items() if key.startswith("validation/")}
+    choose = choosing_rows(len(known["predictions"]))
+    own = own_score(run.methods)
+    measured = {}
+    for score, values in known.items():
+        unknown = run.scores.get(f"{name}/{score}")
+        if score in ("predictions", "labels") or unknown is None or not (unknown.size and choose.any()):
+            continue
+        if np.isfinite(values).all() and np.isfinite(unknown).all():
+            measured[score] = auroc(values[choose], unknown), score == own
+    if not measured:
+        raise ValueError(f"{run.folder} has no scores of validation rows to choose from: name a score.")
+    return max(measured, key=lambda score: measured[score])
+
+
+def _used_outliers(run: Run) -> bool:
+    """Say whether anything of a run was trained or measured with its outliers, or its initial weights were."""
+    before: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
+    return needs_outliers(run.methods) or bool(run.suggested) or needs_outliers(before)
+
+
+def _choosing(run: Run, score: str | None) -> NDArray[np.bool_]:
+    """Say which validation rows have chosen something, a checkpoint, settings or a score, and are no calibration rows.
+
+    Of runs of earlier versions, all rows that measured a setting did.
+    """
+    rows = len(run.scores["validation/predictions"])
+    chose = score == BEST or bool(run.record.get("validation_chose"))
+    return choosing_rows(rows) if chose else np.zeros(rows, bool)
+
+
+def _rejected_share(calibration: Calibration, values: NDArray[Any], predictions: NDArray[Any]) -> float:
+    thresholds = calibration.threshold_of(predictions.astype(np.int64))
+    return float(np.mean(values > thresholds))

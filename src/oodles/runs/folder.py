@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.files import UNFINISHED
+from oodles.files import UNFINISHED, check_writable
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import ood_metrics
 from oodles.runs.forms import BUILT_FORM, LOG_FORM, RESULT_FORM, RUN_FORM, check_form, parse_json, read_json
@@ -217,6 +217,8 @@ class Run:
                 raise ValueError(
                     f"{self.folder / RUN} describes a network that cannot be built: {_clause(error)}."
                 ) from error
+        methods = [(name, {**given, **self.suggested.get(name, {})}) for name, given in self.methods]
+        classifier.origin = {**(classifier.origin or {}), "methods": methods}
         load_weights(classifier, self.folder / WEIGHTS, self.result.get("sha256", {}).get(WEIGHTS), ADVICE[WEIGHTS])
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -317,12 +319,6 @@ def _changes_in_words(changes: Mapping[str, Any]) -> str:
     return f"{' and '.join(words)} at random" if words else "as they are"
 
 
-def set_name(ood_set: str) -> str:
-    """Write ``near:letters`` as people read it: ``near-OOD letters``."""
-    kind, _, name = ood_set.partition(":")
-    return f"{kind}-OOD {name}" if name else ood_set
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder against other trainings, also of this process; the system releases it however the process ends.
@@ -366,10 +362,7 @@ def check_output(path: Path) -> None:
     Raises:
         ValueError: for a folder, a path below a file, or a file of a run.
     """
-    if path.is_dir():
-        raise ValueError(f"{path} must be a file to write, and it is a folder: give a name in it.")
-    if blocked := next((parent for parent in path.parents if parent.is_file()), None):
-        raise ValueError(f"{path} must be a file to write, and {blocked} is a file: choose another place.")
+    check_writable(path)
     if (path.parent / RUN).is_file() and path.name in FILES:
         raise ValueError(f"{path} belongs to a run: choose another name.")
 

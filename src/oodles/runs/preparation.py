@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +17,8 @@ from oodles import __version__
 from oodles.cards import card
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite
+from oodles.data.image_set import Rows
+from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import method_class
 from oodles.remarks import warn
@@ -111,6 +113,8 @@ def about_weights(path: Path, label: str) -> dict[str, str]:
 def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
     """Measure the settings that a recipe wants measured, with outliers and in-distribution rows but no test rows.
 
+    Of the validation rows only the half is used that may choose something.
+
     Args:
         recipe: says which.
         classifier: with the initial weights, or those of :func:`warm_up`.
@@ -118,15 +122,34 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
     """
     device = device_of(classifier)
 
-    def rows(*sets: ImageSet | None) -> Any:
-        return chain.from_iterable(images.in_order(device) for images in sets if images is not None)
+    outliers = suite.outliers
+
+    def rows(part: str) -> Iterator[Rows]:
+        images: ImageSet = getattr(suite, part)
+        return _choosing(images, device) if part == "validation" else images.in_order(device)
 
     def measure(name: str) -> dict[str, Any]:
-        known = rows(*(getattr(suite, part) for part in card(name).measured_on))
-        measured = method_class(name).suggest(classifier, known, rows(suite.outliers))
+        known = chain.from_iterable(rows(part) for part in card(name).measured_on)
+        unknown = () if outliers is None else outliers.in_order(device)
+        measured = method_class(name).suggest(classifier, known, unknown)
         return {key: value for key, value in measured.items() if recipe.is_measured(name, key)}
 
     return {name: measure(name) for name in methods_to_measure(recipe)}
+
+
+def _choosing(validation: ImageSet, device: torch.device) -> Iterator[Rows]:
+    """Give batches of the validation rows that may choose something."""
+    left = torch.from_numpy(choosing_rows(len(validation)))
+    for images, labels in validation.in_order(device):
+        chosen, left = left[: len(labels)].to(labels.device), left[len(labels) :]
+        if bool(chosen.any()):
+            yield images[chosen], labels[chosen]
+
+
+def chosen_on_validation(recipe: Recipe) -> list[str]:
+    """Return what validation rows choose, for which half of them are used; the other half is kept for thresholds."""
+    measured = [name for name in methods_to_measure(recipe) if "validation" in card(name).measured_on]
+    return [f"{name}.{key}" for name in measured for key in card(name).suggests if recipe.is_measured(name, key)]
 
 
 def methods_to_measure(recipe: Recipe) -> list[str]:
@@ -168,6 +191,7 @@ def record(
         "arguments": dict(arguments),
         "initial": dict(initial),
         "suggested": {name: dict(values) for name, values in suggested.items()},
+        "validation_chose": chosen_on_validation(recipe),
         **({} if warm is None else {"warm_up": dict(warm)}),
         "suite": dict(contents),
         "environment": {

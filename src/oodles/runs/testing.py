@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_images
 from oodles.data.description import sources
-from oodles.evaluation import Evaluation, evaluate, fit_scores, resolve, score_named, score_rows
+from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
 from oodles.runs.folder import FITS, Run, open_run
@@ -61,7 +61,7 @@ def evaluate_run(
     else:
         ready, fits = _ready(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
     evaluation = _evaluate_on(sets, classifier, suite, ready)
-    if new := [score for score in ready if _has_a_name(score) and not _known_values(run, score, fits[score.name])]:
+    if new := [score for score in ready if is_named(score) and not _known_values(run, score, fits[score.name])]:
         _keep(run, new, _fits(classifier, suite, new, evaluation))
     away = trained_away(run.methods, evaluation.scores["id"])
     return replace(evaluation, warnings=(*evaluation.warnings, *away, *run.result.get("warnings", ())))
@@ -113,7 +113,7 @@ def _known_values(run: Run, score: Score, fit: Fit | None) -> Mapping[str, NDArr
 
 def _with_kept_fit(run: Run, score: Score, classifier: Classifier, fit: Fit | None) -> Score:
     """Return the score with what the run's folder keeps for it; where it keeps nothing, as it is."""
-    if fit is None or not (score.needs_fit and _has_a_name(score)):
+    if fit is None or not (score.needs_fit and is_named(score)):
         return score
     device = device_of(classifier)
     try:
@@ -150,22 +150,13 @@ def _fits(classifier: Classifier, suite: Suite, scores: Sequence[Score], evaluat
 
 def _keep(run: Run, scores: Sequence[Score], fits: Mapping[str, Fit]) -> None:
     """Keep the fits of scores in the folder of a finished run, if they can be found again by name."""
-    kept = {score.name: fits[score.name] for score in scores if _has_a_name(score)}
+    kept = {score.name: fits[score.name] for score in scores if is_named(score)}
     if not kept or run.status != "finished":
         return
     try:
         keep_fits(run.folder, kept)
     except OSError as error:  # a folder that may only be read
         warnings.warn(f"{run.folder} cannot keep {', '.join(kept)}: {error}.", stacklevel=3)
-
-
-def _has_a_name(score: Score) -> bool:
-    """Say whether the score is what its name means, and not one of the caller's own."""
-    try:
-        named = score_named(score.name)
-    except (ValueError, TypeError):
-        return False
-    return type(named) is type(score) and bool(score.learns or not score.needs_fit)
 
 
 def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:

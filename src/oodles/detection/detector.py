@@ -1,0 +1,303 @@
+"""A detector: a classifier, an outlier score, a threshold with a promise, and how inputs are made."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from oodles.classifier import Classifier
+from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, refused_rank, rows_needed
+from oodles.detection.exporting import Exported, write_graph
+from oodles.detection.inputs import Expected, Observed, Preprocessing, as_batches
+from oodles.detection.saved import Parts, read_detector, write_detector
+from oodles.detection.verdicts import Verdicts
+from oodles.detection.watching import Evidence, Watch
+from oodles.evaluation import fit_scores, resolve, score_rows
+from oodles.inference import collect
+from oodles.metrics import auroc
+from oodles.scores import SCORES, Score
+
+BEST = "best"
+"""In the place of a score's name: choose it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detector(Parts):
+    """What is deployed: tells which inputs a classifier should refuse.
+
+    Made by :meth:`fit` from a classifier of one's own, by ``open_run(folder).detector()`` from a run, and by
+    :meth:`load`. Calling it scores inputs.
+
+    Args:
+        classifier: stays as it is.
+        score: an outlier score, fitted where it has to be.
+        calibration: scores of held-out known rows, and the promise that is read from them.
+        expected: what the rows of inputs look like.
+        preprocessing: how images become rows, where they are images.
+        about: where it comes from, for its file.
+
+    Example:
+        >>> import torch
+        >>> from oodles import Classifier
+        >>> classifier = Classifier(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> known = [(torch.rand(300, 1, 4, 4), torch.arange(300) % 3)]
+        >>> detector = Detector.fit(classifier, known, score="energy", false_alarms=0.05)
+        >>> verdicts = detector(torch.rand(5, 1, 4, 4))
+        >>> len(verdicts.classes), verdicts.scores.shape, bool((verdicts.p_values[verdicts.accepted] > 0.05).all())
+        (5, (5,), True)
+    """
+
+    @classmethod
+    def fit(
+        cls,
+        classifier: nn.Module,
+        validation: Iterable[Any],
+        *,
+        train: Iterable[Any] | None = None,
+        score: str | Score = "msp",
+        false_alarms: float = 0.05,
+        per_class: bool = False,
+        classes: Sequence[str] | None = None,
+        outliers: Iterable[Any] | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> "Detector":
+        """Make a detector of a trained classifier.
+
+        The threshold is set so that a new known input is refused with a probability of at most ``false_alarms``. That
+        needs validation rows that were neither trained on nor chose anything, such as the checkpoint.
+
+        Args:
+            classifier: a :class:`Classifier`; for scores of logits any module that gives logits (N, C) will do.
+            validation: batches of held-out known rows, see :func:`collect`; labels do not matter.
+            train: training batches with labels, for scores that compare with them.
+            score: a name, such as ``energy`` or ``knn(k=5)``, or a score object; ``best`` is the one that tells the
+                ``outliers`` best from half of the validation rows, the other half being left for the threshold.
+            false_alarms: α, in (0, 1).
+            per_class: keep the promise for each predicted class by itself.
+            classes: names of the classes; their numbers unless given.
+            outliers: batches of other rows that nothing was trained on, for ``best``.
+            preprocessing: how images become the rows that the classifier reads, so that images, paths and folders can
+                be scored; without it, images must have the rows' size.
+
+        Raises:
+            TypeError: for batches of other kinds.
+            ValueError: for fewer validation rows than the rate needs, an unknown score, one that lacks training rows,
+                and validation rows that are not what ``preprocessing`` gives.
+        """
+        seen = Observed(validation)
+        candidates = [score] if score != BEST else [name for name in SCORES if train is not None or not _fits(name)]
+        if score == BEST and outliers is None:
+            raise ValueError(f"score={BEST!r} needs outliers=…, rows that nothing was trained on: or name a score.")
+        chosen = resolve(candidates, classifier)
+        if train is not None:
+            chosen = fit_scores(classifier, train, chosen, leave_out=score == BEST)
+        known = score_rows(classifier, seen, chosen)
+        if len(known.predictions) != seen.rows:
+            raise ValueError(
+                f"A detector gives one verdict for each row, and this classifier gives {len(known.predictions)} "
+                f"predictions for {seen.rows}: evaluate measures dense prediction."
+            )
+        best, kept = chosen[0], np.ones(seen.rows, bool)
+        if outliers is not None and score == BEST:
+            choose = choosing_rows(seen.rows)
+            unknown = score_rows(classifier, outliers, chosen)
+            measured = [auroc(known.scores[one.name][choose], unknown.scores[one.name]) for one in chosen]
+            best, kept = chosen[int(np.argmax(measured))], ~choose
+        expected = seen.expected()
+        if preprocessing is not None:
+            _check_preprocessing(preprocessing, expected)
+        names = _class_names(classes, _count_classes(classifier, seen.example))
+        calibration = Calibration(
+            known.scores[best.name][kept].astype(np.float64), known.predictions[kept], names, false_alarms, per_class
+        )
+        return cls(classifier, best, calibration, expected, preprocessing)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes."""
+        return self.calibration.classes
+
+    @property
+    def threshold(self) -> float:
+        """Return the highest score that is accepted.
+
+        Raises:
+            ValueError: where classes have thresholds of their own, see ``calibration.thresholds``.
+        """
+        if self.calibration.per_class:
+            raise ValueError("The threshold must be one for all, and classes have their own: read thresholds.")
+        return float(self.calibration.thresholds[0])
+
+    def __str__(self) -> str:
+        return f"{self.rule}; {100 * self.calibration.false_alarms:g} % false alarms"
+
+    @property
+    def rule(self) -> str:
+        """Say what is accepted."""
+        if self.calibration.per_class:
+            return f"{self.score.name} of at most the predicted class's threshold"
+        return f"{self.score.name} of at most {self.threshold:.6g}"
+
+    def at(self, false_alarms: float, *, per_class: bool | None = None) -> "Detector":
+        """Return the same detector with another rate of false alarms.
+
+        Raises:
+            ValueError: for a rate that needs more calibration rows.
+        """
+        chosen = self.calibration.per_class if per_class is None else per_class
+        return replace(self, calibration=replace(self.calibration, false_alarms=false_alarms, per_class=chosen))
+
+    def __call__(self, inputs: Any, *, fdr: float | None = None) -> Verdicts:
+        """Score inputs and say which to accept.
+
+        Args:
+            inputs: the path of an image, a folder or an ``.npz`` file; an image of Pillow's, an array in bytes or in
+                [0, 1], or a list of images and paths; a tensor or dictionary as the classifier reads it; or a loader.
+            fdr: refuse by Benjamini and Hochberg's rule over these inputs instead: in expectation at most this share of
+                the refused ones is known.
+
+        Raises:
+            TypeError: for what is none of these.
+            ValueError: for inputs of another shape or range, images that cannot be read, and a share that so few
+                calibration rows cannot promise.
+        """
+        if fdr is not None:
+            self._check_fdr(fdr)
+        batches, names = as_batches(inputs, self.expected, self.preprocessing)
+        scored = score_rows(self.classifier, batches, [self.score])
+        scores, predictions = scored.scores[self.score.name].astype(np.float64), scored.predictions
+        p_values = self.calibration.p_values(scores, predictions)
+        thresholds = self.calibration.threshold_of(predictions)
+        rule = self.rule
+        accepted = (scores <= thresholds) & np.isfinite(scores)
+        if fdr is not None:
+            accepted = ~refused_by_fdr(p_values, fdr)
+            rule = f"{self.score.name}, at most {100 * fdr:g} % of the refused being known, in expectation"
+        return Verdicts(
+            names=tuple(names) or tuple(str(row) for row in range(len(scores))),
+            classes=tuple(self.classes[number] for number in predictions.tolist()),
+            predictions=predictions,
+            scores=scores,
+            p_values=p_values,
+            thresholds=thresholds,
+            accepted=accepted,
+            score=self.score.name,
+            rule=rule,
+        )
+
+    def _check_fdr(self, fdr: float) -> None:
+        refused_by_fdr(np.ones(1), fdr)  # whether it is a share
+        rows = min(len(known) for _, known in self.calibration.groups(np.zeros(0, np.int64)))
+        if rows < (needed := rows_needed(fdr)):
+            raise ValueError(
+                f"fdr={fdr:g} needs {needed} calibration rows, got {rows}: none could be refused; allow more."
+            )
+
+    def watch(self, *, window: int = 1000, level: float = 0.01, to: str | Path | None = None) -> Watch:
+        """Return a watch that counts refusals, and raises an alarm where they are more than was promised.
+
+        Args:
+            window: inputs per window.
+            level: the probability of an alarm without a cause, in (0, 1), however long it watches.
+            to: a file to which a JSON line per full window is appended, or none.
+
+        Example:
+            >>> watch = detector.watch(window=500, to="watch.jsonl")  # doctest: +SKIP
+            >>> for images in camera:  # doctest: +SKIP
+            ...     verdicts = watch(images)
+            ...     if watch.alarm:
+            ...         print(f"{watch.refused} of {watch.rows} refused: look at what comes in")
+        """
+        alpha = self.calibration.false_alarms
+        sizes = [len(known) for _, known in self.calibration.groups(np.zeros(0, np.int64))]
+        evidence = [Evidence(refused_rank(alpha, rows), rows) for rows in sizes]
+        return Watch(self, evidence, alpha, window=window, level=level, to=to)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the detector into a folder of its own, nothing of it pickled; return the folder.
+
+        A detector that is there already is replaced when all of the new one is written.
+
+        Raises:
+            ValueError: for a folder that holds something else, and a score object that no name describes.
+        """
+        return write_detector(self, Path(folder))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        classifier: nn.Module | None = None,
+        network: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "cpu",
+    ) -> "Detector":
+        """Read a detector that :meth:`save` has written.
+
+        Args:
+            folder: where it is.
+            classifier: one like that which was saved, whose weights are replaced; needed for networks that the package
+                cannot build again.
+            network: the detector's network, where that is a function of your own, ``package.module:function``: what a
+                folder names is imported only if you name it too.
+            device: ``auto`` takes a GPU where there is one.
+
+        Raises:
+            FileNotFoundError: for a folder without a detector.
+            ValueError: for a file that is damaged or of another version, and another network than was saved.
+        """
+        parts = read_detector(Path(folder), classifier, network)
+        there = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        parts.classifier.to(there).eval()
+        return cls(**vars(parts))
+
+    def export(self, to: str | Path) -> Exported:
+        """Write one graph for other programs: inputs to ``logits``, ``score`` and ``accept``, for any batch size.
+
+        The file describes itself, as JSON under ``oodles.json``: the classes, the shape of a row, the score, its
+        threshold, the stated rate of false alarms, and how images become inputs. Of images, a Python file that does
+        that with NumPy and Pillow alone is written beside it, ``NAME_preprocess.py``. It gets its name only when it was
+        loaded again and gave the classifier's numbers. Inputs outside [0, 1] are never accepted, where that is the
+        range.
+
+        Args:
+            to: a file that ends in ``.onnx``, or in ``.pt2`` for ``torch.export.load``.
+
+        Raises:
+            ImportError: for ONNX without the packages that write it.
+            ValueError: for another ending, a classifier that reads a dictionary, and a score that no graph can hold.
+        """
+        return write_graph(self, Path(to))
+
+
+def _fits(name: str) -> bool:
+    return SCORES[name].needs_fit
+
+
+def _check_preprocessing(preprocessing: Preprocessing, expected: Expected) -> None:
+    """Refuse validation rows that are not what the preprocessing gives."""
+    if expected.shape != preprocessing.input_shape or not expected.unit_range:
+        got = f"rows of shape {expected.shape}" if expected.shape != preprocessing.input_shape else "another range"
+        raise ValueError(
+            f"preprocessing gives images {preprocessing.input_shape} in [0, 1], and the validation rows have {got}: "
+            "let Normalize be the classifier's first layer, and give the shape that it reads."
+        )
+
+
+def _count_classes(classifier: nn.Module, example: Any) -> int:
+    """Return how many logits a classifier gives for each row."""
+    if isinstance(classifier, Classifier):
+        return classifier.num_classes
+    return collect(classifier, [example]).logits.shape[1]
+
+
+def _class_names(classes: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """Return the names of the classes, by default their numbers."""
+    names = tuple(map(str, range(count) if classes is None else classes))
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(f"classes must be {count} different names, one for each logit, got {len(set(names))}.")
+    return names

@@ -1,0 +1,199 @@
+"""A detector's folder: ``detector.json``, and the file of tensors that it names. Nothing in it is unpickled.
+
+The file of tensors is named by its fingerprint and written first, so a crash leaves the old detector or the new one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from oodles import __version__
+from oodles.classifier import Classifier
+from oodles.detection.calibration import Calibration
+from oodles.detection.inputs import Expected, Preprocessing
+from oodles.evaluation import is_named, score_named
+from oodles.files import in_one_piece, write_json
+from oodles.methods import build_methods, change_classifier_by
+from oodles.networks import build_network
+from oodles.scores import Score
+
+FORMAT = 1
+"""Of the folder; raised when other versions read it in another way."""
+ABOUT = "detector.json"
+WEIGHTS, FIT, CALIBRATION = "weights/", "fit/", "calibration/"
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a detector is made of; see there."""
+
+    classifier: nn.Module
+    score: Score
+    calibration: Calibration
+    expected: Expected = field(default_factory=Expected)
+    preprocessing: Preprocessing | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_detector(parts: Parts, folder: Path) -> Path:
+    """Write a detector's folder, see :meth:`Detector.save`."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / ABOUT).is_file())):
+        raise ValueError(f"{folder} must be a new folder or that of a detector, and it holds something else.")
+    score, calibration = parts.score, parts.calibration
+    if not is_named(score):
+        raise ValueError(f"A detector is saved with a score that its name describes, and {score.name!r} does not.")
+    tensors = {
+        **{WEIGHTS + name: value for name, value in parts.classifier.state_dict().items()},
+        **{FIT + name: value for name, value in (score.state() if score.needs_fit else {}).items()},
+        CALIBRATION + "scores": torch.from_numpy(calibration.scores),
+        CALIBRATION + "predictions": torch.from_numpy(calibration.predictions),
+    }
+    # copies, since tied weights would share memory
+    content = save({name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()})
+    fingerprint = sha256(content).hexdigest()
+    about = {
+        "format": FORMAT,
+        "oodles": __version__,
+        "score": score.name,
+        "false_alarms": calibration.false_alarms,
+        "per_class": calibration.per_class,
+        "thresholds": calibration.thresholds.tolist(),
+        "classes": list(calibration.classes),
+        "expected": asdict(parts.expected),
+        "preprocessing": None if parts.preprocessing is None else asdict(parts.preprocessing),
+        "network": _origin(parts.classifier),
+        "tensors": f"tensors-{fingerprint[:16]}.safetensors",
+        "tensors_sha256": fingerprint,
+        "about": dict(parts.about),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with in_one_piece(folder / str(about["tensors"])) as file:
+        file.write(content)
+    write_json(folder / ABOUT, {**about, "sha256": _digest(about)})
+    for old in folder.glob("tensors-*.safetensors"):
+        if old.name != about["tensors"]:
+            old.unlink()
+    return folder
+
+
+def read_detector(folder: Path, classifier: nn.Module | None, network: str | None) -> Parts:
+    """Read a detector's folder, see :meth:`Detector.load`."""
+    if not (folder / ABOUT).is_file():
+        raise FileNotFoundError(f"{folder} is no folder of a detector, it has no {ABOUT}: Detector.save makes one.")
+    about = _read_about(folder / ABOUT)
+    tensors = _read_tensors(folder / about["tensors"], about["tensors_sha256"])
+    weights = _part(tensors, WEIGHTS)
+    module = classifier if classifier is not None else _rebuilt(folder, about["network"], network)
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{folder} holds the weights of another network than {type(module).__name__}: hand over the classifier "
+            "that it was saved with, or one like it."
+        ) from error
+    score, fit = score_named(about["score"]), _part(tensors, FIT)
+    calibration = Calibration(
+        tensors[CALIBRATION + "scores"].numpy(),
+        tensors[CALIBRATION + "predictions"].numpy(),
+        tuple(about["classes"]),
+        about["false_alarms"],
+        about["per_class"],
+    )
+    shape, preprocessing = about["expected"]["shape"], about["preprocessing"]
+    return Parts(
+        module,
+        score.load_state(fit) if score.needs_fit else score,
+        calibration,
+        Expected(**{**about["expected"], "shape": None if shape is None else tuple(shape)}),
+        None if preprocessing is None else Preprocessing(tuple(preprocessing["input_shape"]), preprocessing["resize"]),
+        about["about"],
+    )
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        written = about.pop("format")
+        if written != FORMAT:
+            by = about.get("oodles", "another version")
+            raise ValueError(
+                f"{path} has the format {written!r} of oodles {by}, and {__version__} reads {FORMAT}: use that version."
+            )
+        digest = about.pop("sha256")
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(_damaged(path)) from error
+    if digest != _digest({"format": FORMAT, **about}):
+        raise ValueError(_damaged(path))
+    return dict(about)
+
+
+def _read_tensors(path: Path, fingerprint: str) -> Tensors:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: take it from a copy, or save the detector again.")
+    content = path.read_bytes()
+    if sha256(content).hexdigest() != fingerprint:
+        raise ValueError(_damaged(path))
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(_damaged(path)) from error
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is not what was saved, it was changed or damaged: take it from a copy, or save the detector again."
+
+
+def _part(tensors: Tensors, start: str) -> Tensors:
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _origin(classifier: nn.Module) -> Mapping[str, Any] | None:
+    """Return how a classifier's network is built, if building it gives tensors of the same names and shapes."""
+    origin = classifier.origin if isinstance(classifier, Classifier) else None
+    if origin is None:
+        return None
+    try:
+        again = _built(origin).state_dict()
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    there = classifier.state_dict()
+    same = {name: value.shape for name, value in again.items()} == {name: value.shape for name, value in there.items()}
+    return origin if same else None
+
+
+def _rebuilt(folder: Path, origin: Mapping[str, Any] | None, network: str | None) -> nn.Module:
+    """Build the network that a folder names, which is imported only if the caller names it too, or is the package's."""
+    if origin is None:
+        raise ValueError(
+            f"{folder} holds weights of a network that the package cannot build: hand over one like it, "
+            "Detector.load(folder, classifier=…)."
+        )
+    name = origin["network"]
+    if ":" in name and network != name:
+        raise ValueError(
+            f"{folder} names a network of one's own, {name!r}, and no code is imported because a folder names it: if "
+            f"you trust it, say network={name!r}."
+        )
+    return _built(origin)
+
+
+def _built(origin: Mapping[str, Any]) -> Classifier:
+    settings = {key: value for key, value in origin.items() if key not in ("network", "methods")}
+    with torch.random.fork_rng(devices=[]):  # the new weights are replaced at once
+        classifier = build_network(origin["network"], **{**settings, "input_shape": tuple(settings["input_shape"])})
+        methods = tuple((name, given) for name, given in origin.get("methods", ()))
+        change_classifier_by(build_methods(methods), classifier)
+    return classifier
