@@ -42,6 +42,7 @@ Fraction = Annotated[float, arg(metavar="FRACTION")]
 Count = Annotated[int, arg(metavar="COUNT")]
 Schedule = Literal["cosine", "one-cycle", "steps", "constant"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
+OptionalFraction = Annotated[float | None, arg(metavar="FRACTION", help_behavior_hint="")]
 OptionalCount = Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
@@ -349,38 +350,51 @@ def score(
     *,
     to: OptionalPath = None,
     score: OptionalName = None,
-    accept: Fraction = 0.95,
+    false_alarms: OptionalFraction = None,
+    accept: OptionalFraction = None,
+    fdr: OptionalFraction = None,
+    per_class: bool = False,
     root: Folders = (),
     network: OptionalName = None,
     data: OptionalPath = None,
     json: bool = False,
 ) -> None:
-    """Classify new inputs and accept or reject each: class, score and verdict in a CSV file.
+    """Classify new inputs and accept or reject each: class, score, verdict and p-value in a CSV file.
 
     Args:
-        run: a run folder.
+        run: a run folder, or the folder of a saved detector.
         inputs: an image, a folder of images or an .npz file.
         to: the CSV file; scores.csv unless given, and none with --json.
-        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
-        accept: share of the validation data that the threshold accepts.
+        score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
+            method's own unless given.
+        false_alarms: share of known inputs that may be rejected; 0.05 unless given.
+        accept: share of known inputs to accept, in place of --false-alarms.
+        fdr: reject over all inputs together instead, so that at most this share of the rejected ones is known, in
+            expectation.
+        per_class: keep the share of false alarms for each predicted class by itself.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
         data: the run's suite file, if it names functions of your own, or has moved.
         json: print one JSON document.
     """
     from oodles.runs.deployment import score_inputs
-    from oodles.runs.folder import open_run
 
     to = to or (None if json else Path("scores.csv"))
     verdicts = score_inputs(
-        open_run(run, network=network, data=data), inputs, score=score, accept=accept, to=to, root=root
+        run,
+        inputs,
+        score=score,
+        false_alarms=false_alarms,
+        accept=accept,
+        fdr=fdr,
+        per_class=per_class,
+        to=to,
+        root=root,
+        network=network,
+        data=data,
     )
     if json:
-        columns = (verdicts.names, verdicts.classes, verdicts.scores.tolist(), verdicts.accepted.tolist())
-        rows = [
-            dict(zip(("input", "class", "score", "accepted"), row, strict=True)) for row in zip(*columns, strict=True)
-        ]
-        _print_json({"score": verdicts.score, "threshold": verdicts.threshold, "inputs": rows})
+        _print_json(verdicts.as_dict())
     else:
         _print(f"{verdicts}\n{to}")
 
@@ -392,6 +406,7 @@ def export(
     to: File = Path("model.onnx"),
     score: OptionalName = None,
     false_alarms: Fraction = 0.05,
+    per_class: bool = False,
     root: Folders = (),
     network: OptionalName = None,
     data: OptionalPath = None,
@@ -399,23 +414,33 @@ def export(
 ) -> None:
     """Write a trained run as one file for other programs: images to logits, score and verdict.
 
+    A Python file beside it turns images into what it reads, with NumPy and Pillow alone.
+
     oodles export RUN --to model.onnx
 
     Args:
-        run: a run folder.
+        run: a run folder, or the folder of a saved detector.
         to: the file, .onnx or .pt2.
-        score: outlier score, such as energy or "knn(k=5)"; the method's own unless given.
-        false_alarms: share of the validation data that the threshold rejects at most.
+        score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
+            method's own unless given.
+        false_alarms: share of known inputs that may be rejected.
+        per_class: keep the share of false alarms for each predicted class by itself.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
         data: the run's suite file, if it names functions of your own, or has moved.
         json: print one JSON document.
     """
     from oodles.runs.deployment import export as export_run
-    from oodles.runs.folder import open_run
 
     exported = export_run(
-        open_run(run, network=network, data=data), to, score=score, false_alarms=false_alarms, root=root
+        run,
+        to,
+        score=score,
+        false_alarms=false_alarms,
+        per_class=per_class,
+        root=root,
+        network=network,
+        data=data,
     )
     if json:
         _print_json({"file": str(exported.path), "checked": exported.checked, **exported.about})

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from oodles import TrainingStep
+from oodles.detection.exporting import _FORMS, Deployed, _silence, as_program
 from oodles.evaluation import score_named, score_rows
 from oodles.inference import collect
 from oodles.methods import scores_of
-from oodles.runs.exporting import _FORMS, Deployed, _silence, as_program
 
 from .networks import batch, classifier, inputs, labels
 from .rows import ROWS, Row

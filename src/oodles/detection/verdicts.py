@@ -1,6 +1,7 @@
 """What a detector says of inputs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,17 @@ class Verdicts:
 
     def __str__(self) -> str:
         return f"{int(self.accepted.sum())} of {len(self.names)} accepted: {self.rule}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values, for JSON."""
+        keys = ("input", "class", "score", "accepted", "p_value", "threshold")
+        columns = (self.names, self.classes, *(values.tolist() for values in self._numbers()))
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        alike = len(set(self.thresholds.tolist())) == 1
+        return {"score": self.score, "threshold": self.threshold if alike else None, "inputs": rows}
+
+    def _numbers(self) -> tuple[NDArray[Any], ...]:
+        return self.scores, self.accepted, self.p_values, self.thresholds
 
     def to_csv(self) -> str:
         """Write one line per input: its name, class, score, ``accept`` or ``reject``, and p-value."""

@@ -51,7 +51,7 @@ class Evidence:
             self._starts.remove(min(self._starts, key=lambda start: start.last))
 
     def add(self, refused: NDArray[np.bool_]) -> float:
-        """Take in rows in their order, and return the highest logarithm of the evidence among them."""
+        """Take in rows in their order; return the highest logarithm of the evidence at a refusal or the last row."""
         rows = np.append(np.flatnonzero(refused), len(refused) - 1)  # it rises with a refusal only
         refusals = np.cumsum(refused)[rows]
         acceptances = rows + 1 - refusals

@@ -81,17 +81,21 @@ def detector_at(
     per_class: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     root: Root = (),
+    network: str | None = None,
+    data: str | Path | None = None,
 ) -> Detector:
     """Return the detector of a run or of its folder, or the one that a folder holds, at the rate that is asked for.
+
+    Arguments are those of :meth:`Run.detector` and :func:`open_run`.
 
     Raises:
         FileNotFoundError: for a folder that is neither, and a run that is not finished.
         ValueError: for another score than a saved detector has.
     """
     if isinstance(place, Run) or not (Path(place) / ABOUT).is_file():
-        run = place if isinstance(place, Run) else open_run(place)
+        run = place if isinstance(place, Run) else open_run(place, network=network, data=data)
         return detector_of(run, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
-    detector = Detector.load(place, device=device)
+    detector = Detector.load(place, network=network, device=device)
     if score is not None and score_named(score).name != detector.score.name:
         raise ValueError(f"{place} holds a detector with the score {detector.score.name}, got {score}: leave it out.")
     return detector.at(false_alarms, per_class=per_class)
@@ -108,6 +112,8 @@ def score_inputs(
     per_class: bool = False,
     to: str | Path | None = "scores.csv",
     root: Root = (),
+    network: str | None = None,
+    data: str | Path | None = None,
 ) -> Verdicts:
     """Classify new images and say which of them look out-of-distribution.
 
@@ -123,6 +129,8 @@ def score_inputs(
         per_class: keep the promise for each predicted class by itself.
         to: a CSV file to write, or none.
         root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
+        network: of a folder, see :func:`open_run`.
+        data: likewise.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
@@ -131,7 +139,8 @@ def score_inputs(
     rate = rate_of(false_alarms, accept)
     if to is not None:
         check_output(Path(to))
-    detector = detector_at(run, score, false_alarms=rate, per_class=per_class, device="auto", root=root)
+    at: dict[str, Any] = {"false_alarms": rate, "per_class": per_class, "root": root, "network": network, "data": data}
+    detector = detector_at(run, score, device="auto", **at)
     verdicts = detector(inputs, fdr=fdr)
     if to is not None:
         write_text(Path(to), verdicts.to_csv())
@@ -146,6 +155,8 @@ def export(
     false_alarms: float = ACCEPT,
     per_class: bool = False,
     root: Root = (),
+    network: str | None = None,
+    data: str | Path | None = None,
 ) -> Exported:
     """Write a trained run as one graph: images in [0, 1] to ``logits``, ``score`` and ``accept``, for any batch size.
 
@@ -161,6 +172,8 @@ def export(
         false_alarms: the share of known inputs that may be refused, in (0, 1).
         per_class: keep the promise for each predicted class by itself.
         root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
+        network: of a folder, see :func:`open_run`.
+        data: likewise.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished.
@@ -173,24 +186,26 @@ def export(
     check_form(to)
     rate = rate_of(false_alarms, None)
     if isinstance(run, Run) or not (Path(run) / ABOUT).is_file():
-        run = run if isinstance(run, Run) else open_run(run)
+        run = run if isinstance(run, Run) else open_run(run, network=network, data=data)
         others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
         check_differentiates(named_score(run, score), others)
-    return detector_at(run, score, false_alarms=rate, per_class=per_class, root=root).export(to)
+    at: dict[str, Any] = {"false_alarms": rate, "per_class": per_class, "root": root, "network": network, "data": data}
+    return detector_at(run, score, **at).export(to)
 
 
 def rate_of(false_alarms: float | None, accept: float | None) -> float:
     """Return the rate of false alarms, given as such or as the share that is to be accepted.
 
     Raises:
-        ValueError: for both, and for a share outside [0, 1].
+        ValueError: for both, and for a share outside (0, 1).
     """
     if false_alarms is not None and accept is not None:
         raise ValueError("false_alarms and accept say the same: leave accept out.")
     if accept is not None:
         check_number("accept", accept, above=0)
-        if accept > 1:
-            raise ValueError(f"accept must be at most 1, got {accept}: 0.95 accepts 95 % of the known inputs.")
+        if accept >= 1:
+            why = "no threshold can promise that" if accept == 1 else "0.95 accepts 95 % of the known inputs"
+            raise ValueError(f"accept must be below 1, got {accept}: {why}.")
         return round(1 - accept, 12)
     return ACCEPT if false_alarms is None else false_alarms
 
@@ -271,5 +286,5 @@ def _choosing(run: Run, score: str | None) -> NDArray[np.bool_]:
 
 
 def _rejected_share(calibration: Calibration, values: NDArray[Any], predictions: NDArray[Any]) -> float:
-    thresholds = calibration.threshold_of(predictions.astype(np.int64))
-    return float(np.mean(values > thresholds))
+    thresholds = calibration.thresholds
+    return float(np.mean(values > (thresholds[predictions] if calibration.per_class else thresholds)))
