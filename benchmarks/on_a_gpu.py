@@ -185,7 +185,8 @@ class Work:
         from oodles.benchmarking.running import benchmark
         from oodles.comparing.comparison import compare
         from oodles.comparing.results import result_of, write_results
-        from oodles.runs.folder import RESULT, open_run
+        from oodles.runs.folder import RESULT
+        from oodles.runs.opened import open_run
 
         whole, folder = self.benchmark(), self.to / "benchmark"
         by_name = {entry.name: entry for entry in whole.rows}

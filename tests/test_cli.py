@@ -19,7 +19,7 @@ from oodles.cards import cards
 from oodles.methods import METHODS
 from oodles.remarks import warn
 from oodles.runs import preparation
-from oodles.runs.folder import Run
+from oodles.runs.opened import Run
 from oodles.runs.recipe import Recipe
 
 Calls = list[tuple[Recipe, str, dict[str, Any]]]

@@ -12,7 +12,7 @@ import pytest
 from oodles.comparing.comparison import compare
 from oodles.comparing.results import result_of, write_results
 from oodles.comparing.tables import Group
-from oodles.runs.folder import open_run
+from oodles.runs.opened import open_run
 from tests.comparing.synthetic_runs import SIZES, write_run
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -42,6 +42,7 @@ LATE = {
     "cli.py:oodles.data.suite_check": "start-up time, of other commands",
     "cli.py:oodles.runs.deployment": "start-up time, of other commands",
     "cli.py:oodles.runs.folder": "start-up time, of other commands",
+    "cli.py:oodles.runs.opened": "start-up time, of other commands",
     "cli.py:oodles.runs.fits": "start-up time, of other commands",
     "cli.py:oodles.runs.testing": "start-up time, of other commands",
     "cli.py:oodles.runs.training": "start-up time, of other commands",
@@ -51,6 +52,7 @@ LATE = {
     "runs/folder.py:fcntl": "optional: not every system has it",
     "runs/folder.py:oodles.networks": "start-up time: a comparison needs no torch",
     "runs/folder.py:oodles.runs.saved_state": "start-up time: a comparison needs no torch",
+    "runs/opened.py:oodles.runs.deployment": "start-up time: a comparison needs no torch",
     "runs/folder.py:torch": "start-up time: a comparison needs no torch",
     "scores/scatter.py:rich": "start-up time, of import oodles",
 }

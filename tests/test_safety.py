@@ -16,7 +16,8 @@ from oodles.comparing.comparison import compare
 from oodles.data import load_suite
 from oodles.files import write_json
 from oodles.runs.deployment import score_inputs
-from oodles.runs.folder import RUN, open_run
+from oodles.runs.folder import RUN
+from oodles.runs.opened import open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train

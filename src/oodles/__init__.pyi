@@ -74,8 +74,8 @@ from oodles.processes import rows_of_all_processes as rows_of_all_processes
 from oodles.processes import sum_over_processes as sum_over_processes
 from oodles.remarks import TrainingWarning as TrainingWarning
 from oodles.runs.deployment import export as export
-from oodles.runs.folder import Run as Run
-from oodles.runs.folder import open_run as open_run
+from oodles.runs.opened import Run as Run
+from oodles.runs.opened import open_run as open_run
 from oodles.runs.recipe import Recipe as Recipe
 from oodles.runs.training import train as train
 from oodles.step import TrainingStep as TrainingStep

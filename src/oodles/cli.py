@@ -302,7 +302,7 @@ def evaluate(
             _refuse(f"--ood must be NAME=PATH, got {pair!r}: each name once.")
         further[name] = path
     from oodles.runs.fits import size_of_fits
-    from oodles.runs.folder import open_run
+    from oodles.runs.opened import open_run
     from oodles.runs.testing import evaluate_run
 
     before = size_of_fits(run)

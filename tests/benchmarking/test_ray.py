@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from oodles import benchmark
-from oodles.runs.folder import open_run
+from oodles.runs.opened import open_run
 from tests.benchmarking.small import (
     BUILT,
     EPOCHS,

@@ -18,7 +18,7 @@ from oodles import Benchmark, benchmark, cli
 from oodles.benchmarking.cluster import cluster
 from oodles.benchmarking.local import local
 from oodles.benchmarking.running import Benchmarked
-from oodles.runs.folder import open_run
+from oodles.runs.opened import open_run
 from tests.benchmarking.small import BUILT, HOLD, RUNS, begun, ended, hold, recorded, wait_until, write_benchmark
 
 MISTAKES = """

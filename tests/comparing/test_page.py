@@ -18,7 +18,7 @@ from oodles.comparing.ranking import ranking
 from oodles.comparing.results import write_results
 from oodles.comparing.words import judgements
 from oodles.data import load_suite
-from oodles.runs.folder import open_run
+from oodles.runs.opened import open_run
 from tests.comparing.synthetic_runs import NAMES, SIZES, write_run
 
 EVIL = "<script>alert('no')</script>"

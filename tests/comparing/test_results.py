@@ -13,7 +13,8 @@ from oodles.cli import main
 from oodles.comparing.comparison import compare
 from oodles.comparing.results import Result, folder_of_run, read_results, result_of, write_results
 from oodles.metrics import accuracy, ood_metrics
-from oodles.runs.folder import metrics_of, open_run
+from oodles.runs.folder import metrics_of
+from oodles.runs.opened import open_run
 from tests.comparing.synthetic_runs import NAMES, SIZES, draw_arrays, write_run
 
 METHODS = {"cross-entropy": 0.0, "mixup": 0.5, "energy-bounded": 0.2}

@@ -15,7 +15,7 @@ from oodles.comparing.results import result_of, write_results
 from oodles.comparing.tables import Table
 from oodles.comparing.words import judgements
 from oodles.metrics import ood_metrics
-from oodles.runs.folder import open_run
+from oodles.runs.opened import open_run
 from oodles.runs.recipe import Recipe
 from tests.comparing.synthetic_runs import SIZES, draw_arrays, knn_is_best_on_validation, runs_of, write_run
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from oodles.data import Augment
-from oodles.runs.folder import Run
+from oodles.runs.opened import Run
 from oodles.runs.recipe import Recipe
 from oodles.runs.training import train
 from tests.runs.small import small_suite

@@ -12,7 +12,7 @@ import torch
 from oodles import Benchmark
 from oodles.methods.energy_bounded import EnergyBounded
 from oodles.runs.batches import Batches
-from oodles.runs.folder import Run
+from oodles.runs.opened import Run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from oodles.runs.deployment import score_inputs
-from oodles.runs.folder import Run, open_run
+from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train

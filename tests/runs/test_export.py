@@ -17,7 +17,8 @@ from oodles.detection import exporting
 from oodles.detection.exporting import ABOUT, as_program
 from oodles.evaluation import score_named
 from oodles.runs.deployment import export, score_inputs
-from oodles.runs.folder import RESULT, SCORES, WEIGHTS, Run, open_run
+from oodles.runs.folder import RESULT, SCORES, WEIGHTS
+from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train

@@ -13,7 +13,8 @@ from oodles.evaluation import score_named, score_rows
 from oodles.inference import collect
 from oodles.runs.deployment import export, score_inputs
 from oodles.runs.fits import Fit, keep_fits, kept_fit, size_of_fits
-from oodles.runs.folder import FITS, SCORES, Run, open_run
+from oodles.runs.folder import FITS, SCORES
+from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train

@@ -10,7 +10,8 @@ import pytest
 from torch import nn
 
 from oodles.files import UNFINISHED, in_one_piece, write_arrays
-from oodles.runs.folder import LOG, check_output, locked, open_run
+from oodles.runs.folder import LOG, check_output, locked
+from oodles.runs.opened import open_run
 from oodles.runs.saved_state import load_weights
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from oodles.files import UNFINISHED
-from oodles.runs.folder import Run
+from oodles.runs.opened import Run
 from oodles.runs.recipe import Recipe
 from oodles.runs.training import train
 from tests.runs.small import small_suite

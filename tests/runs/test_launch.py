@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from oodles.runs.folder import open_run
+from oodles.runs.opened import open_run
 from tests.runs.launched import train_in
 
 

@@ -12,7 +12,7 @@ from oodles import cards
 from oodles.benchmarking.description import Benchmark, check_data
 from oodles.methods import build_methods, scores_of
 from oodles.runs import recipe as answers
-from oodles.runs.folder import Run
+from oodles.runs.opened import Run
 from oodles.runs.recipe import Methods, Recipe, active_methods, are_plain, needs_outliers, own_score, scores_brought
 from oodles.runs.training import train
 from tests.runs.small import small_suite

@@ -17,7 +17,8 @@ from oodles.benchmarking.running import benchmark
 from oodles.data import load_suite
 from oodles.files import write_json
 from oodles.runs.deployment import score_inputs
-from oodles.runs.folder import LOG, RESULT, RUN, SCORES, WEIGHTS, Run, open_run
+from oodles.runs.folder import LOG, RESULT, RUN, SCORES, WEIGHTS
+from oodles.runs.opened import Run, open_run
 from oodles.runs.preparation import DRAWS
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train

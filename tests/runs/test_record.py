@@ -14,7 +14,8 @@ import torch
 from oodles.data import Augment, ImageSet, Suite
 from oodles.remarks import TrainingWarning
 from oodles.runs.batches import Batches
-from oodles.runs.folder import RUN, Run, augment_in_words, open_run
+from oodles.runs.folder import RUN, augment_in_words
+from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.training import train
 from tests.runs.small import small_suite

@@ -21,7 +21,7 @@ from oodles.networks import build_network
 from oodles.randomness import INITIAL_WEIGHTS, random_seed
 from oodles.runs import training
 from oodles.runs.batches import Batches
-from oodles.runs.folder import Run, open_run
+from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe
 from oodles.runs.saved_state import load_state, save_state
 from oodles.runs.testing import evaluate_run

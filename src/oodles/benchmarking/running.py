@@ -18,7 +18,8 @@ from oodles.benchmarking.local import local
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.results import RESULTS, Result, result_of, write_results
 from oodles.remarks import TrainingWarning
-from oodles.runs.folder import RUN, locked, open_run
+from oodles.runs.folder import RUN, locked
+from oodles.runs.opened import open_run
 
 PATIENCE = 60.0
 """Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""

@@ -10,7 +10,8 @@ from oodles.comparing import markdown, numbers, terminal
 from oodles.comparing.results import RESULTS, Result, folder_of_run, read_results, result_of
 from oodles.comparing.tables import Table, build_table
 from oodles.files import write_text
-from oodles.runs.folder import RUN, Run, check_output, open_run
+from oodles.runs.folder import RUN, check_output
+from oodles.runs.opened import Run, open_run
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from oodles.comparing.ranking import WORTH, ranking
 from oodles.comparing.results import Result
 from oodles.comparing.tables import Group, Table
 from oodles.comparing.words import HOW_TO_READ, JUDGEMENT_HEADS, details, heading, judgements, overview, rows
-from oodles.runs.folder import RUN, Run, open_run
+from oodles.runs.folder import RUN
+from oodles.runs.opened import Run, open_run
 from oodles.spelling import set_name
 
 

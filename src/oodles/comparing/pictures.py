@@ -19,7 +19,7 @@ from PIL import Image
 from oodles.comparing.ranking import Ranking
 from oodles.comparing.tables import Table
 from oodles.metrics import counts
-from oodles.runs.folder import Run
+from oodles.runs.opened import Run
 from oodles.spelling import set_name
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import Any
 
 from oodles.files import write_lines
 from oodles.metrics import accuracy
-from oodles.runs.folder import Metrics, Run, metrics_of
+from oodles.runs.folder import Metrics, metrics_of
 from oodles.runs.forms import LINE_FORM, check_form, parse_json
+from oodles.runs.opened import Run
 from oodles.runs.recipe import own_score
 
 AGAIN = "record the runs again"
@@ -61,7 +62,7 @@ class Result:
     folder: Path | None = field(default=None, compare=False)
     """Where the run is, if it is there; not kept in files."""
     suite: str | None = field(default=None, compare=False)
-    """Where the caller has said that its data is, see :class:`oodles.runs.folder.Run`; not kept in files."""
+    """Where the caller has said that its data is, see :class:`oodles.runs.opened.Run`; not kept in files."""
 
     @property
     def methods(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:

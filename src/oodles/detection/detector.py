@@ -96,9 +96,9 @@ class Detector(Parts):
         if train is not None:
             chosen = fit_scores(classifier, train, chosen, leave_out=score == BEST)
         known = score_rows(classifier, seen, chosen)
-        if len(known.predictions) != seen.rows:
+        if known.predictions.shape != (seen.rows,):
             raise ValueError(
-                f"A detector gives one verdict for each row, and this classifier gives {len(known.predictions)} "
+                f"A detector gives one verdict for each row, and this classifier gives {known.predictions.size} "
                 f"predictions for {seen.rows}: evaluate measures dense prediction."
             )
         best, kept = chosen[0], np.ones(seen.rows, bool)

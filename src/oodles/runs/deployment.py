@@ -19,7 +19,7 @@ from oodles.evaluation import score_named
 from oodles.files import write_text
 from oodles.methods import METHODS
 from oodles.metrics import auroc
-from oodles.runs.folder import SCORES, Run, check_output, open_run
+from oodles.runs.folder import SCORES, RunFolder, check_output, read_run
 from oodles.runs.recipe import Methods, needs_outliers, own_score, scores_brought
 from oodles.runs.testing import ready_score
 from oodles.scores import Score
@@ -30,7 +30,7 @@ ACCEPT = 0.05
 
 
 def detector_of(
-    run: Run,
+    run: RunFolder,
     score: str | None = None,
     *,
     false_alarms: float = ACCEPT,
@@ -74,7 +74,7 @@ def detector_of(
 
 
 def detector_at(
-    place: Run | str | Path,
+    place: RunFolder | str | Path,
     score: str | None = None,
     *,
     false_alarms: float = ACCEPT,
@@ -92,8 +92,8 @@ def detector_at(
         FileNotFoundError: for a folder that is neither, and a run that is not finished.
         ValueError: for another score than a saved detector has.
     """
-    if isinstance(place, Run) or not (Path(place) / ABOUT).is_file():
-        run = place if isinstance(place, Run) else open_run(place, network=network, data=data)
+    if isinstance(place, RunFolder) or not (Path(place) / ABOUT).is_file():
+        run = place if isinstance(place, RunFolder) else read_run(place, network=network, data=data)
         return detector_of(run, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
     detector = Detector.load(place, network=network, device=device)
     if score is not None and score_named(score).name != detector.score.name:
@@ -102,7 +102,7 @@ def detector_at(
 
 
 def score_inputs(
-    run: Run | str | Path,
+    run: RunFolder | str | Path,
     inputs: Any,
     *,
     score: str | None = None,
@@ -148,7 +148,7 @@ def score_inputs(
 
 
 def export(
-    run: Run | str | Path,
+    run: RunFolder | str | Path,
     to: str | Path,
     *,
     score: str | None = None,
@@ -185,8 +185,8 @@ def export(
     check_output(to)
     check_form(to)
     rate = rate_of(false_alarms, None)
-    if isinstance(run, Run) or not (Path(run) / ABOUT).is_file():
-        run = run if isinstance(run, Run) else open_run(run, network=network, data=data)
+    if isinstance(run, RunFolder) or not (Path(run) / ABOUT).is_file():
+        run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
         others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
         check_differentiates(named_score(run, score), others)
     at: dict[str, Any] = {"false_alarms": rate, "per_class": per_class, "root": root, "network": network, "data": data}
@@ -211,7 +211,7 @@ def rate_of(false_alarms: float | None, accept: float | None) -> float:
 
 
 def choose_score(
-    run: Run, score: str | None, classifier: Classifier, root: Root = ()
+    run: RunFolder, score: str | None, classifier: Classifier, root: Root = ()
 ) -> tuple[Score, Mapping[str, NDArray[Any]]]:
     """Return a score, by default the one that the run's methods ask for, ready to be used, and the run's values of it.
 
@@ -222,7 +222,7 @@ def choose_score(
     return ready_score(run, named_score(run, score), classifier, root)
 
 
-def named_score(run: Run, score: str | None) -> Score:
+def named_score(run: RunFolder, score: str | None) -> Score:
     """Return a score as it is named, by default the one that the run's methods ask for, or the ``best``.
 
     Raises:
@@ -236,7 +236,7 @@ def named_score(run: Run, score: str | None) -> Score:
     return score_named(best_score(run)) if chosen is None else chosen
 
 
-def best_score(run: Run) -> str:
+def best_score(run: RunFolder) -> str:
     """Return the score that tells validation outliers best from the half of the validation rows that may choose.
 
     Among equals it is the run's own score. The outliers are those of the set ``validation-outliers``, or the auxiliary
@@ -269,13 +269,13 @@ def best_score(run: Run) -> str:
     return max(measured, key=lambda score: measured[score])
 
 
-def _used_outliers(run: Run) -> bool:
+def _used_outliers(run: RunFolder) -> bool:
     """Say whether anything of a run was trained or measured with its outliers, or its initial weights were."""
     before: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
     return needs_outliers(run.methods) or bool(run.suggested) or needs_outliers(before)
 
 
-def _choosing(run: Run, score: str | None) -> NDArray[np.bool_]:
+def _choosing(run: RunFolder, score: str | None) -> NDArray[np.bool_]:
     """Say which validation rows have chosen something, a checkpoint, settings or a score, and are no calibration rows.
 
     Of runs of earlier versions, all rows that measured a setting did.

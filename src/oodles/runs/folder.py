@@ -59,8 +59,8 @@ _NOT_THE_RECIPE = ("seed", "data", "root", "weights", "device")
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """The content of a run folder; see :func:`open_run`."""
+class RunFolder:
+    """The content of a run folder; see :func:`read_run`."""
 
     folder: Path
     record: Mapping[str, Any]
@@ -225,19 +225,8 @@ class Run:
         return classifier.to(device).eval()
 
 
-def open_run(folder: str | Path, *, network: str | None = None, data: str | Path | None = None) -> Run:
-    """Read a run folder, finished or not, and check what is in its files; arrays are read when they are needed.
-
-    Args:
-        folder: of the run.
-        network: the run's network, where that is a function of your own, ``package.module:function``: what a folder
-            names is imported only if you name it too.
-        data: the run's suite file, where that names functions of your own, or has moved.
-
-    Raises:
-        FileNotFoundError: for a folder that is no run.
-        ValueError: for a damaged file, named with its key, and for another network or suite than the run's.
-    """
+def read_run(folder: str | Path, *, network: str | None = None, data: str | Path | None = None) -> RunFolder:
+    """Read a run folder, see :func:`oodles.open_run`."""
     folder = Path(folder)
     if not (folder / RUN).exists():
         raise FileNotFoundError(f"{folder} is no run folder, it has no {RUN}: oodles train makes one.")
@@ -246,7 +235,7 @@ def open_run(folder: str | Path, *, network: str | None = None, data: str | Path
             raise ValueError(f"{folder / name} must be a file, and it is something else: move it away.")
     record = read_json(folder / RUN, RUN_FORM, ADVICE[RUN])
     result = read_json(folder / RESULT, RESULT_FORM, ADVICE[RESULT]) if (folder / RESULT).exists() else {}
-    run = Run(folder, record, read_log(folder), result, network, None if data is None else str(data))
+    run = RunFolder(folder, record, read_log(folder), result, network, None if data is None else str(data))
     _check_recipe(run)
     for what, said, recorded in (
         ("network", network, run.arguments["network"]),
@@ -367,7 +356,7 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{path} belongs to a run: choose another name.")
 
 
-def _check_recipe(run: Run) -> None:
+def _check_recipe(run: RunFolder) -> None:
     """Read both copies of the recipe, so that a mistake in one is found at once."""
     _ = run.recipe
     if (path := run.folder / RECIPE).exists():

@@ -22,7 +22,8 @@ from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import method_class
 from oodles.remarks import warn
-from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS, Run, open_run
+from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS
+from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe, active_methods, recipes
 
 Measured = Mapping[str, Mapping[str, Any]]

@@ -15,7 +15,7 @@ from oodles.data.description import sources
 from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
-from oodles.runs.folder import FITS, Run, open_run
+from oodles.runs.folder import FITS, RunFolder, read_run
 from oodles.runs.recipe import Recipe, scores_brought, trained_away
 from oodles.scores import SCORES, Score
 
@@ -24,7 +24,7 @@ SCORED_OUTLIERS = 5000
 
 
 def evaluate_run(
-    run: Run | str | Path,
+    run: RunFolder | str | Path,
     scores: Sequence[str | Score] | None = None,
     ood: Mapping[str, str | Path] | None = None,
     *,
@@ -47,7 +47,7 @@ def evaluate_run(
         FileNotFoundError: for a folder that is no run or has no trained weights, and for images that are not there.
         ValueError: for unknown scores, unreadable images, and a name that a set of the suite already has.
     """
-    run = run if isinstance(run, Run) else open_run(run)
+    run = run if isinstance(run, RunFolder) else read_run(run)
     classifier = run.classifier("auto")
     suite = suite or suite_of(run, root)
     sets = suite.ood_sets()
@@ -68,7 +68,7 @@ def evaluate_run(
 
 
 def ready_score(
-    run: Run, score: Score, classifier: Classifier, root: str | Path | Sequence[str | Path] = ()
+    run: RunFolder, score: Score, classifier: Classifier, root: str | Path | Sequence[str | Path] = ()
 ) -> tuple[Score, Mapping[str, NDArray[Any]]]:
     """Return a score that can score new rows, and its values of the run's sets, ``validation`` and ``test`` among them.
 
@@ -91,7 +91,7 @@ def ready_score(
     return _with_kept_fit(run, score, classifier, fit), values
 
 
-def _data_for(score: Score, run: Run, root: str | Path | Sequence[str | Path]) -> Suite:
+def _data_for(score: Score, run: RunFolder, root: str | Path | Sequence[str | Path]) -> Suite:
     try:
         return suite_of(run, root)
     except (FileNotFoundError, ValueError) as error:
@@ -101,7 +101,7 @@ def _data_for(score: Score, run: Run, root: str | Path | Sequence[str | Path]) -
         ) from error
 
 
-def _known_values(run: Run, score: Score, fit: Fit | None) -> Mapping[str, NDArray[Any]]:
+def _known_values(run: RunFolder, score: Score, fit: Fit | None) -> Mapping[str, NDArray[Any]]:
     """Return the values of a score that the run's folder has, if they are those of the fit that it keeps."""
     if fit is not None and fit.values:
         return fit.values
@@ -111,7 +111,7 @@ def _known_values(run: Run, score: Score, fit: Fit | None) -> Mapping[str, NDArr
     return {name: run.scores[key] for name, key in sets.items()}
 
 
-def _with_kept_fit(run: Run, score: Score, classifier: Classifier, fit: Fit | None) -> Score:
+def _with_kept_fit(run: RunFolder, score: Score, classifier: Classifier, fit: Fit | None) -> Score:
     """Return the score with what the run's folder keeps for it; where it keeps nothing, as it is."""
     if fit is None or not (score.needs_fit and is_named(score)):
         return score
@@ -123,7 +123,7 @@ def _with_kept_fit(run: Run, score: Score, classifier: Classifier, fit: Fit | No
 
 
 def _ready(
-    run: Run, classifier: Classifier, suite: Suite, scores: Sequence[str | Score], *, leave_out: bool = False
+    run: RunFolder, classifier: Classifier, suite: Suite, scores: Sequence[str | Score], *, leave_out: bool = False
 ) -> tuple[list[Score], dict[str, Fit | None]]:
     """Fit scores as the run's folder says, and others to the training rows; return what it says, too, by score."""
     chosen = resolve(scores, classifier)
@@ -148,7 +148,7 @@ def _fits(classifier: Classifier, suite: Suite, scores: Sequence[Score], evaluat
     }
 
 
-def _keep(run: Run, scores: Sequence[Score], fits: Mapping[str, Fit]) -> None:
+def _keep(run: RunFolder, scores: Sequence[Score], fits: Mapping[str, Fit]) -> None:
     """Keep the fits of scores in the folder of a finished run, if they can be found again by name."""
     kept = {score.name: fits[score.name] for score in scores if is_named(score)}
     if not kept or run.status != "finished":
@@ -159,7 +159,7 @@ def _keep(run: Run, scores: Sequence[Score], fits: Mapping[str, Fit]) -> None:
         warnings.warn(f"{run.folder} cannot keep {', '.join(kept)}: {error}.", stacklevel=3)
 
 
-def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
+def suite_of(run: RunFolder, root: str | Path | Sequence[str | Path] = ()) -> Suite:
     """Load the data that a run was trained on, or what is in its place by now.
 
     Args:
@@ -187,7 +187,7 @@ def suite_of(run: Run, root: str | Path | Sequence[str | Path] = ()) -> Suite:
     return load_suite(place, run.seed, root=roots)
 
 
-def _check_no_code(run: Run, place: str | Path, roots: Sequence[Path]) -> None:
+def _check_no_code(run: RunFolder, place: str | Path, roots: Sequence[Path]) -> None:
     """Refuse data that names functions: what a folder leads to is imported only if the caller names it, too."""
     if isinstance(SUITES.get(str(place)), str):  # a function of ours
         return

@@ -40,22 +40,9 @@ from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
-from oodles.runs.folder import (
-    ADVICE,
-    LOG,
-    RECIPE,
-    RESULT,
-    RUN,
-    SCORES,
-    STATE,
-    WEIGHTS,
-    Run,
-    locked,
-    metrics_of,
-    open_run,
-    read_log,
-)
+from oodles.runs.folder import ADVICE, LOG, RECIPE, RESULT, RUN, SCORES, STATE, WEIGHTS, locked, metrics_of, read_log
 from oodles.runs.forms import check_form, counters_form
+from oodles.runs.opened import Run, open_run
 from oodles.runs.preparation import (
     about_suite,
     about_weights,
