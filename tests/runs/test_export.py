@@ -1,6 +1,7 @@
 """An exported run: one graph with the run's numbers, its threshold, and what it says about itself."""
 
 import json
+import runpy
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import oodles
@@ -416,3 +418,91 @@ def test_several_heads_and_distances_export_for_any_number_of_rows() -> None:
     for rows in (1, 7, 40):
         images = torch.rand(rows, 1, 4, 4, generator=torch.Generator().manual_seed(rows))
         torch.testing.assert_close(module(images)["logits"], classifier(images).detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_fed_by_the_file_beside_it_the_graph_gives_the_verdicts_of_scoring(
+    plain: Run, suffix: str, tmp_path: Path
+) -> None:
+    needs_onnx(suffix)
+    random = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        photo = random.integers(0, 256, (20 + number, 31, 3), np.uint8)
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number:02}.{('jpg', 'png')[number % 2]}")
+    verdicts = score_inputs(plain, tmp_path / "photos", score="knn", false_alarms=0.3, to=None)
+    exported = export(plain, tmp_path / f"model{suffix}", score="knn", false_alarms=0.3)
+    assert exported.preprocess == tmp_path / "model_preprocess.py"
+    preprocess = runpy.run_path(str(exported.preprocess))["preprocess"]
+    for row, file in enumerate(sorted((tmp_path / "photos").iterdir())):
+        outputs = run_file(exported.path, preprocess(file))
+        np.testing.assert_allclose(outputs["score"], verdicts.scores[row : row + 1], atol=1e-4, rtol=1e-4)
+        if abs(verdicts.scores[row] - exported.threshold) > 1e-4:
+            assert outputs["accept"].tolist() == verdicts.accepted[row : row + 1].tolist()
+        assert plain.classes[outputs["logits"].argmax()] == verdicts.classes[row]
+    told = about(exported.path)["preprocessing"]
+    assert told == {
+        "channels": "grey, Rec. 601 luma",
+        "layout": "NCHW",
+        "dtype": "float32",
+        "range": [0.0, 1.0],
+        "normalisation": "inside the classifier",
+        "resize": {
+            "crop_first_to_aspect_ratio": [8, 8],
+            "interpolation": "bilinear, as Pillow's with its antialiasing",
+        },
+        "crop": {"size": [8, 8], "place": "centre"},
+        "orientation": "upright by EXIF",
+        "transparency": "on white",
+    }
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_inputs_outside_the_range_are_never_accepted(plain: Run, suffix: str, tmp_path: Path) -> None:
+    needs_onnx(suffix)
+    exported = export(plain, tmp_path / f"model{suffix}", false_alarms=0.05)
+    images = small_suite().test.images[:8].copy()
+    assert run_file(exported.path, images)["accept"].all()
+    assert run_file(exported.path, images + np.float32(9e-4))["accept"].any(), "as if rounded"
+    for wrong in (images * 255, images - 0.5, images * 2):
+        outside = (wrong.min((1, 2, 3)) < -0.001) | (wrong.max((1, 2, 3)) > 1.001)
+        assert outside.any() and not run_file(exported.path, wrong)["accept"][outside].any()
+    images[3, 0, 0, 0] = np.nan
+    assert np.flatnonzero(~run_file(exported.path, images)["accept"]).tolist() == [3]
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_classes_with_thresholds_of_their_own_have_them_in_the_graph(plain: Run, suffix: str, tmp_path: Path) -> None:
+    needs_onnx(suffix)
+    detector = plain.detector("energy", false_alarms=0.3, per_class=True)
+    images = small_suite().test.images
+    verdicts, exported = detector(images), detector.export(tmp_path / f"model{suffix}")
+    assert (
+        exported.about["threshold"] == detector.calibration.thresholds.tolist() and len(set(verdicts.thresholds)) == 3
+    )
+    outputs = run_file(exported.path, images)
+    clear = np.abs(verdicts.scores - verdicts.thresholds) > 1e-4
+    assert (outputs["accept"] == verdicts.accepted)[clear].all() and 0 < outputs["accept"].mean() < 1
+    with pytest.raises(ValueError, match="classes have their own"):
+        _ = exported.threshold
+
+
+def test_a_detector_of_vectors_is_exported_from_a_module(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 3).double()
+    x = torch.randn(60, 5, dtype=torch.float64)
+    detector = oodles.Detector.fit(model, [x], score="energy", false_alarms=0.1)
+    exported = detector.export(tmp_path / "model.pt2")
+    assert exported.preprocess is None and exported.about["range"] is None and "run" not in exported.about
+    outputs = torch.export.load(exported.path).module()(x)
+    assert outputs["accept"].tolist() == detector(x).accepted.tolist() and 0 < outputs["accept"].double().mean() < 1
+    two = oodles.Detector.fit(TwoInputs(), [{"a": x.float(), "b": x.float()}], false_alarms=0.1)
+    with pytest.raises(ValueError, match="A graph reads one tensor, and this classifier reads a dictionary"):
+        two.export(tmp_path / "two.pt2")
+
+
+class TwoInputs(torch.nn.Module):
+    """Reads a dictionary."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a + b)[:, :3]

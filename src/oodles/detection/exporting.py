@@ -105,7 +105,7 @@ class Deployed(nn.Module):
             logits = at_least_float32(self.classifier.head(features))
         else:
             logits = at_least_float32(self.classifier(inputs))
-            features = logits.new_zeros(len(logits), 0)
+            features = logits[:, :0]
         score = self.score.of(self.classifier, inputs, at_least_float32(features), logits)  # type: ignore[arg-type]
         # an infinite logit gives a score that looks sure
         usable = logits.isfinite().all(1) & score.isfinite()
