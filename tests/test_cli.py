@@ -514,14 +514,15 @@ def test_score_writes_a_verdict_for_every_input(
     out, err = capsys.readouterr()
     assert err == "" and "of 4 accepted" in out and str(table) in out
     header, *rows = table.read_text(encoding="utf-8").splitlines()
-    assert header == "input,class,score,verdict" and len(rows) == 4
+    assert header == "input,class,score,verdict,p_value" and len(rows) == 4
     assert run(*given, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["score"] == "msp"
     known = np.load(Path(runs[0]) / "scores.npz")["validation/msp"]
     assert document["threshold"] == pytest.approx(np.median(known), abs=0.02), "half of the validation rows"
     for row, entry in zip(rows, document["inputs"], strict=True):
-        name, label, score, verdict = row.split(",")
+        name, label, score, verdict, p_value = row.split(",")
+        assert entry["p_value"] == float(p_value) and entry["accepted"] == (float(p_value) > 0.5)
         assert (entry["input"], entry["class"], entry["score"]) == (name, label, float(score))
         assert entry["accepted"] == (verdict == "accept") == (entry["score"] <= document["threshold"])
 

@@ -239,7 +239,8 @@ def test_functions_of_a_suite_that_a_folder_names_are_not_run(
     assert main(words) == 1
     err = capsys.readouterr().err
     assert f"names a function of one's own, '{module}:train' for train" in err and "add --data /" in err
-    assert score_inputs(run.folder, tmp_path / "rows.npz", score="knn", to=None).score == "knn", "its fit is kept"
+    kept = score_inputs(run.folder, tmp_path / "rows.npz", score="knn", false_alarms=0.2, to=None)
+    assert kept.score == "knn", "its fit is kept"
     with pytest.raises(FileNotFoundError, match="no code is imported because a folder leads to it"):
         score_inputs(run.folder, tmp_path / "rows.npz", score="knn(k=3)", to=None)
     assert (tmp_path / "count").read_text() == calls

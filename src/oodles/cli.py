@@ -254,17 +254,19 @@ def train(
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
         from oodles.runs.fits import size_of_fits
+        from oodles.runs.testing import figures
 
         accuracy, seconds = run.result.get("test_accuracy"), run.result.get("seconds")
         size = size_of_fits(run.folder)
         words = [] if accuracy is None else [f"test accuracy {accuracy:.2%}"]
         words += [] if seconds is None else [f"{seconds:.0f} s"]
         words += [f"fitted scores {size}"] if size else []
-        _print(
+        done = (
             f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n"
-            f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}\n\n"
-            f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
+            f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}"
         )
+        hint = f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
+        _print("\n\n".join(filter(None, (done, figures(run), hint))))
     if run.status == "diverged":
         _say(run.reason)
         return 1

@@ -39,6 +39,8 @@ class Evaluation:
     """By set and score: the scores of known pixels in the set's own pictures, which its unknown ones are told from."""
     warnings: tuple[str, ...] = ()
     """What is wrong with the classifier, or with a score of it."""
+    deployed: str = ""
+    """The score that a run is deployed with unless told otherwise."""
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -53,18 +55,32 @@ class Evaluation:
     def __str__(self) -> str:
         """Return the accuracy and a table of the metrics, in percent."""
         known = "unknown, since the rows have no labels" if self.accuracy is None else f"{self.accuracy:.2%}"
-        rows: list[tuple[str, ...]] = [("set", "score", *METRICS)]
-        for name, by_score in self.metrics.items():
-            for score, values in by_score.items():
-                rows.append((name, score, *(f"{100 * values[metric]:.2f}" for metric in METRICS)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"accuracy {known}"]
-        for name, score, *numbers in rows if self.metrics else []:
-            cells = [name.ljust(widths[0]), score.ljust(widths[1])]
-            cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
-            lines.append("  ".join(cells))
+        lines = [f"accuracy {known}", *table_of(self.metrics, self.deployed)]
         lines += [f"{score}: {remark}" for score, remark in self.remarks.items()]
         return "\n".join([*lines, *self.warnings])
+
+
+def table_of(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], deployed: str = "") -> list[str]:
+    """Return the lines of a table, in percent, or none without metrics.
+
+    Args:
+        metrics: by out-of-distribution set, score and metric.
+        deployed: the score that a run is deployed with, which is marked.
+    """
+    rows: list[tuple[str, ...]] = [("set", "score", *METRICS)]
+    for name, by_score in metrics.items():
+        for score, values in by_score.items():
+            shown = f"{score} *" if score == deployed else score
+            rows.append((name, shown, *(f"{100 * values[metric]:.2f}" for metric in METRICS)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, score, *numbers in rows if metrics else []:
+        cells = [name.ljust(widths[0]), score.ljust(widths[1])]
+        cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+        lines.append("  ".join(cells))
+    if any(deployed in by_score for by_score in metrics.values()):
+        lines.append("* is what score and export use unless told otherwise.")
+    return lines
 
 
 def evaluate(

@@ -1,11 +1,16 @@
 """Scoring new inputs: the threshold, the verdicts and the file."""
 
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from oodles.cli import main
+from oodles.detection.calibration import choosing_rows
 from oodles.runs.deployment import score_inputs
 from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe
@@ -115,3 +120,71 @@ def test_mistakes_get_a_sentence(run: Run, validation: Path, tmp_path: Path) -> 
         score_inputs(run, tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         score_inputs(tmp_path, validation)
+
+
+def without_training_outliers(folder: Path, **changes: Any) -> Run:
+    """Train plainly on data with outliers, which nothing looks at then."""
+    recipe = Recipe(epochs=6, batch_size=20, **changes)
+    return train(recipe, small_suite(), folder=folder, network="tests.runs.small:linear", progress=False)
+
+
+def test_the_best_score_is_chosen_on_outliers_that_nothing_was_trained_on(run: Run, tmp_path: Path) -> None:
+    plain = without_training_outliers(tmp_path / "plain")
+    detector = plain.detector("best", false_alarms=0.2)
+    choose = choosing_rows(30)
+    outliers, aurocs = plain.scores, {}
+    for key, known in plain.scores.items():
+        part, _, score = key.partition("/")
+        if part == "validation" and score not in ("labels", "predictions"):
+            pairs = outliers[f"outliers/{score}"][:, None] - known[choose]
+            aurocs[score] = float(np.mean(pairs > 0) + np.mean(pairs == 0) / 2)
+    assert aurocs[detector.score.name] == max(aurocs.values())
+    known = plain.scores[f"validation/{detector.score.name}"]
+    assert detector.calibration.scores.tolist() == known[~choose].tolist(), "the other half"
+    assert plain.detector(false_alarms=0.2).score.name == "msp" and len(plain.detector().calibration.scores) == 30
+    with pytest.raises(ValueError, match="cannot tell which score is best: it was trained on its outliers"):
+        run.detector("best")
+    tuned = without_training_outliers(tmp_path / "tuned", weights=str(run.folder))
+    with pytest.raises(ValueError, match="it was trained on its outliers"):
+        tuned.detector("best")
+
+
+@pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")
+def test_validation_rows_that_chose_margins_are_no_calibration_rows(tmp_path: Path) -> None:
+    recipe = Recipe(methods=(("energy-bounded", {}),), epochs=4, batch_size=20, outlier_batch_size=20)
+    bounded = train(
+        recipe, small_suite(120), folder=tmp_path / "run", network="tests.runs.small:linear", progress=False
+    )
+    assert bounded.record["validation_chose"] == ["energy-bounded.margin_in", "energy-bounded.margin_out"]
+    known = bounded.scores["validation/energy"]
+    assert bounded.detector(false_alarms=0.2).calibration.scores.tolist() == known[~choosing_rows(30)].tolist()
+    assert "validation_chose" in open_run(bounded.folder).record
+    given = replace(recipe, methods=(("energy-bounded", {"margin_in": -5.0, "margin_out": -2.0}),), suggest=None)
+    options = {"network": "tests.runs.small:linear", "progress": False}
+    plain = train(given, small_suite(), folder=tmp_path / "given", **options)  # type: ignore[arg-type]
+    assert plain.record["validation_chose"] == [] and len(plain.detector().calibration.scores) == 30
+
+
+def test_a_saved_detector_takes_the_place_of_its_run(run: Run, validation: Path, tmp_path: Path) -> None:
+    detector = run.detector(false_alarms=0.1)
+    folder = detector.save(tmp_path / "detector")
+    words = {"false_alarms": 0.1, "to": None, "network": "tests.runs.small:linear"}
+    scored, by_run = (score_inputs(place, validation, **words) for place in (folder, run.folder))  # type: ignore[arg-type]
+    assert scored.to_csv() == by_run.to_csv() == detector(validation).to_csv()
+    with pytest.raises(ValueError, match="holds a detector with the score energy, got knn: leave it out"):
+        score_inputs(folder, validation, score="knn", **words)  # type: ignore[arg-type]
+    arguments = ["score", str(folder), str(validation), "--network", "tests.runs.small:linear", "--json"]
+    assert main([*arguments, "--false-alarms", "0.1", "--accept", "0.9"]) == 1
+    assert main(["export", str(folder), "--to", str(tmp_path / "m.pt2"), "--network", "tests.runs.small:linear"]) == 0
+
+
+def test_the_watch_of_a_run_counts_what_it_refuses(run: Run, tmp_path: Path) -> None:
+    watch = run.detector(false_alarms=0.1).watch(window=10, to=tmp_path / "watch.jsonl")
+    suite = small_suite()
+    watch(suite.test.images)
+    assert watch.rows == 30 and not watch.alarm
+    assert suite.outliers is not None
+    verdicts = watch(suite.outliers.images)
+    assert watch.alarm and watch.refused >= (~verdicts.accepted).sum() == 50
+    lines = [json.loads(line) for line in (tmp_path / "watch.jsonl").read_text().splitlines()]
+    assert [line["refused"] for line in lines[3:]] == [10] * 5 and lines[-1]["alarm"]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_images
 from oodles.data.description import sources
-from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows
+from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows, table_of
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
 from oodles.runs.folder import FITS, RunFolder, read_run
-from oodles.runs.recipe import Recipe, scores_brought, trained_away
+from oodles.runs.recipe import Recipe, own_score, scores_brought, trained_away
 from oodles.scores import SCORES, Score
 
 SCORED_OUTLIERS = 5000
@@ -64,7 +64,15 @@ def evaluate_run(
     if new := [score for score in ready if is_named(score) and not _known_values(run, score, fits[score.name])]:
         _keep(run, new, _fits(classifier, suite, new, evaluation))
     away = trained_away(run.methods, evaluation.scores["id"])
-    return replace(evaluation, warnings=(*evaluation.warnings, *away, *run.result.get("warnings", ())))
+    warned = (*evaluation.warnings, *away, *run.result.get("warnings", ()))
+    return replace(evaluation, warnings=warned, deployed=own_score(run.methods))
+
+
+def figures(run: RunFolder) -> str:
+    """Return a table of a finished run's figures under the score that it is deployed with."""
+    own = own_score(run.methods)
+    tested = run.result.get("metrics", {}).get("test", {})
+    return "\n".join(table_of({name: {own: by[own]} for name, by in tested.items() if own in by}, own))
 
 
 def ready_score(
