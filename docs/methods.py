@@ -331,8 +331,9 @@ def outlier_methods() -> str:
 FIRST = ("TrainingStep", "Classifier", "pair", "Method", "Batch", "Part", "Outputs", "Now")
 """The names that begin a section."""
 STEP, RUNS, OWN = "The training step", "Training, evaluating, comparing", "Methods"
+DEPLOYED = "Deployed"
 OF_THE_STEP = ("contract", "step", "processes", "classifier", "outliers", "targets")
-SECTIONS = {**dict.fromkeys(OF_THE_STEP, STEP), "methods": OWN}
+SECTIONS = {**dict.fromkeys(OF_THE_STEP, STEP), "methods": OWN, "detection": DEPLOYED}
 """The sections of the page of the API, by the module that a name comes from; all other names are about runs."""
 
 
@@ -340,7 +341,7 @@ def api() -> str:
     """Write directives of autodoc for all public names, by section."""
     homes = oodles._homes()
     order = [*FIRST, *homes]
-    sections: dict[str, list[str]] = {STEP: [], RUNS: [], OWN: []}
+    sections: dict[str, list[str]] = {STEP: [], RUNS: [], DEPLOYED: [], OWN: []}
     for name in sorted(homes, key=order.index):
         sections[SECTIONS.get(homes[name].split(".")[1], RUNS)].append(name)
     lines = []

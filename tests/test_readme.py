@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_examples_run_as_shown(capsys):
+def test_python_examples_run_as_shown(capsys, monkeypatch, tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential()
     for name, layer in {"conv": nn.Conv2d(3, 4, 3), "flat": nn.Flatten(), "fc": nn.Linear(4 * 36, 5)}.items():
@@ -36,7 +36,11 @@ def test_python_examples_run_as_shown(capsys):
         "outlier_loader": loader(16),
         "test_loader": loader(16),
         "svhn_loader": loader(12),
+        "validation_loader": loader(200),
+        "names": list("abcde"),
+        "new_images": torch.rand(7, 3, 8, 8),
     }
+    monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(examples) >= 3
     for example in examples:

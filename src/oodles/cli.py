@@ -38,7 +38,6 @@ Chain = tuple[tuple[str, dict[str, Any]], ...]
 Name = Annotated[str, arg(metavar="NAME")]
 Folder = Annotated[Path, arg(metavar="FOLDER")]
 File = Annotated[Path, arg(metavar="FILE")]
-Fraction = Annotated[float, arg(metavar="FRACTION")]
 Count = Annotated[int, arg(metavar="COUNT")]
 Schedule = Literal["cosine", "one-cycle", "steps", "constant"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
@@ -369,7 +368,7 @@ def score(
         to: the CSV file; scores.csv unless given, and none with --json.
         score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
             method's own unless given.
-        false_alarms: share of known inputs that may be rejected; 0.05 unless given.
+        false_alarms: share of known inputs that may be rejected; 0.05 unless given, or a saved detector's.
         accept: share of known inputs to accept, in place of --false-alarms.
         fdr: reject over all inputs together instead, so that at most this share of the rejected ones is known, in
             expectation.
@@ -407,7 +406,7 @@ def export(
     *,
     to: File = Path("model.onnx"),
     score: OptionalName = None,
-    false_alarms: Fraction = 0.05,
+    false_alarms: OptionalFraction = None,
     per_class: bool = False,
     root: Folders = (),
     network: OptionalName = None,
@@ -425,7 +424,7 @@ def export(
         to: the file, .onnx or .pt2.
         score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
             method's own unless given.
-        false_alarms: share of known inputs that may be rejected.
+        false_alarms: share of known inputs that may be rejected; 0.05 unless given, or a saved detector's.
         per_class: keep the share of false alarms for each predicted class by itself.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.

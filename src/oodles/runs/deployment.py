@@ -1,6 +1,6 @@
 """From a run to its detector: new inputs scored, and one file for other programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.checks import check_number
-from oodles.classifier import Classifier
 from oodles.detection.calibration import Calibration, choosing_rows
 from oodles.detection.detector import BEST, Detector
 from oodles.detection.exporting import Exported, check_differentiates, check_form
@@ -25,7 +24,7 @@ from oodles.runs.testing import ready_score
 from oodles.scores import Score
 
 Root = str | Path | Sequence[str | Path]
-ACCEPT = 0.05
+RATE = 0.05
 """The rate of false alarms unless said."""
 
 
@@ -33,7 +32,7 @@ def detector_of(
     run: RunFolder,
     score: str | None = None,
     *,
-    false_alarms: float = ACCEPT,
+    false_alarms: float = RATE,
     per_class: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     root: Root = (),
@@ -77,7 +76,7 @@ def detector_at(
     place: RunFolder | str | Path,
     score: str | None = None,
     *,
-    false_alarms: float = ACCEPT,
+    false_alarms: float | None = None,
     per_class: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     root: Root = (),
@@ -94,11 +93,13 @@ def detector_at(
     """
     if isinstance(place, RunFolder) or not (Path(place) / ABOUT).is_file():
         run = place if isinstance(place, RunFolder) else read_run(place, network=network, data=data)
-        return detector_of(run, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
+        rate = RATE if false_alarms is None else false_alarms
+        return detector_of(run, score, false_alarms=rate, per_class=per_class, device=device, root=root)
     detector = Detector.load(place, network=network, device=device)
     if score is not None and score_named(score).name != detector.score.name:
         raise ValueError(f"{place} holds a detector with the score {detector.score.name}, got {score}: leave it out.")
-    return detector.at(false_alarms, per_class=per_class)
+    rate = detector.calibration.false_alarms if false_alarms is None else false_alarms
+    return detector.at(rate, per_class=per_class or detector.calibration.per_class)
 
 
 def score_inputs(
@@ -123,7 +124,8 @@ def score_inputs(
             else :class:`~oodles.Detector` reads.
         score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
             One that the run has not been tested with needs the run's data at hand, once.
-        false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given.
+        false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given, or that of a saved
+            detector.
         accept: 1 − ``false_alarms``, in its place.
         fdr: see :class:`~oodles.Detector`.
         per_class: keep the promise for each predicted class by itself.
@@ -139,8 +141,16 @@ def score_inputs(
     rate = rate_of(false_alarms, accept)
     if to is not None:
         check_output(Path(to))
-    at: dict[str, Any] = {"false_alarms": rate, "per_class": per_class, "root": root, "network": network, "data": data}
-    detector = detector_at(run, score, device="auto", **at)
+    detector = detector_at(
+        run,
+        score,
+        false_alarms=rate,
+        per_class=per_class,
+        device="auto",
+        root=root,
+        network=network,
+        data=data,
+    )
     verdicts = detector(inputs, fdr=fdr)
     if to is not None:
         write_text(Path(to), verdicts.to_csv())
@@ -152,7 +162,7 @@ def export(
     to: str | Path,
     *,
     score: str | None = None,
-    false_alarms: float = ACCEPT,
+    false_alarms: float | None = None,
     per_class: bool = False,
     root: Root = (),
     network: str | None = None,
@@ -169,7 +179,8 @@ def export(
         score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
             One that the run has not been tested with needs the run's data at hand, once; the file holds what it has
             learnt.
-        false_alarms: the share of known inputs that may be refused, in (0, 1).
+        false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given, or that of a saved
+            detector.
         per_class: keep the promise for each predicted class by itself.
         root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
         network: of a folder, see :func:`open_run`.
@@ -184,17 +195,18 @@ def export(
     to = Path(to)
     check_output(to)
     check_form(to)
-    rate = rate_of(false_alarms, None)
     if isinstance(run, RunFolder) or not (Path(run) / ABOUT).is_file():
         run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
         others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
         check_differentiates(named_score(run, score), others)
-    at: dict[str, Any] = {"false_alarms": rate, "per_class": per_class, "root": root, "network": network, "data": data}
-    return detector_at(run, score, **at).export(to)
+    detector = detector_at(
+        run, score, false_alarms=false_alarms, per_class=per_class, root=root, network=network, data=data
+    )
+    return detector.export(to)
 
 
-def rate_of(false_alarms: float | None, accept: float | None) -> float:
-    """Return the rate of false alarms, given as such or as the share that is to be accepted.
+def rate_of(false_alarms: float | None, accept: float | None) -> float | None:
+    """Return the rate of false alarms, given as such or as the share that is to be accepted, or none.
 
     Raises:
         ValueError: for both, and for a share outside (0, 1).
@@ -207,19 +219,7 @@ def rate_of(false_alarms: float | None, accept: float | None) -> float:
             why = "no threshold can promise that" if accept == 1 else "0.95 accepts 95 % of the known inputs"
             raise ValueError(f"accept must be below 1, got {accept}: {why}.")
         return round(1 - accept, 12)
-    return ACCEPT if false_alarms is None else false_alarms
-
-
-def choose_score(
-    run: RunFolder, score: str | None, classifier: Classifier, root: Root = ()
-) -> tuple[Score, Mapping[str, NDArray[Any]]]:
-    """Return a score, by default the one that the run's methods ask for, ready to be used, and the run's values of it.
-
-    Raises:
-        FileNotFoundError: for a run that is not finished, and where the run's data are needed and not there.
-        ValueError: for an unknown score, or one that the classifier cannot have.
-    """
-    return ready_score(run, named_score(run, score), classifier, root)
+    return false_alarms
 
 
 def named_score(run: RunFolder, score: str | None) -> Score:
