@@ -18,7 +18,7 @@ from oodles.evaluation import score_named
 from oodles.files import write_text
 from oodles.methods import METHODS
 from oodles.metrics import auroc
-from oodles.runs.folder import SCORES, RunFolder, check_output, read_run
+from oodles.runs.folder import RUN, SCORES, RunFolder, check_output, read_run
 from oodles.runs.recipe import Methods, needs_outliers, own_score, scores_brought
 from oodles.runs.testing import ready_score
 from oodles.scores import Score
@@ -270,9 +270,14 @@ def best_score(run: RunFolder) -> str:
 
 
 def _used_outliers(run: RunFolder) -> bool:
-    """Say whether anything of a run was trained or measured with its outliers, or its initial weights were."""
-    before: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
-    return needs_outliers(run.methods) or bool(run.suggested) or needs_outliers(before)
+    """Say whether anything of a run was trained or measured with outliers, or of those that its weights come from."""
+    if needs_outliers(run.methods) or run.suggested:
+        return True
+    before = Path(run.record["initial"]["file"]).parent
+    if run.record["initial"]["file"] and (before / RUN).is_file():
+        return _used_outliers(read_run(before))
+    said: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
+    return needs_outliers(said)
 
 
 def _choosing(run: RunFolder, score: str | None) -> NDArray[np.bool_]:
