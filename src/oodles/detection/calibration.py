@@ -71,7 +71,7 @@ class Calibration:
             warnings.warn(
                 f"The threshold for {rate} false alarms comes from {rows} known rows {where}alone: the rate will "
                 f"mostly be between {low:.1f} % and {high:.1f} %; {COMFORT * needed} rows would tell more.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _sizes(self) -> list[int]:

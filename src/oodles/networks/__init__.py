@@ -19,6 +19,7 @@ NETWORKS = {
     "cnn-6": "oodles.networks.cnn_6:cnn_6",
     "resnet-18": "oodles.networks.resnet_18:resnet_18",
     "wrn-40-2": "oodles.networks.wrn_40_2:wrn_40_2",
+    "efficientnet-lite0": "oodles.networks.efficientnet_lite0:efficientnet_lite0",
 }
 """Name -> function of ``num_classes`` and ``input_shape``."""
 
