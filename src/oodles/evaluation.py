@@ -241,6 +241,11 @@ class _Sides(NamedTuple):
             own, known = ~known, known & differs(labels, self.ignore_index)
         elif labels.dtype != torch.bool and self.ignore_index is not None and labels.ndim > 1:
             own, known = differs(labels, self.ignore_index), None
+        elif labels.dtype != torch.bool and labels.ndim > 1 and batch.logits.ndim > 2:
+            raise ValueError(
+                f"Labels of pixels in {name!r} are whole numbers, and nothing says which of them are unknown: say "
+                "ood_index=…, give truth values, or leave the labels out where all pixels are."
+            )
         else:
             return None, None
         predicted = (len(batch.logits), *batch.logits.shape[2:])

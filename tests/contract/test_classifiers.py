@@ -385,3 +385,11 @@ def test_parts_of_a_batch_are_untouched() -> None:
     given = batch("vectors")
     more = given.with_part("further", Part(tensors(given["id"].inputs)[0]))
     assert "further" in more and "further" not in given
+
+
+def test_layers_without_sizes_are_refused_until_they_have_some() -> None:
+    lazy = Classifier(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="layers whose sizes are not known yet: call it on a batch first"):
+        TrainingStep(lazy)
+    lazy(torch.rand(2, 5))
+    assert TrainingStep(lazy)((torch.rand(2, 5), torch.tensor([0, 2])))["cross_entropy"].isfinite()
