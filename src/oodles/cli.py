@@ -199,7 +199,7 @@ def train(
     tracker: OptionalName = None,
     keep_frozen: bool = False,
     json: bool = False,
-    fine_tuning: Annotated[FineTuning, OmitArgPrefixes] = FineTuning(),  # noqa: B008  # it cannot be changed
+    fine_tuning: Annotated[FineTuning, OmitArgPrefixes] = FineTuning(),  # it cannot be changed
 ) -> int:
     """Train a classifier with one method or several, and keep everything in a run folder.
 
@@ -808,7 +808,7 @@ def _flag_hint(name: str, flags: dict[str, Flag], others: dict[str, str], more: 
 
 def _flags(command: Callable[..., Any]) -> dict[str, Flag]:
     """Return the flags of a command, from its signature."""
-    flags = {}
+    flags: dict[str, Any] = {}
     for parameter in inspect.signature(command).parameters.values():
         if is_dataclass(group := parameter.default):  # flags that stand together in help
             flags |= {field.name: field.type for field in fields(group)}

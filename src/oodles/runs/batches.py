@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident, Rows
 from oodles.randomness import BALANCED_ORDER, ID_ORDER, OUTLIER_ORDER
+from oodles.runs.frozen_part import Kept
 from oodles.runs.recipe import Recipe
 
 
@@ -40,8 +41,8 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
         self.suite = suite if outliers else replace(suite, outliers=None)
-        self.train: ImageSet | Resident = self.suite.train
-        self.outliers: ImageSet | Resident | None = self.suite.outliers
+        self.train: ImageSet | Resident | Kept = self.suite.train
+        self.outliers: ImageSet | Resident | Kept | None = self.suite.outliers
         self.recipe = recipe
         self.accumulate = accumulate
         self.share = slice(process, None, processes)
@@ -56,6 +57,12 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         other.outliers = None if self.suite.outliers is None else Resident(self.suite.outliers, device)
         return other
 
+    def behind(self, train: Kept, outliers: Kept | None) -> "Batches":
+        """Return the same batches of what the frozen part of a network has given for the images."""
+        other = copy(self)
+        other.train, other.outliers = train, outliers
+        return other
+
     def __len__(self) -> int:
         return self.per_epoch * self.recipe.epochs
 
@@ -68,7 +75,7 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         size = self.recipe.outlier_batch_size
         return known, self._rows(self.outliers, position * size, size, OUTLIER_ORDER)
 
-    def _rows(self, images: ImageSet | Resident, start: int, size: int, use: int) -> Rows:
+    def _rows(self, images: ImageSet | Resident | Kept, start: int, size: int, use: int) -> Rows:
         """Return this process's share of ``size`` rows, counted from the first row of the first pass."""
         epochs, places = np.divmod(np.arange(start, start + size)[self.share], len(images))
         rows = np.empty_like(places)

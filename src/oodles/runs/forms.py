@@ -96,6 +96,7 @@ RUN_FORM: Form = {
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
         **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
     },
+    "frozen?": {"layers": Every(TEXT), "runs": TEXT, "because?": TEXT},
     **{"draws?": COUNT, "validation_chose?": Every(TEXT), "command?": TEXT, "label?": TEXT, "environment?": Each(FACT)},
 }
 BUILT_FORM: Form = {"suite": {"input_shape": SIDES, "mean": Every(NUMBER), "std": Every(POSITIVE)}}

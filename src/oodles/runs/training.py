@@ -43,6 +43,7 @@ from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
 from oodles.runs.folder import ADVICE, LOG, RECIPE, RESULT, RUN, SCORES, STATE, WEIGHTS, locked, metrics_of, read_log
 from oodles.runs.forms import check_form, counters_form
+from oodles.runs.frozen_part import Cut, FrozenPart, discard, frozen_part, keep, kept
 from oodles.runs.kept_weights import KeptWeights
 from oodles.runs.opened import Run, open_run
 from oodles.runs.preparation import (
@@ -97,6 +98,7 @@ def train(
     tracker: str | None = None,
     progress: bool = True,
     save_every: float = 10.0,
+    keep_frozen: bool = False,
 ) -> Run:
     """Train a classifier, test it once, and keep everything in a run folder.
 
@@ -128,6 +130,8 @@ def train(
         tracker: also log to ``tensorboard`` or ``wandb``, which have to be installed.
         progress: show a progress bar, where standard error is a terminal.
         save_every: seconds between two saved states, which is what a crash can cost.
+        keep_frozen: keep what the part of the network that does not train has given, in the folder ``frozen`` of the
+            run's, when it has finished.
 
     Raises:
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
@@ -154,6 +158,7 @@ def train(
     arguments = {"data": name, **options}
     said = None if isinstance(data, Suite) else name
     running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
+    running["keep_frozen"] = keep_frozen
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
@@ -194,6 +199,7 @@ def train(
             warm = None if earlier else _warm_up(recipe, data, folder, {**options, **running})
             measured_on = warm.classifier(device) if warm else classifier
             suggested = earlier.suggested if earlier else measure_settings(recipe, measured_on, suite)
+            part = frozen_part(classifier, recipe, suite, compiled=compile)
             step = TrainingStep(
                 classifier,
                 *build_methods(recipe.methods, suggested),
@@ -208,6 +214,8 @@ def train(
             warmed = None if warm is None else about_weights(warm.folder / WEIGHTS, warm.label)
             about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
             about["warnings"] = list(warned)
+            if part is not None:
+                about["frozen"] = part.as_dict()
             if earlier is not None:
                 warned[:0] = earlier.record.get("warnings", ())
                 check_unchanged(earlier, about)
@@ -217,11 +225,13 @@ def train(
                 write_json(folder / RUN, about)
             diverged = ""
             if not trained:
-                diverged = _fit(accelerator, step, batches, suite, folder, workers, progress, save_every, warned)
+                diverged = _fit(accelerator, step, batches, suite, part, folder, workers, progress, save_every, warned)
             if main:
                 if not trained and not diverged:
                     save_weights(classifier, folder / WEIGHTS)
                 _finish(folder, classifier, suite, recipe, diverged, warned)
+                if not keep_frozen:
+                    discard(folder)
             accelerator.wait_for_everyone()
     return replace(open_run(folder), network=network, suite=said)
 
@@ -342,6 +352,7 @@ def _fit(
     step: TrainingStep,
     batches: Batches,
     suite: Suite,
+    part: FrozenPart | None,
     folder: Path,
     workers: int | None,
     progress: bool,
@@ -356,10 +367,10 @@ def _fit(
     if accelerator.num_processes > 1 and unused_parameters(step.classifier, next(few)[0]):
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, stepper = accelerator.prepare(step, optimizer)
-    kept = KeptWeights(step.classifier, recipe)
+    weights = KeptWeights(step.classifier, recipe)
     position, seconds, sums = 0, 0.0, {}
     if (folder / STATE).is_file():
-        counters = load_state(folder / STATE, step, optimizer, ADVICE[STATE], kept)
+        counters = load_state(folder / STATE, step, optimizer, ADVICE[STATE], weights)
         check_form(counters, counters_form(len(batches), accumulate), str(folder / STATE), ADVICE[STATE])
         if step.steps != counters["position"]:
             raise ValueError(f"{folder / STATE} has counters that contradict each other; {ADVICE[STATE]}.")
@@ -375,15 +386,19 @@ def _fit(
         totals = {name: float(total) for name, total in sums.items()}
         counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
         counters["warnings"] = warned
-        save_state(folder / STATE, step, optimizer, counters, kept)
+        save_state(folder / STATE, step, optimizer, counters, weights)
 
-    ended = position % batches.per_epoch == 0 and kept.exhausted(position // batches.per_epoch)
-    loader = _loader(batches, range(position, position if ended else len(batches)), accelerator.device, workers)
-    sets = {"train": suite.train, "outliers": suite.outliers}
-    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
+    ended = position % batches.per_epoch == 0 and weights.exhausted(position // batches.per_epoch)
+    positions = range(position, position if ended else len(batches))
     first = position
     saved = time.monotonic()
     began = saved - seconds
+    if part is not None and part.cut is not None:
+        loader = _loader_behind(part.cut, batches, positions, folder, accelerator)
+    else:
+        loader = _loader(batches, positions, accelerator.device, workers)
+    sets = {"train": suite.train, "outliers": suite.outliers}
+    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
         for known, unknown in loader:
             if position == first or position % batches.per_epoch == 0:
@@ -393,7 +408,8 @@ def _fit(
                 group["lr"] = rate * multiple
             torch.manual_seed(random_seed(recipe.seed, position, accelerator.process_index, FORWARD_PASS))
             with accelerator.accumulate(model):
-                terms = model(_move(known, accelerator.device), outliers=_move(unknown, accelerator.device))
+                with nullcontext() if part is None else part.behind():
+                    terms = model(_move(known, accelerator.device), outliers=_move(unknown, accelerator.device))
                 accelerator.backward(torch.stack(list(terms.values())).sum())
                 if recipe.clip_gradients and accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), recipe.clip_gradients)
@@ -401,7 +417,7 @@ def _fit(
                 stepper.zero_grad()
             step.after_update()
             if accelerator.sync_gradients:
-                kept.follow(step.classifier, position // accumulate)
+                weights.follow(step.classifier, position // accumulate)
             for name, value in {**terms, **step.measures}.items():
                 sums[name] = sums.get(name, 0.0) + accelerator.reduce(value.detach().double(), "mean")
             position += 1
@@ -415,7 +431,7 @@ def _fit(
                 return f"the loss term {bad[0]!r} was not finite in epoch {step.epoch + 1}{_ADVICE}"
             show(position, means)
             if epoch_ends:
-                measured, chosen_by = _validation_accuracy(accelerator, kept.current(step.classifier), suite)
+                measured, chosen_by = _validation_accuracy(accelerator, weights.current(step.classifier), suite)
                 if math.isnan(measured):
                     where = f"after epoch {step.epoch + 1}"
                     return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} {where}{_ADVICE}"
@@ -430,7 +446,7 @@ def _fit(
                     "seconds": time.monotonic() - began,
                 }
                 log.append(entry)
-                kept.judge(step.classifier, step.epoch, chosen_by)
+                weights.judge(step.classifier, step.epoch, chosen_by)
                 sums = {}
                 if main:
                     write_lines(folder / LOG, log)
@@ -438,11 +454,11 @@ def _fit(
             if main and position % accumulate == 0 and time.monotonic() - saved >= save_every:
                 save()
                 saved = time.monotonic()
-            if epoch_ends and kept.exhausted(step.epoch + 1):
+            if epoch_ends and weights.exhausted(step.epoch + 1):
                 break
     if main:
         save()
-    kept.hand_over(step.classifier)
+    weights.hand_over(step.classifier)
     return ""
 
 
@@ -462,6 +478,20 @@ def _loader(batches: Batches, positions: range, device: torch.device, workers: i
         multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
         pin_memory=device.type == "cuda",
     )
+
+
+def _loader_behind(
+    cut: Cut, batches: Batches, positions: range, folder: Path, accelerator: Accelerator
+) -> Iterable[Any]:
+    """Load the batches at these positions of what the frozen part gives, which runs now unless it has before."""
+    sets = {"train": batches.suite.train, "outliers": batches.suite.outliers}
+    used = {name: images for name, images in sets.items() if images is not None}
+    if accelerator.is_main_process:
+        keep(cut, used, folder, batches.recipe.batch_size, accelerator.autocast)
+    accelerator.wait_for_everyone()
+    there = kept(used, folder)
+    behind = batches.behind(there["train"], there.get("outliers"))
+    return (behind[position] for position in positions)
 
 
 def _fit_on(device: torch.device, suite: Suite) -> bool:
