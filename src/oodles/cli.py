@@ -253,7 +253,7 @@ def train(
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
     if suggest and no_suggest:
         _refuse("Say either --suggest or --no-suggest.")
-    from oodles.runs.folder import augment_in_words
+    from oodles.runs.folder import augment_in_words, frozen_in_words
     from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
@@ -310,8 +310,9 @@ def train(
         words = [] if accuracy is None else [f"test accuracy {accuracy:.2%}"]
         words += [] if seconds is None else [f"{seconds:.0f} s"]
         words += [f"fitted scores {size}"] if size else []
+        trained = f"Layers that train: {frozen_in_words(run.record['frozen'])}.\n" if "frozen" in run.record else ""
         done = (
-            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n"
+            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n{trained}"
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}"
         )
         hint = f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"

@@ -131,9 +131,7 @@ class TrainingStep(nn.Module):
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
         if any(nn.parameter.is_lazy(parameter) for parameter in classifier.parameters()):
-            raise ValueError(
-                "The classifier has layers whose sizes are not known yet: call it on a batch first."
-            )
+            raise ValueError("The classifier has layers whose sizes are not known yet: call it on a batch first.")
         for method in methods:
             if not isinstance(method, Method):
                 raise TypeError(f"methods must be instances of Method, got {describe(method)}.")

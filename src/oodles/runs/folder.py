@@ -311,6 +311,12 @@ def _changes_in_words(changes: Mapping[str, Any]) -> str:
     return f"{' and '.join(words)} at random" if words else "as they are"
 
 
+def frozen_in_words(frozen: Mapping[str, Any]) -> str:
+    """Say what trains and how often the rest runs, from a run's record."""
+    since = f", since {frozen['because']}" if "because" in frozen else ""
+    return f"{', '.join(frozen['layers'])}; the rest runs {frozen['runs']}{since}"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder against other trainings, also of this process; the system releases it however the process ends.

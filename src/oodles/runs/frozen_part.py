@@ -28,6 +28,7 @@ ABOUT = "about.json"
 """Says what the kept results belong to; written last."""
 ROUNDING = 1e-3
 """So much of the largest number may a row differ that runs alone, since sums then have another order."""
+SETS = ("train", "validation", "outliers")
 FEW = 4
 """So many rows show whether the network can be divided."""
 
@@ -133,8 +134,10 @@ def frozen_part(classifier: Classifier, recipe: Recipe, suite: Suite, *, compile
     if recipe.train_layers == "all":
         return None
     classifier.train_only(recipe.train_layers)
-    names = {inner: name for name, inner in classifier.layer_names().items()}
-    layers = (*(names.get(inner, inner) for inner in classifier.trains), "head")
+    names = {own: name for name, own in classifier.layer_names().items()}
+    trained = {name: classifier.backbone.get_submodule(name) for name in classifier.trains}
+    learning = [name for name, layer in trained.items() if next(layer.parameters(), None) is not None]
+    layers = (*(names.get(name, name) for name in learning), "head")
     because = _changed_inputs(recipe, suite)
     if compiled:
         because = "the step is compiled as a whole"
@@ -200,7 +203,13 @@ def _features(classifier: Classifier, inputs: Tensor, *, training: bool) -> Tens
 
 
 class Kept:
-    """What the frozen part gave for the rows of a set, in a file that is read where it is needed."""
+    """What the frozen part gave for the rows of a set, in a file that is read where it is needed.
+
+    Args:
+        maps: (N, …), by row.
+        labels: class ids (N,).
+        dtype: the precision in which the frozen part runs; files have no bfloat16.
+    """
 
     def __init__(self, maps: NDArray[Any], labels: NDArray[np.int64], dtype: torch.dtype):
         self.maps = maps
@@ -213,6 +222,11 @@ class Kept:
     def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
         """Return rows as one batch, in the place of images; they are the same in every epoch."""
         return torch.from_numpy(self.maps[rows]).to(self.dtype), torch.from_numpy(self.labels[rows])
+
+    def in_order(self, batch_size: int = 500) -> Iterator[Rows]:
+        """Give batches of all rows."""
+        for rows in np.array_split(np.arange(len(self)), range(batch_size, len(self), batch_size)):
+            yield torch.from_numpy(self.maps[rows]), torch.from_numpy(self.labels[rows])
 
 
 def keep(
@@ -233,11 +247,14 @@ def keep(
     if about.get("key") == key and all(about["sha256"].get(file) == _found(there / file) for file in _files(sets)):
         return
     discard(folder)
-    dtype = "float32"
+    dtypes = []
     for name, images in sets.items():
-        for path in (there / f for f in _files([name])):
-            dtype = _write(cut, images, path, rows, autocast)
-    write_json(there / ABOUT, {"key": key, "dtype": dtype, "sha256": {f: sha256_of(there / f) for f in _files(sets)}})
+        # validation rows are not seen by a step
+        with nullcontext() if name == "validation" else autocast():
+            dtypes += [_write(cut, images, path, rows) for path in (there / file for file in _files([name]))]
+    write_json(
+        there / ABOUT, {"key": key, "dtype": dtypes[0], "sha256": {f: sha256_of(there / f) for f in _files(sets)}}
+    )
 
 
 def kept(sets: Mapping[str, ImageSet], folder: Path) -> dict[str, Kept]:
@@ -253,7 +270,7 @@ def kept(sets: Mapping[str, ImageSet], folder: Path) -> dict[str, Kept]:
 def discard(folder: Path) -> None:
     """Delete what was kept, and nothing else."""
     there = folder / FROZEN
-    files = [ABOUT, *_files(("train", "outliers"))]
+    files = [ABOUT, *_files(SETS)]
     for path in (*(there / file for file in files), *there.glob(f".*{UNFINISHED}")):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # it is not there, or somebody else keeps something in it
@@ -287,12 +304,10 @@ def _key(cut: Cut, sets: Mapping[str, ImageSet]) -> str:
     return digest.hexdigest()
 
 
-def _write(
-    cut: Cut, images: ImageSet, path: Path, rows: int, autocast: Callable[[], AbstractContextManager[Any]]
-) -> str:
+def _write(cut: Cut, images: ImageSet, path: Path, rows: int) -> str:
     """Write what the frozen part gives for a set, as ``.npy``, a few rows at a time; return its precision."""
     dtype, begun = "float32", False
-    with in_one_piece(path) as file, frozen(cut.classifier), torch.no_grad(), autocast():
+    with in_one_piece(path) as file, frozen(cut.classifier), torch.no_grad():
         for batch, _ in images.in_order(device_of(cut.classifier), batch_size=rows):
             maps = cut.maps(batch)
             values = at_least_float32(maps).cpu().numpy()  # which also knows no bfloat16

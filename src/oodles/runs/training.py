@@ -43,7 +43,7 @@ from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
 from oodles.runs.folder import ADVICE, LOG, RECIPE, RESULT, RUN, SCORES, STATE, WEIGHTS, locked, metrics_of, read_log
 from oodles.runs.forms import check_form, counters_form
-from oodles.runs.frozen_part import Cut, FrozenPart, discard, frozen_part, keep, kept
+from oodles.runs.frozen_part import SETS, Cut, FrozenPart, Kept, discard, frozen_part, keep, kept
 from oodles.runs.kept_weights import KeptWeights
 from oodles.runs.opened import Run, open_run
 from oodles.runs.preparation import (
@@ -394,9 +394,11 @@ def _fit(
     saved = time.monotonic()
     began = saved - seconds
     if part is not None and part.cut is not None:
-        loader = _loader_behind(part.cut, batches, positions, folder, accelerator)
+        there = _kept_sets(part.cut, batches, folder, accelerator)
+        behind = batches.behind(there["train"], there.get("outliers"))
+        loader: Iterable[Any] = (behind[position] for position in positions)
     else:
-        loader = _loader(batches, positions, accelerator.device, workers)
+        there, loader = {}, _loader(batches, positions, accelerator.device, workers)
     sets = {"train": suite.train, "outliers": suite.outliers}
     data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
@@ -431,7 +433,9 @@ def _fit(
                 return f"the loss term {bad[0]!r} was not finite in epoch {step.epoch + 1}{_ADVICE}"
             show(position, means)
             if epoch_ends:
-                measured, chosen_by = _validation_accuracy(accelerator, weights.current(step.classifier), suite)
+                measured, chosen_by = _validation_accuracy(
+                    accelerator, weights.current(step.classifier), suite, there.get("validation")
+                )
                 if math.isnan(measured):
                     where = f"after epoch {step.epoch + 1}"
                     return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} {where}{_ADVICE}"
@@ -480,18 +484,13 @@ def _loader(batches: Batches, positions: range, device: torch.device, workers: i
     )
 
 
-def _loader_behind(
-    cut: Cut, batches: Batches, positions: range, folder: Path, accelerator: Accelerator
-) -> Iterable[Any]:
-    """Load the batches at these positions of what the frozen part gives, which runs now unless it has before."""
-    sets = {"train": batches.suite.train, "outliers": batches.suite.outliers}
-    used = {name: images for name, images in sets.items() if images is not None}
+def _kept_sets(cut: Cut, batches: Batches, folder: Path, accelerator: Accelerator) -> Mapping[str, Kept]:
+    """Return what the frozen part gives for each set that training uses; it runs now unless it has before."""
+    used = {name: images for name in SETS if (images := getattr(batches.suite, name)) is not None}
     if accelerator.is_main_process:
         keep(cut, used, folder, batches.recipe.batch_size, accelerator.autocast)
     accelerator.wait_for_everyone()
-    there = kept(used, folder)
-    behind = batches.behind(there["train"], there.get("outliers"))
-    return (behind[position] for position in positions)
+    return kept(used, folder)
 
 
 def _fit_on(device: torch.device, suite: Suite) -> bool:
@@ -527,14 +526,18 @@ def _move(rows: Rows | None, device: torch.device) -> Rows | None:
     return None if rows is None else (rows[0].to(device, non_blocking=True), rows[1].to(device, non_blocking=True))
 
 
-def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite: Suite) -> tuple[float, float]:
+def _validation_accuracy(
+    accelerator: Accelerator, classifier: Classifier, suite: Suite, behind: Kept | None
+) -> tuple[float, float]:
     """Measure the accuracy on all validation rows, and on those that may choose: in the first process, which tells all.
 
     It is NaN where a logit has grown too large.
     """
     measured = [0.0, 0.0]
     if accelerator.is_main_process:
-        logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
+        rows = suite.validation.in_order(accelerator.device) if behind is None else behind.in_order()
+        with nullcontext() if behind is None else Cut(classifier).behind():
+            logits = collect(classifier, rows).logits
         measured = [math.nan, math.nan]
         if bool((logits.abs() < LARGEST_LOGIT).all()):
             labels, choose = suite.validation.labels, choosing_rows(len(logits))
