@@ -272,7 +272,9 @@ def train(
         "suggest": True if suggest else False if no_suggest else None,
         "mixed_precision": mixed_precision,
         "methods": [{"name": name, **given} for name, given in chain] or None,
-        **{setting.name: getattr(fine_tuning, setting.name) or None for setting in fields(fine_tuning)},
+        **{setting.name: getattr(fine_tuning, setting.name) for setting in fields(fine_tuning)},
+        "train_layers": fine_tuning.train_layers or None,
+        "class_weights": [_number(word) for word in fine_tuning.class_weights] or None,
     }
     settings = {name: {"True": True, "False": False}.get(str(value), value) for name, value in settings.items()}
     begin = Recipe.load(recipe) if recipe else Recipe()
@@ -321,6 +323,14 @@ def train(
         _say(run.reason)
         return 1
     return 0
+
+
+def _number(word: str) -> float | str:
+    """Return the number that a word is, or the word."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def evaluate(

@@ -63,9 +63,12 @@ class Cut:
                 self.classifier.features(inputs)
         finally:
             hook.remove()
-        if not seen or not isinstance(seen[0], Tensor) or not seen[0].is_floating_point():
-            raise _NoMapsError
-        return seen[0]
+        (maps,) = seen
+        if not isinstance(maps, Tensor) or not maps.is_floating_point():
+            raise TypeError(
+                f"The first layer that trains must read a floating-point tensor, got {type(maps).__name__}."
+            )
+        return maps
 
     @contextmanager
     def behind(self) -> Iterator[None]:
@@ -105,10 +108,6 @@ class _ReachedError(Exception):
     """The first layer that trains is reached."""
 
 
-class _NoMapsError(Exception):
-    """The first layer that trains does not get one tensor, or does not run."""
-
-
 @dataclass(frozen=True)
 class FrozenPart:
     """What does not train in a run, and how often it runs."""
@@ -135,18 +134,26 @@ def frozen_part(classifier: Classifier, recipe: Recipe, suite: Suite, *, compile
         return None
     classifier.train_only(recipe.train_layers)
     names = {own: name for name, own in classifier.layer_names().items()}
-    trained = {name: classifier.backbone.get_submodule(name) for name in classifier.trains}
-    learning = [name for name, layer in trained.items() if next(layer.parameters(), None) is not None]
+    learning = _learned(classifier, classifier.trains)
     layers = (*(names.get(name, name) for name in learning), "head")
     because = _changed_inputs(recipe, suite)
     if compiled:
         because = "the step is compiled as a whole"
+    elif not _learned(classifier, classifier.before):
+        because = "none of it lies before the first layer that trains"
     if because:
         return FrozenPart(layers, None, because)
     images, _ = suite.train.evenly(FEW).__getitems__(range(min(FEW, len(suite.train))))
     cut = exact_cut(classifier, images.to(device_of(classifier)))
-    because = "" if cut else "the network cannot be divided exactly before the first layer that trains"
+    first = learning[0] if learning else "head"
+    because = "" if cut else f"the network cannot be divided exactly before {names.get(first, first)}"
     return FrozenPart(layers, cut, because)
+
+
+def _learned(classifier: Classifier, names: list[str]) -> list[str]:
+    """Return those of some layers of the backbone that have parameters."""
+    layers = {name: classifier.backbone.get_submodule(name) for name in names}
+    return [name for name, layer in layers.items() if next(layer.parameters(), None) is not None]
 
 
 def _changed_inputs(recipe: Recipe, suite: Suite) -> str:
@@ -163,19 +170,17 @@ def _changed_inputs(recipe: Recipe, suite: Suite) -> str:
 def exact_cut(classifier: Classifier, example: Tensor) -> Cut | None:
     """Return the classifier divided before its first layer that trains, if the two parts give the same features.
 
-    Compared are features in eval and in training mode, and the frozen part of one row alone with that of several, which
+    Compared are features in eval and in training mode, and the frozen part of two rows with that of several, which
     differ where a row depends on the others.
     """
     cut = Cut(classifier)
-    if not any(True for name in cut.before for _ in classifier.backbone.get_submodule(name).parameters()):
-        return None  # there is nothing to save
     with frozen(classifier), torch.no_grad():
         try:
             maps = cut.maps(example).contiguous()
-            alone = cut.maps(example[:1])
-        except _NoMapsError:
+            alone = cut.maps(example[:2])
+        except Exception:  # the first layer does not run, or reads something else
             return None
-    if float((alone - maps[:1]).abs().max()) > ROUNDING * float(alone.abs().max()):
+    if float((alone - maps[:2]).abs().max()) > ROUNDING * float(alone.abs().max()):
         return None
     for training in (False, True):
         whole = _features(classifier, example, training=training)

@@ -398,8 +398,8 @@ def _check_layers(given: Any) -> str | tuple[str, ...]:
 
 def _check_class_weights(given: Any) -> str | tuple[float, ...] | None:
     """Return the weights of classes as numbers, or the word that stands for them."""
-    if given is None or (isinstance(given, str) and given == BALANCED):
-        return given
+    if given is None or given in (BALANCED, [BALANCED], (BALANCED,)):
+        return given if given is None else BALANCED
     numbers = given if isinstance(given, list | tuple) else ()
     if not numbers or not all(isinstance(number, int | float) and 0 < number < math.inf for number in numbers):
         raise ValueError(f"class_weights must be {BALANCED} or a positive number for each class, got {shown(given)}.")
