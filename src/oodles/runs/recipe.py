@@ -21,6 +21,11 @@ PLAIN = "cross-entropy"
 BALANCED = "balanced"
 ALONE = ("all", "head", "last-block")
 """Words for what trains that stand for themselves."""
+LATER = (
+    *("train_layers", "backbone_learning_rate", "head_learning_rate", "warm_up", "decay_exempt", "clip_gradients"),
+    *("ema", "keep", "patience", "class_weights", "balanced_sampling"),
+)
+"""Settings that earlier versions did not have."""
 _FROM_ZERO = ("seed", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience")
 """The settings that may be 0."""
 
