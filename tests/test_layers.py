@@ -44,6 +44,16 @@ def test_a_chain_goes_into_containers_and_into_the_only_child_that_learns() -> N
     assert last_block(nn.Sequential(nn.ReLU())) == []
 
 
+def test_a_block_comes_before_single_layers_behind_it() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    assert last_block(nn.Sequential(nn.Linear(3, 3), Block(), nn.Linear(3, 3), nn.BatchNorm1d(3))) == ["1", "2", "3"]
+    assert last_block(nn.Sequential(Block(), Block(), nn.ReLU())) == ["1", "2"]
+
+
 def test_frozen_layers_stay_in_eval_mode_whatever_is_said() -> None:
     classifier = _network("resnet-18").train_only("last-block")
     step = TrainingStep(classifier)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oodles.cards import card
 from oodles.data import Suite
 from oodles.data.image_set import PLAIN as UNCHANGED
 from oodles.detection.calibration import choosing_rows
@@ -20,7 +21,7 @@ from oodles.runs import training
 from oodles.runs.batches import Batches, balanced_order
 from oodles.runs.frozen_part import Cut, exact_cut
 from oodles.runs.opened import Run, open_run
-from oodles.runs.recipe import Recipe
+from oodles.runs.recipe import Recipe, changes_inputs
 from oodles.runs.training import learning_rate, train
 from oodles.step import TrainingStep
 from tests.runs.small import small_suite
@@ -118,6 +119,14 @@ def test_what_changes_inputs_lets_frozen_layers_run_in_every_step(
     run = _train(replace(recipe, epochs=1), tmp_path / "run", suite)
     assert run.record["frozen"]["because"] == because
     assert open_run(run.folder).record["frozen"]["runs"] == "in every step"
+
+
+def test_methods_that_change_what_layers_give_do_so_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = Recipe(methods=(("logit-norm", {}),)).methods
+    assert changes_inputs(methods) is None
+    changing = replace(card("logit-norm"), moments=("layers", "change_hidden"))
+    monkeypatch.setattr("oodles.runs.recipe.card", lambda name: changing)
+    assert changes_inputs(methods) == "logit-norm"
 
 
 def test_outliers_that_no_method_reads_do_not_matter(tmp_path: Path) -> None:
@@ -399,13 +408,12 @@ def test_a_warm_up_rises_in_a_straight_line_under_every_schedule() -> None:
 @pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")  # one short step teaches nothing
 def test_gradients_are_clipped_all_together(tmp_path: Path) -> None:
     recipe = replace(PLAIN, momentum=0.0, weight_decay=0.0, epochs=1, batch_size=120, clip_gradients=0.01)
-    for accumulate, rows in ((1, 120), (2, 60)):
-        run = _train(
-            replace(recipe, batch_size=rows), tmp_path / str(accumulate), network=LINEAR, accumulate=accumulate
-        )
-        learnt = dict(run.classifier().named_parameters())
-        way = torch.cat([(value - _initial(LINEAR)[name]).flatten() for name, value in learnt.items()])
-        assert float(way.detach().norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)
+    run = _train(recipe, tmp_path / "one", network=LINEAR)
+    learnt = dict(run.classifier().named_parameters())
+    way = torch.cat([(value - _initial(LINEAR)[name]).flatten() for name, value in learnt.items()])
+    assert float(way.detach().norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)
+    two = _train(replace(recipe, batch_size=60), tmp_path / "two", network=LINEAR, accumulate=2)
+    torch.testing.assert_close(_weights(two), _weights(run), rtol=0, atol=1e-7)
 
 
 def test_groups_have_multiples_and_exemptions() -> None:

@@ -248,9 +248,9 @@ def changes_inputs(methods: Methods) -> str | None:
     """
     for name, _ in active_methods(methods):
         facts = card(name)
-        if facts.adds or "images" in facts.needs or {INPUTS, "outliers", "weights"} & set(facts.replaces):
+        if facts.adds or "images" in facts.needs or "change_hidden" in facts.moments:
             return name
-        if "change_hidden" in facts.moments:
+        if {INPUTS, "outliers", "weights"} & set(facts.replaces):
             return name
     return None
 
