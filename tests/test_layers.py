@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from oodles import Classifier, TrainingStep
-from oodles.layers import chain, last_block
+from oodles import Classifier, Normalize, TrainingStep
+from oodles.layers import chain, last_block, layers_that_stay
 from oodles.networks import build_network
 
 
@@ -54,6 +54,14 @@ def test_a_block_comes_before_single_layers_behind_it() -> None:
     assert last_block(nn.Sequential(Block(), Block(), nn.ReLU())) == ["1", "2"]
 
 
+def test_layers_in_a_list_stay_one_by_one() -> None:
+    network = nn.ModuleDict(
+        {"rest": nn.ModuleList([nn.Linear(3, 3), nn.Sequential(nn.ReLU())]), "last": nn.Linear(3, 3)}
+    )
+    assert layers_that_stay(network, ["last"]) == (["rest.0", "rest.1"], ["rest.0", "rest.1"])
+    assert layers_that_stay(network, ["rest.0"]) == (["last"], [])
+
+
 def test_frozen_layers_stay_in_eval_mode_whatever_is_said() -> None:
     classifier = _network("resnet-18").train_only("last-block")
     step = TrainingStep(classifier)
@@ -97,6 +105,15 @@ def test_a_further_wish_begins_anew_and_leaves_what_the_caller_froze() -> None:
         backbone.append(nn.ReLU())
         classifier.train_only(["3"])
     assert _trains(classifier) == {"backbone.0", "backbone.1", "backbone.2", "head"}, "as it was"
+
+
+def test_layers_behind_one_that_normalises_are_named_without_it() -> None:
+    network = nn.Sequential(OrderedDict(stem=nn.Conv2d(3, 3, 1), body=nn.Conv2d(3, 3, 1)))
+    normalize = Normalize([0.5] * 3, [0.2] * 3)
+    behind = Classifier(nn.Sequential(normalize, network), nn.Conv2d(3, 2, 1))
+    assert behind.layer_names() == {"stem": "1.stem", "body": "1.body"}
+    among = Classifier(nn.Sequential(normalize, *network), nn.Conv2d(3, 2, 1))
+    assert among.layer_names() == {"0": "0", "1": "1", "2": "2"}
 
 
 @pytest.mark.parametrize("output", [None, "logits"])

@@ -218,9 +218,11 @@ class Classifier(nn.Module):
 
     def layer_names(self) -> dict[str, str]:
         """Return the names of the backbone's layers in it, by their names in the network that was made a classifier."""
-        behind = isinstance(self.backbone, nn.Sequential) and isinstance(self.backbone[0], Normalize)
-        network = self.backbone[-1] if isinstance(self.backbone, nn.Sequential) and behind else self.backbone
-        start = ("network." if behind else "") + ("model." if isinstance(network, _Field) else "")
+        start, network = "", self.backbone
+        if isinstance(network, nn.Sequential) and len(network) == 2 and isinstance(network[0], Normalize):
+            _, (name, network) = network.named_children()
+            start = f"{name}."
+        start += "model." if isinstance(network, _Field) else ""
         names = [name for name, _ in self.backbone.named_modules() if name]
         return {name.removeprefix(start): name for name in names if name.startswith(start)}
 

@@ -74,7 +74,8 @@ def layers_that_train(network: nn.Module, wanted: str | Sequence[str], names: Ma
 def layers_that_stay(network: nn.Module, training: Collection[str]) -> tuple[list[str], list[str]]:
     """Return the names of the largest layers none of which trains, and of those that lie before the first that does.
 
-    Behind it, layers without parameters and buffers, such as a dropout before the head, do not count.
+    Layers in a list count one by one, since a list does not run itself. Behind the first layer that trains, those without
+    parameters and buffers, such as a dropout before the head, do not count.
     """
     learning = {id(module) for name in training for module in network.get_submodule(name).modules()}
     stay: list[str] = []
@@ -85,7 +86,7 @@ def layers_that_stay(network: nn.Module, training: Collection[str]) -> tuple[lis
         nonlocal begun
         if id(layer) in learning:
             begun = True
-        elif any(id(module) in learning for module in layer.modules()):
+        elif isinstance(layer, nn.ModuleList | nn.ModuleDict) or any(id(m) in learning for m in layer.modules()):
             for child_name, child in layer.named_children():
                 walk(f"{name}.{child_name}".lstrip("."), child)
         else:
