@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from oodles.checks import check_whole, readable
+from oodles.layers import layers_that_stay, layers_that_train
 from oodles.randomness import NEW_HEADS, random_seed
 from oodles.spelling import shown
 
@@ -143,6 +144,13 @@ class Classifier(nn.Module):
         self._split_at: str | None = None
         self._convolution: _Convolution | None = None
         self._watched: list[RemovableHandle] = []
+        self.trains: list[str] = [""]
+        """The layers of the backbone that train, all unless :meth:`train_only` was called, in their order."""
+        self.stays: list[str] = []
+        """The largest layers of the backbone in which nothing trains."""
+        self.before: list[str] = []
+        """Those of them before the first layer that trains."""
+        self._frozen: list[nn.Parameter] = []
 
     @property
     def num_features(self) -> int:
@@ -169,6 +177,54 @@ class Classifier(nn.Module):
         if there is None or all((new.device, new.dtype) == (there.device, there.dtype) for new in tensors):
             return module
         return module.to(there.device, there.dtype)
+
+    def train_only(self, layers: str | Sequence[str]) -> "Classifier":
+        """Freeze all of the backbone but some layers, and return this classifier; a further call begins anew.
+
+        Frozen layers have parameters that need no gradient, and stay in eval mode whatever :meth:`train` says: batch
+        norms keep their statistics, dropout does nothing. The head, and those that methods add, always train.
+
+        Args:
+            layers: ``all``; ``head``, which freezes the whole backbone; ``last-block``, see
+                :func:`oodles.layers.last_block`; or dotted names of layers, as the network itself has them.
+
+        Raises:
+            ValueError: for a name that no layer has, and where nothing of the backbone would train.
+
+        Example:
+            >>> import torch
+            >>> backbone = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+            >>> classifier = Classifier(backbone, torch.nn.Linear(2, 3)).train_only("last-block")
+            >>> [name for name, parameter in classifier.named_parameters() if parameter.requires_grad]
+            ['backbone.2.weight', 'backbone.2.bias', 'head.weight', 'head.bias']
+        """
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self.trains, self.stays, self.before, self._frozen = [""], [], [], []
+        self.trains = layers_that_train(self.backbone, layers, self.layer_names())
+        self.stays, self.before = layers_that_stay(self.backbone, self.trains)
+        kept = {id(parameter) for name in self.trains for parameter in self.backbone.get_submodule(name).parameters()}
+        self._frozen = [p for p in self.backbone.parameters() if p.requires_grad and id(p) not in kept]
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set training or eval mode; what :meth:`train_only` froze stays in eval mode."""
+        super().train(mode)
+        for name in self.stays:
+            self.backbone.get_submodule(name).eval()
+        return self
+
+    def layer_names(self) -> dict[str, str]:
+        """Return the names of the backbone's layers in it, by their names in the network that was made a classifier."""
+        start, network = "", self.backbone
+        if isinstance(network, nn.Sequential) and len(network) == 2 and isinstance(network[0], Normalize):
+            _, (name, network) = network.named_children()
+            start = f"{name}."
+        start += "model." if isinstance(network, _Field) else ""
+        names = [name for name, _ in self.backbone.named_modules() if name]
+        return {name.removeprefix(start): name for name in names if name.startswith(start)}
 
     def add_head(self, name: str, outputs: int, hidden: int | None = None) -> nn.Module:
         """Add a further head on the features, in ``heads``, beside the logits; one of that name stays.

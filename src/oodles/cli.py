@@ -12,13 +12,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Container, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, Positional, Suppress, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
 
 import oodles
 from oodles.cards import card, cards, describe, overview
@@ -32,6 +32,17 @@ def _setting(name: str, metavar: str) -> object:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {getattr(Recipe, name)}, or the recipe's)")
 
 
+def _repeatable(name: str, metavar: str) -> object:
+    """Describe a flag that may be given several times for a setting that may be a list."""
+    return arg(metavar=metavar, help_behavior_hint=f"(repeatable, default: {getattr(Recipe, name) or 'none'})")
+
+
+def _truth(name: str) -> object:
+    """Describe a flag for a setting that is on or off, which a recipe may have set either way."""
+    return _setting(name, "{True,False}")
+
+
+Truth = Literal["True", "False"]
 Chain = tuple[tuple[str, dict[str, Any]], ...]
 """Methods with their settings, as the command line has them."""
 
@@ -47,6 +58,38 @@ OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 Folders = Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="FOLDER", help_behavior_hint="(repeatable)")]
 Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What trains of a network, how fast, and which weights are kept.
+
+    Args:
+        train_layers: what trains, all, head, last-block, or the name of a layer that trains beside the head; the rest
+            stays as it is, and what lies before runs once.
+        backbone_learning_rate: a multiple of the learning rate.
+        head_learning_rate: a multiple of the learning rate.
+        warm_up: epochs in which the learning rate rises, also parts of one.
+        decay_exempt: leave biases and the parameters of norms out of weight decay.
+        clip_gradients: the norm to which larger gradients are scaled; 0 leaves them as they are.
+        ema: decay of a moving average of the weights, which is kept; 0 for none.
+        keep: the weights of the last epoch, or of the best one on half of the validation rows.
+        patience: epochs without a better one that end training; 0 for none.
+        class_weights: balanced, or a positive number for each class.
+        balanced_sampling: draw as many rows of each class in every epoch.
+    """
+
+    train_layers: Annotated[UseAppendAction[tuple[str, ...]], _repeatable("train_layers", "LAYER")] = ()
+    backbone_learning_rate: Annotated[float | None, _setting("backbone_learning_rate", "NUMBER")] = None
+    head_learning_rate: Annotated[float | None, _setting("head_learning_rate", "NUMBER")] = None
+    warm_up: Annotated[float | None, _setting("warm_up", "NUMBER")] = None
+    decay_exempt: Annotated[Truth | None, _truth("decay_exempt")] = None
+    clip_gradients: Annotated[float | None, _setting("clip_gradients", "NUMBER")] = None
+    ema: Annotated[float | None, _setting("ema", "NUMBER")] = None
+    keep: Annotated[Literal["last", "best"] | None, _setting("keep", "{last,best}")] = None
+    patience: Annotated[int | None, _setting("patience", "COUNT")] = None
+    class_weights: Annotated[UseAppendAction[tuple[str, ...]], _repeatable("class_weights", "WEIGHT")] = ()
+    balanced_sampling: Annotated[Truth | None, _truth("balanced_sampling")] = None
 
 
 def demo(*, to: Folder = Path("oodles-demo"), seeds: Count = 5, jobs: OptionalCount = None) -> int:
@@ -136,7 +179,7 @@ def train(
     optimizer: Annotated[Literal["sgd", "adamw"] | None, _setting("optimizer", "{sgd,adamw}")] = None,
     learning_rate: Annotated[float | None, _setting("learning_rate", "NUMBER")] = None,
     momentum: Annotated[float | None, _setting("momentum", "NUMBER")] = None,
-    nesterov: Annotated[Literal["True", "False"] | None, _setting("nesterov", "{True,False}")] = None,
+    nesterov: Annotated[Truth | None, _truth("nesterov")] = None,
     weight_decay: Annotated[float | None, _setting("weight_decay", "NUMBER")] = None,
     schedule: Annotated[Schedule | None, _setting("schedule", "{cosine,one-cycle,steps,constant}")] = None,
     milestones: Annotated[
@@ -154,7 +197,9 @@ def train(
     channels_last: bool = False,
     workers: Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="")] = None,
     tracker: OptionalName = None,
+    keep_frozen: bool = False,
     json: bool = False,
+    fine_tuning: Annotated[FineTuning, OmitArgPrefixes] = FineTuning(),  # it cannot be changed
 ) -> int:
     """Train a classifier with one method or several, and keep everything in a run folder.
 
@@ -200,13 +245,15 @@ def train(
         channels_last: a layout in memory that some hardware prefers.
         workers: processes that load data; images stay on the device, where they fit, unless given.
         tracker: also log to a tracker, such as tensorboard or wandb.
+        keep_frozen: keep what the part that does not train has given, in the run folder.
         json: print one JSON document.
+        fine_tuning: see there.
     """
     if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
     if suggest and no_suggest:
         _refuse("Say either --suggest or --no-suggest.")
-    from oodles.runs.folder import augment_in_words
+    from oodles.runs.folder import augment_in_words, frozen_in_words
     from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
@@ -216,7 +263,7 @@ def train(
         "optimizer": optimizer,
         "learning_rate": learning_rate,
         "momentum": momentum,
-        "nesterov": None if nesterov is None else nesterov == "True",
+        "nesterov": nesterov,
         "weight_decay": weight_decay,
         "schedule": schedule,
         "milestones": milestones or None,
@@ -225,7 +272,11 @@ def train(
         "suggest": True if suggest else False if no_suggest else None,
         "mixed_precision": mixed_precision,
         "methods": [{"name": name, **given} for name, given in chain] or None,
+        **{setting.name: getattr(fine_tuning, setting.name) for setting in fields(fine_tuning)},
+        "train_layers": fine_tuning.train_layers or None,
+        "class_weights": [_number(word) for word in fine_tuning.class_weights] or None,
     }
+    settings = {name: {"True": True, "False": False}.get(str(value), value) for name, value in settings.items()}
     begin = Recipe.load(recipe) if recipe else Recipe()
     if chain and not begin.is_plain:
         _refuse(
@@ -248,6 +299,7 @@ def train(
         channels_last=channels_last,
         workers=workers,
         tracker=tracker,
+        keep_frozen=keep_frozen,
     )
     if json:
         _print_json({"folder": str(run.folder), **run.result})
@@ -260,8 +312,9 @@ def train(
         words = [] if accuracy is None else [f"test accuracy {accuracy:.2%}"]
         words += [] if seconds is None else [f"{seconds:.0f} s"]
         words += [f"fitted scores {size}"] if size else []
+        trained = f"Layers that train: {frozen_in_words(run.record['frozen'])}.\n" if "frozen" in run.record else ""
         done = (
-            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n"
+            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n{trained}"
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}"
         )
         hint = f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
@@ -270,6 +323,14 @@ def train(
         _say(run.reason)
         return 1
     return 0
+
+
+def _number(word: str) -> float | str:
+    """Return the number that a word is, or the word."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def evaluate(
@@ -758,8 +819,13 @@ def _flag_hint(name: str, flags: dict[str, Flag], others: dict[str, str], more: 
 
 def _flags(command: Callable[..., Any]) -> dict[str, Flag]:
     """Return the flags of a command, from its signature."""
-    keywords = [p for p in inspect.signature(command).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return {f"--{p.name.replace('_', '-')}": _flag(p.annotation) for p in keywords if p.name != "chain"}
+    flags: dict[str, Any] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        if is_dataclass(group := parameter.default):  # flags that stand together in help
+            flags |= {field.name: field.type for field in fields(group)}
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "chain":
+            flags[parameter.name] = parameter.annotation
+    return {f"--{name.replace('_', '-')}": _flag(annotation) for name, annotation in flags.items()}
 
 
 def _flag(annotation: Any) -> Flag:

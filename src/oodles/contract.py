@@ -12,7 +12,7 @@ from oodles.classifier import Classifier, Inputs, first_of, frozen
 from oodles.facts import HOOKS, roles_read, things_replaced
 from oodles.inference import Seen, see
 from oodles.randomness import generator_for
-from oodles.targets import indexable
+from oodles.targets import cross_entropy_of_checked, indexable
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,7 @@ class Now:
         seed: numbers and names on which, with ``step``, all random numbers depend.
         name: of the method, on which its own random numbers depend, too.
         rank: of the process, on which all random numbers but those of ``shared`` depend.
+        class_weights: (C,), by which cross-entropies are weighted; the same for all classes unless given.
     """
 
     def __init__(
@@ -198,8 +199,10 @@ class Now:
         seed: Sequence[int | str] | None = None,
         name: str = "",
         rank: int = 0,
+        class_weights: Tensor | None = None,
     ):
         self.classifier = classifier
+        self._class_weights = class_weights
         self._counters = {"step": step, "epoch": epoch, "epochs": epochs}
         self._seed = seed
         self._name = name
@@ -244,6 +247,13 @@ class Now:
         if count is None:  # traced, where a number that changes would be compiled anew every time
             raise RuntimeError("Steps and epochs are counted in change_batch; hand them on with batch.with_draws(…).")
         return count
+
+    def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of logits (N, C, …) to targets, weighted by class where the step says so.
+
+        For terms of known classes, whose targets a step has checked.
+        """
+        return cross_entropy_of_checked(logits, targets, self._class_weights)
 
     def frozen(self) -> Any:
         """Return a context in which the classifier is in eval mode and its statistics stay as they are."""

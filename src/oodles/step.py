@@ -25,8 +25,7 @@ from oodles.given import as_batch, check_runs, checked, describe, with_places
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.remarks import warn
-from oodles.spelling import suggestion
-from oodles.targets import cross_entropy_of_checked
+from oodles.spelling import shown, suggestion
 
 Given = TypeVar("Given")
 _EAGER = {"change_batch", "change_weights"}
@@ -92,6 +91,8 @@ class TrainingStep(nn.Module):
             of the inputs without their labels, such as noise, has none of these.
         ood_index: the class id of unknown pixels in the in-distribution pictures: they are the outliers of a batch that
             is given without.
+        class_weights: a positive number w for each class. The cross-entropy of known rows is then the weighted mean
+            Σ Σ_c w_c·t_c·(−log p_c) / Σ Σ_c w_c·t_c, for targets t that are class ids or probabilities.
 
     Raises:
         TypeError: for a classifier, method or index of another type.
@@ -108,6 +109,7 @@ class TrainingStep(nn.Module):
         ['cross_entropy', 'outlier_exposure']
     """
 
+    class_weights: Tensor | None
     _prepare: ClassVar[Any]
     """The eager half, kept out of compiled graphs from the first step on."""
 
@@ -118,6 +120,7 @@ class TrainingStep(nn.Module):
         seed: int = 0,
         ignore_index: int | None = None,
         ood_index: int | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
     ):
         super().__init__()
         if not isinstance(classifier, Classifier):
@@ -128,9 +131,7 @@ class TrainingStep(nn.Module):
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
         if any(nn.parameter.is_lazy(parameter) for parameter in classifier.parameters()):
-            raise ValueError(
-                "The classifier has layers whose sizes are not known yet: call it on a batch first."
-            )
+            raise ValueError("The classifier has layers whose sizes are not known yet: call it on a batch first.")
         for method in methods:
             if not isinstance(method, Method):
                 raise TypeError(f"methods must be instances of Method, got {describe(method)}.")
@@ -141,6 +142,8 @@ class TrainingStep(nn.Module):
         self.methods = nn.ModuleList(methods)
         self.seed = seed
         self.ignore_index, self.ood_index = ignore_index, ood_index
+        # not among what is saved: it is a setting
+        self.register_buffer("class_weights", _weights(class_weights, classifier, methods), persistent=False)
         self.steps = 0
         self.epoch, self.epochs = 0, 1
         self.measures: dict[str, Tensor] = {}
@@ -268,8 +271,17 @@ class TrainingStep(nn.Module):
                 now = self._now(step=self.steps, seed=(self.seed, NEW_EPOCH), name=name, rank=rank())
                 method.start_epoch(data or Data(), now)
 
-    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+    def parameter_groups(
+        self, learning_rate: float, *, backbone: float = 1.0, head: float = 1.0, decay_exempt: bool = False
+    ) -> list[dict[str, Any]]:
         """Return all parameters in groups for an optimizer: those with settings of a method's own are groups of theirs.
+
+        Args:
+            learning_rate: of all parameters for which nothing else is said.
+            backbone: the learning rate of the backbone's parameters, as a multiple of this one.
+            head: that of all others, likewise.
+            decay_exempt: leave vectors and single numbers, which are biases and the parameters of norms, out of weight
+                decay.
 
         Raises:
             ValueError: where two methods set the same parameter.
@@ -294,7 +306,17 @@ class TrainingStep(nn.Module):
                 own["lr"] = learning_rate * own.pop("learning_rate", 1.0)
                 groups.append(own)
         rest = [parameter for parameter in self.parameters() if id(parameter) not in taken]
-        return [{"params": rest, "lr": learning_rate}, *groups]
+        inside = {id(parameter) for parameter in self.classifier.backbone.parameters()}
+        divided: list[dict[str, Any]] = []
+        for group in ({"params": rest, "lr": learning_rate}, *groups):
+            pieces: dict[tuple[float, bool], list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                multiple = backbone if id(parameter) in inside else head
+                pieces.setdefault((multiple, decay_exempt and parameter.ndim <= 1), []).append(parameter)
+            for (multiple, exempt), parameters in pieces.items():
+                decay = {"weight_decay": 0.0} if exempt else {}
+                divided.append({**group, "params": parameters, "lr": group["lr"] * multiple, **decay})
+        return divided
 
     def compile(self, **options: Any) -> None:
         """Compile the traced half in one graph; ``options`` go to ``torch.compile``."""
@@ -429,7 +451,7 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
-    acting, now = step._acting(), Now(step.classifier)
+    acting, now = step._acting(), Now(step.classifier, class_weights=step.class_weights)
     methods, hooks = acting.methods, acting.hooks
     outputs = step._forward(batch, acting.reading)
     batch = valid_rows(batch)
@@ -438,7 +460,7 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
         if acting.plain:
-            terms = {PLAIN_TERM: cross_entropy_of_checked(outputs.logits["id"], batch["id"].labels)}
+            terms = {PLAIN_TERM: now.cross_entropy(outputs.logits["id"], batch["id"].labels)}
         measures: dict[str, Tensor] = {}
         for method in hooks["loss_terms"]:
             try:
@@ -501,6 +523,28 @@ def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
             name: sum_over_processes(torch.zeros_like(value) if slope is None else slope) / process_count()
             for (name, value), slope in zip(parameters.items(), slopes, strict=True)
         }
+
+
+def _weights(
+    given: Sequence[float] | Tensor | None, classifier: Classifier, methods: Sequence[Method]
+) -> Tensor | None:
+    """Return the weights of classes as a tensor on the classifier's device; refuse those that no loss could use."""
+    if given is None:
+        return None
+    weights = torch.as_tensor(given, dtype=torch.float32, device=device_of(classifier))
+    if weights.shape != (classifier.num_classes,):
+        raise ValueError(
+            f"class_weights must be a number for each of the {classifier.num_classes} classes, "
+            f"got {tuple(weights.shape) if weights.ndim != 1 else len(weights)}."
+        )
+    if not bool((weights.isfinite() & (weights > 0)).all()):
+        raise ValueError(f"class_weights must be finite and above 0, got {shown(weights.tolist())}.")
+    if replacing := [method.name for method in methods if method.active and "cross-entropy" in method.replaces]:
+        raise ValueError(
+            f"class_weights weigh the cross-entropy, and {replacing[0]} has another loss in its place: leave the "
+            "weights out, or draw as many rows of each class (balanced_sampling)."
+        )
+    return weights
 
 
 @contextmanager

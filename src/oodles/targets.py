@@ -7,6 +7,7 @@ from torch import Tensor
 
 from oodles.checks import check_mixing, check_no_one_hot, check_targets, check_whole, shapes_checked
 from oodles.precision import at_least_float32
+from oodles.processes import process_count, sum_over_processes
 
 Targets = Integer[Tensor, " n *space"] | Float[Tensor, "n c *space"]
 """Class ids or probabilities, of rows or of pixels."""
@@ -114,10 +115,20 @@ def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Targets) -> Floa
     return cross_entropy_of_checked(logits, targets)
 
 
-def cross_entropy_of_checked(logits: Tensor, targets: Tensor) -> Float[Tensor, ""]:
-    """Return the same for targets that have been checked, as those of a step have."""
+def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Float[Tensor, ""]:
+    """Return the same for targets that have been checked, as those of a step have.
+
+    With ``weights`` w (C,) it is Σ Σ_c w_c·t_c·(−log p_c) / Σ Σ_c w_c·t_c, the denominator over all processes, so that
+    several give the gradients of one.
+    """
     logits = at_least_float32(logits)
-    if not logits.numel():
+    if not logits.numel() and weights is None:
         return logits.sum()
     targets = targets.to(logits.dtype) if targets.is_floating_point() else targets.long()
-    return F.cross_entropy(logits, targets)
+    if weights is None:
+        return F.cross_entropy(logits, targets)
+    weights = weights.to(logits.dtype)
+    total = F.cross_entropy(logits, targets, weights, reduction="sum")
+    mass = as_rows(targets) @ weights if targets.is_floating_point() else weights[targets.flatten()]
+    share = sum_over_processes(mass.sum()) / process_count()
+    return total / share if logits.numel() else logits.sum()

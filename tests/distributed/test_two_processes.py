@@ -16,7 +16,7 @@ from ..contract.additions import ADDITIONS, Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import KINDS_OF_ROWS, ROWS, Row
 from ..contract.steps import equal_batches
-from .worker import MEANS, VOID, Case, Traced, outcome, shard, void_batch, work
+from .worker import MEANS, VOID, Case, Traced, outcome, shard, void_batch, weighted, work
 
 WORLD = 2
 
@@ -119,6 +119,12 @@ def test_other_numbers_of_rows_are_refused_everywhere(results: list[dict[str, An
     assert {result["unequal"] for result in results} == {
         "rows must be as many in every process, got 3 to 4: drop the last batch of an epoch."
     }
+
+
+def test_class_weights_count_over_all_processes(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        for found, alone in zip(result["class weights"], weighted(0, 1), strict=True):
+            torch.testing.assert_close(found, alone, rtol=1e-9, atol=1e-12)
 
 
 def test_weights_that_follow_the_gradient_follow_that_of_all_processes(results: list[dict[str, Any]]) -> None:

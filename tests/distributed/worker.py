@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from oodles import Batch, Classifier, Part, TrainingStep, mean_over_processes, rows_of_all_processes
+from oodles.targets import cross_entropy_of_checked
 
 from ..contract.additions import Sharpness
 from ..contract.networks import batch, classifier
@@ -83,6 +84,7 @@ def work(rank: int, world: int, folder: str) -> None:
             results["whole steps"][name] = _whole_step(row, kind, rank)
         results["other weights"] = _other_weights(rank, world)
         results["unequal"] = _unequal(rank)
+        results["class weights"] = weighted(rank, world)
         results["void"] = {key: _void(*key, rank, world) for key in VOID}
         results["compiled"] = _compiled(cases["energy-gap/vectors"], rank, world)
         torch.save(results, Path(folder, f"{rank}.pt"))
@@ -112,6 +114,22 @@ def _compiled(case: Case, rank: int, world: int) -> dict[str, Tensor]:
     step = case.step()
     step.compile(backend="aot_eager")
     return outcome(step, DistributedDataParallel(Traced(step)), shard(case.prepared, rank, world))
+
+
+def weighted(rank: int, world: int) -> list[Tensor]:
+    """Return the mean gradient over processes of a weighted cross-entropy, for class ids and for probabilities."""
+    generator = torch.Generator().manual_seed(5)
+    logits, soft = (torch.randn(8, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    weights, slopes = torch.tensor([0.5, 1.0, 3.0]), []
+    for targets in (torch.tensor([0, 0, 0, 1, 2, 2, 1, 2]), soft.softmax(1)):
+        factor = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        rows, own = (value.tensor_split(world)[rank] for value in (logits, targets))
+        cross_entropy_of_checked(rows * factor, own, weights).backward()
+        assert factor.grad is not None
+        if world > 1:
+            dist.all_reduce(factor.grad)
+        slopes.append(factor.grad / world)
+    return slopes
 
 
 def _unequal(rank: int) -> str:

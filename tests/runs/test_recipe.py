@@ -28,6 +28,10 @@ def test_a_recipe_survives_toml(tmp_path: Path) -> None:
         seed=7,
         weights='a "quoted" näme.safetensors',
         suggest=True,
+        train_layers=("layer4", "layer3.1"),
+        class_weights=(1, 2.5),
+        warm_up=1,
+        keep="best",
     )
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml(), encoding="utf-8")
@@ -147,6 +151,16 @@ def test_no_hyper_parameter_is_called_name() -> None:
         ("suggest = true", "suggest has nothing to measure for cross-entropy: leave it out."),
         ("suggest = 1", "suggest must be true, false or a list of settings, got 1."),
         ('suggest = ["oecc.a"]\n[[methods]]\nname = "oecc"', "oecc cannot measure 'oecc.a': expected one of oecc.t"),
+        ("train_layers = 3", "train_layers must be all, head, last-block or a list of layers' names, got 3."),
+        ("train_layers = []", "train_layers must be all, head, last-block or a list of layers' names, got list."),
+        ('train_layers = ["head", "fc"]', "train_layers takes 'head' alone, got head, fc: leave one of them out."),
+        ('class_weights = "equal"', "class_weights must be balanced or a positive number for each class, got 'equal'."),
+        ("class_weights = [1, 0]", "class_weights must be balanced or a positive number for each class, got list."),
+        ("warm_up = 60", "warm_up must be below the 60 epochs, got 60: lower it."),
+        ("ema = 1", "ema must be below 1, got 1: 0.999 averages over the last thousand steps."),
+        ("backbone_learning_rate = 0", "backbone_learning_rate must be finite and above 0, got 0.0."),
+        ("patience = -1", "patience must be finite and at least 0, got -1."),
+        ('keep = "first"', "keep must be one of last, best, got 'first'."),
         ("milestones = 3", "milestones must be a list of epochs, got 3."),
         (
             'schedule = "steps"',

@@ -41,7 +41,7 @@ ARGUMENTS: dict[str, Any] = {
     "compile": True,
     "channels_last": True,
 }
-WITHOUT_INFLUENCE = {"root", "folder", "workers", "tracker", "progress", "save_every"}
+WITHOUT_INFLUENCE = {"root", "folder", "workers", "tracker", "progress", "save_every", "keep_frozen"}
 """Data are compared by content, wherever they lie."""
 SETTINGS: dict[str, Any] = {
     "methods": (("energy-bounded", {"weight": 0.2}),),
@@ -59,6 +59,17 @@ SETTINGS: dict[str, Any] = {
     "seed": 1,
     "weights": "cross-entropy",
     "suggest": False,
+    "train_layers": ("1",),
+    "backbone_learning_rate": 0.1,
+    "head_learning_rate": 10.0,
+    "warm_up": 0.5,
+    "decay_exempt": True,
+    "clip_gradients": 1.0,
+    "ema": 0.999,
+    "keep": "best",
+    "patience": 2,
+    "class_weights": "balanced",
+    "balanced_sampling": True,
 }
 
 

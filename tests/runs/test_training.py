@@ -62,7 +62,8 @@ def test_a_run_folder_is_complete(run: Run) -> None:
     assert environment["device"] == "cpu" and environment["torch"] == torch.__version__
     words = run.record["command"]
     assert words.startswith("oodles train mixup --alpha 1.0 + outlier-exposure --weight 0.5 --optimizer sgd")
-    assert "--seed 0 --data small --network tests.runs.small:with_dropout" in words and "--epochs 3" in words
+    assert "--data small --network tests.runs.small:with_dropout" in words and "--epochs 3" in words
+    assert "--seed 0 --train-layers all" in words and "--keep last" in words
     assert "seed" not in run.settings and run.settings["initial weights"] == "random"
 
 

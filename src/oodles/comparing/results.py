@@ -10,11 +10,13 @@ from oodles.metrics import accuracy
 from oodles.runs.folder import Metrics, metrics_of
 from oodles.runs.forms import LINE_FORM, check_form, parse_json
 from oodles.runs.opened import Run
-from oodles.runs.recipe import own_score
+from oodles.runs.recipe import LATER, Recipe, own_score
 
 AGAIN = "record the runs again"
 NOT_KEPT = ("folder", "suite")
 """Fields of a result that are of this machine."""
+_LATER = {key: value for key, value in Recipe().as_dict().items() if key in LATER}
+"""Settings that earlier versions did not record, and what training did."""
 RESULTS = "results.jsonl"
 """The file of results in the folder of a benchmark."""
 
@@ -166,7 +168,8 @@ def _read_line(line: bytes, where: str) -> Result:
         raise ValueError(f"{where}: accuracy must be a number from 0 to 1 where a run has finished; {AGAIN}.")
     names = [known.name for known in fields(Result) if known.name not in NOT_KEPT]
     known_fields = {name: given[name] for name in names if name in given}
-    result = Result(**{**known_fields, "warnings": tuple(given.get("warnings", ()))})
+    settings = {**given["settings"], **{key: value for key, value in _LATER.items() if key not in given["settings"]}}
+    result = Result(**{**known_fields, "settings": settings, "warnings": tuple(given.get("warnings", ()))})
     try:
         own_score(result.methods)
     except ValueError as error:

@@ -8,7 +8,6 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.processes import mean_over_processes
 from oodles.scores import HeadScore, entropy
-from oodles.targets import cross_entropy
 
 SECOND = "second"
 
@@ -74,7 +73,7 @@ class MCD(Method):
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         second = outputs.heads[SECOND]
         return {
-            "second_head": cross_entropy(second["id"], batch["id"].labels),
+            "second_head": now.cross_entropy(second["id"], batch["id"].labels),
             "mcd": self(outputs.logits["outliers"], second["outliers"]),
         }
 

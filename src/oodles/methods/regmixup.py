@@ -6,7 +6,6 @@ from torch import Generator, Tensor
 from oodles.checks import check_flag, check_number
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.mixup import Mixed, mix_part, mixup_data
-from oodles.targets import cross_entropy
 
 
 class RegMixup(Method):
@@ -60,5 +59,5 @@ class RegMixup(Method):
         return batch.with_part("mixed", mix_part(self, batch["id"], now))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
-        loss = cross_entropy(outputs.logits["mixed"], batch["mixed"].labels)
+        loss = now.cross_entropy(outputs.logits["mixed"], batch["mixed"].labels)
         return {"regmixup": self.weight * loss}

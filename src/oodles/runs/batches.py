@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident, Rows
-from oodles.randomness import ID_ORDER, OUTLIER_ORDER
+from oodles.randomness import BALANCED_ORDER, ID_ORDER, OUTLIER_ORDER
+from oodles.runs.frozen_part import Kept
 from oodles.runs.recipe import Recipe
 
 
@@ -22,7 +23,7 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
     not depend on the number of workers that load them, if any: :meth:`resident` gives the same ones. Each epoch drops
     the rows that fill no whole step of the optimizer, different ones each time. Outliers have no epochs: they are
     shuffled anew after each pass over them, so all are used however short an epoch is. Each of several processes gets
-    its share of every batch.
+    its share of every batch. With balanced sampling each epoch has as many rows of every class.
 
     Raises:
         ValueError: where there are fewer rows than a step takes, or the processes cannot share a batch evenly.
@@ -40,11 +41,13 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
         self.suite = suite if outliers else replace(suite, outliers=None)
-        self.train: ImageSet | Resident = self.suite.train
-        self.outliers: ImageSet | Resident | None = self.suite.outliers
+        self.train: ImageSet | Resident | Kept = self.suite.train
+        self.outliers: ImageSet | Resident | Kept | None = self.suite.outliers
         self.recipe = recipe
         self.accumulate = accumulate
         self.share = slice(process, None, processes)
+        self.labels = suite.train.labels if recipe.balanced_sampling else None
+        self._balanced: dict[int, Int64[np.ndarray, " n"]] = {}  # the last orders drawn, by epoch
         self.per_epoch = rows // needed * accumulate
 
     def resident(self, device: torch.device) -> "Batches":
@@ -52,6 +55,12 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         other = copy(self)
         other.train = Resident(self.suite.train, device)
         other.outliers = None if self.suite.outliers is None else Resident(self.suite.outliers, device)
+        return other
+
+    def behind(self, train: Kept, outliers: Kept | None) -> "Batches":
+        """Return the same batches of what the frozen part of a network has given for the images."""
+        other = copy(self)
+        other.train, other.outliers = train, outliers
         return other
 
     def __len__(self) -> int:
@@ -66,15 +75,38 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         size = self.recipe.outlier_batch_size
         return known, self._rows(self.outliers, position * size, size, OUTLIER_ORDER)
 
-    def _rows(self, images: ImageSet | Resident, start: int, size: int, use: int) -> Rows:
+    def _rows(self, images: ImageSet | Resident | Kept, start: int, size: int, use: int) -> Rows:
         """Return this process's share of ``size`` rows, counted from the first row of the first pass."""
         epochs, places = np.divmod(np.arange(start, start + size)[self.share], len(images))
         rows = np.empty_like(places)
         for epoch in np.unique(epochs):
-            rows[epochs == epoch] = _order(self.recipe.seed, int(epoch), use, len(images))[places[epochs == epoch]]
+            rows[epochs == epoch] = self._order(int(epoch), use, len(images))[places[epochs == epoch]]
         return images.batch(epochs, rows)
+
+    def _order(self, epoch: int, use: int, rows: int) -> Int64[np.ndarray, " n"]:
+        if self.labels is None or use != ID_ORDER:
+            return _order(self.recipe.seed, epoch, use, rows)
+        if epoch not in self._balanced:
+            self._balanced = {epoch: balanced_order(self.labels, self.recipe.seed, epoch)}
+        return self._balanced[epoch]
 
 
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, use: int, rows: int) -> Int64[np.ndarray, " n"]:
     return np.random.default_rng((seed, epoch, use)).permutation(rows)
+
+
+def balanced_order(labels: Int64[np.ndarray, " n"], seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
+    """Return n rows with equal numbers of every class there is, but for one, in random order.
+
+    A class gives each of its rows before it gives one again.
+    """
+    random = np.random.default_rng((seed, epoch, BALANCED_ORDER))
+    classes = random.permutation(np.unique(labels))  # some, others in each epoch, have one row more
+    drawn = []
+    for place, label in enumerate(classes):
+        rows = np.flatnonzero(labels == label)
+        wanted = (len(labels) - place - 1) // len(classes) + 1
+        passes = [random.permutation(rows) for _ in range(-(-wanted // len(rows)))]
+        drawn.append(np.concatenate(passes)[:wanted])
+    return random.permutation(np.concatenate(drawn))

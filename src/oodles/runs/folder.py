@@ -9,6 +9,7 @@
 ``scores.npz``         outlier scores and predictions of every row, by set
 ``fits.safetensors``   what scores have learnt of the training rows, and values of those that were asked for later
 ``result.json``        how it ended; written last
+``frozen/``            what layers that do not train have given for every image; deleted in the end
 =====================  ==================================================================================
 
 Every file is whole or not there (see :mod:`oodles.files`), and nothing in the folder is unpickled. Reading a folder
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
 FITS = "fits.safetensors"
+FROZEN = "frozen"
+"""The folder of what the frozen part of a network has given, while it trains."""
 FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, RESULT)
 ADVICE = {
     RUN: "take it from a copy, or choose another folder",
@@ -308,6 +311,12 @@ def _changes_in_words(changes: Mapping[str, Any]) -> str:
     return f"{' and '.join(words)} at random" if words else "as they are"
 
 
+def frozen_in_words(frozen: Mapping[str, Any]) -> str:
+    """Say what trains and how often the rest runs, from a run's record."""
+    since = f", since {frozen['because']}" if "because" in frozen else ""
+    return f"{', '.join(frozen['layers'])}; the rest runs {frozen['runs']}{since}"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder against other trainings, also of this process; the system releases it however the process ends.
@@ -326,6 +335,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise ValueError(
                 f"{path} must be a file of its own, and training would write into something else: move it."
             )
+    if (folder / FROZEN).is_symlink() or ((folder / FROZEN).exists() and not (folder / FROZEN).is_dir()):
+        raise ValueError(f"{folder / FROZEN} must be a folder of the run's own, and it leads elsewhere: move it.")
     with (folder / ".lock").open("a") as file, _closed_in_children(file.fileno()):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

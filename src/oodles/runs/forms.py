@@ -96,18 +96,20 @@ RUN_FORM: Form = {
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
         **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
     },
+    "frozen?": {"layers": Every(TEXT), "runs": TEXT, "because?": TEXT},
     **{"draws?": COUNT, "validation_chose?": Every(TEXT), "command?": TEXT, "label?": TEXT, "environment?": Each(FACT)},
 }
 BUILT_FORM: Form = {"suite": {"input_shape": SIDES, "mean": Every(NUMBER), "std": Every(POSITIVE)}}
 """What building a run's network needs besides."""
 LOG_FORM: Form = {
     **{"epoch": COUNT, "terms": Each(MAYBE_NUMBER), "validation_accuracy": SHARE, "seconds": SECONDS},
-    **{"step?": COUNT, "learning_rate?": NUMBER, "measures?": Each(MAYBE_NUMBER)},
+    **{"step?": COUNT, "learning_rate?": NUMBER, "measures?": Each(MAYBE_NUMBER), "choosing_accuracy?": SHARE},
 }
 RESULT_FORM: Form = {
     "status": one_of("finished", "diverged"),
     **{"reason?": TEXT, "test_accuracy?": SHARE, "validation_accuracy?": SHARE, "seconds?": SECONDS},
     **{"metrics?": METRICS, "sha256?": Each(TEXT), "chance?": SHARE, "warnings?": Every(TEXT), "remarks?": Each(TEXT)},
+    "epoch?": COUNT,
 }
 STATUSES = ("finished", "diverged", "unfinished")
 LINE_FORM: Form = {

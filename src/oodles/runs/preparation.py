@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -27,6 +28,8 @@ from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Recipe, active_methods, recipes
 
 Measured = Mapping[str, Mapping[str, Any]]
+CHECKPOINT = "checkpoint"
+"""Among what validation rows chose: the epoch."""
 DRAWS = 2
 """The scheme by which random numbers are drawn; raised when the same recipe and seed come to draw others, since a run
 that was begun under one scheme and resumed under another would be neither of the two."""
@@ -150,7 +153,30 @@ def _choosing(validation: ImageSet, device: torch.device) -> Iterator[Rows]:
 def chosen_on_validation(recipe: Recipe) -> list[str]:
     """Return what validation rows choose, for which half of them are used; the other half is kept for thresholds."""
     measured = [name for name in methods_to_measure(recipe) if "validation" in card(name).measured_on]
-    return [f"{name}.{key}" for name in measured for key in card(name).suggests if recipe.is_measured(name, key)]
+    settings = [f"{name}.{key}" for name in measured for key in card(name).suggests if recipe.is_measured(name, key)]
+    return [*settings, *([CHECKPOINT] if recipe.chooses_epoch else [])]
+
+
+def kept_entry(log: Sequence[Mapping[str, Any]], recipe: Recipe) -> Mapping[str, Any] | None:
+    """Return the entry of a log that tells of the epoch whose weights are kept; none of an empty log."""
+    if recipe.keep == "best":
+        return max(log, key=lambda entry: entry.get("choosing_accuracy", 0.0), default=None)
+    return log[-1] if log else None
+
+
+def check_choice(recipe: Recipe, suite: Suite) -> None:
+    """Refuse to choose an epoch where a half of the validation rows is none."""
+    if recipe.chooses_epoch and len(suite.validation) < 2:
+        what = "keep='best'" if recipe.keep == "best" else "patience"
+        raise ValueError(f"{what} needs validation rows to choose by, and {suite.name!r} has too few: leave it out.")
+
+
+def class_weights(recipe: Recipe, suite: Suite) -> tuple[float, ...] | None:
+    """Return a weight for each class, where a recipe has some: balanced ones are n / (C · n_c) of n training rows."""
+    if recipe.class_weights is None or not isinstance(recipe.class_weights, str):
+        return recipe.class_weights
+    counts = np.bincount(suite.train.labels, minlength=len(suite.classes)).clip(min=1)  # a class may have no rows
+    return tuple((len(suite.train) / (len(counts) * counts)).tolist())
 
 
 def methods_to_measure(recipe: Recipe) -> list[str]:
@@ -168,7 +194,9 @@ def warm_up(recipe: Recipe) -> Recipe | None:
     if recipe.weights is not None or not methods_to_measure(recipe):
         return None
     epochs = max(1, recipe.epochs // WARM_UP)
-    return replace(recipe, methods=(), suggest=None, schedule="cosine", milestones=(), epochs=epochs)
+    rise = recipe.warm_up * epochs / recipe.epochs
+    plain = replace(recipe, methods=(), suggest=None, keep="last", patience=0)
+    return replace(plain, schedule="cosine", milestones=(), epochs=epochs, warm_up=rise)
 
 
 def record(
@@ -278,7 +306,8 @@ def _command(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> str:
         words += [name, *(word for key, value in given.items() for word in _flag(key, value)), "+"]
     settings = {key: value for key, value in recipe.as_dict().items() if key != "methods"}
     settings |= {"suggest": recipe.suggest is True, "no_suggest": recipe.suggest is False}
-    settings["nesterov"] = str(recipe.nesterov)  # a word and no switch, since recipes may have either
+    for name in ("nesterov", "decay_exempt", "balanced_sampling"):  # words, no switches: recipes may have either
+        settings[name] = str(settings[name])
     flags = {**settings, **arguments, "to": str(folder)}
     return shlex.join([*words[:-1], *(word for key, value in flags.items() for word in _flag(key, value))])
 

@@ -13,10 +13,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from oodles.cards import card
+from oodles.facts import INPUTS
 from oodles.spelling import shown, suggestion
 
 Methods = tuple[tuple[str, Mapping[str, Any]], ...]
 PLAIN = "cross-entropy"
+BALANCED = "balanced"
+ALONE = ("all", "head", "last-block")
+"""Words for what trains that stand for themselves."""
+LATER = (
+    *("train_layers", "backbone_learning_rate", "head_learning_rate", "warm_up", "decay_exempt", "clip_gradients"),
+    *("ema", "keep", "patience", "class_weights", "balanced_sampling"),
+)
+"""Settings that earlier versions did not have."""
+_FROM_ZERO = ("seed", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience")
+"""The settings that may be 0."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,25 @@ class Recipe:
             that ``methods`` do not give; then it becomes ``False`` for none, ``True`` for all, or else the list of
             their names, as ``energy-bounded.margin_in``; it stays ``None`` where there is nothing to measure.
             ``False`` asks for the papers' numbers, ``True`` measures also what is given.
+        train_layers: what trains: ``all``, the ``head``, the ``last-block`` with all behind it, or the names of layers,
+            which train beside the head; see :meth:`oodles.Classifier.train_only`. The rest stays as it is: weights,
+            statistics of batch norms, and no dropout.
+        backbone_learning_rate: that of the backbone's parameters, as a multiple of the learning rate.
+        head_learning_rate: that of all other parameters, likewise.
+        warm_up: epochs, also parts of one, over which the learning rate rises in a straight line before it follows the
+            schedule; with ``one-cycle`` in place of the first quarter.
+        decay_exempt: leave biases and the parameters of norms, which are vectors, out of weight decay.
+        clip_gradients: the norm to which larger gradients are scaled, all together; 0 leaves them as they are.
+        ema: the decay d of a moving average of the weights, w ← d·w + (1 − d)·weights after each step of the optimizer,
+            which is tested and kept in place of the last weights; of the first steps d is at most (1 + n) / (10 + n).
+            0 for none.
+        keep: the weights of the ``last`` epoch, or of the ``best`` one: the first with the highest accuracy on the half
+            of the validation rows that may choose something.
+        patience: so many epochs in a row without a higher accuracy there end training; 0 for no end but the last epoch.
+        class_weights: ``balanced``, in inverse proportion to the classes' training rows, or a positive number for each
+            class; see :class:`oodles.TrainingStep`.
+        balanced_sampling: draw as many rows of each class in every epoch, which has as many rows as without; those of
+            small classes are repeated, those of large ones are others in each epoch.
 
     Raises:
         ValueError: for unknown methods or settings, and for values that make no sense.
@@ -68,6 +98,17 @@ class Recipe:
     seed: int = 0
     weights: str | None = None
     suggest: bool | tuple[str, ...] | None = None
+    train_layers: str | tuple[str, ...] = "all"
+    backbone_learning_rate: float = 1.0
+    head_learning_rate: float = 1.0
+    warm_up: float = 0.0
+    decay_exempt: bool = False
+    clip_gradients: float = 0.0
+    ema: float = 0.0
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
+    class_weights: str | tuple[float, ...] | None = None
+    balanced_sampling: bool = False
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
@@ -75,11 +116,17 @@ class Recipe:
         methods = tuple((name, _with_defaults(name, given)) for name, given in given_methods)
         object.__setattr__(self, "methods", methods or ((PLAIN, _with_defaults(PLAIN, {})),))
         for setting in fields(self):
-            if setting.name not in ("methods", "milestones", "suggest"):
+            if setting.name not in ("methods", "milestones", "suggest", "train_layers", "class_weights"):
                 value = _check_value(setting.name, setting.type, getattr(self, setting.name))
                 object.__setattr__(self, setting.name, value)
         object.__setattr__(self, "milestones", _check_milestones(self.milestones, self.schedule, self.epochs))
         object.__setattr__(self, "suggest", self._check_suggest(given_methods))
+        object.__setattr__(self, "train_layers", _check_layers(self.train_layers))
+        object.__setattr__(self, "class_weights", _check_class_weights(self.class_weights))
+        if self.warm_up >= self.epochs:
+            raise ValueError(f"warm_up must be below the {self.epochs} epochs, got {self.warm_up:g}: lower it.")
+        if self.ema >= 1:
+            raise ValueError(f"ema must be below 1, got {self.ema:g}: 0.999 averages over the last thousand steps.")
 
     def _check_suggest(self, given_methods: Methods) -> bool | tuple[str, ...] | None:
         """Return what is measured, see the class: unless said, what the methods were not given; none for no such thing.
@@ -114,6 +161,11 @@ class Recipe:
         return " + ".join(name for name, _ in self.methods)
 
     @property
+    def chooses_epoch(self) -> bool:
+        """Say whether validation rows choose the epoch whose weights are kept, or in which training ends."""
+        return self.keep == "best" or self.patience > 0
+
+    @property
     def is_plain(self) -> bool:
         """Say whether this is cross-entropy training and nothing else."""
         return are_plain(self.methods)
@@ -121,8 +173,8 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as plain values, as in TOML and JSON; the inverse of :meth:`from_dict`."""
         values = {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name != "methods"}
-        values["milestones"] = list(self.milestones)
-        values["suggest"] = list(self.suggest) if isinstance(self.suggest, tuple) else bool(self.suggest)
+        values["suggest"] = self.suggest if isinstance(self.suggest, tuple) else bool(self.suggest)
+        values = _plain(values)
         return {**values, "methods": [{"name": name, **_plain(settings)} for name, settings in self.methods]}
 
     @classmethod
@@ -187,6 +239,20 @@ def own_score(methods: Methods) -> str:
     """Return the score that the methods' papers use; of several, the last one that is not ``msp``."""
     scores = [card(name).score for name, _ in active_methods(methods)]
     return next((score for score in reversed(scores) if score != "msp"), "msp")
+
+
+def changes_inputs(methods: Methods) -> str | None:
+    """Return the first method that changes inputs, makes others, or looks into the backbone; none where none does.
+
+    With the others alone, a network gets the same inputs in every epoch.
+    """
+    for name, _ in active_methods(methods):
+        facts = card(name)
+        if facts.adds or "images" in facts.needs or "change_hidden" in facts.moments:
+            return name
+        if {INPUTS, "outliers", "weights"} & set(facts.replaces):
+            return name
+    return None
 
 
 def scores_brought(methods: Methods) -> list[str]:
@@ -325,6 +391,26 @@ def _check_milestones(given: Any, schedule: str, epochs: int) -> tuple[int, ...]
     return tuple(given)
 
 
+def _check_layers(given: Any) -> str | tuple[str, ...]:
+    """Return what trains: a word, or the names of layers."""
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else (None,)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"train_layers must be all, head, last-block or a list of layers' names, got {shown(given)}.")
+    if len(names) > 1 and (words := [name for name in names if name in ALONE]):
+        raise ValueError(f"train_layers takes {words[0]!r} alone, got {', '.join(names)}: leave one of them out.")
+    return names[0] if names[0] in ALONE else names
+
+
+def _check_class_weights(given: Any) -> str | tuple[float, ...] | None:
+    """Return the weights of classes as numbers, or the word that stands for them."""
+    if given is None or given in (BALANCED, [BALANCED], (BALANCED,)):
+        return given if given is None else BALANCED
+    numbers = given if isinstance(given, list | tuple) else ()
+    if not numbers or not all(isinstance(number, int | float) and 0 < number < math.inf for number in numbers):
+        raise ValueError(f"class_weights must be {BALANCED} or a positive number for each class, got {shown(given)}.")
+    return tuple(float(number) for number in numbers)
+
+
 def _check_value(name: str, kind: Any, value: Any) -> Any:
     """Return the value of a setting as its type; refuse one that makes no sense."""
     if get_origin(kind) is Literal:
@@ -335,7 +421,7 @@ def _check_value(name: str, kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
         raise TypeError(f"{name} must be {expected}, got {shown(value)}.")
-    low = 0 if name in ("seed", "momentum", "weight_decay") else 1 if kind is int else math.ulp(0.0)
+    low = 0 if name in _FROM_ZERO else 1 if kind is int else math.ulp(0.0)
     if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value < math.inf:
         bound = "above 0" if low == math.ulp(0.0) else f"at least {low}"
         raise ValueError(f"{name} must be finite and {bound}, got {shown(value)}.")

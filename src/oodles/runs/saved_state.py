@@ -50,23 +50,39 @@ def weights_fit(module: nn.Module, path: Path) -> bool:
     }
 
 
-def save_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, counters: Mapping[str, Any]) -> None:
-    """Write all that resuming needs: the step's tensors, the optimizer's, and plain counters."""
+def save_state(
+    path: Path,
+    step: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    counters: Mapping[str, Any],
+    kept: nn.Module | None = None,
+) -> None:
+    """Write all that resuming needs: the step's tensors, the optimizer's, plain counters, and weights kept besides."""
     tensors = {f"step/{name}": value for name, value in step.state_dict().items()}
+    tensors |= {f"kept/{name}": value for name, value in (kept.state_dict() if kept else {}).items()}
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{key}": value for key, value in values.items() if value is not None}
     _write(path, tensors, counters)
 
 
-def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, advice: str = AGAIN) -> dict[str, Any]:
-    """Read the step and the optimizer back, and return the counters.
+def load_state(
+    path: Path,
+    step: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    advice: str = AGAIN,
+    kept: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Read the step, the optimizer and weights kept besides back, and return the counters.
 
     Raises:
         ValueError: for a file that is no saved state or was damaged, or the state of something else.
     """
     tensors, counters = _read(path, None, advice)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    _load(step, {key.removeprefix("step/"): value for key, value in tensors.items() if key.startswith("step/")}, path)
+    for start, module in (("step/", step), ("kept/", kept)):
+        if module is not None:
+            own = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+            _load(module, own, path)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
@@ -76,6 +92,7 @@ def load_state(path: Path, step: nn.Module, optimizer: torch.optim.Optimizer, ad
                 raise ValueError(f"{path} does not fit this training: it holds {key!r}; {advice}.")
             moments.setdefault(place, {})[name] = value
     learnt = {f"step/{name}" for name, _ in step.named_parameters()}
+    learnt |= {f"kept/{name}" for name, _ in (kept.named_parameters() if kept else ())}
     for key, value in tensors.items():
         if (key in learnt or key.startswith("optimizer/")) and not bool(value.isfinite().all()):
             raise ValueError(f"{path} holds values in {key!r} that are not finite; {advice}.")

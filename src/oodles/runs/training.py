@@ -30,6 +30,7 @@ from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
 from oodles.data.overlaps import warn_of_overlaps
+from oodles.detection.calibration import choosing_rows
 from oodles.facts import check_composition
 from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
@@ -42,16 +43,21 @@ from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
 from oodles.runs.folder import ADVICE, LOG, RECIPE, RESULT, RUN, SCORES, STATE, WEIGHTS, locked, metrics_of, read_log
 from oodles.runs.forms import check_form, counters_form
+from oodles.runs.frozen_part import SETS, Cut, FrozenPart, Kept, discard, frozen_part, keep, kept
+from oodles.runs.kept_weights import KeptWeights
 from oodles.runs.opened import Run, open_run
 from oodles.runs.preparation import (
     about_suite,
     about_weights,
+    check_choice,
     check_same_data,
     check_unchanged,
+    class_weights,
     data_name,
     earlier_run,
     folder_name,
     initial_weights,
+    kept_entry,
     measure_settings,
     record,
     resumed,
@@ -92,6 +98,7 @@ def train(
     tracker: str | None = None,
     progress: bool = True,
     save_every: float = 10.0,
+    keep_frozen: bool = False,
 ) -> Run:
     """Train a classifier, test it once, and keep everything in a run folder.
 
@@ -123,6 +130,8 @@ def train(
         tracker: also log to ``tensorboard`` or ``wandb``, which have to be installed.
         progress: show a progress bar, where standard error is a terminal.
         save_every: seconds between two saved states, which is what a crash can cost.
+        keep_frozen: keep what the part of the network that does not train has given, in the folder ``frozen`` of the
+            run's, when it has finished.
 
     Raises:
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
@@ -149,6 +158,7 @@ def train(
     arguments = {"data": name, **options}
     said = None if isinstance(data, Suite) else name
     running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
+    running["keep_frozen"] = keep_frozen
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
@@ -164,6 +174,7 @@ def train(
                 if earlier.result:
                     return replace(earlier, network=network, suite=said)
             check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            check_choice(recipe, suite)
             if main:
                 warn_of_overlaps(suite)
             batches = Batches(
@@ -188,7 +199,13 @@ def train(
             warm = None if earlier else _warm_up(recipe, data, folder, {**options, **running})
             measured_on = warm.classifier(device) if warm else classifier
             suggested = earlier.suggested if earlier else measure_settings(recipe, measured_on, suite)
-            step = TrainingStep(classifier, *build_methods(recipe.methods, suggested), seed=recipe.seed)
+            part = frozen_part(classifier, recipe, suite, compiled=compile)
+            step = TrainingStep(
+                classifier,
+                *build_methods(recipe.methods, suggested),
+                seed=recipe.seed,
+                class_weights=class_weights(recipe, suite),
+            )
             if trained:
                 load_weights(classifier, folder / WEIGHTS, advice=ADVICE[WEIGHTS])
             if compile:
@@ -197,6 +214,8 @@ def train(
             warmed = None if warm is None else about_weights(warm.folder / WEIGHTS, warm.label)
             about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
             about["warnings"] = list(warned)
+            if part is not None:
+                about["frozen"] = part.as_dict()
             if earlier is not None:
                 warned[:0] = earlier.record.get("warnings", ())
                 check_unchanged(earlier, about)
@@ -206,11 +225,13 @@ def train(
                 write_json(folder / RUN, about)
             diverged = ""
             if not trained:
-                diverged = _fit(accelerator, step, batches, suite, folder, workers, progress, save_every, warned)
+                diverged = _fit(accelerator, step, batches, suite, part, folder, workers, progress, save_every, warned)
             if main:
                 if not trained and not diverged:
                     save_weights(classifier, folder / WEIGHTS)
                 _finish(folder, classifier, suite, recipe, diverged, warned)
+                if not keep_frozen:
+                    discard(folder)
             accelerator.wait_for_everyone()
     return replace(open_run(folder), network=network, suite=said)
 
@@ -310,15 +331,19 @@ def _check_finite(classifier: Classifier, what: str) -> None:
 def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
     """Return the learning rate of one step of the optimizer, counted from 0: none is zero."""
     done = update / updates
+    rise = recipe.warm_up / recipe.epochs
     match recipe.schedule:
         case "cosine":
             factor = (1 + math.cos(math.pi * done)) / 2
         case "one-cycle":
-            factor = min((update + 1) / (RISE * updates), (1 - done) / (1 - RISE), 1.0)
+            rise = rise or RISE
+            factor = min((1 - done) / (1 - rise), 1.0)
         case "steps":
             factor = 0.1 ** sum(done * recipe.epochs >= milestone for milestone in recipe.milestones)
         case _:
             factor = 1.0
+    if rise:
+        factor *= min((update + 1) / (rise * updates), 1.0)
     return recipe.learning_rate * factor
 
 
@@ -327,6 +352,7 @@ def _fit(
     step: TrainingStep,
     batches: Batches,
     suite: Suite,
+    part: FrozenPart | None,
     folder: Path,
     workers: int | None,
     progress: bool,
@@ -341,9 +367,10 @@ def _fit(
     if accelerator.num_processes > 1 and unused_parameters(step.classifier, next(few)[0]):
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, stepper = accelerator.prepare(step, optimizer)
+    weights = KeptWeights(step.classifier, recipe)
     position, seconds, sums = 0, 0.0, {}
     if (folder / STATE).is_file():
-        counters = load_state(folder / STATE, step, optimizer, ADVICE[STATE])
+        counters = load_state(folder / STATE, step, optimizer, ADVICE[STATE], weights)
         check_form(counters, counters_form(len(batches), accumulate), str(folder / STATE), ADVICE[STATE])
         if step.steps != counters["position"]:
             raise ValueError(f"{folder / STATE} has counters that contradict each other; {ADVICE[STATE]}.")
@@ -359,14 +386,21 @@ def _fit(
         totals = {name: float(total) for name, total in sums.items()}
         counters = {"position": position, "seconds": time.monotonic() - began, "sums": totals, "scaler": scaler}
         counters["warnings"] = warned
-        save_state(folder / STATE, step, optimizer, counters)
+        save_state(folder / STATE, step, optimizer, counters, weights)
 
-    loader = _loader(batches, range(position, len(batches)), accelerator.device, workers)
-    sets = {"train": suite.train, "outliers": suite.outliers}
-    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
+    ended = position % batches.per_epoch == 0 and weights.exhausted(position // batches.per_epoch)
+    positions = range(position, position if ended else len(batches))
     first = position
     saved = time.monotonic()
     began = saved - seconds
+    if part is not None and part.cut is not None:
+        there = _kept_sets(part.cut, batches, folder, accelerator)
+        behind = batches.behind(there["train"], there.get("outliers"))
+        loader: Iterable[Any] = (behind[position] for position in positions)
+    else:
+        there, loader = {}, _loader(batches, positions, accelerator.device, workers)
+    sets = {"train": suite.train, "outliers": suite.outliers}
+    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
         for known, unknown in loader:
             if position == first or position % batches.per_epoch == 0:
@@ -376,11 +410,16 @@ def _fit(
                 group["lr"] = rate * multiple
             torch.manual_seed(random_seed(recipe.seed, position, accelerator.process_index, FORWARD_PASS))
             with accelerator.accumulate(model):
-                terms = model(_move(known, accelerator.device), outliers=_move(unknown, accelerator.device))
+                with nullcontext() if part is None else part.behind():
+                    terms = model(_move(known, accelerator.device), outliers=_move(unknown, accelerator.device))
                 accelerator.backward(torch.stack(list(terms.values())).sum())
+                if recipe.clip_gradients and accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(model.parameters(), recipe.clip_gradients)
                 stepper.step()
                 stepper.zero_grad()
             step.after_update()
+            if accelerator.sync_gradients:
+                weights.follow(step.classifier, position // accumulate)
             for name, value in {**terms, **step.measures}.items():
                 sums[name] = sums.get(name, 0.0) + accelerator.reduce(value.detach().double(), "mean")
             position += 1
@@ -394,7 +433,9 @@ def _fit(
                 return f"the loss term {bad[0]!r} was not finite in epoch {step.epoch + 1}{_ADVICE}"
             show(position, means)
             if epoch_ends:
-                measured = _validation_accuracy(accelerator, step.classifier, suite)
+                measured, chosen_by = _validation_accuracy(
+                    accelerator, weights.current(step.classifier), suite, there.get("validation")
+                )
                 if math.isnan(measured):
                     where = f"after epoch {step.epoch + 1}"
                     return f"logits of validation rows were beyond {LARGEST_LOGIT:.0e} {where}{_ADVICE}"
@@ -405,9 +446,11 @@ def _fit(
                     "terms": {name: means[name] for name in terms},
                     **({"measures": {name: means[name] for name in step.measures}} if step.measures else {}),
                     "validation_accuracy": measured,
+                    **({"choosing_accuracy": chosen_by} if recipe.chooses_epoch else {}),
                     "seconds": time.monotonic() - began,
                 }
                 log.append(entry)
+                weights.judge(step.classifier, step.epoch, chosen_by)
                 sums = {}
                 if main:
                     write_lines(folder / LOG, log)
@@ -415,8 +458,11 @@ def _fit(
             if main and position % accumulate == 0 and time.monotonic() - saved >= save_every:
                 save()
                 saved = time.monotonic()
+            if epoch_ends and weights.exhausted(step.epoch + 1):
+                break
     if main:
         save()
+    weights.hand_over(step.classifier)
     return ""
 
 
@@ -438,6 +484,15 @@ def _loader(batches: Batches, positions: range, device: torch.device, workers: i
     )
 
 
+def _kept_sets(cut: Cut, batches: Batches, folder: Path, accelerator: Accelerator) -> Mapping[str, Kept]:
+    """Return what the frozen part gives for each set that training uses; it runs now unless it has before."""
+    used = {name: images for name in SETS if (images := getattr(batches.suite, name)) is not None}
+    if accelerator.is_main_process:
+        keep(cut, used, folder, batches.recipe.batch_size, accelerator.autocast)
+    accelerator.wait_for_everyone()
+    return kept(used, folder)
+
+
 def _fit_on(device: torch.device, suite: Suite) -> bool:
     """Say whether all training images are in memory, and on a GPU take at most a quarter of what is free there."""
     sets = [part.images for part in (suite.train, suite.outliers) if part is not None]
@@ -451,10 +506,16 @@ _ADVICE = ": lower the learning rate, or check the method's settings."
 
 
 def _optimizer(recipe: Recipe, step: TrainingStep) -> torch.optim.Optimizer:
+    groups = step.parameter_groups(
+        recipe.learning_rate,
+        backbone=recipe.backbone_learning_rate,
+        head=recipe.head_learning_rate,
+        decay_exempt=recipe.decay_exempt,
+    )
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(step.parameter_groups(recipe.learning_rate), weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
-        step.parameter_groups(recipe.learning_rate),
+        groups,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
         weight_decay=recipe.weight_decay,
@@ -465,13 +526,25 @@ def _move(rows: Rows | None, device: torch.device) -> Rows | None:
     return None if rows is None else (rows[0].to(device, non_blocking=True), rows[1].to(device, non_blocking=True))
 
 
-def _validation_accuracy(accelerator: Accelerator, classifier: Classifier, suite: Suite) -> float:
-    """Measure the accuracy in the first process and tell all; return NaN where a logit has grown too large."""
-    measured = 0.0
+def _validation_accuracy(
+    accelerator: Accelerator, classifier: Classifier, suite: Suite, behind: Kept | None
+) -> tuple[float, float]:
+    """Measure the accuracy on all validation rows, and on those that may choose: in the first process, which tells all.
+
+    It is NaN where a logit has grown too large.
+    """
+    measured = [0.0, 0.0]
     if accelerator.is_main_process:
-        logits = collect(classifier, suite.validation.in_order(accelerator.device)).logits
-        measured = accuracy(logits, suite.validation.labels) if bool((logits.abs() < LARGEST_LOGIT).all()) else math.nan
-    return float(accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum"))
+        rows = suite.validation.in_order(accelerator.device) if behind is None else behind.in_order()
+        with nullcontext() if behind is None else Cut(classifier).behind():
+            logits = collect(classifier, rows).logits
+        measured = [math.nan, math.nan]
+        if bool((logits.abs() < LARGEST_LOGIT).all()):
+            labels, choose = suite.validation.labels, choosing_rows(len(logits))
+            few = accuracy(logits[choose], labels[choose]) if choose.any() else 0.0
+            measured = [accuracy(logits, labels), few]
+    told = accelerator.reduce(torch.tensor(measured, dtype=torch.float64, device=accelerator.device), "sum")
+    return float(told[0]), float(told[1])
 
 
 def _finish(
@@ -488,6 +561,7 @@ def _finish(
         for doubt in doubts(np.bincount(named), np.bincount(labels), accuracy(named, labels), f"{name} rows"):
             warn(doubt)
     log = read_log(folder)
+    tested = kept_entry(log, recipe)
     validation = (arrays["validation/predictions"], arrays["validation/labels"])
     write_json(
         folder / RESULT,
@@ -496,7 +570,8 @@ def _finish(
             "warnings": list(warned),
             "test_accuracy": accuracy(arrays["test/predictions"], arrays["test/labels"]),
             "chance": largest_share(arrays["test/labels"]),
-            "validation_accuracy": log[-1]["validation_accuracy"] if log else accuracy(*validation),
+            "validation_accuracy": tested["validation_accuracy"] if tested else accuracy(*validation),
+            **({"epoch": tested["epoch"]} if tested and recipe.chooses_epoch else {}),
             "seconds": log[-1]["seconds"] if log else 0.0,
             "metrics": metrics_of(arrays),
             "remarks": remarks,
