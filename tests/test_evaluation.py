@@ -531,9 +531,7 @@ def test_whole_numbers_of_pixels_need_a_meaning() -> None:
     dense = nn.Conv2d(1, 3, 1)
     known = [(torch.rand(2, 1, 4, 4), torch.randint(3, (2, 4, 4)))]
     mask = torch.randint(2, (2, 4, 4))
-    with pytest.raises(
-        ValueError, match=r"Labels of pixels in 'road' are whole numbers, .* ood_index=…"
-    ):
+    with pytest.raises(ValueError, match=r"Labels of pixels in 'road' are whole numbers, .* ood_index=…"):
         evaluate(dense, known, {"road": [(torch.rand(2, 1, 4, 4), mask)]})
     told = evaluate(dense, known, {"road": [(torch.rand(2, 1, 4, 4), mask.bool())]})
     assert len(told.scores["road"]["msp"]) == int(mask.sum())

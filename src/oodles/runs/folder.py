@@ -36,6 +36,7 @@ from oodles.runs.recipe import Recipe
 
 if TYPE_CHECKING:
     from oodles.classifier import Classifier
+    from oodles.networks import Network
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
@@ -72,8 +73,8 @@ class RunFolder:
     """One entry per epoch."""
     result: Mapping[str, Any]
     """``result.json``, or nothing while the run has not ended."""
-    network: str | None = None
-    """The function of one's own that the caller has named as its network, so that it may be imported."""
+    network: "Network | None" = None
+    """The function of one's own that the caller has named as its network, so that it may be imported, or a module."""
     suite: str | None = None
     """Where the caller has said that its data is; functions that are named there may be imported."""
 
@@ -191,13 +192,18 @@ class RunFolder:
         """
         import torch
 
-        from oodles.networks import build_network
+        from oodles.networks import build_network, is_own_code
         from oodles.runs.saved_state import load_weights
 
         if not (self.folder / WEIGHTS).is_file():
             raise FileNotFoundError(f"{self.folder} has no trained weights: {self.why_not(WEIGHTS)}")
         network = self.arguments["network"]
-        if ":" in network and network != self.network:
+        if is_own_code(network) and self.network is None:
+            if ":" not in network or "<" in network:
+                raise ValueError(
+                    f"{self.folder} has a network that was given from Python, {network!r}: give one like it again, "
+                    "open_run(…, network=…)."
+                )
             raise ValueError(
                 f"{self.folder} names a network of one's own, {network!r}, and no code is imported because a folder "
                 f"names it: if you trust it, add --network {network}, or open_run(…, network={network!r})."
@@ -208,7 +214,7 @@ class RunFolder:
         with torch.random.fork_rng(devices=[]):  # the new weights are replaced at once
             try:
                 classifier = build_network(
-                    network,
+                    network if self.network is None else self.network,
                     num_classes=len(self.classes),
                     input_shape=(channels, height, width),
                     mean=suite["mean"],
@@ -221,14 +227,15 @@ class RunFolder:
                     f"{self.folder / RUN} describes a network that cannot be built: {_clause(error)}."
                 ) from error
         methods = [(name, {**given, **self.suggested.get(name, {})}) for name, given in self.methods]
-        classifier.origin = {**(classifier.origin or {}), "methods": methods}
+        if classifier.origin is not None:
+            classifier.origin = {**classifier.origin, "methods": methods}
         load_weights(classifier, self.folder / WEIGHTS, self.result.get("sha256", {}).get(WEIGHTS), ADVICE[WEIGHTS])
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return classifier.to(device).eval()
 
 
-def read_run(folder: str | Path, *, network: str | None = None, data: str | Path | None = None) -> RunFolder:
+def read_run(folder: str | Path, *, network: "Network | None" = None, data: str | Path | None = None) -> RunFolder:
     """Read a run folder, see :func:`oodles.open_run`."""
     folder = Path(folder)
     if not (folder / RUN).exists():
@@ -240,8 +247,13 @@ def read_run(folder: str | Path, *, network: str | None = None, data: str | Path
     result = read_json(folder / RESULT, RESULT_FORM, ADVICE[RESULT]) if (folder / RESULT).exists() else {}
     run = RunFolder(folder, record, read_log(folder), result, network, None if data is None else str(data))
     _check_recipe(run)
+    said_network = None
+    if network is not None:
+        from oodles.networks import network_name
+
+        said_network = network_name(network)
     for what, said, recorded in (
-        ("network", network, run.arguments["network"]),
+        ("network", said_network, run.arguments["network"]),
         ("data", data and Path(data).name, Path(run.data).name),
     ):
         if said and said != recorded:

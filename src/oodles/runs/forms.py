@@ -86,9 +86,12 @@ def one_of(*names: str) -> Value:
 AUGMENT = Each({"shift?": COUNT, "flip?": TRUTH})
 """How sets are augmented, by name."""
 
+STATED = {"mean?": Every(NUMBER), "std?": Every(POSITIVE)}
+"""The normalisation of a network, where it was stated."""
+
 RUN_FORM: Form = {
     "recipe": Each(ANY),
-    "arguments": {"data": TEXT, "network": TEXT, "head": MAYBE_TEXT, "root?": Every(TEXT)},
+    "arguments": {"data": TEXT, "network": TEXT, "head": MAYBE_TEXT, "root?": Every(TEXT), **STATED},
     "initial": {"label": TEXT, "file?": TEXT, "sha256?": TEXT},
     "suggested": Each(Each(ANY)),
     "suite": {

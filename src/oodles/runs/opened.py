@@ -9,6 +9,7 @@ from oodles.runs.folder import RunFolder, read_run
 
 if TYPE_CHECKING:
     from oodles.detection.detector import Detector
+    from oodles.networks import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +50,13 @@ class Run(RunFolder):
         return detector_of(self, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
 
 
-def open_run(folder: str | Path, *, network: str | None = None, data: str | Path | None = None) -> Run:
+def open_run(folder: str | Path, *, network: "Network | None" = None, data: str | Path | None = None) -> Run:
     """Read a run folder, finished or not, and check what is in its files; arrays are read when they are needed.
 
     Args:
         folder: of the run.
         network: the run's network, where that is a function of your own, ``package.module:function``: what a folder
-            names is imported only if you name it too.
+            names is imported only if you name it too. For a run of a module, one like it.
         data: the run's suite file, where that names functions of your own, or has moved.
 
     Raises:

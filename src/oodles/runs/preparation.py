@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from oodles import __version__
 from oodles.cards import card
@@ -22,10 +23,11 @@ from oodles.data.image_set import Rows
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import method_class
+from oodles.networks import Network, may_bring_weights
 from oodles.remarks import warn
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS
 from oodles.runs.opened import Run, open_run
-from oodles.runs.recipe import Recipe, active_methods, recipes
+from oodles.runs.recipe import OF_NETWORK, Recipe, active_methods, recipes
 
 Measured = Mapping[str, Mapping[str, Any]]
 CHECKPOINT = "checkpoint"
@@ -39,16 +41,34 @@ WARM_UP = 4
 """The epochs of a training for each one of its warm-up."""
 
 
-def settle_recipe(recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None) -> Recipe:
-    """Return the recipe with the seed and the initial weights that training begins with; paths become absolute."""
+def settle_recipe(
+    recipe: Recipe | str | Path, seed: int | None, weights: str | Path | None, network: Network
+) -> Recipe:
+    """Return the recipe with the seed and the initial weights that training begins with; paths become absolute.
+
+    A module starts from its own weights, where the recipe names no file and no run: no other is trained over it.
+    """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     start = recipe.weights if weights is None else str(weights)
-    if start is not None and start not in recipes():
+    if weights is None and isinstance(network, nn.Module) and (start is None or start in recipes()):
+        start = OF_NETWORK
+    if start == OF_NETWORK and not may_bring_weights(network):
+        raise ValueError(
+            f"weights={OF_NETWORK!r} needs a network that brings trained weights, and {network} is built with random "
+            "ones: give a file of weights."
+        )
+    if start is not None and start not in (OF_NETWORK, *recipes()):
         if not Path(start).exists():
             raise FileNotFoundError(
-                f"There are no weights at {start}: give a .safetensors file, a run folder or a recipe."
+                f"There are no weights at {start}: give a file (.safetensors, .pt), a run folder, a recipe, or the "
+                f"word {OF_NETWORK} for those that the network brings."
             )
         start = str(Path(start).resolve())
+    if recipe.epochs == 0 and start != OF_NETWORK and not Path(str(start)).is_file():
+        raise ValueError(
+            f"weights must be a file where nothing is trained, got {start}: evaluate a run as it is, and train a "
+            "recipe with its own epochs."
+        )
     return replace(recipe, weights=start, seed=recipe.seed if seed is None else seed)
 
 
@@ -73,7 +93,7 @@ def earlier_run(folder: Path, recipe: Recipe, arguments: Mapping[str, Any]) -> R
     if not (folder / RUN).is_file() or not any((folder / name).is_file() for name in (STATE, LOG, WEIGHTS, RESULT)):
         return None
     run = open_run(folder)
-    if other := run.other_settings({**recipe.as_dict(), **arguments}):
+    if other := run.other_settings({**recipe.as_dict(), "mean": None, "std": None, **arguments}):
         raise ValueError(other)
     draws = run.record.get("draws", 1)
     if not run.result and draws != DRAWS:
@@ -93,6 +113,8 @@ def initial_weights(recipe: Recipe, data: str, contents: Mapping[str, Any], firs
     """
     if recipe.weights is None:
         return {"label": "random", "file": "", "sha256": ""}
+    if recipe.weights == OF_NETWORK:  # built later, and then it has a fingerprint
+        return {"label": OF_NETWORK, "file": "", "sha256": ""}
     path = Path(recipe.weights)
     run = first or (open_run(path) if path.is_dir() else None)
     if run is not None:

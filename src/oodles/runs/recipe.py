@@ -26,8 +26,10 @@ LATER = (
     *("ema", "keep", "patience", "class_weights", "balanced_sampling"),
 )
 """Settings that earlier versions did not have."""
-_FROM_ZERO = ("seed", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience")
+_FROM_ZERO = ("seed", "epochs", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience")
 """The settings that may be 0."""
+OF_NETWORK = "network"
+"""In place of a file of weights: those that the network brings."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class Recipe:
             a straight line over the first quarter and then falls to zero; ``steps`` divides it by ten after each
             of the ``milestones``; ``constant`` stays.
         milestones: epochs, for ``steps``.
-        epochs: passes over the in-distribution training rows.
+        epochs: passes over the in-distribution training rows; 0 trains nothing, and tests the weights that are given.
         batch_size: in-distribution rows per batch, over all processes together.
         outlier_batch_size: outliers per batch, over all processes together.
         mixed_precision: of the forward pass, ``no``, ``bf16`` or ``fp16``; losses are computed in float32 throughout.
             ``auto`` is bf16 where the hardware computes in it, and ``no`` elsewhere.
         seed: of every random number, and of the split of an embedded suite.
-        weights: what training starts from: a file of weights, the folder of another run, or the name of a recipe,
-            which is then trained first; random weights unless given.
+        weights: what training starts from: a file of weights, the folder of another run, ``network`` for the weights
+            that the network brings, or the name of a recipe, which is then trained first; random weights unless given.
         suggest: which of the methods' data-dependent settings, such as energy margins, are measured before training,
             on the initial weights, or on those of a short plain training where these are random. Unless said, those
             that ``methods`` do not give; then it becomes ``False`` for none, ``True`` for all, or else the list of
@@ -119,11 +121,16 @@ class Recipe:
             if setting.name not in ("methods", "milestones", "suggest", "train_layers", "class_weights"):
                 value = _check_value(setting.name, setting.type, getattr(self, setting.name))
                 object.__setattr__(self, setting.name, value)
+        if self.epochs == 0 and not (self.is_plain and self.weights):
+            raise ValueError(
+                f"epochs must be at least 1 to train {self.label}, got 0: with 0, weights of a plain classifier are "
+                "tested as they are, so give weights and no methods."
+            )
         object.__setattr__(self, "milestones", _check_milestones(self.milestones, self.schedule, self.epochs))
         object.__setattr__(self, "suggest", self._check_suggest(given_methods))
         object.__setattr__(self, "train_layers", _check_layers(self.train_layers))
         object.__setattr__(self, "class_weights", _check_class_weights(self.class_weights))
-        if self.warm_up >= self.epochs:
+        if self.warm_up and self.warm_up >= self.epochs:
             raise ValueError(f"warm_up must be below the {self.epochs} epochs, got {self.warm_up:g}: lower it.")
         if self.ema >= 1:
             raise ValueError(f"ema must be below 1, got {self.ema:g}: 0.999 averages over the last thousand steps.")

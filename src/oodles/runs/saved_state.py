@@ -1,4 +1,4 @@
-"""Save weights and the state of a training run as safetensors: nothing is pickled."""
+"""Save weights and the state of a training run as safetensors: nothing is pickled, and of pickles tensors are read."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from oodles.classifier import Classifier
 from oodles.files import in_one_piece, sha256_of
+from oodles.networks.weights import is_pickled, mismatch, named_as_here, read_pickled
 
 AGAIN = "take another file"
 FINGERPRINT = "sha256"
@@ -24,27 +24,28 @@ def save_weights(module: nn.Module, path: Path) -> None:
     _write(path, module.state_dict(), {})
 
 
-def load_weights(module: nn.Module, path: Path, sha256: str | None = None, advice: str = AGAIN) -> None:
-    """Read parameters and buffers into a module.
+def load_weights(module: nn.Module, path: Path, sha256: str | None = None, advice: str = AGAIN) -> frozenset[str]:
+    """Read parameters and buffers into a module, and return the names that they have in the file.
 
     Of a classifier that was split, tensors may have the names that they have in the model itself.
 
     Args:
         module: takes them.
-        path: of the file.
+        path: of a safetensors file, or of a ``state_dict`` that ``torch.save`` wrote.
         sha256: the file's fingerprint, where it is known.
         advice: what to do about a damaged file, the end of a sentence.
 
     Raises:
-        ValueError: for a file that is no safetensors file or was changed, and weights of another network.
+        ValueError: for a file that holds no weights or was changed, and weights of another network.
     """
-    tensors, _ = _read(path, sha256, advice)
-    _load(module, _named_as_here(module, tensors), path)
+    tensors = _read_tensors(path, sha256, advice)
+    _load(module, tensors, path)
+    return frozenset(tensors)
 
 
 def weights_fit(module: nn.Module, path: Path) -> bool:
     """Say whether a file holds tensors of a module's names and shapes."""
-    tensors = _named_as_here(module, _read(path, None, AGAIN)[0])
+    tensors = named_as_here(module, _read_tensors(path, None, AGAIN))
     return {name: value.shape for name, value in tensors.items()} == {
         name: value.shape for name, value in module.state_dict().items()
     }
@@ -102,49 +103,11 @@ def load_state(
     return counters
 
 
-_WRAPPED = ("module.", "_orig_mod.")
-"""What the names of all tensors begin with that were saved from a wrapped or compiled model."""
-
-
-def _named_as_here(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return tensors by their names in a classifier, if the names are those in the model that was split for it."""
-    own = module.own_names() if isinstance(module, Classifier) else {}
-    for start in _WRAPPED:
-        if set(own.values()) != set(tensors) and all(name.startswith(start) for name in tensors):
-            tensors = {name.removeprefix(start): value for name, value in tensors.items()}
-    if not own or set(own.values()) != set(tensors):
-        return tensors
-    here = module.state_dict()
-    named = {name: tensors[its] for name, its in own.items()}
-    for name, value in named.items():  # the linear layer that a 1×1 convolution is
-        if (
-            value.ndim > here[name].ndim
-            and value.shape[:2] == here[name].shape
-            and value[0].numel() == here[name][0].numel()
-        ):
-            named[name] = value.flatten(1)
-    return {**here, **named}
-
-
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
-        module.load_state_dict(tensors)
+        module.load_state_dict(named_as_here(module, tensors))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not fit this network: {_mismatch(module, tensors)}.") from error
-
-
-def _mismatch(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
-    """Say which tensor of a file of weights is unknown here, missing or of another shape."""
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    there = {name: tuple(value.shape) for name, value in tensors.items()}
-    if more := sorted(set(there) - set(wanted)):
-        return f"it holds {more[0]!r} besides, so start from weights of the same network and methods"
-    if less := sorted(set(wanted) - set(there)):
-        return f"it lacks {less[0]!r}, so start from weights of the same network and methods"
-    other = next((name for name, shape in wanted.items() if there[name] != shape), None)
-    if other is None:
-        return "it holds other values than training writes"
-    return f"{other!r} has shape {there[other]} there and {wanted[other]} here"
+        raise ValueError(f"{path} does not fit this network: {mismatch(module, tensors)}.") from error
 
 
 def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -> None:
@@ -158,7 +121,12 @@ def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -
     }
     with in_one_piece(path) as file:
         # one key, since those of metadata have no order, and equal files shall have equal bytes
-        file.write(save(tensors, {"counters": json.dumps({**counters, FINGERPRINT: _fingerprint(tensors, counters)})}))
+        file.write(save(tensors, {"counters": json.dumps({**counters, FINGERPRINT: fingerprint(tensors, counters)})}))
+
+
+def _read_tensors(path: Path, sha256: str | None, advice: str) -> Mapping[str, Tensor]:
+    """Read the tensors of a file of weights, also of one that ``torch.save`` wrote, if no fingerprint is known."""
+    return read_pickled(path) if sha256 is None and is_pickled(path) else _read(path, sha256, advice)[0]
 
 
 def _read(path: Path, sha256: str | None, advice: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -172,28 +140,17 @@ def _read(path: Path, sha256: str | None, advice: str) -> tuple[dict[str, Tensor
     except OSError:
         raise
     except Exception as error:  # headers that are damaged fail in many ways
-        if _is_pickled(path):
-            raise ValueError(
-                f"{path} must be a safetensors file, and torch.save wrote it: convert a state_dict once, by "
-                f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), '{path.stem}.safetensors')."
-            ) from None
         raise ValueError(f"{path} must be a safetensors file, but: {error}; {advice}.") from error
-    fingerprint = counters.pop(FINGERPRINT, None)  # earlier versions wrote none
-    if fingerprint is not None and fingerprint != _fingerprint(tensors, counters):
+    written = counters.pop(FINGERPRINT, None)  # earlier versions wrote none
+    if written is not None and written != fingerprint(tensors, counters):
         raise ValueError(f"{path} does not hold what training wrote: it was damaged; {advice}.")
     return tensors, counters
 
 
-def _fingerprint(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> str:
+def fingerprint(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> str:
     """Return the fingerprint of what a file holds."""
     digest = new_sha256(json.dumps(counters).encode())
     for name in sorted(tensors):
         digest.update(f"\n{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _is_pickled(path: Path) -> bool:
-    """Tell whether a file begins as those of torch.save do, an archive or in their older form a pickle."""
-    with path.open("rb") as file:
-        return file.read(2) in (b"PK", b"\x80\x02")

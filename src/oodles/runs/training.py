@@ -2,6 +2,7 @@
 
 import atexit
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from oodles.checks import check_number
-from oodles.classifier import Classifier, Inputs, device_of, in_mode
+from oodles.classifier import Classifier, Inputs, Normalize, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
 from oodles.data.image_set import InOrder, Rows, loader_workers
@@ -36,7 +37,7 @@ from oodles.files import sha256_of, write_arrays, write_json, write_lines, write
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
-from oodles.networks import build_network
+from oodles.networks import Network, build_network, is_own_code, network_name
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
@@ -64,9 +65,10 @@ from oodles.runs.preparation import (
     settle_recipe,
     warm_up,
 )
-from oodles.runs.recipe import Recipe, check_needs, needs_outliers, recipes
-from oodles.runs.saved_state import load_state, load_weights, save_state, save_weights, weights_fit
+from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_outliers, recipes
+from oodles.runs.saved_state import fingerprint, load_state, load_weights, save_state, save_weights, weights_fit
 from oodles.runs.testing import score_arrays
+from oodles.spelling import visible
 from oodles.step import TrainingStep
 
 WARM = "warm-up"
@@ -76,6 +78,10 @@ LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
 RISE = 0.25
 """The share of a one-cycle training in which the learning rate rises."""
+NORMALISATION = "normalize.mean"
+"""How a tensor's name ends in weights that have their own normalisation."""
+SHOWN = 5
+"""So many classes tell their order."""
 LARGEST_LOGIT = 1e30
 """Beyond it, rows unlike the training rows might overflow and have scores that are NaN."""
 
@@ -88,8 +94,10 @@ def train(
     seed: int | None = None,
     weights: str | Path | None = None,
     folder: str | Path | None = None,
-    network: str = "small-cnn",
+    network: Network = "small-cnn",
     head: str | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
     accumulate: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     compile: bool = False,
@@ -117,10 +125,14 @@ def train(
         data: a suite, its name, or its TOML file or folder, see :func:`oodles.data.load_suite`.
         root: folders that hold the suite's files.
         seed: in place of the recipe's.
-        weights: in place of the recipe's.
+        weights: in place of the recipe's; ``network`` for those that the network brings.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
-        network: see :func:`oodles.networks.build_network`.
+        network: see :func:`oodles.networks.build_network`. A module counts as trained: a copy of it starts from its own
+            weights, unless ``weights`` says others. A run of a module or a local function needs it again to be opened.
         head: the name of the last layer, see there.
+        mean: with ``std``, what the network's weights were trained with, per channel of images in [0, 1]; unless given,
+            what its library says, or that of the training images.
+        std: see ``mean``.
         accumulate: batches per step of the optimizer.
         device: ``auto`` takes a GPU where there is one.
         compile: compile the training step.
@@ -137,7 +149,9 @@ def train(
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
         FileNotFoundError: for a recipe or weights that are not there.
     """
-    recipe = settle_recipe(recipe, seed, weights)
+    recipe = settle_recipe(recipe, seed, weights, network)
+    if bool(mean) != bool(std):
+        raise ValueError(f"mean and std must be given together, got {tuple(mean)} and {tuple(std)}.")
     check_composition(build_methods(recipe.methods))
     if workers is not None:
         check_number("workers", workers, low=0)
@@ -147,8 +161,9 @@ def train(
     name = data_name(data)
     folder = Path(folder) if folder else Path("runs", folder_name(recipe, name))
     options: dict[str, Any] = {
-        "network": network,
+        "network": network_name(network),
         "head": head,
+        **({"mean": list(map(float, mean)), "std": list(map(float, std))} if mean else {}),
         "accumulate": accumulate,
         "device": device,
         "compile": compile,
@@ -157,8 +172,14 @@ def train(
     }
     arguments = {"data": name, **options}
     said = None if isinstance(data, Suite) else name
-    running: dict[str, Any] = {"workers": workers, "tracker": tracker, "progress": progress, "save_every": save_every}
-    running["keep_frozen"] = keep_frozen
+    running: dict[str, Any] = {
+        "network": network,
+        "workers": workers,
+        "tracker": tracker,
+        "progress": progress,
+        "save_every": save_every,
+        "keep_frozen": keep_frozen,
+    }
 
     with _accelerator(device, precision, accumulate, tracker, folder) as accelerator:
         main = accelerator.is_main_process
@@ -177,22 +198,36 @@ def train(
             check_choice(recipe, suite)
             if main:
                 warn_of_overlaps(suite)
-            batches = Batches(
-                suite,
-                recipe,
-                outliers=needs_outliers(recipe.methods),
-                accumulate=accumulate,
-                process=accelerator.process_index,
-                processes=accelerator.num_processes,
+            batches = (
+                None
+                if recipe.epochs == 0
+                else Batches(
+                    suite,
+                    recipe,
+                    outliers=needs_outliers(recipe.methods),
+                    accumulate=accumulate,
+                    process=accelerator.process_index,
+                    processes=accelerator.num_processes,
+                )
             )
 
             first = _train_first(recipe, data, folder, {**options, **running})
             initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
-            classifier = _classifier(network, head, suite)
+            classifier = _classifier(network, head, suite, mean, std)
+            if recipe.weights == OF_NETWORK:
+                initial = {**initial, "sha256": fingerprint(classifier.state_dict(), {})}
+            own = recipe.weights != OF_NETWORK
             if initial["file"] and not trained:
-                _start_from(Path(initial["file"]), classifier, recipe)
-            _check_finite(classifier, f"The weights {initial['file']}" if initial["file"] else f"The network {network}")
+                own = _start_from(Path(initial["file"]), classifier, recipe, stated=bool(mean))
+            if not (own or mean or trained):
+                _warn_of_normalisation(classifier, suite)
+            _check_finite(
+                classifier,
+                f"The weights {initial['file']}" if initial["file"] else f"The network {network_name(network)}",
+            )
+            if recipe.epochs:
+                _check_trainable(classifier, network_name(network))
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
@@ -224,7 +259,7 @@ def train(
                 write_text(folder / RECIPE, recipe.to_toml())
                 write_json(folder / RUN, about)
             diverged = ""
-            if not trained:
+            if not trained and batches is not None:
                 diverged = _fit(accelerator, step, batches, suite, part, folder, workers, progress, save_every, warned)
             if main:
                 if not trained and not diverged:
@@ -234,6 +269,59 @@ def train(
                     discard(folder)
             accelerator.wait_for_everyone()
     return replace(open_run(folder), network=network, suite=said)
+
+
+def adopt(
+    network: Network,
+    *,
+    weights: str | Path | None = None,
+    data: str | Path | Suite = "digits",
+    root: str | Path | Sequence[str | Path] = (),
+    seed: int = 0,
+    folder: str | Path | None = None,
+    head: str | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Run:
+    """Make a run of a classifier that has been trained elsewhere: tested and scored, and without any training.
+
+    It counts as plain cross-entropy training. From there everything works as for a run that :func:`train` has made.
+
+    Args:
+        network: see :func:`train`.
+        weights: their file; unless given, those that the network brings.
+        data: with the classes of the network, in its order; its training rows are what scores are fitted to.
+        root: folders that hold the suite's files.
+        seed: of the split of an embedded suite.
+        folder: the run folder; ``runs/adopted-NETWORK-cross-entropy-DATA-SEED`` unless given.
+        head: the name of the last layer.
+        mean: what the weights were trained with, see :func:`train`.
+        std: see ``mean``.
+        device: ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ValueError: for weights of another network or of other classes, and for a folder that holds another run.
+        FileNotFoundError: for weights that are not there.
+
+    Example:
+        >>> run = adopt("timm:resnet18", weights="resnet18.pt", data="photos.toml")  # doctest: +SKIP
+        >>> verdicts = run.detector()("new-photos")  # doctest: +SKIP
+    """
+    recipe = Recipe(epochs=0, weights=OF_NETWORK if weights is None else str(weights), seed=seed)
+    name = re.sub(r"[^\w.-]+", "-", f"adopted-{network_name(network)}-{folder_name(recipe, data_name(data))}")
+    return train(
+        recipe,
+        data,
+        root=root,
+        folder=folder or Path("runs", name),
+        network=network,
+        head=head,
+        mean=mean,
+        std=std,
+        device=device,
+        progress=False,
+    )
 
 
 def available_precision(wanted: str, device: str) -> str:
@@ -250,6 +338,11 @@ def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, argumen
     """Train the recipe that this one starts from, beside its folder; return none if it starts from no recipe."""
     if recipe.weights not in recipes():
         return None
+    if is_own_code(network_name(arguments["network"])):
+        warn(
+            f"The recipe {recipe.weights} is trained first, from the weights that {network_name(arguments['network'])} "
+            f"gives: if these are trained, say weights={OF_NETWORK!r} to start from them."
+        )
     start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
     try:
         return train(start, data, folder=folder.parent / folder_name(start, data_name(data)), **arguments)
@@ -300,23 +393,57 @@ class _AllHeads(nn.Module):
         return torch.cat([at_least_float32(head(features)).flatten(1) for head in heads], dim=1)
 
 
-def _classifier(network: str, head: str | None, suite: Suite) -> Classifier:
-    """Build a classifier for a suite's images and classes, with new weights, drawn by torch's seed."""
+def _classifier(
+    network: Network, head: str | None, suite: Suite, mean: Sequence[float], std: Sequence[float]
+) -> Classifier:
+    """Build a classifier for a suite's images and classes; new weights are drawn by torch's seed."""
     return build_network(
         network,
         num_classes=len(suite.classes),
         input_shape=suite.input_shape,
-        mean=suite.mean,
-        std=suite.std,
+        mean=mean or suite.mean,
+        std=std or suite.std,
         head=head,
+        stated=bool(mean),
     )
 
 
-def _start_from(weights: Path, classifier: Classifier, recipe: Recipe) -> None:
-    """Load initial weights: those of a plain classifier, or of one that the recipe's methods have changed."""
+def _start_from(weights: Path, classifier: Classifier, recipe: Recipe, *, stated: bool) -> bool:
+    """Load initial weights: those of a plain classifier, or of one that the recipe's methods have changed.
+
+    Return whether they have a normalisation of their own.
+
+    Raises:
+        ValueError: for weights of another network, and a normalisation in them where one is stated besides.
+    """
     if not weights_fit(classifier, weights):
         change_classifier_by(build_methods(recipe.methods), classifier)
-    load_weights(classifier, weights)
+    own = any(name.endswith(NORMALISATION) for name in load_weights(classifier, weights))
+    if own and stated:
+        raise ValueError(
+            f"{weights} holds the normalisation that its weights were trained with, and another one is given besides: "
+            "leave out mean and std."
+        )
+    return own
+
+
+def _warn_of_normalisation(classifier: Classifier, suite: Suite) -> None:
+    """Warn where weights from elsewhere see images normalised by the data at hand, since nothing says by what."""
+    for layer in classifier.modules():
+        if isinstance(layer, Normalize) and layer.mean.flatten().tolist() == torch.tensor(suite.mean).tolist():
+            warn(
+                "Nothing says how images were normalised when these weights were trained, so the data's own mean and "
+                "std are taken: state mean and std if they were others."
+            )
+            return
+
+
+def _check_trainable(classifier: Classifier, network: str) -> None:
+    """Refuse to train a network without a parameter that takes a gradient, such as an ONNX file."""
+    if not any(parameter.requires_grad for parameter in classifier.parameters()):
+        raise ValueError(
+            f"{network} has no parameters to train: oodles adopt makes a run of it as it is, without training."
+        )
 
 
 def _check_finite(classifier: Classifier, what: str) -> None:
@@ -558,8 +685,14 @@ def _finish(
     write_arrays(folder / SCORES, arrays)
     for name in ("validation", "test"):
         named, labels = arrays[f"{name}/predictions"], arrays[f"{name}/labels"]
-        for doubt in doubts(np.bincount(named), np.bincount(labels), accuracy(named, labels), f"{name} rows"):
+        found = doubts(np.bincount(named), np.bincount(labels), accuracy(named, labels), f"{name} rows")
+        for doubt in found:
             warn(doubt)
+        if found and not recipe.epochs and name == "test":
+            warn(
+                "The classes of the weights may be in another order than those of the data, "
+                f"{', '.join(map(visible, suite.classes[:SHOWN]))}{', …' if len(suite.classes) > SHOWN else ''}."
+            )
     log = read_log(folder)
     tested = kept_entry(log, recipe)
     validation = (arrays["validation/predictions"], arrays["validation/labels"])
