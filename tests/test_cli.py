@@ -210,6 +210,8 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         "root": (Path("here"), Path("there")),
         "network": "p:n",
         "head": "fc",
+        "mean": (0.5, 0.25, 0.75),
+        "std": (1.5, 2.0, 0.5),
         "accumulate": 5,
         "device": "cpu",
         "compile": True,
@@ -232,6 +234,54 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
     others = {"data", "recipe", "no_suggest", "json"}
     untested = {name.removeprefix("--").replace("-", "_") for name in flags} - set(given) - others
     assert not untested, "a new flag belongs into this test"
+
+
+def test_flags_of_adopt_arrive(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from oodles.runs import training
+
+    calls: Calls = []
+
+    def adopt(network: str, **options: Any) -> Run:
+        calls.append((Recipe(), network, options))
+        return Run(Path("somewhere"), {}, (), {"status": "finished", "test_accuracy": 0.5})
+
+    monkeypatch.setattr(training, "adopt", adopt)
+    words = "--weights mine.pt --data photos --root here --head fc --seed 3 --to there --device cpu --json"
+    numbers = "--mean .5 --mean .25 --std 1.5 --std 2"
+    assert run("adopt", "timm:resnet18", *words.split(), *numbers.split()) == 0
+    ((_, network, options),) = calls
+    assert network == "timm:resnet18" and options == {
+        "weights": Path("mine.pt"),
+        "data": "photos",
+        "root": (Path("here"),),
+        "seed": 3,
+        "folder": Path("there"),
+        "head": "fc",
+        "mean": (0.5, 0.25),
+        "std": (1.5, 2.0),
+        "device": "cpu",
+    }
+    flags = {name.removeprefix("--") for name in cli._flags(cli.adopt)}
+    assert flags == {*options, "to", "json"} - {"folder"}, "a new flag belongs into this test"
+    assert json.loads(capsys.readouterr().out) == {
+        "folder": "somewhere",
+        "status": "finished",
+        "test_accuracy": 0.5,
+    }
+
+
+def test_a_model_that_is_there_is_adopted_in_one_command(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = tmp_path / "adopted", str(Path(runs[0], "weights.safetensors"))
+    assert run("adopt", "small-cnn", "--weights", file, "--to", str(folder), "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    first = out.splitlines()
+    assert first[0] == "Nothing was trained." and first[1].startswith("cross-entropy on digits, seed 0: test accuracy ")
+    assert out.rstrip().endswith(f"oodles evaluate {folder}") and not err
+    assert run("adopt", "small-cnn", "--to", str(tmp_path / "no")) == 1
+    assert "needs a network that brings trained weights, and small-cnn is built with random" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_the_line_does_not_give_is_measured(trained: Calls, capsys: pytest.CaptureFixture[str]) -> None:
