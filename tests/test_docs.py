@@ -117,7 +117,7 @@ def test_commands_are_understood(page: str, command: str, monkeypatch: pytest.Mo
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
     for flag, known in (("--recipe", recipes()), ("--network", NETWORKS), ("--data", SUITES)):
-        if flag in arguments and "/" not in (named := arguments[arguments.index(flag) + 1]):
+        if flag in arguments and not set("/:") & set(named := arguments[arguments.index(flag) + 1]):
             assert named in known
     if arguments[0] == "benchmark" and not arguments[1].endswith(".toml"):
         assert arguments[1] in benchmarks()

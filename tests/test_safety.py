@@ -35,7 +35,11 @@ PROMISES = {
         "test_safety.py::test_code_in_a_run_folder_is_never_imported",
         "test_safety.py::test_the_module_imports_nothing_from_the_current_folder",
     ),
-    "Nothing is unpickled.": ("runs/test_folder.py::test_nothing_is_unpickled",),
+    "Nothing but tensors is unpickled.": (
+        "runs/test_folder.py::test_nothing_is_unpickled",
+        "runs/test_saved_state.py::test_a_pickle_of_more_than_tensors_is_refused",
+        "runs/test_saved_state.py::test_programs_are_not_opened_as_weights",
+    ),
     "A small file cannot take all memory.": (
         "data/test_arrays.py::test_an_archive_that_unpacks_to_too_much_is_refused_before_it_does",
         "data/test_arrays.py::test_a_gzipped_file_that_unpacks_to_too_much_is_refused_before_it_does",

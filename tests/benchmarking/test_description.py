@@ -85,6 +85,8 @@ def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").touch()
     (row,) = parsed(tmp_path, recipes=[{"methods": ["mixup"], "weights": "mine.safetensors"}]).rows
     assert (row.after, row.recipe.weights) == (None, str(tmp_path / "mine.safetensors"))
+    (row,) = parsed(tmp_path, recipes=[{"methods": ["mixup"], "weights": "network"}]).rows
+    assert (row.after, row.recipe.weights) == (None, "network")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
             "'soft' cannot be trained: alpha must be a number >= 0, got '1'",
         ),
         ({"recipes": [{"methods": ["mixup", "cutmix"]}]}, r"'mixup \+ cutmix' cannot be trained: .*: use one of them"),
-        ({"recipes": [{**PLAIN, "epochs": 0}]}, "recipe 1: epochs must be finite and at least 1, got 0"),
+        ({"recipes": [{**PLAIN, "epochs": 0}]}, "recipe 1: epochs must be at least 1 to train cross-entropy, got 0"),
         ({"recipes": [{**PLAIN, "epochs": "2"}]}, "recipe 1: epochs must be a whole number, got '2'"),
         ({"recipes": [{**PLAIN, "seed": 2}]}, "recipe 1 has a seed of its own: seeds = … above"),
         ({"recipes": [{**PLAIN, "name": "a/b"}]}, "name must be one that a folder can have, got 'a/b'"),

@@ -13,7 +13,7 @@ from oodles.data.description import read_description
 from oodles.facts import check_composition
 from oodles.methods import build_methods
 from oodles.networks import NETWORKS
-from oodles.runs.recipe import Recipe, check_needs, check_weights, merge_settings, recipes
+from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, check_weights, merge_settings, recipes
 from oodles.spelling import suggestion
 
 OPTIONS = {
@@ -267,7 +267,7 @@ def _rows(given: Sequence[Any], settings: Mapping[str, Any], at: Path) -> tuple[
         rows[row.name] = row
     for row in (waiting := list(rows.values())):
         name = row.recipe.weights
-        if name is None:
+        if name in (None, OF_NETWORK):
             continue
         if name not in rows and name in recipes():
             rows[name] = _row({"recipe": name}, f"recipe {name!r}", settings, at)
@@ -345,7 +345,7 @@ def _recipe(source: str, at: Path) -> dict[str, Any]:
         return Recipe.load(source).as_dict()
     values = Recipe.load(at / source).as_dict()
     weights = values["weights"]
-    if weights and weights not in recipes() and ((at / source).parent / weights).exists():
+    if weights and weights not in (OF_NETWORK, *recipes()) and ((at / source).parent / weights).exists():
         values["weights"] = str(((at / source).parent / weights).resolve())
     return values
 
