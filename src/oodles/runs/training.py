@@ -37,7 +37,7 @@ from oodles.files import sha256_of, write_arrays, write_json, write_lines, write
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
-from oodles.networks import Network, build_network, is_own_code, network_name
+from oodles.networks import Network, build_network, may_bring_weights, network_name
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
@@ -128,7 +128,8 @@ def train(
         weights: in place of the recipe's; ``network`` for those that the network brings.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
         network: see :func:`oodles.networks.build_network`. A module counts as trained: a copy of it starts from its own
-            weights, unless ``weights`` says others. A run of a module or a local function needs it again to be opened.
+            weights, unless ``weights`` says others; for new weights, give a function. A run of a module or of a function
+            inside another needs it again to be opened.
         head: the name of the last layer, see there.
         mean: with ``std``, what the network's weights were trained with, per channel of images in [0, 1]; unless given,
             what its library says, or that of the training images.
@@ -338,10 +339,10 @@ def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, argumen
     """Train the recipe that this one starts from, beside its folder; return none if it starts from no recipe."""
     if recipe.weights not in recipes():
         return None
-    if is_own_code(network_name(arguments["network"])):
+    if may_bring_weights(arguments["network"]):
         warn(
             f"The recipe {recipe.weights} is trained first, from the weights that {network_name(arguments['network'])} "
-            f"gives: if these are trained, say weights={OF_NETWORK!r} to start from them."
+            f"brings: if they are trained for these classes, say weights={OF_NETWORK!r} to start from them."
         )
     start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
     try:
