@@ -550,3 +550,27 @@ def test_other_models_that_are_split() -> None:
     assert traced.features(IMAGES).shape == (3, 128)
     deep = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Dropout(0.5), nn.Linear(128, 6), nn.ReLU(), nn.Linear(6, 3)))
     assert Classifier.split(deep, "1", example=IMAGES).num_features == 128
+
+
+def test_names_in_a_model_that_returns_several_things() -> None:
+    """With and without a layer before it, they are those of the model's own state."""
+    for before in (None, Normalize([0.5, 0.5], [0.25, 0.25])):
+        model = _Both()
+        names = set(model.state_dict())
+        net = Classifier.split(model, "model.fc", example=IMAGES, output="logits")
+        net = net if before is None else net.normalized_by(before)
+        assert (
+            set(net.own_names().values()) == names == {"model.fc.weight", "model.fc.bias", "first.weight", "first.bias"}
+        )
+
+
+class _Both(nn.Module):
+    """Returns a dictionary, and has a part of the name that stands before its parts' names in a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.model = nn.Linear(128, 5), nn.ModuleDict({"fc": nn.Linear(5, 3)})
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.first(images.flatten(1))
+        return {"features": features, "logits": self.model["fc"](features)}

@@ -367,12 +367,16 @@ class Classifier(nn.Module):
         if self._split_at is None:
             return {}
         behind = isinstance(self.backbone, nn.Sequential) and isinstance(self.backbone[0], Normalize)
+        model = self.backbone.get_submodule("network") if behind else self.backbone
+        around = ("network." if behind else "") + ("model." if isinstance(model, _Field) else "")
+        head = self._split_at.removeprefix(around) if behind else self._split_at
         own = {}
         for name in self.state_dict():
             half, _, rest = name.partition(".")
-            whole = f"{self._split_at}.{rest}" if half == "head" else rest
-            if half != "heads" and not (behind and whole.startswith("normalize.")):
-                own[name] = whole.removeprefix("network.") if behind else whole
+            if half == "head":
+                own[name] = f"{head}.{rest}"
+            elif half != "heads" and not (behind and rest.startswith("normalize.")):
+                own[name] = rest.removeprefix(around)
         return own
 
     def join(self) -> nn.Module:
