@@ -210,5 +210,7 @@ def test_an_onnx_file_is_adopted_as_it_is_and_not_trained(trained: Run, tmp_path
         train(PLAIN, small_suite(), network=str(path), folder=tmp_path / "no", device="cpu", progress=False)
     assert not (tmp_path / "no" / "run.json").exists()
     write_onnx(linear(3, (1, 8, 8)), path)
-    with pytest.raises(ValueError, match=r"weights.safetensors does not fit this network"):
+    with pytest.raises(
+        ValueError, match=r"weights.safetensors does not fit this network: it is of another ONNX file, so name"
+    ):
         open_run(run.folder).classifier()

@@ -30,6 +30,11 @@ class OnnxBackbone(nn.Module):
         self.input = self._session.get_inputs()[0]
 
     def forward(self, images: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            raise ValueError(
+                "a network from an ONNX file runs in ONNX Runtime alone: save the detector in its place, with "
+                "detector.save(folder), or adopt the model that the file was made from"
+            )
         rows = images.detach().to("cpu", torch.float32).numpy()
         (features,) = self._session.run(None, {self.input.name: np.ascontiguousarray(rows)})
         return torch.from_numpy(features).to(images.device)
@@ -44,7 +49,7 @@ class OnnxBackbone(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse the fingerprint of another graph."""
         if not torch.equal(state, self.get_extra_state()):
-            raise ValueError("The weights belong to another ONNX file.")
+            raise ValueError("it is of another ONNX file, so name the one that the run was made of")
 
 
 class Linear(NamedTuple):

@@ -107,7 +107,8 @@ def _load(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(named_as_here(module, tensors))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not fit this network: {mismatch(module, tensors)}.") from error
+        said = str(error).rstrip(".") if isinstance(error, ValueError) else mismatch(module, tensors)
+        raise ValueError(f"{path} does not fit this network: {said}.") from error
 
 
 def _write(path: Path, values: Mapping[str, Any], counters: Mapping[str, Any]) -> None:
