@@ -74,8 +74,8 @@ def layers_that_train(network: nn.Module, wanted: str | Sequence[str], names: Ma
 def layers_that_stay(network: nn.Module, training: Collection[str]) -> tuple[list[str], list[str]]:
     """Return the names of the largest layers none of which trains, and of those that lie before the first that does.
 
-    Layers in a list count one by one, since a list does not run itself. Behind the first layer that trains, those without
-    parameters and buffers, such as a dropout before the head, do not count.
+    Layers in a list count one by one, since a list does not run itself. Behind the first layer that trains, those
+    without parameters and buffers, such as a dropout before the head, do not count.
     """
     learning = {id(module) for name in training for module in network.get_submodule(name).modules()}
     stay: list[str] = []
