@@ -1,11 +1,14 @@
 """A suite and networks small enough to be trained in a moment."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from oodles.data import Augment, ImageSet, Suite
+from oodles.detection.calibration import choosing_rows
 
 NONE = Augment()
 
@@ -35,6 +38,13 @@ def small_suite(rows: int = 120, classes: int = 3) -> Suite:
         far={"more": unknown(20)},
         classes=tuple("abc"[:classes]),
     )
+
+
+def measured_on(suite: Suite) -> list[Any]:
+    """Return batches of what settings are measured on: training rows, and half of the validation rows."""
+    images, labels = next(iter(suite.validation.loader(10_000)))
+    chosen = torch.from_numpy(choosing_rows(len(labels)))
+    return [*suite.train.loader(), (images[chosen], labels[chosen])]
 
 
 def write_sets(folder: Path, **sets: ImageSet) -> None:

@@ -1,7 +1,6 @@
 """Runs of methods that change the classifier: their weights, scores and settings, and how they are resumed."""
 
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from oodles.runs.opened import Run
 from oodles.runs.recipe import Recipe
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import train
-from tests.runs.small import small_suite
+from tests.runs.small import measured_on, small_suite
 
 BACKGROUND = Recipe(
     methods=(("background-class", {}),), learning_rate=0.1, epochs=2, batch_size=20, outlier_batch_size=10
@@ -66,7 +65,7 @@ def test_weights_of_a_changed_classifier_start_the_same_method(run: Run, tmp_pat
         tmp_path / "tuned",
     )
     suite = small_suite()
-    known = chain(suite.train.loader(), suite.validation.loader())
+    known = measured_on(suite)
     assert suite.outliers is not None
     expected = EnergyBounded.suggest(run.classifier(), known, suite.outliers.loader())
     assert tuned.suggested["energy-bounded"] == pytest.approx(expected, rel=1e-5)

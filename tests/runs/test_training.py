@@ -27,7 +27,7 @@ from oodles.runs.saved_state import load_state, save_state
 from oodles.runs.testing import evaluate_run
 from oodles.runs.training import learning_rate, train
 from oodles.scores import SCORES
-from tests.runs.small import linear, small_suite
+from tests.runs.small import linear, measured_on, small_suite
 
 PLAIN = Recipe(learning_rate=0.1, epochs=3, batch_size=20, outlier_batch_size=10)
 EXPOSED = replace(PLAIN, methods=(("mixup", {}), ("outlier-exposure", {})))
@@ -347,7 +347,7 @@ def test_margins_are_measured_on_the_initial_weights(tmp_path: Path) -> None:
     first = _train(replace(PLAIN, epochs=10), tmp_path / "first")
     recipe = replace(PLAIN, methods=(("energy-bounded", {}),), suggest=True, weights=str(first.folder))
     tuned = _train(recipe, tmp_path / "tuned")
-    known = [*suite.train.loader(), *suite.validation.loader()]
+    known = measured_on(suite)
     assert suite.outliers is not None
     expected = EnergyBounded.suggest(first.classifier(), known, suite.outliers.loader())
     assert tuned.suggested == {"energy-bounded": pytest.approx(expected)}
@@ -361,7 +361,7 @@ def test_from_scratch_margins_are_measured_after_a_plain_warm_up(tmp_path: Path)
     suite = small_suite()
     assert warm.recipe == replace(PLAIN, epochs=2) and warm.status == "finished"
     assert suite.outliers is not None
-    known = [*suite.train.loader(), *suite.validation.loader()]
+    known = measured_on(suite)
     expected = EnergyBounded.suggest(warm.classifier(), known, suite.outliers.loader())
     assert run.suggested == {"energy-bounded": pytest.approx(expected)}
     assert run.initial_weights == "random" and run.record["warm_up"]["label"] == "cross-entropy"

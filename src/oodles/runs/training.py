@@ -128,8 +128,8 @@ def train(
         weights: in place of the recipe's; ``network`` for those that the network brings.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
         network: see :func:`oodles.networks.build_network`. A module counts as trained: a copy of it starts from its own
-            weights, unless ``weights`` says others; for new weights, give a function. A run of a module or of a function
-            inside another needs it again to be opened.
+            weights, unless ``weights`` says others; for new weights, give a function. A run of a module, or of a
+            function inside another, needs it again to be opened.
         head: the name of the last layer, see there.
         mean: with ``std``, what the network's weights were trained with, per channel of images in [0, 1]; unless given,
             what its library says, or that of the training images.
