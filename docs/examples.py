@@ -7,6 +7,7 @@ slow or name something that only a reader has; other lines are not run.
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -91,13 +92,22 @@ def _run(command: str) -> None:
 
 @contextmanager
 def _empty_folder() -> Iterator[None]:
-    """Work in an empty folder, with a terminal of 90 columns and one thread; restore everything afterwards."""
+    """Work in an empty folder, with a terminal of 90 columns and one thread; restore everything afterwards.
+
+    Modules in the folder can be imported, as in an interpreter that was started there.
+    """
     columns, threads = os.environ.get("COLUMNS"), torch.get_num_threads()
+    path, modules = [*sys.path], {*sys.modules}
     with TemporaryDirectory() as folder, chdir(folder), torch.random.fork_rng(devices=[]):
         os.environ["COLUMNS"] = "90"
+        sys.path.insert(0, folder)
         torch.set_num_threads(1)
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+            sys.path[:] = path
+            for name in {*sys.modules} - modules:
+                if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
+                    del sys.modules[name]
             os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)

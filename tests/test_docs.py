@@ -25,16 +25,23 @@ from oodles.data.description import read_description
 from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
+from oodles.networks.efficientnet_lite0 import PACKAGES
 from oodles.runs.recipe import recipes
 from oodles.scores import FURTHER_SCORES, SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 MODULES = ("readme", "drawing", "examples", "pictures", "methods")
-PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+FILES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("guides/*.md"))]
+PAGES = {path.relative_to(DOCS).with_suffix("").as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 WRITTEN = {**PAGES, "README": (ROOT / "README.md").read_text(encoding="utf-8")}
 TRAINING = ("first-detector", "outliers", "comparing", "segmentation", "writing")
 """Pages that train."""
+WANTED = {
+    "guides/your-own-model": ("onnx", "onnxscript", "onnxruntime"),
+    "guides/pretrained-network": ("onnx", "onnxscript", "onnxruntime", *PACKAGES),
+}
+"""What pages need besides, an extra each."""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,8 @@ def fenced(text: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in TRAINING)) for p in PAGES])
 def test_examples_run_as_shown(page: str, docs: dict[str, ModuleType]) -> None:
+    for package in WANTED.get(page, ()):
+        pytest.importorskip(package, reason="pip install 'oodles[onnx,pretrained]'")
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     ran = docs["examples"].run_examples(PAGES[page], page)
     shown = [code for language in ("python", "sh") for code in fenced(PAGES[page], language)]
@@ -117,7 +126,7 @@ def test_commands_are_understood(page: str, command: str, monkeypatch: pytest.Mo
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
     for flag, known in (("--recipe", recipes()), ("--network", NETWORKS), ("--data", SUITES)):
-        if flag in arguments and not set("/:") & set(named := arguments[arguments.index(flag) + 1]):
+        if flag in arguments and not set("/:.") & set(named := arguments[arguments.index(flag) + 1]):
             assert named in known
     if arguments[0] == "benchmark" and not arguments[1].endswith(".toml"):
         assert arguments[1] in benchmarks()

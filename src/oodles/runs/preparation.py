@@ -210,10 +210,10 @@ def methods_to_measure(recipe: Recipe) -> list[str]:
 def warm_up(recipe: Recipe) -> Recipe | None:
     """Return the short plain training on whose weights settings are measured where initial weights are random.
 
-    It takes a quarter of the epochs. Training itself begins with random weights all the same, so that it is as long as
-    plain training.
+    So may be the last layer of a network that brings weights. It takes a quarter of the epochs. Training itself begins
+    with the initial weights all the same, so that it is as long as plain training.
     """
-    if recipe.weights is not None or not methods_to_measure(recipe):
+    if recipe.weights not in (None, OF_NETWORK) or not methods_to_measure(recipe):
         return None
     epochs = max(1, recipe.epochs // WARM_UP)
     rise = recipe.warm_up * epochs / recipe.epochs

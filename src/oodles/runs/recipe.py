@@ -56,10 +56,10 @@ class Recipe:
         weights: what training starts from: a file of weights, the folder of another run, ``network`` for the weights
             that the network brings, or the name of a recipe, which is then trained first; random weights unless given.
         suggest: which of the methods' data-dependent settings, such as energy margins, are measured before training,
-            on the initial weights, or on those of a short plain training where these are random. Unless said, those
-            that ``methods`` do not give; then it becomes ``False`` for none, ``True`` for all, or else the list of
-            their names, as ``energy-bounded.margin_in``; it stays ``None`` where there is nothing to measure.
-            ``False`` asks for the papers' numbers, ``True`` measures also what is given.
+            on the initial weights, or where these are random or a network brings them, on those of a short plain
+            training. Unless said, those that ``methods`` do not give; then it becomes ``False`` for none, ``True`` for
+            all, or else the list of their names, as ``energy-bounded.margin_in``; it stays ``None`` where there is
+            nothing to measure. ``False`` asks for the papers' numbers, ``True`` measures also what is given.
         train_layers: what trains: ``all``, the ``head``, the ``last-block`` with all behind it, or the names of layers,
             which train beside the head; see :meth:`oodles.Classifier.train_only`. The rest stays as it is: weights,
             statistics of batch norms, and no dropout.
