@@ -12,6 +12,7 @@ from torch import nn
 from oodles.cards import cards
 from oodles.classifier import Classifier
 from oodles.methods import method_class
+from oodles.runs.preparation import settle_recipe, warm_up
 from oodles.runs.recipe import Recipe, own_score, recipes
 from oodles.step import TrainingStep
 
@@ -245,3 +246,27 @@ def test_other_methods_in_a_recipe_are_measured_as_in_a_new_one() -> None:
 )
 def test_own_score(methods: dict[str, dict[str, float]], score: str) -> None:
     assert own_score(tuple(methods.items())) == score
+
+
+@pytest.mark.parametrize(
+    ("network", "start"),
+    [
+        ("efficientnet-lite0", "network"),
+        ("model.onnx", "network"),
+        ("small-cnn", "openood"),
+        ("mine:function", "openood"),
+    ],
+)
+def test_no_recipe_trains_over_weights_that_a_network_brings(network: str, start: str) -> None:
+    assert settle_recipe("outlier-exposure", None, None, network).weights == start
+    assert settle_recipe("outlier-exposure", None, "fast", network).weights == "fast", "as asked for"
+    assert settle_recipe("openood", None, None, network).weights == (None if start == "openood" else start)
+
+
+def test_settings_of_a_network_that_brings_weights_are_measured_after_a_warm_up() -> None:
+    """Its last layer may be new."""
+    recipe = Recipe(methods=(("energy-bounded", {}),), weights="network", epochs=8, train_layers="head")
+    short = warm_up(recipe)
+    assert short is not None and short.weights == "network" and short.is_plain
+    assert (short.epochs, short.train_layers) == (2, "head")
+    assert warm_up(replace(recipe, weights="runs/one")) is None

@@ -15,7 +15,7 @@ from oodles.importing import function_at
 from oodles.networks.libraries import Guest, build_guest, library_of
 from oodles.spelling import suggestion
 
-__all__ = ["NETWORKS", "Network", "build_network", "is_own_code", "may_bring_weights", "network_name"]
+__all__ = ["NETWORKS", "Network", "brings_weights", "build_network", "is_own_code", "may_bring_weights", "network_name"]
 
 Network = str | nn.Module | Callable[..., Any]
 """The name of a network, a module or classifier, or a function that builds one; see :func:`build_network`."""
@@ -54,11 +54,16 @@ def is_own_code(name: str) -> bool:
     return name not in NETWORKS and library_of(name) is None
 
 
+def brings_weights(network: Network) -> bool:
+    """Say whether a network has trained weights when it is built, its last layer perhaps aside."""
+    if not isinstance(network, str):
+        return isinstance(network, nn.Module)
+    return network in PRETRAINED or library_of(network) in ("hf", "onnx")
+
+
 def may_bring_weights(network: Network) -> bool:
     """Say whether a network may have trained weights when it is built; a function of one's own may."""
-    if not isinstance(network, str):
-        return True
-    return is_own_code(network) or network in PRETRAINED or library_of(network) in ("hf", "onnx")
+    return brings_weights(network) or not isinstance(network, str) or is_own_code(network)
 
 
 def build_network(

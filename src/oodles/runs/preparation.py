@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from oodles import __version__
 from oodles.cards import card
@@ -23,7 +22,7 @@ from oodles.data.image_set import Rows
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import method_class
-from oodles.networks import Network, may_bring_weights
+from oodles.networks import Network, brings_weights, may_bring_weights
 from oodles.remarks import warn
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS
 from oodles.runs.opened import Run, open_run
@@ -46,11 +45,12 @@ def settle_recipe(
 ) -> Recipe:
     """Return the recipe with the seed and the initial weights that training begins with; paths become absolute.
 
-    A module starts from its own weights, where the recipe names no file and no run: no other is trained over it.
+    A network that brings weights starts from them, where the recipe names no file and no run: no other is trained over
+    it.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     start = recipe.weights if weights is None else str(weights)
-    if weights is None and isinstance(network, nn.Module) and (start is None or start in recipes()):
+    if weights is None and brings_weights(network) and (start is None or start in recipes()):
         start = OF_NETWORK
     if start == OF_NETWORK and not may_bring_weights(network):
         raise ValueError(
