@@ -256,7 +256,7 @@ def train(
         tracker: also log to a tracker, such as tensorboard or wandb.
         keep_frozen: keep what the part that does not train has given, in the run folder.
         json: print one JSON document.
-        fine_tuning: see there.
+        fine_tuning: what trains of a network, how fast, and which weights are kept.
     """
     if not chain and not recipe:
         _refuse("Say what to train with, a method or --recipe FILE: oodles train mixup --alpha 0.2")
