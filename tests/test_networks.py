@@ -18,8 +18,8 @@ from oodles.networks import (
     build_network,
     efficientnet_lite0,
     is_own_code,
-    may_bring_weights,
     network_name,
+    share_of_own_weights,
 )
 from oodles.networks.small_cnn import small_cnn
 from tests.onnx_files import write_onnx
@@ -410,5 +410,18 @@ def test_names_of_networks_in_records(tmp_path: Path, monkeypatch: pytest.Monkey
         assert network_name(network) == name
     foreign = ("small-cnn", "timm:resnet18", "torchvision:resnet18", "hf:vit", "net.onnx")
     assert not any(map(is_own_code, foreign)) and is_own_code(mine("plain")) and is_own_code("module Linear")
-    trained = {name for name in (*foreign, *NETWORKS, "mine:net") if may_bring_weights(name)}
-    assert trained == {"hf:vit", "net.onnx", "efficientnet-lite0", "mine:net"}
+
+
+def test_weights_that_do_not_follow_the_seed_are_a_networks_own() -> None:
+    module = plain(5, (3, 8, 8))
+
+    def new_head(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+        return nn.Sequential(deepcopy(module), nn.Linear(5, num_classes))
+
+    about: dict[str, Any] = {"num_classes": 2, "input_shape": (3, 8, 8)}
+    before = torch.get_rng_state()
+    weights = 192 * 7 + 7 * 5
+    assert share_of_own_weights(new_head, **about) == weights / (weights + 5 * 2)
+    assert share_of_own_weights(module, **about) == 1
+    assert not any(share_of_own_weights(network, **about) for network in (plain, "small-cnn", mine("plain")))
+    assert torch.equal(torch.get_rng_state(), before)

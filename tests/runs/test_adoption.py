@@ -147,6 +147,8 @@ def test_a_normalisation_is_stated_once(trained: Run, tmp_path: Path) -> None:
     normalize = run.classifier().backbone.get_submodule("normalize")
     assert isinstance(normalize, Normalize) and (normalize.mean.item(), normalize.std.item()) == (0.25, 2.0)
     assert (run.arguments["mean"], run.arguments["std"]) == ([0.25], [2.0])
+    with pytest.raises(ValueError, match=r"holds a run with other settings: mean is \[0.25\] there"):
+        _adopt(_module(trained), tmp_path / "run")
     assert "Nothing says" not in " ".join(run.result["warnings"])
     guessed = _adopt(_module(trained), tmp_path / "guessed")
     assert "so the data's own mean and std are taken" in guessed.result["warnings"][0]
@@ -174,6 +176,10 @@ def test_what_cannot_be_adopted_leaves_nothing_behind(trained: Run, tmp_path: Pa
     torch.save({name: value for name, value in state.items() if name.startswith("1")}, tmp_path / "half.pt")
     torch.save({**state, "3.weight": torch.zeros(9, 5), "3.bias": torch.zeros(9)}, tmp_path / "nine.pt")
     head = tuple(state["3.weight"].shape)
+
+    def new_head(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+        return nn.Sequential(*list(_module(trained).children())[:3], nn.Linear(16, num_classes))
+
     for network, weights, error, sentence in (
         (LINEAR, tmp_path / "half.pt", ValueError, "does not fit this network: it lacks '3.bias', '3.weight'"),
         (LINEAR, tmp_path / "nine.pt", ValueError, r"'3.weight' has shape \(9, 5\) there and .* one of other classes"),
@@ -181,6 +187,13 @@ def test_what_cannot_be_adopted_leaves_nothing_behind(trained: Run, tmp_path: Pa
         (LINEAR, "fast", ValueError, "weights must be a file where nothing is trained, got fast"),
         (LINEAR, trained.folder, ValueError, "weights must be a file where nothing is trained, got .*run"),
         ("small-cnn", None, ValueError, "needs a network that brings trained weights, and small-cnn is built with"),
+        (
+            new_head,
+            None,
+            ValueError,
+            "must bring all of its weights to be adopted, and some are new for these 3",
+        ),
+        (LINEAR, None, ValueError, "needs a network that brings trained weights, and tests.runs.small:linear is built"),
     ):
         with pytest.raises(error, match=sentence):
             _adopt(network, tmp_path / "run", weights=weights)

@@ -333,7 +333,6 @@ def test_fine_tuning_starts_from_another_run(tmp_path: Path) -> None:
         _train(PLAIN, tmp_path / "leak", small_suite(rows=150), weights=first.folder)
 
 
-@pytest.mark.filterwarnings("ignore:The recipe openood is trained first:oodles.TrainingWarning")
 def test_a_recipe_named_as_weights_is_trained_first(tmp_path: Path) -> None:
     tuned = _train(replace(EXPOSED, weights="openood", seed=2), tmp_path / "tuned", small_suite(rows=130))
     first = open_run(tmp_path / "cross-entropy-small-2")
@@ -499,7 +498,6 @@ def test_wrong_settings_are_refused_before_the_first_stage(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore:Nothing says how images were normalised:oodles.TrainingWarning")
 def test_weights_that_are_not_finite_are_refused_before_training(tmp_path: Path) -> None:
     state = linear(3, (1, 8, 8)).state_dict()
     for name, value in (("1.weight", math.nan), ("3.bias", math.inf)):

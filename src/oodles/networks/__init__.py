@@ -15,7 +15,15 @@ from oodles.importing import function_at
 from oodles.networks.libraries import Guest, build_guest, library_of
 from oodles.spelling import suggestion
 
-__all__ = ["NETWORKS", "Network", "brings_weights", "build_network", "is_own_code", "may_bring_weights", "network_name"]
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "brings_weights",
+    "build_network",
+    "is_own_code",
+    "network_name",
+    "share_of_own_weights",
+]
 
 Network = str | nn.Module | Callable[..., Any]
 """The name of a network, a module or classifier, or a function that builds one; see :func:`build_network`."""
@@ -61,9 +69,16 @@ def brings_weights(network: Network) -> bool:
     return network in PRETRAINED or library_of(network) in ("hf", "onnx")
 
 
-def may_bring_weights(network: Network) -> bool:
-    """Say whether a network may have trained weights when it is built; a function of one's own may."""
-    return brings_weights(network) or not isinstance(network, str) or is_own_code(network)
+def share_of_own_weights(network: Network, *, num_classes: int, input_shape: tuple[int, int, int]) -> float:
+    """Return which share of a network's weights are there when it is built, and do not follow torch's seed."""
+    built = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in (1, 2):
+            torch.default_generator.manual_seed(seed)
+            built.append(dict(_built(network, num_classes, input_shape).model.named_parameters()))
+    pairs = [(value, built[1][name]) for name, value in built[0].items() if value.ndim > 1 and name in built[1]]
+    same = sum(first.numel() for first, second in pairs if torch.equal(first, second))
+    return same / max(sum(first.numel() for first, _ in pairs), 1)
 
 
 def build_network(

@@ -22,7 +22,7 @@ from oodles.data.image_set import Rows
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import method_class
-from oodles.networks import Network, brings_weights, may_bring_weights
+from oodles.networks import Network, brings_weights
 from oodles.remarks import warn
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS
 from oodles.runs.opened import Run, open_run
@@ -52,11 +52,6 @@ def settle_recipe(
     start = recipe.weights if weights is None else str(weights)
     if weights is None and brings_weights(network) and (start is None or start in recipes()):
         start = OF_NETWORK
-    if start == OF_NETWORK and not may_bring_weights(network):
-        raise ValueError(
-            f"weights={OF_NETWORK!r} needs a network that brings trained weights, and {network} is built with random "
-            "ones: give a file of weights."
-        )
     if start is not None and start not in (OF_NETWORK, *recipes()):
         if not Path(start).exists():
             raise FileNotFoundError(

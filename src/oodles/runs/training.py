@@ -37,7 +37,7 @@ from oodles.files import sha256_of, write_arrays, write_json, write_lines, write
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
-from oodles.networks import Network, build_network, may_bring_weights, network_name
+from oodles.networks import Network, build_network, network_name, share_of_own_weights
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
@@ -78,6 +78,8 @@ LOOK_EVERY = 20
 """On a GPU, batches between two looks at the loss: reading a number waits for the device."""
 RISE = 0.25
 """The share of a one-cycle training in which the learning rate rises."""
+MOST = 0.5
+"""A network with more than this share of its own weights was trained; its last layer may be new."""
 NORMALISATION = "normalize.mean"
 """How a tensor's name ends in weights that have their own normalisation."""
 SHOWN = 5
@@ -212,23 +214,25 @@ def train(
                 )
             )
 
-            first = _train_first(recipe, data, folder, {**options, **running})
+            first = _train_first(recipe, data, suite, folder, {**options, **running})
             initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
             classifier = _classifier(network, head, suite, mean, std)
             if recipe.weights == OF_NETWORK:
+                if earlier is None:
+                    _check_own_weights(network, suite, recipe)
                 initial = {**initial, "sha256": fingerprint(classifier.state_dict(), {})}
             own = recipe.weights != OF_NETWORK
             if initial["file"] and not trained:
                 own = _start_from(Path(initial["file"]), classifier, recipe, stated=bool(mean))
-            if not (own or mean or trained):
-                _warn_of_normalisation(classifier, suite)
             _check_finite(
                 classifier,
                 f"The weights {initial['file']}" if initial["file"] else f"The network {network_name(network)}",
             )
             if recipe.epochs:
                 _check_trainable(classifier, network_name(network))
+            if not (own or mean or trained):
+                _warn_of_normalisation(classifier, suite)
             classifier.to(accelerator.device)
             if channels_last:  # the first convolution brings its inputs along
                 classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
@@ -335,14 +339,17 @@ def available_precision(wanted: str, device: str) -> str:
     return "bf16" if capabilities.get("amx_bf16") else "no"
 
 
-def _train_first(recipe: Recipe, data: str | Path | Suite, folder: Path, arguments: Mapping[str, Any]) -> Run | None:
+def _train_first(
+    recipe: Recipe, data: str | Path | Suite, suite: Suite, folder: Path, arguments: Mapping[str, Any]
+) -> Run | None:
     """Train the recipe that this one starts from, beside its folder; return none if it starts from no recipe."""
     if recipe.weights not in recipes():
         return None
-    if may_bring_weights(arguments["network"]):
+    network = arguments["network"]
+    if _own_weights(network, suite) > MOST:
         warn(
-            f"The recipe {recipe.weights} is trained first, from the weights that {network_name(arguments['network'])} "
-            f"brings: if they are trained for these classes, say weights={OF_NETWORK!r} to start from them."
+            f"The recipe {recipe.weights} is trained first, from the weights that {network_name(network)} brings: if "
+            f"they are trained for these classes, say weights={OF_NETWORK!r} to start from them."
         )
     start = replace(Recipe.load(recipe.weights), seed=recipe.seed)
     try:
@@ -437,6 +444,26 @@ def _warn_of_normalisation(classifier: Classifier, suite: Suite) -> None:
                 "std are taken: state mean and std if they were others."
             )
             return
+
+
+def _own_weights(network: Network, suite: Suite) -> float:
+    """Return which share of a network's weights is its own, for the classes and images of a suite."""
+    return share_of_own_weights(network, num_classes=len(suite.classes), input_shape=suite.input_shape)
+
+
+def _check_own_weights(network: Network, suite: Suite, recipe: Recipe) -> None:
+    """Refuse to take new weights for trained ones; those of a last layer may be new if it is trained."""
+    share = _own_weights(network, suite)
+    if share <= MOST:
+        raise ValueError(
+            f"weights={OF_NETWORK!r} needs a network that brings trained weights, and {network_name(network)} is built "
+            "with random ones: give a file of weights."
+        )
+    if share < 1 and not recipe.epochs:
+        raise ValueError(
+            f"{network_name(network)} must bring all of its weights to be adopted, and some are new for these "
+            f"{len(suite.classes)} classes: train its last layer first, or give data with its own classes."
+        )
 
 
 def _check_trainable(classifier: Classifier, network: str) -> None:
