@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-import oodles.step as engine
+import oodles.contract as contract
 from oodles import LogitNorm, Method, Mixup, OutlierExposure, TrainingStep
 from oodles.facts import FACTS, HOOKS
 from oodles.methods import METHODS, method_class
@@ -261,8 +261,8 @@ def test_a_draw_of_another_method_is_not_replaced() -> None:
 
 def test_no_cross_entropy_is_computed_where_it_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = engine.cross_entropy_of_checked
-    monkeypatch.setattr(engine, "cross_entropy_of_checked", lambda *args: calls.append(args) or original(*args))
+    original = contract.cross_entropy_of_checked
+    monkeypatch.setattr(contract, "cross_entropy_of_checked", lambda *args: calls.append(args) or original(*args))
     for name, row in ROWS.items():
         TrainingStep(classifier("images"), row.make())(batch("images"))
         assert bool(calls) == ("cross-entropy" not in row.cls.replaces), name
