@@ -13,7 +13,8 @@ import pytest
 
 from oodles.cli import main
 from oodles.comparing.comparison import compare
-from oodles.data import load_suite
+from oodles.data import describe_suite, load_suite
+from oodles.data.description import functions
 from oodles.files import write_json
 from oodles.runs.deployment import score_inputs
 from oodles.runs.folder import RUN
@@ -253,6 +254,10 @@ def test_functions_of_a_suite_that_a_folder_names_are_not_run(
     (tmp_path / "moved").mkdir()
     (tmp_path / "own.toml").rename(tmp_path / "moved" / "own.toml")
     assert main([*words, "--data", str(tmp_path / "moved" / "own.toml")]) == 0
+    changed = SUITE.format(module=module).replace("[far]", f'augment = {{ transforms = "{module}:same" }}\n[far]')
+    (tmp_path / "plain.toml").write_text(changed, encoding="utf-8")
+    named = list(functions(describe_suite(tmp_path / "plain.toml")))
+    assert named[-1] == ("transforms", f"{module}:same") and len(named) == 4
     capsys.readouterr()
     assert main([*words, "--data", "digits"]) == 1
     assert "was trained with the data 'own.toml', got 'digits': leave --data out" in capsys.readouterr().err

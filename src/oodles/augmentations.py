@@ -133,6 +133,22 @@ def contrast(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> F
     return _beyond(_luminance(images).mean((2, 3), keepdim=True).expand_as(images), images, factor)
 
 
+def hue(images: Float[Tensor, "n 3 h w"], turn: Float[Tensor, " n"]) -> Float[Tensor, "n 3 h w"]:
+    """Turn each colour's hue around the hexagon of red, yellow, green, cyan, blue and magenta, by whole turns.
+
+    Source: the conversion of HSV to RGB in closed form, as in Wikipedia's article "HSL and HSV".
+    """
+    value, place = images.max(1, keepdim=True)
+    chroma = value - images.amin(1, keepdim=True)
+    red, green, blue = images.chunk(3, dim=1)
+    from_corner = torch.cat([green - blue, blue - red, red - green], dim=1).gather(1, place)
+    corner = 2 * place + from_corner / torch.where(chroma > 0, chroma, 1)
+    corners = torch.tensor([5.0, 3.0, 1.0], device=images.device, dtype=images.dtype)[:, None, None]
+    k = (corners + corner + 6 * turn[:, None, None, None]) % 6
+    turned = value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+    return torch.where((turn == 0)[:, None, None, None], images, turned)
+
+
 def brightness(images: Float[Tensor, "n c h w"], factor: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Multiply by the factor."""
     return _beyond(torch.zeros_like(images), images, factor)

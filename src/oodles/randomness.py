@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
 BALANCED_ORDER = 105
 NEW_HEADS, NEW_EPOCH = 201, 202
+CROPS, COLOURS, TRANSFORMS = 301, 302, 303
 """What random numbers are for: the last word of a seed, so that two uses of one seed draw unrelated numbers.
 
 A changed value changes the order of data or the initial weights of every run.

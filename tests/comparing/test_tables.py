@@ -14,6 +14,7 @@ from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, in_brackets
 from oodles.comparing.results import result_of, write_results
 from oodles.comparing.tables import Table
 from oodles.comparing.words import judgements
+from oodles.data import Augment
 from oodles.metrics import ood_metrics
 from oodles.runs.opened import open_run
 from oodles.runs.recipe import Recipe
@@ -311,3 +312,8 @@ def test_how_images_were_augmented_is_said(tmp_path: Path) -> None:
     other = [alike[0], replace(results[1], augment=none)]
     expected = f"Training images of cross-entropy: {words}; Training images of mixup: as they are."
     assert compare(other).tables[0].augmentation == expected
+    every = {"train": Augment(1, True, (0.7, 1), hue=0.1, brightness=0.4, transforms="a.b:c").as_dict()}
+    assert compare([replace(result, augment=every) for result in results]).tables[0].augmentation == (
+        "Training images: cropped to 70% to 100% of their area, shifted by up to 1 pixel, mirrored, "
+        "recoloured (brightness 0.4, hue 0.1) and changed by a.b:c at random."
+    )

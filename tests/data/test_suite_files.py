@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from oodles.data import SHIPPED, SUITES, Augment, ImageSet, Suite, decoded, load_suite, read_images
@@ -90,6 +91,13 @@ noise = "not from here"
     assert suite.notes == {"noise": "not from here"}
     assert suite.train.labels.tolist() == [0, 1] * 10 and set(suite.validation_outliers.labels) == {-1}
     assert load_suite(path, augment=Augment()).train.augment == Augment()
+
+
+def test_every_random_change_can_be_said(tmp_path: Path) -> None:
+    changes = "crop = [0.5, 1], brightness = 0.4, contrast = 0.3, saturation = 0.2, hue = 0.1"
+    suite = load_suite(suite_file(tmp_path, f"augment = {{ {changes} }}"))
+    expected = Augment(crop=(0.5, 1.0), brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1)
+    assert suite.train.augment == expected and not torch.equal(suite.train[0, 0][0], suite.train[0][0])
 
 
 def test_what_is_not_said_has_defaults(tmp_path: Path) -> None:
@@ -271,6 +279,9 @@ MISTAKES = {
     "augment": ("augment = 3", "augment in .* must be a table such as .*, got 3"),
     "augment key": ("augment = { flipp = true }", r"augment in .* has no key 'flipp': did you mean 'flip'\?"),
     "flip": ("augment = { flip = 1 }", "flip in .* must be true or false, got 1"),
+    "crop": ("augment = { crop = 0.7 }", "augment in .* cannot be used: crop must be the least and the largest share"),
+    "jitter": ("augment = { hue = 'red' }", "augment in .* cannot be used: hue must be a number >= 0, got 'red'"),
+    "transforms": ("augment = { transforms = 'no.such:thing' }", "transforms 'no.such:thing' cannot be imported"),
     "shift": ("augment = { shift = -1 }", "augment in .* cannot be used: shift must be a whole number"),
     "shift out of the image": (
         "augment = { shift = 4 }",

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from oodles import Classifier, TrainingStep
-from oodles.data.image_set import Augment, ImageSet, Resident
+from oodles.data.augment import Augment
+from oodles.data.image_set import ImageSet, Resident
 from oodles.methods import METHODS, method_class
 
 GPU = torch.device("meta")

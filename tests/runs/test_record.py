@@ -144,6 +144,7 @@ SUITES: dict[str, Callable[[Suite], Suite]] = {
     "resize": lambda suite: replace(suite, resize=9),
     "notes": lambda suite: replace(suite, notes={"noise": "a remark"}),
     "augment": lambda suite: suite.augmented(Augment(shift=2, flip=True)),
+    "augment by colours": lambda suite: suite.augmented(Augment(shift=1, flip=True, brightness=0.1)),
     "augment of outliers alone": _images(lambda images: replace(images, augment=Augment()), "outliers"),
     "augment by another seed": _images(lambda images: replace(images, seed=3), "train"),
 }

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from oodles.data.augment import Augment
 from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
 from oodles.data.datasets import read_dataset, read_list
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
-from oodles.data.image_set import Augment, ImageSet, as_batch
+from oodles.data.image_set import ImageSet, as_batch
 from oodles.data.names import find
 from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import read_path

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oodles.data.augment import PLAIN, Augment
 from oodles.data.conversion import one_shape
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, augment_of, is_source, rows_wanted, sources
 from oodles.data.image_files import ENDINGS
-from oodles.data.image_set import PLAIN, Augment, ImageSet
+from oodles.data.image_set import ImageSet
 from oodles.data.names import composed, some
 from oodles.data.overlaps import by_content
 from oodles.data.raw import BrokenImages, RawImages

@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from oodles.data.augment import SETTINGS, Augment
 from oodles.data.image_files import UNSEEN
-from oodles.data.image_set import Augment
 from oodles.data.names import composed, find, shown, some
 from oodles.data.sources import Source, check_source, locate_source
 from oodles.remarks import warn
@@ -144,6 +144,15 @@ def sources(description: Description) -> Iterator[tuple[str, Source]]:
         yield from ((f"{table}:{name}", source) for name, source in description.get(table, {}).items())
 
 
+def functions(description: Description) -> Iterator[tuple[str, str]]:
+    """Give every function of a user's own that a description names, with what it is for."""
+    for name, source in sources(description):
+        if isinstance(source, Mapping) and "dataset" in source:
+            yield name, source["dataset"]
+    if transforms := description.get("augment", {}).get("transforms"):
+        yield "transforms", transforms
+
+
 def rows_wanted(value: float, rows: int, most: int, place: str, taken: str = "") -> int:
     """Return how many of ``rows`` a whole number or a share below 1 means; ``taken`` says why ``most`` is less.
 
@@ -255,13 +264,13 @@ def _check_augment(augment: Any, path: Path) -> None:
     if not isinstance(augment, Mapping):
         raise ValueError(f"augment in {path} must be a table such as {{ shift = 4, flip = true }}, got {augment!r}.")
     for key, value in augment.items():
-        if key not in ("shift", "flip"):
-            raise ValueError(f"augment in {path} has no key {key!r}{suggestion(key, ('shift', 'flip'))}")
+        if key not in SETTINGS:
+            raise ValueError(f"augment in {path} has no key {key!r}{suggestion(key, SETTINGS)}")
         if key == "flip" and not isinstance(value, bool):
             raise ValueError(f"flip in {path} must be true or false, got {value!r}.")
     try:
         Augment(**augment)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"augment in {path} cannot be used: {error}") from error
 
 

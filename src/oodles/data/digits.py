@@ -10,7 +10,8 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits, load_sample_image
 
-from oodles.data.image_set import PLAIN, Augment, ImageSet
+from oodles.data.augment import PLAIN, Augment
+from oodles.data.image_set import ImageSet
 from oodles.data.suite import Suite
 
 Images = Float32[np.ndarray, "n 1 8 8"]

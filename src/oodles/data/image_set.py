@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from oodles.data.augment import PLAIN, Augment, Changes, draw, ready, transformed
 from oodles.data.decoded import Decoded, sample
 
 Index = int | tuple[int, int]
@@ -27,30 +26,6 @@ Ready = TypeVar("Ready")
 def as_batch(batch: Ready) -> Ready:
     """Return a batch as it is: the ``collate_fn`` for image sets, which hand over whole batches."""
     return batch
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of a training image.
-
-    Args:
-        shift: pixels by which an image moves at most, up or down and left or right; black comes in at the edge.
-        flip: mirror half of the images left to right.
-
-    Raises:
-        ValueError: for a shift that is not a whole number of at least 0.
-    """
-
-    shift: int = 0
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if isinstance(self.shift, bool) or not isinstance(self.shift, int) or self.shift < 0:
-            raise ValueError(f"shift must be a whole number of pixels of at least 0, got {self.shift!r}.")
-
-
-PLAIN = Augment()
-"""No changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +43,7 @@ class ImageSet(Dataset[Any]):
         names: one per row, where rows have names.
 
     Raises:
-        ValueError: for arrays of other shapes or lengths, and a shift that leaves nothing of an image.
+        ValueError: for arrays of other shapes or lengths, and an augmentation that these images do not allow.
     """
 
     images: NDArray[Any] | Decoded
@@ -82,12 +57,9 @@ class ImageSet(Dataset[Any]):
             raise ValueError(
                 f"images must have shape (N, C, H, W) and labels (N,), got {self.images.shape} and {self.labels.shape}."
             )
-        height, width = self.images.shape[2:]
-        if self.augment.shift and self.augment.shift >= min(height, width):
-            raise ValueError(
-                f"shift must be smaller than the sides of the images, {height} × {width} pixels, "
-                f"got {self.augment.shift}."
-            )
+        self.augment.check_images(self.images.shape[1:])
+        if self.augment.transforms is not None and len(self):
+            self[0, 0]  # what the function does wrong is told now, and not by a worker in the middle of training
 
     def __len__(self) -> int:
         return len(self.images)
@@ -105,17 +77,20 @@ class ImageSet(Dataset[Any]):
     def batch(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Rows:
         """Return rows as one batch, each augmented as in its epoch; below epoch 0 it is not augmented."""
         pixels, labels = torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])
-        return _ready(pixels, self.changes(epochs, rows), self.augment.shift), labels
+        images = ready(pixels, self.changes(epochs, rows), self.augment.shift)
+        if self.augment.transforms is not None:
+            images = transformed(self.augment.transforms, images, self.seed, epochs, rows)
+        return images, labels
 
-    def changes(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Int64[Tensor, "n 3"] | None:
-        """Return the augmentation of each row, see :func:`_changes`; nothing where no row is changed."""
-        if self.augment == PLAIN or (epochs < 0).all():
-            return None
-        changes = np.tile([self.augment.shift, self.augment.shift, 0], (len(rows), 1))
-        for epoch in np.unique(epochs[epochs >= 0]):
-            chosen = epochs == epoch
-            changes[chosen] = _changes(self.augment, self.seed, int(epoch), len(self))[rows[chosen]]
-        return torch.from_numpy(changes)
+    def changes(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Changes | None:
+        """Draw the augmentation of each row; nothing where no row is changed."""
+        count, channels, height, width = self.images.shape
+        return draw(self.augment, self.seed, epochs, rows, (count, channels, height, width))
+
+    @property
+    def can_stay(self) -> bool:
+        """Tell whether a device may hold the images and make batches of them: not what only a CPU can do."""
+        return isinstance(self.images, np.ndarray) and self.augment.transforms is None
 
     def evenly(self, count: int) -> "ImageSet":
         """Return at most ``count`` rows, spread evenly over the set, without augmentation."""
@@ -145,7 +120,7 @@ class ImageSet(Dataset[Any]):
         for start in range(0, len(self), batch_size):
             rows = slice(start, start + batch_size)
             pixels, labels = _tensor(self.images[rows]), _tensor(self.labels[rows])
-            yield _ready(pixels.to(device), None, 0), labels.to(device)
+            yield ready(pixels.to(device), None, 0), labels.to(device)
 
 
 def _bytes(images: NDArray[Any]) -> memoryview:
@@ -164,15 +139,6 @@ class InOrder:
         return self.images.in_order(self.device)
 
 
-@lru_cache(maxsize=8)
-def _changes(augment: Augment, seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
-    """Draw for each row of an epoch where its crop of the padded image begins (y, x), and 1 to mirror it, else 0."""
-    random = np.random.default_rng((seed, epoch))
-    corners = random.integers(0, 2 * augment.shift + 1, size=(rows, 2))
-    mirrored = random.integers(0, 2, size=(rows, 1)) * augment.flip
-    return np.concatenate([corners, mirrored], axis=1)
-
-
 def loader_workers() -> int:
     """Return how many processes load images that do not fit into memory."""
     return min(8, torch.get_num_threads())
@@ -181,17 +147,6 @@ def loader_workers() -> int:
 def _tensor(values: NDArray[Any]) -> Tensor:
     """Return a tensor that shares memory with the array, or a copy if that is not writable, of which torch warns."""
     return torch.from_numpy(np.require(values, requirements="W"))
-
-
-def _ready(pixels: Tensor, changes: Tensor | None, shift: int) -> Float[Tensor, "n c h w"]:
-    """Return pixels as networks take them: augmented as they are stored, then float32 in [0, 1]."""
-    if changes is not None:
-        height, width = pixels.shape[2:]
-        y, x, mirrored = changes.T
-        crops = F.pad(pixels, (shift, shift, shift, shift)).unfold(2, height, 1).unfold(3, width, 1)
-        moved = crops[torch.arange(len(pixels), device=pixels.device), :, y, x]
-        pixels = torch.where(mirrored[:, None, None, None] == 1, moved.flip(3), moved)
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
 
 
 class Resident:
@@ -203,8 +158,11 @@ class Resident:
     """
 
     def __init__(self, images: ImageSet, device: torch.device):
-        if isinstance(images.images, Decoded):
-            raise TypeError("images that are decoded on demand cannot stay on a device: let a loader stream them.")
+        if not images.can_stay or isinstance(images.images, Decoded):
+            raise TypeError(
+                "images that are decoded on demand or changed by transforms cannot stay on a device: "
+                "let a loader stream them."
+            )
         self.source = images
         self.pixels = _tensor(images.images).to(device)
         self.labels = _tensor(images.labels).to(device)
@@ -218,5 +176,5 @@ class Resident:
         # not waiting for the device: the CPU prepares the next batch meanwhile
         places, changes = torch.from_numpy(rows).to(device, non_blocking=True), self.source.changes(epochs, rows)
         if changes is not None:
-            changes = changes.to(device, non_blocking=True)
-        return _ready(self.pixels[places], changes, self.source.augment.shift), self.labels[places]
+            changes = changes.to(device)
+        return ready(self.pixels[places], changes, self.source.augment.shift), self.labels[places]

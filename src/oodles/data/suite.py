@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from oodles.data.augment import Augment
 from oodles.data.decoded import sample
-from oodles.data.image_set import Augment, ImageSet
+from oodles.data.image_set import ImageSet
 
 KNOWN = ("train", "validation", "test")
 """Sets of the known classes; no image may be in two of them."""

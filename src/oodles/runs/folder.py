@@ -317,10 +317,17 @@ def augment_in_words(augment: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _changes_in_words(changes: Mapping[str, Any]) -> str:
-    shift = changes.get("shift", 0)
-    words = [f"shifted by up to {shift} pixel{'s' if shift > 1 else ''}"] if shift else []
+    shift, crop = changes.get("shift", 0), changes.get("crop")
+    words = [f"cropped to {crop[0]:.0%} to {crop[1]:.0%} of their area"] if crop else []
+    words += [f"shifted by up to {shift} pixel{'s' if shift > 1 else ''}"] if shift else []
     words += ["mirrored"] if changes.get("flip") else []
-    return f"{' and '.join(words)} at random" if words else "as they are"
+    colours = [
+        f"{name} {changes[name]:g}" for name in ("brightness", "contrast", "saturation", "hue") if changes.get(name)
+    ]
+    words += [f"recoloured ({', '.join(colours)})"] if colours else []
+    words += [f"changed by {changes['transforms']}"] if changes.get("transforms") else []
+    *first, last = words or ["as they are"]
+    return f"{', '.join(first)}{' and ' if first else ''}{last}{' at random' if words else ''}"
 
 
 def frozen_in_words(frozen: Mapping[str, Any]) -> str:

@@ -65,6 +65,10 @@ SIDES = Value(
     "[channels, height, width]",
     lambda value: isinstance(value, list) and len(value) == 3 and all(COUNT.fits(side) and side for side in value),
 )
+SHARES = Value(
+    "the least and the largest share",
+    lambda value: isinstance(value, list) and len(value) == 2 and all(SHARE.fits(share) for share in value),
+)
 FACT = Value("text or a whole number", lambda value: isinstance(value, str) or COUNT.fits(value))
 METRICS = Each(Each(Each((Each(SHARE), {"auroc": SHARE}))))
 SIZES = (Each(COUNT), {"test": COUNT})
@@ -83,7 +87,12 @@ def one_of(*names: str) -> Value:
     return Value(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
 
 
-AUGMENT = Each({"shift?": COUNT, "flip?": TRUTH})
+AUGMENT = Each(
+    {
+        **{"shift?": COUNT, "flip?": TRUTH, "crop?": SHARES, "transforms?": TEXT},
+        **{"brightness?": SHARE, "contrast?": SHARE, "saturation?": SHARE, "hue?": SHARE},
+    }
+)
 """How sets are augmented, by name."""
 
 STATED = {"mean?": Every(NUMBER), "std?": Every(POSITIVE)}

@@ -3,7 +3,7 @@
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
@@ -306,7 +306,7 @@ def about_suite(suite: Suite) -> dict[str, Any]:
         "sizes": {name: len(images) for name, images in sets.items()},
         "sha256": {name: images.fingerprint() for name, images in sets.items()},
         "augment": {
-            name: {**asdict(images.augment), "seed": images.seed}
+            name: {**images.augment.as_dict(), "seed": images.seed}
             for name, images in sets.items()
             if name in ("train", "outliers")
         },

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_images
-from oodles.data.description import sources
+from oodles.data.description import functions
 from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows, table_of
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
@@ -199,13 +199,12 @@ def _check_no_code(run: RunFolder, place: str | Path, roots: Sequence[Path]) -> 
     """Refuse data that names functions: what a folder leads to is imported only if the caller names it, too."""
     if isinstance(SUITES.get(str(place)), str):  # a function of ours
         return
-    for name, source in sources(describe_suite(place, roots)):
-        if isinstance(source, Mapping) and "dataset" in source:
-            raise ValueError(
-                f"The data of {run.folder} names a function of one's own, {source['dataset']!r} for {name}, and no "
-                f"code is imported because a folder leads to it: if you trust it, add --data {place}, or "
-                f"open_run(…, data={str(place)!r})."
-            )
+    for name, function in functions(describe_suite(place, roots)):
+        raise ValueError(
+            f"The data of {run.folder} names a function of one's own, {function!r} for {name}, and no "
+            f"code is imported because a folder leads to it: if you trust it, add --data {place}, or "
+            f"open_run(…, data={str(place)!r})."
+        )
 
 
 def _is_suite(path: Path) -> bool:

@@ -649,12 +649,13 @@ def _kept_sets(cut: Cut, batches: Batches, folder: Path, accelerator: Accelerato
 
 
 def _fit_on(device: torch.device, suite: Suite) -> bool:
-    """Say whether all training images are in memory, and on a GPU take at most a quarter of what is free there."""
-    sets = [part.images for part in (suite.train, suite.outliers) if part is not None]
-    arrays = [images for images in sets if isinstance(images, np.ndarray)]
-    if len(arrays) < len(sets) or device.type != "cuda":
-        return len(arrays) == len(sets)
-    return 4 * sum(images.nbytes for images in arrays) <= torch.cuda.mem_get_info(device)[0]
+    """Say whether all training images can stay there, and on a GPU take at most a quarter of what is free there."""
+    sets = [part for part in (suite.train, suite.outliers) if part is not None]
+    if not all(part.can_stay for part in sets):
+        return False
+    if device.type != "cuda":
+        return True
+    return 4 * sum(part.images.nbytes for part in sets) <= torch.cuda.mem_get_info(device)[0]
 
 
 _ADVICE = ": lower the learning rate, or check the method's settings."
