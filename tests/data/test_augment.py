@@ -171,9 +171,7 @@ def test_wrong_settings_are_refused(settings: dict[str, object], sentence: str) 
 
 
 def test_grey_images_have_no_hue() -> None:
-    with pytest.raises(
-        ValueError, match="hue are for images of 3 channels, and these have 1: leave them"
-    ):
+    with pytest.raises(ValueError, match="hue are for images of 3 channels, and these have 1: leave them"):
         ImageSet(images(channels=1), np.zeros(6, dtype=np.int64), Augment(hue=0.1))
 
 

@@ -100,6 +100,31 @@ def test_every_random_change_can_be_said(tmp_path: Path) -> None:
     assert suite.train.augment == expected and not torch.equal(suite.train[0, 0][0], suite.train[0][0])
 
 
+def test_outliers_may_have_several_sources_with_shares(tmp_path: Path) -> None:
+    few = "{ path = 'more.npz', rows = 4, share = 0.5 }"
+    path = suite_file(tmp_path, f"outliers = [{few}, 'more.npz', 'test.npz']\nvalidation_outliers = 0.25")
+    suite = load_suite(path)
+    assert suite.outliers is not None and suite.validation_outliers is not None
+    assert suite.outlier_shares == ((30, 0.5), (4, 0.5)), "those without a share come first, and share the rest by size"
+    places = [Path(name).parent.name for name in suite.outliers.names]
+    assert places == ["more.npz"] * 15 + ["test.npz"] * 15 + ["more.npz"] * 4
+    rows = [int(name.rpartition("/")[2]) for name in suite.outliers.names]
+    held = [name.rsplit("/", 2)[1:] for name in suite.validation_outliers.names]
+    assert [place for place, _ in held] == ["more.npz"] * 5 + ["test.npz"] * 5 + ["more.npz"] * 5
+    assert not set(rows[:15]) & {int(row) for _, row in held[:5]} and len({*rows[:15]}) == 15, "each source is split"
+    expected = np.load(tmp_path / "test.npz")["images"][rows[15:30]]
+    assert np.array_equal(np.moveaxis(suite.outliers.images[15:30], 1, 3), expected)
+    assert suite.outliers.images.dtype == np.uint8 and set(suite.outliers.labels) == {-1}
+
+
+def test_several_sources_without_shares_are_one_set(tmp_path: Path) -> None:
+    path = suite_file(tmp_path, "outliers = ['more.npz', 'test.npz']\nvalidation_outliers = ['test.npz', 'more.npz']")
+    suite = load_suite(path)
+    assert suite.outlier_shares == () and suite.outliers is not None and suite.validation_outliers is not None
+    assert np.array_equal(suite.outliers.images[:20], suite.validation_outliers.images[20:])
+    assert len(suite.outliers) == len(suite.validation_outliers) == 40
+
+
 def test_what_is_not_said_has_defaults(tmp_path: Path) -> None:
     suite = load_suite(suite_file(tmp_path))
     images = np.load(tmp_path / "train.npz")["images"]
@@ -219,7 +244,7 @@ MISTAKES = {
     "unknown key": ("outlier = 'x'", r"has a key 'outlier' that suites do not have: did you mean 'outliers'\?"),
     "strange key": ("zzz = 1", r"has a key 'zzz' that suites do not have: expected one of name, train, test"),
     "number for a path": ("outliers = 3", r"outliers in .*mine\.toml must be a path or a table such as .*, got 3"),
-    "list for a path": ("outliers = ['a']", "outliers in .* must be a path or a table such as"),
+    "list for a path": ("test = ['a']", "test in .* must be a path or a table such as"),
     "empty path": ("outliers = ''", "outliers in .* must be a path or a table such as"),
     "unknown source key": ("outliers = { pathh = 'a' }", r"outliers in .* has no key 'pathh': did you mean 'path'\?"),
     "no kind": ("outliers = { rows = 3 }", "must say where its images are: path, cifar, list, dataset, images"),
@@ -279,6 +304,35 @@ MISTAKES = {
     "augment": ("augment = 3", "augment in .* must be a table such as .*, got 3"),
     "augment key": ("augment = { flipp = true }", r"augment in .* has no key 'flipp': did you mean 'flip'\?"),
     "flip": ("augment = { flip = 1 }", "flip in .* must be true or false, got 1"),
+    "share alone": (
+        "outliers = { path = 'more.npz', share = 0.5 }",
+        "share in .* only of sources in a list of outliers",
+    ),
+    "share of near": ("near.cats = { path = 'more.npz', share = 0.5 }", "share in .*, not of near:cats"),
+    "share of 1": ("outliers = ['test.npz', { path = 'more.npz', share = 1 }]", "share of .* between 0 and 1, got 1"),
+    "shares below 1": (
+        "outliers = [{ path = 'test.npz', share = 0.5 }, { path = 'more.npz', share = 0.4 }]",
+        r"shares of outliers in .* must add up to 1, got 0\.9: or leave one of them out",
+    ),
+    "shares above 1": (
+        "outliers = [{ path = 'test.npz', share = 0.6 }, { path = 'more.npz', share = 0.4 }, 'more.npz']",
+        r"shares of outliers in .* must add up to less than 1, as other sources have none, got 1\.",
+    ),
+    "no outliers": ("outliers = []", r"outliers in .* must be a path or a table .*, got \[\]"),
+    "no source in a list": (
+        "outliers = ['more.npz', 3]",
+        "source 2 of outliers in .* must be a path .*, got 3",
+    ),
+    "a list of near": ("near.cats = ['more.npz']", "near.cats in .* must be a path or a table"),
+    "a list of train": ("validation = ['more.npz']", "validation in .* must be a path or a table"),
+    "rows of a list": (
+        "outliers = ['more.npz', 'test.npz']\nvalidation_outliers = 5",
+        "validation_outliers in .* must be a share below 1 where outliers are a list, got 5",
+    ),
+    "a source without images": (
+        "outliers = ['more.npz', { path = 'empty', share = 0.5 }]",
+        r"empty must hold images \(.*\), but has none",
+    ),
     "crop": ("augment = { crop = 0.7 }", "augment in .* cannot be used: crop must be the least and the largest share"),
     "jitter": ("augment = { hue = 'red' }", "augment in .* cannot be used: hue must be a number >= 0, got 'red'"),
     "transforms": ("augment = { transforms = 'no.such:thing' }", "transforms 'no.such:thing' cannot be imported"),
@@ -294,6 +348,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("text", "sentence"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=sentence):
         load_suite(suite_file(tmp_path, text))
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from oodles.data import ImageSet, Suite
+from oodles.data import Augment, ImageSet, Suite
+from oodles.data.suite import Shares
 from oodles.runs.batches import Batches
 from oodles.runs.recipe import Recipe
 from tests.runs.small import small_suite
@@ -46,6 +47,56 @@ def test_outliers_go_on_over_epochs_and_every_pass_has_each_once() -> None:
     assert all(sorted(order) == list(range(7)) for order in passes)
     assert len({tuple(order) for order in passes}) > 10
     assert max(Counter(stream).values()) - min(Counter(stream).values()) <= 1
+
+
+def _shared(shares: Shares, rows: int, size: int = 6, **settings: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the outliers of 400 batches."""
+    known = _numbered(23)
+    suite = Suite("numbered", known, known, known, ("only",), outliers=_numbered(rows), outlier_shares=shares)
+    recipe = Recipe(epochs=80, batch_size=4, outlier_batch_size=size, **settings)  # type: ignore[arg-type]
+    batches = Batches(suite, recipe, outliers=True, accumulate=1, process=0, processes=1)
+    return [batches[position][1] for position in range(400)]  # type: ignore[misc]
+
+
+def test_sources_of_outliers_get_their_shares_and_their_rows_come_equally_often() -> None:
+    stream = [row for images, _ in _shared(((30, 0.4), (2, 0.5), (5, 0.1)), 37) for row in _rows(images)]
+    counts = np.bincount(stream, minlength=37)
+    parts = [counts[:30], counts[30:32], counts[32:]]
+    np.testing.assert_allclose([part.sum() / 2400 for part in parts], [0.4, 0.5, 0.1], atol=0.01)
+    assert all(np.ptp(part) <= 2 for part in parts[::2]) and np.ptp(parts[1]) <= 10
+    in_batches = np.array([sum(row in (30, 31) for row in stream[at : at + 6]) for at in range(0, 2400, 6)])
+    assert abs(in_batches.mean() - 3) < 0.05 and in_batches.std() > 0.8, "a half of every batch, in expectation"
+    first = _shared(((30, 0.4), (2, 0.5), (5, 0.1)), 37, seed=1)[0]
+    assert _rows(first[0]) != stream[:6]
+
+
+def test_the_least_share_is_kept() -> None:
+    stream = [row for images, _ in _shared(((1, 0.999), (2, 0.001)), 3) for row in _rows(images)]
+    assert 1 <= sum(row > 0 for row in stream) <= 3
+
+
+def test_outliers_that_come_again_are_augmented_anew() -> None:
+    augment = Augment(shift=3)
+    images = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
+    outliers = ImageSet(images, np.full(3, -1), augment)
+    known = _numbered(23)
+    suite = Suite("few", known, known, known, ("only",), outliers=outliers, outlier_shares=((2, 0.1), (1, 0.9)))
+    recipe = Recipe(epochs=1, batch_size=4, outlier_batch_size=20)
+    batches = Batches(suite, recipe, outliers=True, accumulate=1, process=0, processes=1)
+    rows = batches[0][1][0].flatten(1)  # type: ignore[index]
+    assert len(rows.unique(dim=0)) > 10
+
+
+def test_one_share_for_all_is_none() -> None:
+    alone, without = (_shared(shares, 7) for shares in (((7, 1.0),), ()))
+    assert all(torch.equal(one, other) for (one, _), (other, _) in zip(alone, without, strict=True))
+    assert _rows(without[0][0]) == [2, 6, 4, 3, 5, 1], "those of earlier versions"
+
+
+@pytest.mark.parametrize("shares", [((7, 0.9),), ((6, 1.0),), ((7, 0.5), (0, 0.5)), ((3, 1.0), (4, 0.0))])
+def test_shares_that_do_not_add_up_are_refused(shares: Shares) -> None:
+    with pytest.raises(ValueError, match=r"outlier_shares must be \(rows, share\) pairs of all 7 outliers, .*, got"):
+        _shared(shares, 7)
 
 
 def test_processes_share_every_batch() -> None:

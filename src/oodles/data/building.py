@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from oodles.data.augment import PLAIN, Augment
 from oodles.data.conversion import one_shape
 from oodles.data.decoded import Decoded, convert, name_broken
-from oodles.data.description import Description, augment_of, is_source, rows_wanted, sources
+from oodles.data.description import Description, augment_of, is_source, listed, rows_wanted, share_of, sources
 from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import ImageSet
 from oodles.data.names import composed, some
 from oodles.data.overlaps import by_content
-from oodles.data.raw import BrokenImages, RawImages
+from oodles.data.raw import BrokenImages, RawImages, join
 from oodles.data.sources import Source, read_source
-from oodles.data.suite import KNOWN, Suite
+from oodles.data.suite import KNOWN, Shares, Suite
 from oodles.remarks import warn
 from oodles.spelling import suggestion
 
@@ -72,12 +72,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
     source, held = description["train"], description.get("validation", TENTH)
     train, validation = _split_rows(raw, source, held, "validation")
     _check_left(train, raw, _labels(train, classes, by_name), classes)
-    source, held = description.get("outliers"), description.get("validation_outliers")
-    outliers, validation_outliers = (
-        (None, None) if source is None else _split_rows(read_source(source), source, held, "validation_outliers")
-    )
-    if held is not None and is_source(held):
-        validation_outliers = _draw(held)
+    outliers, validation_outliers, shares = _outliers(description)
     suite = Suite(
         name=description["name"],
         train=known(train, augment),
@@ -91,6 +86,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         mean=tuple(map(float, description.get("mean", ()))),
         std=tuple(map(float, description.get("std", ()))),
         resize=description.get("resize"),
+        outlier_shares=shares,
         notes=dict(description.get("notes", {})),
     )
     _check_images(suite)
@@ -141,6 +137,21 @@ def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
 def _draw(source: Source) -> RawImages:
     """Read the rows of a source that its description asks for."""
     return _split_rows(read_source(source), source, None, "")[0]
+
+
+def _outliers(description: Description) -> tuple[RawImages | None, RawImages | None, Shares]:
+    """Read the outliers, those that validate, and the shares of the sources, those without one in the first place."""
+    held = description.get("validation_outliers")
+    validation = join([_draw(source) for source in listed(held)]) if held is not None and is_source(held) else None
+    if "outliers" not in description:
+        return None, validation, ()
+    sources = sorted(listed(description["outliers"]), key=lambda source: share_of(source) is not None)
+    split = [_split_rows(read_source(source), source, held, "validation_outliers") for source in sources]
+    trained, kept = [raw for raw, _ in split], [raw for _, raw in split if raw is not None]
+    stated = [(len(raw.names), share) for raw, share in zip(trained, map(share_of, sources), strict=True) if share]
+    rest = sum(len(raw.names) for raw in trained) - sum(rows for rows, _ in stated)
+    first = [(rest, 1 - sum(share for _, share in stated))] if rest else []
+    return join(trained), join(kept) if kept else validation, tuple([*first, *stated]) if stated else ()
 
 
 def _split_rows(raw: RawImages, source: Source, held: Any, held_by: str) -> tuple[RawImages, RawImages | None]:

@@ -17,6 +17,8 @@ from oodles.spelling import suggestion
 Description = Mapping[str, Any]
 
 SETS = ("train", "test", "validation", "outliers", "validation_outliers")
+LISTS = ("outliers", "validation_outliers")
+"""Sets that may have several sources."""
 TABLES = ("near", "far")
 KEYS = (
     *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "mean", "std", "augment"),
@@ -120,7 +122,9 @@ def resolve_paths(description: Description, folders: Sequence[Path]) -> Descript
 
     resolved = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
     for key in SETS:
-        if is_source(description.get(key)):
+        if isinstance(description.get(key), list):
+            resolved[key] = [locate_source(source, locate) for source in description[key]]
+        elif is_source(description.get(key)):
             resolved[key] = locate_source(description[key], locate)
         elif key in description:
             resolved[key] = description[key]
@@ -132,14 +136,24 @@ def resolve_paths(description: Description, folders: Sequence[Path]) -> Descript
 
 def is_source(value: Any) -> bool:
     """Tell whether a set has images of its own, and is no number of another's rows."""
-    return isinstance(value, str | Mapping)
+    return isinstance(value, str | Mapping | list)
+
+
+def listed(value: Source | Sequence[Source]) -> list[Source]:
+    """Return the sources of a set: one, or those of a list."""
+    return [value] if isinstance(value, str | Mapping) else list(value)
+
+
+def share_of(source: Source) -> float | None:
+    """Return the share of every pass over the outliers that a source is to have, where it has one."""
+    return None if isinstance(source, str) else source.get("share")
 
 
 def sources(description: Description) -> Iterator[tuple[str, Source]]:
     """Give every source of a description, with the name of its set."""
     for key in SETS:
         if is_source(description.get(key)):
-            yield key.replace("_", "-"), description[key]
+            yield from ((key.replace("_", "-"), source) for source in listed(description[key]))
     for table in TABLES:
         yield from ((f"{table}:{name}", source) for name, source in description.get(table, {}).items())
 
@@ -204,6 +218,9 @@ def _check_sets(content: Description, path: Path) -> None:
         value = content.get(key)
         if key in ("validation", "validation_outliers") and isinstance(value, int | float):
             check_rows(value, f"{key} in {path}")
+        elif isinstance(value, list) and value and key in LISTS:
+            for number, source in enumerate(value, start=1):
+                check_source(source, f"source {number} of {key} in {path}")
         elif value is not None:
             check_source(value, f"{key} in {path}")
     if isinstance(content.get("validation_outliers"), int | float) and "outliers" not in content:
@@ -216,6 +233,30 @@ def _check_sets(content: Description, path: Path) -> None:
     for name, source in sources(content):
         if isinstance(source, Mapping) and "rows" in source:
             check_rows(source["rows"], f"rows of {name} in {path}")
+        if share_of(source) is not None and (name != "outliers" or not isinstance(content["outliers"], list)):
+            raise ValueError(f"share in {path} can be said only of sources in a list of outliers, not of {name}.")
+    _check_shares(content, path)
+
+
+def _check_shares(content: Description, path: Path) -> None:
+    """Refuse shares of outliers that do not add up."""
+    shares = [share_of(source) for source in listed(content.get("outliers", []))]
+    stated = [share for share in shares if share is not None]
+    for share in stated:
+        if not isinstance(share, float) or not 0 < share < 1:
+            raise ValueError(f"share of outliers in {path} must be a number between 0 and 1, got {share!r}.")
+    total = sum(stated)
+    if len(stated) == len(shares) and stated and abs(total - 1) > 1e-6:
+        raise ValueError(f"shares of outliers in {path} must add up to 1, got {total:g}: or leave one of them out.")
+    if len(stated) < len(shares) and total > 1 - 1e-6:
+        raise ValueError(
+            f"shares of outliers in {path} must add up to less than 1, as other sources have none, got {total:g}."
+        )
+    if isinstance(content.get("outliers"), list) and isinstance(content.get("validation_outliers"), int):
+        raise ValueError(
+            f"validation_outliers in {path} must be a share below 1 where outliers are a list, "
+            f"got {content['validation_outliers']}."
+        )
 
 
 def _check_settings(content: Description, path: Path) -> None:

@@ -1,7 +1,10 @@
 """Images of a source before they get one shape: in memory, or in a list that decodes them one by one."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -92,3 +95,41 @@ class Chosen:
 
     def mark(self, row: int) -> str:
         return self.images.mark(int(self.rows[row]))
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The images of several sources, one after the other."""
+
+    parts: Sequence[Pixels | Listed]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, row: int) -> Pixels:
+        part, own = self._place(row)
+        return part[own]
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        sizes: list[tuple[int, int, int]] = []
+        for part in self.parts:
+            sizes += [image.shape for image in part] if isinstance(part, np.ndarray) else part.sizes()
+        return sizes
+
+    def mark(self, row: int) -> str:
+        part, own = self._place(row)
+        return blake2b(part[own].tobytes()).hexdigest() if isinstance(part, np.ndarray) else part.mark(own)
+
+    def _place(self, row: int) -> tuple[Pixels | Listed, int]:
+        """Return the source of a row, and its row there."""
+        starts = [0, *accumulate(map(len, self.parts))]
+        number = bisect_right(starts, row) - 1
+        return self.parts[number], row - starts[number]
+
+
+def join(raws: Sequence[RawImages]) -> RawImages:
+    """Return the images of several sources as those of one, without labels; names begin with their source's."""
+    if len(raws) == 1:
+        return raws[0]
+    names = tuple(f"{raw.place}/{name}" for raw in raws for name in raw.names)
+    return RawImages(" and ".join(raw.place for raw in raws), Joined([raw.images for raw in raws]), None, (), names)

@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
     "images": ({"images"}, {"labels"}),
 }
 """By the key that tells the kind: the keys it must have, and those it may have."""
-EVERYWHERE = {"rows"}
+EVERYWHERE = {"rows", "share"}
 PATHS = {"path", "list", "images", "labels", "cifar"}
 """The keys that name files and folders."""
 

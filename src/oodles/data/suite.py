@@ -11,6 +11,8 @@ from oodles.data.image_set import ImageSet
 
 KNOWN = ("train", "validation", "test")
 """Sets of the known classes; no image may be in two of them."""
+Shares = tuple[tuple[int, float], ...]
+"""Of stretches of rows, one after the other: how many rows, and their share of what is drawn."""
 ENOUGH = 2000
 """Rows from which mean and deviation are measured where images are decoded on demand."""
 BLOCK = 2**20
@@ -35,11 +37,13 @@ class Suite:
         mean: per channel, of images in [0, 1]; that of the training images unless given.
         std: per channel, likewise; 1 for a channel that never changes.
         resize: the shorter side of an image before its centre was cropped, where the suite says so.
+        outlier_shares: where some outliers shall be seen more often: for the first rows, the next and so on, how many
+            there are and what share of the outliers that are trained on comes from them.
         notes: what a reader of a table must know about a set, by its name.
 
     Raises:
-        ValueError: for sets whose images differ in shape, training images that are not finite, and another number of
-            channels in ``mean`` or ``std``.
+        ValueError: for sets whose images differ in shape, shares that do not add up to the outliers or to 1, training
+            images that are not finite, and another number of channels in ``mean`` or ``std``.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Suite:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     resize: int | None = None
+    outlier_shares: Shares = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,6 +67,13 @@ class Suite:
                 raise ValueError(
                     f"all images of a suite must have one shape, but those of {name} have {images.images.shape[1:]} "
                     f"and those of train {self.input_shape}."
+                )
+        if self.outliers is not None and self.outlier_shares:
+            counts, shares = zip(*self.outlier_shares, strict=True)
+            if sum(counts) != len(self.outliers) or min(counts) < 1 or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
+                raise ValueError(
+                    f"outlier_shares must be (rows, share) pairs of all {len(self.outliers)} outliers, with shares "
+                    f"above 0 that add up to 1, got {self.outlier_shares}."
                 )
         if not (self.mean and self.std):
             with np.errstate(invalid="ignore"):  # told in the next line

@@ -1,5 +1,6 @@
 """The order of training data: the batch of a position is a function of (seed, position, process)."""
 
+import math
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident, Rows
+from oodles.data.suite import Shares
 from oodles.randomness import BALANCED_ORDER, ID_ORDER, OUTLIER_ORDER
 from oodles.runs.frozen_part import Kept
 from oodles.runs.recipe import Recipe
@@ -22,8 +24,9 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
     Any position can be read alone, so a run resumes in the middle of an epoch without replaying it, and the batches do
     not depend on the number of workers that load them, if any: :meth:`resident` gives the same ones. Each epoch drops
     the rows that fill no whole step of the optimizer, different ones each time. Outliers have no epochs: they are
-    shuffled anew after each pass over them, so all are used however short an epoch is. Each of several processes gets
-    its share of every batch. With balanced sampling each epoch has as many rows of every class.
+    shuffled anew after each pass over them, so all are used however short an epoch is. Where some of them have a share
+    of their own, a pass holds each of those rows more or less than once, each time augmented anew. Each of several
+    processes gets its share of every batch. With balanced sampling each epoch has as many rows of every class.
 
     Raises:
         ValueError: where there are fewer rows than a step takes, or the processes cannot share a batch evenly.
@@ -69,31 +72,56 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
     def __getitem__(self, position: int) -> tuple[Rows, Rows | None]:
         epoch, place = divmod(position, self.per_epoch)
         size = self.recipe.batch_size
-        known = self._rows(self.train, epoch * len(self.train) + place * size, size, ID_ORDER)
+        alike = ((len(self.train), 1.0),)
+        known = self._rows(self.train, alike, epoch * len(self.train) + place * size, size, ID_ORDER)
         if self.outliers is None:
             return known, None
         size = self.recipe.outlier_batch_size
-        return known, self._rows(self.outliers, position * size, size, OUTLIER_ORDER)
+        shares = self.suite.outlier_shares or ((len(self.outliers), 1.0),)
+        return known, self._rows(self.outliers, shares, position * size, size, OUTLIER_ORDER)
 
-    def _rows(self, images: ImageSet | Resident | Kept, start: int, size: int, use: int) -> Rows:
+    def _rows(self, images: ImageSet | Resident | Kept, shares: Shares, start: int, size: int, use: int) -> Rows:
         """Return this process's share of ``size`` rows, counted from the first row of the first pass."""
-        epochs, places = np.divmod(np.arange(start, start + size)[self.share], len(images))
-        rows = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            rows[epochs == epoch] = self._order(int(epoch), use, len(images))[places[epochs == epoch]]
+        passes, places = np.divmod(np.arange(start, start + size)[self.share], _length(shares))
+        epochs, rows = np.empty_like(places), np.empty_like(places)
+        for number in np.unique(passes):
+            chosen = passes == number
+            epochs[chosen], rows[chosen] = self._pass(int(number), use, shares)[:, places[chosen]]
         return images.batch(epochs, rows)
 
-    def _order(self, epoch: int, use: int, rows: int) -> Int64[np.ndarray, " n"]:
+    def _pass(self, number: int, use: int, shares: Shares) -> Int64[np.ndarray, "2 n"]:
         if self.labels is None or use != ID_ORDER:
-            return _order(self.recipe.seed, epoch, use, rows)
-        if epoch not in self._balanced:
-            self._balanced = {epoch: balanced_order(self.labels, self.recipe.seed, epoch)}
-        return self._balanced[epoch]
+            return _pass(self.recipe.seed, number, use, shares)
+        if number not in self._balanced:
+            self._balanced = {number: balanced_order(self.labels, self.recipe.seed, number)}
+        rows = self._balanced[number]
+        return np.stack([np.full_like(rows, number), rows])
+
+
+def _length(shares: Shares) -> int:
+    """Return how many rows a pass has: as many as there are, or the multiple in which each stretch has one."""
+    rows = sum(count for count, _ in shares)
+    return rows * math.ceil(1 / (rows * min(share for _, share in shares)))
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, use: int, rows: int) -> Int64[np.ndarray, " n"]:
-    return np.random.default_rng((seed, epoch, use)).permutation(rows)
+def _pass(seed: int, number: int, use: int, shares: Shares) -> Int64[np.ndarray, "2 n"]:
+    """Return the rows of a pass in order, below how often each was drawn before.
+
+    Each stretch of rows is shuffled anew whenever all of its rows were drawn, so over passes these come equally often.
+    """
+    length, first, drawn = _length(shares), 0, []
+    ends = np.cumsum([0.0, *(share for _, share in shares)]) * length
+    starts, stops = (np.diff(np.rint(ends * passes)).astype(np.int64) for passes in (number, number + 1))
+    for stretch, ((count, _), start, stop) in enumerate(zip(shares, starts, stops, strict=True)):
+        epochs, places = np.divmod(np.arange(start, stop), count)
+        for epoch in np.unique(epochs):
+            rows = places[epochs == epoch]
+            if len(rows) < count:  # those of a whole pass over the stretch are shuffled below
+                rows = np.random.default_rng((seed, epoch, use, 1 + stretch)).permutation(count)[rows]
+            drawn.append(np.stack([np.full_like(rows, epoch), first + rows]))
+        first += count
+    return np.concatenate(drawn, axis=1)[:, np.random.default_rng((seed, number, use)).permutation(length)]
 
 
 def balanced_order(labels: Int64[np.ndarray, " n"], seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
