@@ -244,7 +244,6 @@ MISTAKES = {
     "unknown key": ("outlier = 'x'", r"has a key 'outlier' that suites do not have: did you mean 'outliers'\?"),
     "strange key": ("zzz = 1", r"has a key 'zzz' that suites do not have: expected one of name, train, test"),
     "number for a path": ("outliers = 3", r"outliers in .*mine\.toml must be a path or a table such as .*, got 3"),
-    "list for a path": ("test = ['a']", "test in .* must be a path or a table such as"),
     "empty path": ("outliers = ''", "outliers in .* must be a path or a table such as"),
     "unknown source key": ("outliers = { pathh = 'a' }", r"outliers in .* has no key 'pathh': did you mean 'path'\?"),
     "no kind": ("outliers = { rows = 3 }", "must say where its images are: path, cifar, list, dataset, images"),

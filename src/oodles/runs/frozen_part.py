@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from oodles.classifier import Classifier, device_of, frozen, in_mode
 from oodles.data import ImageSet, Suite
-from oodles.data.image_set import PLAIN, Rows
+from oodles.data.augment import PLAIN
+from oodles.data.image_set import Rows
 from oodles.files import UNFINISHED, in_one_piece, sha256_of, write_json
 from oodles.precision import at_least_float32
 from oodles.runs.folder import FROZEN
