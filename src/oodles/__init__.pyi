@@ -72,6 +72,7 @@ from oodles.outliers import pair as pair
 from oodles.processes import mean_over_processes as mean_over_processes
 from oodles.processes import rows_of_all_processes as rows_of_all_processes
 from oodles.processes import sum_over_processes as sum_over_processes
+from oodles.remarks import CalibrationWarning as CalibrationWarning
 from oodles.remarks import TrainingWarning as TrainingWarning
 from oodles.runs.deployment import export as export
 from oodles.runs.opened import Run as Run

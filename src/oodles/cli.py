@@ -23,6 +23,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress,
 import oodles
 from oodles.cards import card, cards, describe, overview
 from oodles.methods import METHODS, method_class
+from oodles.remarks import CalibrationWarning, TrainingWarning
 from oodles.runs.recipe import Recipe, merge_settings, recipes
 from oodles.spelling import nearest, suggestion, visible
 
@@ -949,8 +950,8 @@ def _help() -> str:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, line: int, *others: Any) -> None:
-    """Show a warning of our own as one sentence, others as Python does; it goes by name, since torch takes a while."""
-    if category.__name__ == "TrainingWarning":
+    """Show a warning of our own as one sentence, others as Python does."""
+    if issubclass(category, (TrainingWarning, CalibrationWarning)):
         if os.environ.get("RANK", "0") == "0":
             _say(str(message))
     else:

@@ -10,6 +10,10 @@ class TrainingWarning(UserWarning):
     """Training goes on, and will hardly give what is wanted; each is said once, and kept in the record of a run."""
 
 
+class CalibrationWarning(UserWarning):
+    """A threshold comes from so few known rows that its rate of false alarms may be rather another."""
+
+
 _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oodles import CalibrationWarning
 from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, rows_needed
 
 NAMES = ("a", "b", "c")
@@ -77,6 +78,7 @@ def test_few_rows_are_told_with_what_they_mean(recwarn: pytest.WarningsRecorder)
     assert not recwarn.list
     calibration(189)
     (warning,) = recwarn.list
+    assert warning.category is CalibrationWarning
     words = str(warning.message)
     assert words.startswith(
         "The threshold for 5 % false alarms comes from 189 known rows alone: the rate will mostly be"

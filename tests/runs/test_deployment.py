@@ -190,3 +190,12 @@ def test_the_watch_of_a_run_counts_what_it_refuses(run: Run, tmp_path: Path) -> 
     assert watch.alarm and watch.refused >= (~verdicts.accepted).sum() == 50
     lines = [json.loads(line) for line in (tmp_path / "watch.jsonl").read_text().splitlines()]
     assert [line["refused"] for line in lines[3:]] == [10] * 5 and lines[-1]["alarm"]
+
+
+@pytest.mark.filterwarnings("always:The threshold for")
+def test_few_rows_are_told_in_a_sentence(run: Run, validation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["score", str(run.folder), str(validation), "--network", "tests.runs.small:linear", "--json"]
+    assert main(arguments) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("oodles: The threshold for 5 % false alarms comes from 30 known rows alone:")
+    assert err.count("\n") == 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from oodles.checks import check_flag, check_number
+from oodles.remarks import CalibrationWarning
 
 COMFORT = 10
 """A warning comes below so many times the rows that a rate needs: the rate then varies a lot between calibrations."""
@@ -71,6 +72,7 @@ class Calibration:
             warnings.warn(
                 f"The threshold for {rate} false alarms comes from {rows} known rows {where}alone: the rate will "
                 f"mostly be between {low:.1f} % and {high:.1f} %; {COMFORT * needed} rows would tell more.",
+                CalibrationWarning,
                 stacklevel=4,
             )
 
