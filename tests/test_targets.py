@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oodles import mixup_criterion, mixup_data, soft_targets
+from oodles import Classifier, TrainingStep, mixup_criterion, mixup_data, soft_targets
 from oodles.targets import cross_entropy
 
 from .contract.steps import is_one_sentence
@@ -136,3 +136,10 @@ def test_logits_and_targets_may_differ_in_precision(of_logits: torch.dtype, of_t
     found = cross_entropy(z, t.to(of_targets))
     assert found.dtype == of_logits
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_targets_that_do_not_fit_the_logits_are_refused_by_a_step() -> None:
+    """What a step has checked are labels; only the forward pass says which shape predictions have."""
+    step = TrainingStep(Classifier(torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 3, 1)))
+    with pytest.raises(ValueError, match=r"must have shape \(2, 6, 6\) for logits of shape .*, got \(2, 5\)"):
+        step((torch.rand(2, 1, 8, 8), torch.zeros(2, 5, dtype=torch.long)))

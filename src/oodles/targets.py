@@ -122,6 +122,12 @@ def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | 
     several give the gradients of one.
     """
     logits = at_least_float32(logits)
+    wanted = logits.shape if targets.is_floating_point() else (len(logits), *logits.shape[2:])
+    if targets.shape != wanted:
+        raise ValueError(
+            f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
+            f"got {tuple(targets.shape)}."
+        )
     if not logits.numel() and weights is None:
         return logits.sum()
     targets = targets.to(logits.dtype) if targets.is_floating_point() else targets.long()
