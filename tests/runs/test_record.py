@@ -141,6 +141,7 @@ SUITES: dict[str, Callable[[Suite], Suite]] = {
     "classes": lambda suite: replace(suite, classes=("a", "b", "d")),
     "mean": lambda suite: replace(suite, mean=(0.25,)),
     "std": lambda suite: replace(suite, std=(0.25,)),
+    "draft": lambda suite: replace(suite, draft=True),
     "outlier_shares": lambda suite: replace(suite, outlier_shares=((20, 0.5), (30, 0.5))),
     "resize": lambda suite: replace(suite, resize=9),
     "notes": lambda suite: replace(suite, notes={"noise": "a remark"}),

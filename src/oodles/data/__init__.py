@@ -99,7 +99,11 @@ def describe_suite(name_or_path: str | Path, root: str | Path | Sequence[str | P
 
 
 def read_images(
-    path: str | Path, input_shape: tuple[int, int, int] | None = None, resize: int | None = None
+    path: str | Path,
+    input_shape: tuple[int, int, int] | None = None,
+    resize: int | None = None,
+    *,
+    draft: bool = False,
 ) -> ImageSet:
     """Read the images of a ``.npz`` or idx file, of a folder (at any depth), or a single image file.
 
@@ -111,6 +115,8 @@ def read_images(
             cropped about their centre to the aspect ratio asked for and resized by Pillow's bilinear filter; colour
             becomes grey by Rec. 601 luma, and grey fills all channels.
         resize: resize the shorter side to so many pixels instead, and crop the centre.
+        draft: decode JPEG files at the least of 1, 1/2, 1/4 and 1/8 of their size that need not be enlarged then, which
+            is faster and gives slightly other pixels; ``input_shape`` must be given.
 
     Returns:
         An image set whose ``names`` are file names, in which ``\\xNN`` is a byte that is no UTF-8, or row numbers;
@@ -118,15 +124,20 @@ def read_images(
 
     Raises:
         FileNotFoundError: where nothing is at the path.
-        ValueError: where it holds no images, or images that cannot be read, which are named together.
+        ValueError: where it holds no images, or images that cannot be read, which are named together, and for ``draft``
+            without ``input_shape``.
     """
     place = find(Path(path)) or Path(path)
     raw = read_path(place)  # folders inside a folder are classes in a suite, and here they may be anything
-    return _image_set(replace(raw, labels=None) if place.is_dir() else raw, input_shape, resize)
+    return _image_set(replace(raw, labels=None) if place.is_dir() else raw, input_shape, resize, draft)
 
 
 def from_images(
-    images: Sequence[Any], input_shape: tuple[int, int, int] | None = None, resize: int | None = None
+    images: Sequence[Any],
+    input_shape: tuple[int, int, int] | None = None,
+    resize: int | None = None,
+    *,
+    draft: bool = False,
 ) -> ImageSet:
     """Read the images of a list: files, Pillow's, tensors (C, H, W), or arrays (H, W) or (H, W, C).
 
@@ -138,7 +149,7 @@ def from_images(
         >>> from_images([np.zeros((40, 50, 3), np.uint8), np.ones((32, 32), np.uint8)], (1, 28, 28)).images.shape
         (2, 1, 28, 28)
     """
-    return _image_set(read_list(images), input_shape, resize)
+    return _image_set(read_list(images), input_shape, resize, draft)
 
 
 def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) -> ImageSet:
@@ -162,10 +173,14 @@ def from_dataset(dataset: Any, input_shape: tuple[int, int, int] | None = None) 
     return _image_set(read_dataset(dataset, f"the {type(dataset).__name__}"), input_shape)
 
 
-def _image_set(raw: RawImages, input_shape: tuple[int, int, int] | None, resize: int | None = None) -> ImageSet:
+def _image_set(
+    raw: RawImages, input_shape: tuple[int, int, int] | None, resize: int | None = None, draft: bool = False
+) -> ImageSet:
+    if draft and input_shape is None:
+        raise ValueError("draft needs input_shape: say what size is wanted.")
     labels = np.full(len(raw.names), -1) if raw.labels is None else raw.labels
     try:
-        images = convert(raw, input_shape or one_shape(raw), resize)
+        images = convert(raw, input_shape or one_shape(raw), resize, draft=draft)
     except BrokenImages:
         name_broken([raw])
         raise

@@ -53,7 +53,8 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
     augment = augment or augment_of(description) or Augment(shift=min(shape[1:]) // 8)
 
     def image_set(raw: RawImages, labels: NDArray[np.int64], augment: Augment = PLAIN) -> ImageSet:
-        return ImageSet(convert(raw, shape, description.get("resize")), labels, augment, seed, raw.names)
+        images = convert(raw, shape, description.get("resize"), draft=description.get("draft", False))
+        return ImageSet(images, labels, augment, seed, raw.names)
 
     def known(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
         return image_set(raw, _labels(raw, classes, by_name), augment)
@@ -86,6 +87,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         mean=tuple(map(float, description.get("mean", ()))),
         std=tuple(map(float, description.get("std", ()))),
         resize=description.get("resize"),
+        draft=description.get("draft", False),
         outlier_shares=shares,
         notes=dict(description.get("notes", {})),
     )

@@ -1,7 +1,7 @@
 """Images of any map-style ``Dataset``, or of a list."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from oodles.data import decoded, preprocess
 from oodles.data.arrays import in_range
 from oodles.data.image_files import Files
 from oodles.data.names import shown, some
-from oodles.data.preprocess import Pixels
+from oodles.data.preprocess import Pixels, Shape
 from oodles.data.raw import Listed, RawImages
 from oodles.importing import in_words
 
@@ -39,6 +39,9 @@ class Items:
     def mark(self, row: int) -> str:
         return f"{self.place} {row}"
 
+    def drafted(self, shape: Shape, resize: int | None) -> "Items":
+        return self
+
 
 class Kept(list[Pixels]):
     """Images in memory, of any sizes."""
@@ -52,6 +55,9 @@ class Kept(list[Pixels]):
 
     def mark(self, row: int) -> str:
         return str(row)
+
+    def drafted(self, shape: Shape, resize: int | None) -> "Kept":
+        return self
 
 
 def read_dataset(dataset: Any, place: str) -> RawImages:
@@ -83,6 +89,7 @@ class Several:
     """Images of a list, one by one: files, Pillow's, tensors (C, H, W), or arrays (H, W) or (H, W, C)."""
 
     images: Sequence[Any]
+    draft: tuple[Shape, int | None] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,7 +97,7 @@ class Several:
     def __getitem__(self, row: int) -> Pixels:
         image = self.images[row]
         if isinstance(image, str | Path):
-            return Files(Path(image).parent, (Path(image).name,))[0]
+            return Files(Path(image).parent, (Path(image).name,), self.draft)[0]
         return _pixels(image, f"the list, at {row},")
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
@@ -98,6 +105,9 @@ class Several:
 
     def mark(self, row: int) -> str:
         return str(row)
+
+    def drafted(self, shape: Shape, resize: int | None) -> "Several":
+        return replace(self, draft=(shape, resize))
 
 
 def read_list(images: Sequence[Any]) -> RawImages:

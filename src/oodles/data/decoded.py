@@ -1,12 +1,15 @@
 """Images that do not fit into memory: rows are decoded whenever they are asked for."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
 
 from oodles.data.conversion import check_shape
 from oodles.data.preprocess import Pixels, Shape, fit_image
@@ -16,7 +19,7 @@ IN_MEMORY = 2 * 2**30
 """Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""
 
 
-def convert(raw: RawImages, shape: Shape, resize: int | None = None) -> "Pixels | Decoded":
+def convert(raw: RawImages, shape: Shape, resize: int | None = None, *, draft: bool = False) -> "Pixels | Decoded":
     """Return images (N, C, H, W) of one shape; see :func:`oodles.data.read_images`."""
     check_shape(shape)
     channels, height, width = shape
@@ -25,8 +28,9 @@ def convert(raw: RawImages, shape: Shape, resize: int | None = None) -> "Pixels 
         if images.shape[1:] != (height, width, channels):
             images = np.stack([fit_image(image, shape, resize) for image in images])
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
+    images = images.drafted(shape, resize) if draft else images
     decoded = Decoded(images, (len(images), *shape), images[0].dtype, resize)
-    return decoded if decoded.nbytes > IN_MEMORY else decoded[:]
+    return decoded if decoded.nbytes > IN_MEMORY else decoded.all()
 
 
 def name_broken(sources: Iterable[RawImages]) -> None:
@@ -49,8 +53,12 @@ def name_broken(sources: Iterable[RawImages]) -> None:
         raise broken_images(reasons)
 
 
+MANY, BLOCK = 1000, 32
+"""From so many images on, several processes decode them, so many at once each."""
+
+
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(Dataset[Pixels]):
     """Images that look like an array (N, C, H, W) of which rows can be taken, also by the workers of a loader.
 
     Args:
@@ -87,6 +95,24 @@ class Decoded:
             images[place] = self._row(int(row))
         return images
 
+    def all(self) -> Pixels:
+        """Decode all rows, by several processes where there are many."""
+        workers = loader_workers()
+        if len(self) < MANY or workers < 2:
+            return self[:]
+        images = np.empty(self.shape, self.dtype)
+        starts = range(0, len(self), BLOCK)
+        loader = DataLoader(
+            self,
+            batch_sampler=[range(start, min(start + BLOCK, len(self))) for start in starts],
+            collate_fn=_stacked,
+            num_workers=workers,
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+        )
+        for start, block in zip(starts, loader, strict=True):
+            images[start : start + BLOCK] = block.numpy()
+        return images
+
     def fingerprint(self) -> str:
         """Hash the mark of every row, for which none is decoded, and the pixels of a few."""
         digest = sha256(f"{self.shape} {self.dtype} {self.resize}".encode())
@@ -104,6 +130,15 @@ class Decoded:
         if pixels.dtype != self.dtype:
             raise ValueError(f"images must all be {self.dtype}, but row {row} is {pixels.dtype}.")
         return np.moveaxis(pixels, 2, 0)
+
+
+def loader_workers() -> int:
+    """Return how many processes load images that do not fit into memory, or decode those that do."""
+    return min(8, torch.get_num_threads())
+
+
+def _stacked(images: Sequence[Pixels]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images))  # tensors travel between processes in shared memory
 
 
 def sample(rows: int, count: int) -> NDArray[np.int64]:

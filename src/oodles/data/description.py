@@ -21,7 +21,7 @@ LISTS = ("outliers", "validation_outliers")
 """Sets that may have several sources."""
 TABLES = ("near", "far")
 KEYS = (
-    *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "mean", "std", "augment"),
+    *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "draft", "mean", "std", "augment"),
     *("about", "notes", "root", "get"),
 )
 PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
@@ -281,6 +281,10 @@ def _check_settings(content: Description, path: Path) -> None:
             f"resize in {path} must be a number of pixels no smaller than input_shape's and at most {SIDE}, "
             f"got {resize!r}."
         )
+    if not isinstance(content.get("draft", False), bool):
+        raise ValueError(f"draft in {path} must be true or false, got {content['draft']!r}.")
+    if content.get("draft") and "input_shape" not in content:
+        raise ValueError(f"draft in {path} needs input_shape: say what size is wanted.")
     if "resize" in content and "input_shape" not in content:
         raise ValueError(f"resize in {path} needs input_shape: say to what size the centre is cropped.")
     for key in ("mean", "std"):

@@ -7,14 +7,14 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from oodles.data.names import composed, find, shown, some
-from oodles.data.preprocess import Pixels, check_depth, is_grey, pixels
+from oodles.data.preprocess import Pixels, Shape, check_depth, draft, is_grey, pixels
 from oodles.data.raw import RawImages, broken_images
 from oodles.remarks import warn
 
@@ -39,16 +39,25 @@ ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Image files, decoded one by one."""
+    """Image files, decoded one by one.
+
+    Args:
+        folder: that they are in.
+        names: their paths in it.
+        draft: what JPEG files are drafted for, as arguments of ``preprocess.draft``, where they are.
+    """
 
     folder: Path
     names: tuple[str, ...]
+    draft: tuple[Shape, int | None] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, row: int) -> Pixels:
         with _opened(self.folder / self.names[row]) as image:
+            if self.draft is not None:
+                draft(image, *self.draft)
             return pixels(image)
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
@@ -56,7 +65,10 @@ class Files:
 
     def mark(self, row: int) -> str:
         name = self.names[row]
-        return f"{name} {(self.folder / name).stat().st_size}"
+        return f"{name} {(self.folder / name).stat().st_size}{'' if self.draft is None else ' drafted'}"
+
+    def drafted(self, shape: Shape, resize: int | None) -> "Files":
+        return replace(self, draft=(shape, resize))
 
     def _size(self, path: Path) -> tuple[int, int, int]:
         with _opened(path) as image:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from oodles.data.augment import PLAIN, Augment, Changes, draw, ready, transformed
-from oodles.data.decoded import Decoded, sample
+from oodles.data.decoded import Decoded, loader_workers, sample
 
 Index = int | tuple[int, int]
 """A row without augmentation, or an (epoch, row) pair: the row as augmented in that epoch."""
@@ -137,11 +137,6 @@ class InOrder:
 
     def __iter__(self) -> Iterator[Rows]:
         return self.images.in_order(self.device)
-
-
-def loader_workers() -> int:
-    """Return how many processes load images that do not fit into memory."""
-    return min(8, torch.get_num_threads())
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.names import some
-from oodles.data.preprocess import Pixels
+from oodles.data.preprocess import Pixels, Shape
 
 
 class BrokenImages(ValueError):
@@ -46,6 +46,10 @@ class Listed(Protocol):
 
     def mark(self, row: int, /) -> str:
         """Return a text that changes with the image of a row, without decoding it."""
+        ...
+
+    def drafted(self, shape: Shape, resize: int | None, /) -> "Listed":
+        """Return the same images, of which JPEG files are decoded no larger than needed, see ``preprocess.draft``."""
         ...
 
 
@@ -96,6 +100,9 @@ class Chosen:
     def mark(self, row: int) -> str:
         return self.images.mark(int(self.rows[row]))
 
+    def drafted(self, shape: Shape, resize: int | None) -> "Chosen":
+        return Chosen(self.images.drafted(shape, resize), self.rows)
+
 
 @dataclass(frozen=True, eq=False)
 class Joined:
@@ -119,6 +126,10 @@ class Joined:
     def mark(self, row: int) -> str:
         part, own = self._place(row)
         return blake2b(part[own].tobytes()).hexdigest() if isinstance(part, np.ndarray) else part.mark(own)
+
+    def drafted(self, shape: Shape, resize: int | None) -> "Joined":
+        parts = [part if isinstance(part, np.ndarray) else part.drafted(shape, resize) for part in self.parts]
+        return Joined(parts)
 
     def _place(self, row: int) -> tuple[Pixels | Listed, int]:
         """Return the source of a row, and its row there."""

@@ -37,6 +37,7 @@ class Suite:
         mean: per channel, of images in [0, 1]; that of the training images unless given.
         std: per channel, likewise; 1 for a channel that never changes.
         resize: the shorter side of an image before its centre was cropped, where the suite says so.
+        draft: whether JPEG files were decoded no larger than needed, see :func:`oodles.data.read_images`.
         outlier_shares: where some outliers shall be seen more often: for the first rows, the next and so on, how many
             there are and what share of the outliers that are trained on comes from them.
         notes: what a reader of a table must know about a set, by its name.
@@ -58,6 +59,7 @@ class Suite:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     resize: int | None = None
+    draft: bool = False
     outlier_shares: Shares = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 

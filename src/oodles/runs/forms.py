@@ -108,6 +108,7 @@ RUN_FORM: Form = {
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
         **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
         "outlier_shares?": Every(Every(NUMBER)),
+        "draft?": TRUTH,
     },
     "frozen?": {"layers": Every(TEXT), "runs": TEXT, "because?": TEXT},
     **{"draws?": COUNT, "validation_chose?": Every(TEXT), "command?": TEXT, "label?": TEXT, "environment?": Each(FACT)},

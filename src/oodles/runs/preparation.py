@@ -301,6 +301,7 @@ def about_suite(suite: Suite) -> dict[str, Any]:
         "classes": list(suite.classes),
         "input_shape": list(suite.input_shape),
         **({} if suite.resize is None else {"resize": suite.resize}),
+        **({"draft": True} if suite.draft else {}),
         **({"outlier_shares": list(map(list, suite.outlier_shares))} if suite.outlier_shares else {}),
         "mean": list(suite.mean),
         "std": list(suite.std),

@@ -29,7 +29,8 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier, Inputs, Normalize, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
-from oodles.data.image_set import InOrder, Rows, loader_workers
+from oodles.data.decoded import loader_workers
+from oodles.data.image_set import InOrder, Rows
 from oodles.data.overlaps import warn_of_overlaps
 from oodles.detection.calibration import choosing_rows
 from oodles.facts import check_composition
