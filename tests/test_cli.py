@@ -194,6 +194,7 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         "suggest": True,
         "mixed_precision": "auto",
         "train_layers": ("layer4", "layer3.1"),
+        "batch_norm": "frozen",
         "backbone_learning_rate": 0.25,
         "head_learning_rate": 2.0,
         "warm_up": 0.5,

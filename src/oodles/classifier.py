@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -150,6 +150,8 @@ class Classifier(nn.Module):
         """The largest layers of the backbone in which nothing trains."""
         self.before: list[str] = []
         """Those of them before the first layer that trains."""
+        self.batch_norm: Literal["training", "frozen"] = "training"
+        """What batch norms of the backbone normalise by in training mode, see :meth:`train_only`."""
         self._frozen: list[nn.Parameter] = []
 
     @property
@@ -178,7 +180,9 @@ class Classifier(nn.Module):
             return module
         return module.to(there.device, there.dtype)
 
-    def train_only(self, layers: str | Sequence[str]) -> "Classifier":
+    def train_only(
+        self, layers: str | Sequence[str], *, batch_norm: Literal["training", "frozen"] = "training"
+    ) -> "Classifier":
         """Freeze all of the backbone but some layers, and return this classifier; a further call begins anew.
 
         Frozen layers have parameters that need no gradient, and stay in eval mode whatever :meth:`train` says: batch
@@ -187,9 +191,11 @@ class Classifier(nn.Module):
         Args:
             layers: ``all``; ``head``, which freezes the whole backbone; ``last-block``, see
                 :func:`oodles.layers.last_block`; or dotted names of layers, as the network itself has them.
+            batch_norm: of the layers that train: in ``training`` they normalise by each batch; ``frozen`` they keep
+                the means and variances that they have and normalise by these, while scales and shifts train.
 
         Raises:
-            ValueError: for a name that no layer has, and where nothing of the backbone would train.
+            ValueError: for a name that no layer has, where nothing of the backbone would train, and another word.
 
         Example:
             >>> import torch
@@ -198,6 +204,9 @@ class Classifier(nn.Module):
             >>> [name for name, parameter in classifier.named_parameters() if parameter.requires_grad]
             ['backbone.2.weight', 'backbone.2.bias', 'head.weight', 'head.bias']
         """
+        if batch_norm not in ("training", "frozen"):
+            raise ValueError(f"batch_norm must be 'training' or 'frozen', got {shown(batch_norm)}.")
+        self.batch_norm = batch_norm
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self.trains, self.stays, self.before, self._frozen = [""], [], [], []
@@ -214,6 +223,10 @@ class Classifier(nn.Module):
         super().train(mode)
         for name in self.stays:
             self.backbone.get_submodule(name).eval()
+        if self.batch_norm == "frozen":
+            for layer in self.backbone.modules():
+                if getattr(layer, "running_mean", None) is not None:
+                    layer.eval()
         return self
 
     def layer_names(self) -> dict[str, str]:

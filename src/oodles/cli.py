@@ -72,6 +72,7 @@ class FineTuning:
     Args:
         train_layers: what trains, all, head, last-block, or the name of a layer that trains beside the head; the rest
             stays as it is, and what lies before runs once.
+        batch_norm: of the layers that train, in training by each batch, or frozen by the means and variances they have.
         backbone_learning_rate: a multiple of the learning rate.
         head_learning_rate: a multiple of the learning rate.
         warm_up: epochs in which the learning rate rises, also parts of one.
@@ -85,6 +86,7 @@ class FineTuning:
     """
 
     train_layers: Annotated[UseAppendAction[tuple[str, ...]], _repeatable("train_layers", "LAYER")] = ()
+    batch_norm: Annotated[Literal["training", "frozen"] | None, _setting("batch_norm", "{training,frozen}")] = None
     backbone_learning_rate: Annotated[float | None, _setting("backbone_learning_rate", "NUMBER")] = None
     head_learning_rate: Annotated[float | None, _setting("head_learning_rate", "NUMBER")] = None
     warm_up: Annotated[float | None, _setting("warm_up", "NUMBER")] = None

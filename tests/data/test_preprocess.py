@@ -1,6 +1,7 @@
 """The file that feeds exported classifiers: the package's own way from an image file to an input, by itself."""
 
 import ast
+import math
 import runpy
 from pathlib import Path
 
@@ -58,6 +59,39 @@ def test_it_gives_what_a_suite_gives(shape: tuple[int, int, int], resize: int | 
         with Image.open(file) as opened:
             assert np.array_equal(alone(opened, shape, resize), given)
     assert listed.names == tuple(map(str, files))
+
+
+@pytest.mark.parametrize(("shape", "resize", "part"), [((3, 24, 40), None, 4), ((1, 20, 20), 40, 2)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_drafts_are_the_least_that_need_not_be_enlarged(
+    shape: tuple[int, int, int], resize: int | None, part: int, turned: bool, tmp_path: Path
+) -> None:
+    height, width = (200, 150) if turned else (150, 200)
+    smooth = np.add.outer(np.linspace(0, 120, height), np.linspace(0, 120, width))
+    image = Image.fromarray(np.stack([smooth, 255 - smooth, smooth / 2], 2).astype(np.uint8))
+    image.getexif()[0x0112] = 6 if turned else 1
+    image.save(tmp_path / "photo.jpg", quality=95, exif=image.getexif())
+    with Image.open(tmp_path / "photo.jpg") as opened:
+        preprocess.draft_file(opened, shape, resize)
+        upright = preprocess.upright(opened)
+    assert (upright.height, upright.width) == (math.ceil(150 / part), 200 // part)
+    given = preprocess.as_input(tmp_path / "photo.jpg", shape, resize, draft=True)
+    whole = preprocess.as_input(tmp_path / "photo.jpg", shape, resize)
+    assert not np.array_equal(given, whole) and np.abs(given - whole).max() < 0.05
+    for images in (
+        read_images(tmp_path, shape, resize, draft=True),
+        from_images([tmp_path / "photo.jpg"], shape, resize, draft=True),
+    ):
+        assert torch.equal(torch.from_numpy(given[0]), images[0][0])
+
+
+def test_what_is_no_jpeg_file_is_read_whole(tmp_path: Path) -> None:
+    for file in photos(tmp_path):
+        if file.suffix != ".jpg":
+            whole = read_images(file, (3, 9, 9)).images
+            assert np.array_equal(read_images(file, (3, 9, 9), draft=True).images[:], whole[:])
+    with pytest.raises(ValueError, match="draft needs input_shape: say what size is wanted"):
+        read_images(tmp_path / "photo.jpg", draft=True)
 
 
 def test_a_list_holds_images_of_any_kind(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oodles import Classifier
 from oodles.cards import card
 from oodles.data import Suite
 from oodles.data.image_set import PLAIN as UNCHANGED
@@ -73,6 +74,28 @@ def test_what_does_not_train_stays_as_it_was(wanted: Any, tmp_path: Path) -> Non
     }
     head = {"head.weight", "head.bias"}
     assert moved == {"head": head, "last-block": head | block | norm}.get(wanted, head | block)
+
+
+def test_frozen_batch_norms_normalise_by_what_the_weights_brought(tmp_path: Path) -> None:
+    plain = _train(PLAIN, tmp_path / "plain")
+    recipe = replace(PLAIN, weights=str(tmp_path / "plain"), batch_norm="frozen", epochs=1)
+    tuned = _train(recipe, tmp_path / "tuned")
+    before, after = _weights(plain), _weights(tuned)
+    moved = {name.rpartition(".")[2] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"weight", "bias"}
+    # and so, in training mode, a row gives the same logits whatever rows are beside it
+    images, _ = _suite().train.__getitems__(range(8))
+    for word, alike in (("frozen", True), ("training", False)):
+        classifier = plain.classifier().train_only("all", batch_norm=word).train()
+        assert torch.allclose(classifier(images)[:2], classifier(images[:2]), atol=1e-5) is alike
+
+
+def test_batch_norms_of_random_weights_are_not_frozen(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"batch_norm = frozen keeps .* and these are random: say which weights"):
+        _train(replace(PLAIN, batch_norm="frozen"), tmp_path / "run")
+    with pytest.raises(ValueError, match="batch_norm must be 'training' or 'frozen', got 'no'"):
+        Classifier(nn.Linear(2, 2), nn.Linear(2, 2)).train_only("all", batch_norm="no")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("wanted", ["head", "last-block"])

@@ -30,6 +30,7 @@ def test_a_recipe_survives_toml(tmp_path: Path) -> None:
         weights='a "quoted" näme.safetensors',
         suggest=True,
         train_layers=("layer4", "layer3.1"),
+        batch_norm="frozen",
         class_weights=(1, 2.5),
         warm_up=1,
         keep="best",

@@ -62,6 +62,7 @@ SETTINGS: dict[str, Any] = {
     "weights": "cross-entropy",
     "suggest": False,
     "train_layers": ("1",),
+    "batch_norm": "frozen",
     "backbone_learning_rate": 0.1,
     "head_learning_rate": 10.0,
     "warm_up": 0.5,

@@ -16,6 +16,7 @@ from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, describe_folder, folders_of, read_description, resolve_paths
 from oodles.data.image_set import ImageSet, as_batch
 from oodles.data.names import find
+from oodles.data.preprocess import Fit
 from oodles.data.raw import BrokenImages, RawImages
 from oodles.data.sources import read_path
 from oodles.data.suite import Suite
@@ -180,7 +181,7 @@ def _image_set(
         raise ValueError("draft needs input_shape: say what size is wanted.")
     labels = np.full(len(raw.names), -1) if raw.labels is None else raw.labels
     try:
-        images = convert(raw, input_shape or one_shape(raw), resize, draft=draft)
+        images = convert(raw, Fit(input_shape or one_shape(raw), resize, draft))
     except BrokenImages:
         name_broken([raw])
         raise

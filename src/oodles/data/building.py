@@ -1,6 +1,7 @@
 """From a description to a suite: every source is read, rows are drawn, and all get one shape."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.augment import PLAIN, Augment
+from oodles.data.cache import from_cache
 from oodles.data.conversion import one_shape
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, augment_of, is_source, listed, rows_wanted, share_of, sources
@@ -16,6 +18,7 @@ from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import ImageSet
 from oodles.data.names import composed, some
 from oodles.data.overlaps import by_content
+from oodles.data.preprocess import Fit
 from oodles.data.raw import BrokenImages, RawImages, join
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Shares, Suite
@@ -50,11 +53,12 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
     _labels(raw, classes, by_name)  # all of them, before any are left out
     channels, height, width = description.get("input_shape") or one_shape(raw)
     shape = (channels, height, width)
+    fit = Fit(shape, description.get("resize"), description.get("draft", False))
+    keep = partial(from_cache, folder=Path(description["cache"])) if "cache" in description else None
     augment = augment or augment_of(description) or Augment(shift=min(shape[1:]) // 8)
 
     def image_set(raw: RawImages, labels: NDArray[np.int64], augment: Augment = PLAIN) -> ImageSet:
-        images = convert(raw, shape, description.get("resize"), draft=description.get("draft", False))
-        return ImageSet(images, labels, augment, seed, raw.names)
+        return ImageSet(convert(raw, fit, keep), labels, augment, seed, raw.names)
 
     def known(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
         return image_set(raw, _labels(raw, classes, by_name), augment)
@@ -86,8 +90,8 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         far=others("far"),
         mean=tuple(map(float, description.get("mean", ()))),
         std=tuple(map(float, description.get("std", ()))),
-        resize=description.get("resize"),
-        draft=description.get("draft", False),
+        resize=fit.resize,
+        draft=fit.draft,
         outlier_shares=shares,
         notes=dict(description.get("notes", {})),
     )

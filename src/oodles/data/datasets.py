@@ -1,7 +1,8 @@
 """Images of any map-style ``Dataset``, or of a list."""
 
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from oodles.data import decoded, preprocess
 from oodles.data.arrays import in_range
 from oodles.data.image_files import Files
 from oodles.data.names import shown, some
-from oodles.data.preprocess import Pixels, Shape
+from oodles.data.preprocess import Fit, Pixels
 from oodles.data.raw import Listed, RawImages
 from oodles.importing import in_words
 
+_ONE_BY_ONE = threading.Lock()
+"""A data set of somebody's own need not bear threads."""
+
 
 @dataclass(frozen=True, eq=False)
-class Items:
+class Items(Listed):
     """The images of a data set, one by one."""
 
     dataset: Any
@@ -29,7 +33,8 @@ class Items:
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> Pixels:
-        return _item(self.dataset, row, self.place)[0]
+        with _ONE_BY_ONE:
+            return _item(self.dataset, row, self.place)[0]
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
         """Return that of the first one for all: to look at every item would be to decode them all."""
@@ -39,25 +44,12 @@ class Items:
     def mark(self, row: int) -> str:
         return f"{self.place} {row}"
 
-    def drafted(self, shape: Shape, resize: int | None) -> "Items":
-        return self
 
-
-class Kept(list[Pixels]):
+class Kept(list[Pixels], Listed):
     """Images in memory, of any sizes."""
-
-    def sizes(self) -> Sequence[tuple[int, int, int]]:
-        sizes = []
-        for image in self:
-            height, width, channels = image.shape
-            sizes.append((height, width, channels))
-        return sizes
 
     def mark(self, row: int) -> str:
         return str(row)
-
-    def drafted(self, shape: Shape, resize: int | None) -> "Kept":
-        return self
 
 
 def read_dataset(dataset: Any, place: str) -> RawImages:
@@ -85,29 +77,24 @@ def read_dataset(dataset: Any, place: str) -> RawImages:
 
 
 @dataclass(frozen=True, eq=False)
-class Several:
+class Several(Listed):
     """Images of a list, one by one: files, Pillow's, tensors (C, H, W), or arrays (H, W) or (H, W, C)."""
 
     images: Sequence[Any]
-    draft: tuple[Shape, int | None] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, row: int) -> Pixels:
         image = self.images[row]
-        if isinstance(image, str | Path):
-            return Files(Path(image).parent, (Path(image).name,), self.draft)[0]
-        return _pixels(image, f"the list, at {row},")
+        return _file(image)[0] if isinstance(image, str | Path) else _pixels(image, f"the list, at {row},")
 
-    def sizes(self) -> Sequence[tuple[int, int, int]]:
-        return Kept(self[row] for row in range(len(self))).sizes()
+    def fitted(self, row: int, fit: Fit) -> Pixels:
+        image = self.images[row]
+        return _file(image).fitted(0, fit) if isinstance(image, str | Path) else super().fitted(row, fit)
 
     def mark(self, row: int) -> str:
         return str(row)
-
-    def drafted(self, shape: Shape, resize: int | None) -> "Several":
-        return replace(self, draft=(shape, resize))
 
 
 def read_list(images: Sequence[Any]) -> RawImages:
@@ -124,6 +111,10 @@ def read_list(images: Sequence[Any]) -> RawImages:
         raise FileNotFoundError(f"images must be in files that are there, and these are not: {some(missing)}.")
     names = (str(image) if isinstance(image, str | Path) else str(row) for row, image in enumerate(images))
     return RawImages("the list of images", Several(images), None, (), tuple(map(shown, names)))
+
+
+def _file(path: str | Path) -> Files:
+    return Files(Path(path).parent, (Path(path).name,))
 
 
 def _items(dataset: Any, place: str) -> Iterator[tuple[Pixels, int]]:

@@ -1,7 +1,7 @@
 """Images that do not fit into memory: rows are decoded whenever they are asked for."""
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -9,28 +9,36 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from oodles.data.conversion import check_shape
-from oodles.data.preprocess import Pixels, Shape, fit_image
+from oodles.data.preprocess import Fit, Pixels, fit_image
 from oodles.data.raw import BrokenImages, Listed, RawImages, broken_images
 
 IN_MEMORY = 2 * 2**30
 """Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""
 
 
-def convert(raw: RawImages, shape: Shape, resize: int | None = None, *, draft: bool = False) -> "Pixels | Decoded":
-    """Return images (N, C, H, W) of one shape; see :func:`oodles.data.read_images`."""
-    check_shape(shape)
-    channels, height, width = shape
+def convert(
+    raw: RawImages, fit: Fit, keep: "Callable[[Decoded], Pixels | Decoded] | None" = None
+) -> "Pixels | Decoded":
+    """Return images (N, C, H, W) of one shape; see :func:`oodles.data.read_images`.
+
+    Args:
+        raw: the images as they are stored.
+        fit: how they get their shape.
+        keep: what brings decoded images from somewhere else.
+    """
+    check_shape(fit.shape)
+    channels, height, width = fit.shape
     images = raw.images
     if isinstance(images, np.ndarray):
         if images.shape[1:] != (height, width, channels):
-            images = np.stack([fit_image(image, shape, resize) for image in images])
+            images = np.stack([fit_image(image, fit.shape, fit.resize) for image in images])
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
-    images = images.drafted(shape, resize) if draft else images
-    decoded = Decoded(images, (len(images), *shape), images[0].dtype, resize)
-    return decoded if decoded.nbytes > IN_MEMORY else decoded.all()
+    decoded = Decoded(images, (len(images), *fit.shape), images[0].dtype, fit.resize, fit.draft)
+    if keep is not None:
+        return keep(decoded)
+    return decoded.all() if decoded.fits else decoded
 
 
 def name_broken(sources: Iterable[RawImages]) -> None:
@@ -53,12 +61,8 @@ def name_broken(sources: Iterable[RawImages]) -> None:
         raise broken_images(reasons)
 
 
-MANY, BLOCK = 1000, 32
-"""From so many images on, several processes decode them, so many at once each."""
-
-
 @dataclass(frozen=True, eq=False)
-class Decoded(Dataset[Pixels]):
+class Decoded:
     """Images that look like an array (N, C, H, W) of which rows can be taken, also by the workers of a loader.
 
     Args:
@@ -66,12 +70,14 @@ class Decoded(Dataset[Pixels]):
         shape: (N, C, H, W).
         dtype: uint8, or float32 for images in [0, 1].
         resize: the shorter side of an image before its centre is cropped, see :func:`oodles.data.read_images`.
+        draft: whether JPEG files are decoded no larger than needed.
     """
 
     listed: Listed
     shape: tuple[int, int, int, int]
     dtype: np.dtype[Any]
     resize: int | None = None
+    draft: bool = False
 
     @property
     def ndim(self) -> int:
@@ -81,6 +87,11 @@ class Decoded(Dataset[Pixels]):
     def nbytes(self) -> int:
         """The bytes that all of them would take in memory."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether all of them may be in memory."""
+        return self.nbytes <= IN_MEMORY
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -96,26 +107,23 @@ class Decoded(Dataset[Pixels]):
         return images
 
     def all(self) -> Pixels:
-        """Decode all rows, by several processes where there are many."""
-        workers = loader_workers()
-        if len(self) < MANY or workers < 2:
-            return self[:]
-        images = np.empty(self.shape, self.dtype)
-        starts = range(0, len(self), BLOCK)
-        loader = DataLoader(
-            self,
-            batch_sampler=[range(start, min(start + BLOCK, len(self))) for start in starts],
-            collate_fn=_stacked,
-            num_workers=workers,
-            multiprocessing_context="fork" if sys.platform == "linux" else None,
-        )
-        for start, block in zip(starts, loader, strict=True):
-            images[start : start + BLOCK] = block.numpy()
+        """Decode all rows, side by side."""
+        return self.decode(range(len(self)))
+
+    def decode(self, rows: range) -> Pixels:
+        """Decode rows, side by side: Pillow lets other threads run while it decodes and resizes."""
+        images = np.empty((len(rows), *self.shape[1:]), self.dtype)
+
+        def decode(place: int) -> None:
+            images[place] = self._row(rows[place])
+
+        with ThreadPoolExecutor(loader_workers()) as threads:
+            list(threads.map(decode, range(len(rows))))  # the first that cannot be decoded ends it
         return images
 
     def fingerprint(self) -> str:
         """Hash the mark of every row, for which none is decoded, and the pixels of a few."""
-        digest = sha256(f"{self.shape} {self.dtype} {self.resize}".encode())
+        digest = sha256(f"{self.shape} {self.dtype} {self.resize}{' drafted' * self.draft}".encode())
         for row in range(len(self)):
             digest.update(f"\n{self.listed.mark(row)}".encode("utf-8", "surrogateescape"))
         digest.update(self[sample(len(self), 16)].tobytes())
@@ -125,20 +133,16 @@ class Decoded(Dataset[Pixels]):
         if not -len(self) <= row < len(self):
             raise IndexError(f"row must be below {len(self)}, got {row}.")
         _, channels, height, width = self.shape
-        image: Shape = (channels, height, width)
-        pixels = fit_image(self.listed[row % len(self)], image, self.resize)
+        fit = Fit((channels, height, width), self.resize, self.draft)
+        pixels = self.listed.fitted(row % len(self), fit)
         if pixels.dtype != self.dtype:
             raise ValueError(f"images must all be {self.dtype}, but row {row} is {pixels.dtype}.")
         return np.moveaxis(pixels, 2, 0)
 
 
 def loader_workers() -> int:
-    """Return how many processes load images that do not fit into memory, or decode those that do."""
+    """Return how many threads decode images that fit into memory, or processes those that do not."""
     return min(8, torch.get_num_threads())
-
-
-def _stacked(images: Sequence[Pixels]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(images))  # tensors travel between processes in shared memory
 
 
 def sample(rows: int, count: int) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ LISTS = ("outliers", "validation_outliers")
 """Sets that may have several sources."""
 TABLES = ("near", "far")
 KEYS = (
-    *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "draft", "mean", "std", "augment"),
+    *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "draft", "cache", "mean", "std", "augment"),
     *("about", "notes", "root", "get"),
 )
 PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
@@ -57,7 +57,8 @@ def read_description(path: Path) -> Description:
             raise ValueError(f"{path} must say where {key} is.")
     _check_sets(content, path)
     _check_settings(content, path)
-    return {"name": path.stem, **content}
+    cache = {"cache": str(path.absolute().parent / Path(content["cache"]).expanduser())} if "cache" in content else {}
+    return {"name": path.stem, **content, **cache}
 
 
 def describe_folder(folder: Path) -> Description:
@@ -260,7 +261,7 @@ def _check_shares(content: Description, path: Path) -> None:
 
 
 def _check_settings(content: Description, path: Path) -> None:
-    for key in ("name", "about", "get"):
+    for key in ("name", "about", "get", "cache"):
         if not isinstance(content.get(key, "text"), str):
             raise ValueError(f"{key} in {path} must be text, got {content[key]!r}.")
     roots = content.get("root", [])

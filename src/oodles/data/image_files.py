@@ -3,19 +3,20 @@
 import math
 import os
 import re
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from oodles.data.names import composed, find, shown, some
-from oodles.data.preprocess import Pixels, Shape, check_depth, draft, is_grey, pixels
-from oodles.data.raw import RawImages, broken_images
+from oodles.data.preprocess import Fit, Pixels, check_depth, draft_file, fit_image, is_grey, pixels
+from oodles.data.raw import Listed, RawImages, broken_images
 from oodles.remarks import warn
 
 AVIF = {"AVIF": (".avif",)} if "avif" in features.modules and features.check_module("avif") else {}
@@ -36,39 +37,40 @@ UNSEEN = {"__macosx", "thumbs.db", "desktop.ini"}
 """What systems leave in folders without being asked; it is passed over like hidden files."""
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
 
+_QUIETLY = threading.Lock()
+
 
 @dataclass(frozen=True, eq=False)
-class Files:
-    """Image files, decoded one by one.
-
-    Args:
-        folder: that they are in.
-        names: their paths in it.
-        draft: what JPEG files are drafted for, as arguments of ``preprocess.draft``, where they are.
-    """
+class Files(Listed):
+    """Image files, decoded one by one."""
 
     folder: Path
     names: tuple[str, ...]
-    draft: tuple[Shape, int | None] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, row: int) -> Pixels:
         with _opened(self.folder / self.names[row]) as image:
-            if self.draft is not None:
-                draft(image, *self.draft)
             return pixels(image)
+
+    def stamp(self, row: int) -> str:
+        path = self.folder / self.names[row]
+        about = path.stat()
+        return f"{path} {about.st_size} {about.st_mtime_ns}"
+
+    def fitted(self, row: int, fit: Fit) -> Pixels:
+        with _opened(self.folder / self.names[row]) as image:
+            if fit.draft:
+                draft_file(image, fit.shape, fit.resize)
+            return fit_image(image, fit.shape, fit.resize)
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
         return [self._size(self.folder / name) for name in self.names]
 
     def mark(self, row: int) -> str:
         name = self.names[row]
-        return f"{name} {(self.folder / name).stat().st_size}{'' if self.draft is None else ' drafted'}"
-
-    def drafted(self, shape: Shape, resize: int | None) -> "Files":
-        return replace(self, draft=(shape, resize))
+        return f"{name} {(self.folder / name).stat().st_size}"
 
     def _size(self, path: Path) -> tuple[int, int, int]:
         with _opened(path) as image:
@@ -157,7 +159,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     most = Image.MAX_IMAGE_PIXELS or math.inf
     too_large = f"and at most {most:,} are decoded: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     try:
-        with warnings.catch_warnings():
+        with _QUIETLY, warnings.catch_warnings():  # which threads must not enter beside each other
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             opened = Image.open(path, formats=tuple(FORMATS))
         with opened:

@@ -6,7 +6,7 @@ A copy of this file lies beside every exported classifier, so that other program
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,38 @@ PAPER = "white"
 """The colour on which transparent images are laid."""
 
 
-def as_input(image: str | Path | Image.Image, shape: Shape, resize: int | None = None) -> NDArray[np.float32]:
+class Fit(NamedTuple):
+    """How images get one shape; see :func:`fit_image` and :func:`draft_file`."""
+
+    shape: Shape
+    resize: int | None = None
+    draft: bool = False
+
+
+def as_input(
+    image: str | Path | Image.Image, shape: Shape, resize: int | None = None, *, draft: bool = False
+) -> NDArray[np.float32]:
     """Return an image, or the image in a file, as classifiers read it: (1, C, H, W), from 0 to 1, not normalised.
 
     Args:
         image: a file, or one of Pillow's.
         shape: (C, H, W) of the result.
         resize: see :func:`fit_image`.
+        draft: of a file, see :func:`draft_file`; an image of Pillow's is taken as it is.
 
     Raises:
         ValueError: for more than 8 bits per channel.
     """
     if not isinstance(image, Image.Image):
         with Image.open(image) as opened:
+            if draft:
+                draft_file(opened, shape, resize)
             return as_input(opened, shape, resize)
-    rows = np.moveaxis(fit_image(pixels(image), shape, resize), 2, 0)[None]
+    rows = np.moveaxis(fit_image(image, shape, resize), 2, 0)[None]
     return np.ascontiguousarray(rows).astype(np.float32) / np.float32(255)
 
 
-def draft(image: Image.Image, shape: Shape, resize: int | None = None) -> None:
+def draft_file(image: Image.Image, shape: Shape, resize: int | None = None) -> None:
     """Let a JPEG file that is not decoded yet be decoded at 1/2, 1/4 or 1/8 of its size; others stay as they are.
 
     The least of these is chosen that :func:`fit_image` need not enlarge. Pixels differ a little from those of a file
@@ -58,17 +71,22 @@ def pixels(image: Image.Image) -> Pixels:
     Raises:
         ValueError: for more than 8 bits per channel.
     """
+    return np.atleast_3d(np.asarray(upright(image)))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image in the mode L or RGB, see :func:`pixels`."""
     check_depth(image)
     mode = "L" if is_grey(image) else "RGB"
     if image.getexif().get(0x0112, 1) != 1:  # the orientation, of EXIF
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:  # what lies under transparent pixels is an encoder's whim
         image = Image.alpha_composite(Image.new("RGBA", image.size, PAPER), image.convert("RGBA"))
-    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
+    return image if image.mode == mode else image.convert(mode)
 
 
-def fit_image(image: Pixels, shape: Shape, resize: int | None = None) -> Pixels:
-    """Bring an image (H, W, C), in bytes or floating point, to ``shape``.
+def fit_image(image: Pixels | Image.Image, shape: Shape, resize: int | None = None) -> Pixels:
+    """Bring an image to ``shape``: one of Pillow's, or an array (H, W, C) in bytes or floating point.
 
     Colour becomes grey by Rec. 601 luma, and grey fills all channels.
 
@@ -79,18 +97,29 @@ def fit_image(image: Pixels, shape: Shape, resize: int | None = None) -> Pixels:
             centre to the aspect ratio and then resized. Both by Pillow's bilinear filter.
     """
     channels, height, width = shape
+    if isinstance(image, Image.Image):
+        image = upright(image)
+        if len(image.getbands()) <= channels:  # no array of all pixels is needed
+            image = np.atleast_3d(np.asarray(_resized(image, height, width, resize)))
+            return np.broadcast_to(image, (height, width, channels))
+        image = np.atleast_3d(np.asarray(image))
     if image.shape[2] > channels:
         luma = image @ LUMA
         image = (np.rint(luma) if image.dtype == np.uint8 else luma).astype(image.dtype)[..., None]
-    if resize is not None:
-        down, across = (resize * side // min(image.shape[:2]) for side in image.shape[:2])
-        if image.shape[:2] != (down, across):
-            image = _apply_pillow(image, lambda it: it.resize((across, down), BILINEAR))
-        top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
-        image = image[top : top + height, left : left + width]
-    elif image.shape[:2] != (height, width):
-        image = _apply_pillow(image, lambda it: ImageOps.fit(it, (width, height), BILINEAR))
+    if resize is not None or image.shape[:2] != (height, width):
+        image = _apply_pillow(image, lambda it: _resized(it, height, width, resize))
     return np.broadcast_to(image, (height, width, channels))
+
+
+def _resized(image: Image.Image, height: int, width: int, resize: int | None) -> Image.Image:
+    """Resize an image and crop it, see :func:`fit_image`."""
+    if resize is None:
+        return image if image.size == (width, height) else ImageOps.fit(image, (width, height), BILINEAR)
+    across, down = (resize * side // min(image.size) for side in image.size)
+    if image.size != (across, down):
+        image = image.resize((across, down), BILINEAR)
+    left, top = round((across - width) / 2), round((down - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def is_grey(image: Image.Image) -> bool:

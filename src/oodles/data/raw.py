@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.data.names import some
-from oodles.data.preprocess import Pixels, Shape
+from oodles.data.preprocess import Fit, Pixels, fit_image
 
 
 class BrokenImages(ValueError):
@@ -42,15 +42,19 @@ class Listed(Protocol):
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
         """Return (H, W, C) of every image, at less cost than decoding where that is possible."""
-        ...
+        return [(image.shape[0], image.shape[1], image.shape[2]) for image in map(self.__getitem__, range(len(self)))]
 
     def mark(self, row: int, /) -> str:
         """Return a text that changes with the image of a row, without decoding it."""
         ...
 
-    def drafted(self, shape: Shape, resize: int | None, /) -> "Listed":
-        """Return the same images, of which JPEG files are decoded no larger than needed, see ``preprocess.draft``."""
-        ...
+    def stamp(self, row: int, /) -> str | None:
+        """Return a text that changes whenever the file of a row is written; none of images that are in no file."""
+        return None
+
+    def fitted(self, row: int, fit: Fit, /) -> Pixels:
+        """Return the image of a row in the shape that is asked for."""
+        return fit_image(self[row], fit.shape, fit.resize)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class RawImages:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class Chosen(Listed):
     """Some rows of a list."""
 
     images: Listed
@@ -100,12 +104,15 @@ class Chosen:
     def mark(self, row: int) -> str:
         return self.images.mark(int(self.rows[row]))
 
-    def drafted(self, shape: Shape, resize: int | None) -> "Chosen":
-        return Chosen(self.images.drafted(shape, resize), self.rows)
+    def stamp(self, row: int) -> str | None:
+        return self.images.stamp(int(self.rows[row]))
+
+    def fitted(self, row: int, fit: Fit) -> Pixels:
+        return self.images.fitted(int(self.rows[row]), fit)
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class Joined(Listed):
     """The images of several sources, one after the other."""
 
     parts: Sequence[Pixels | Listed]
@@ -127,9 +134,13 @@ class Joined:
         part, own = self._place(row)
         return blake2b(part[own].tobytes()).hexdigest() if isinstance(part, np.ndarray) else part.mark(own)
 
-    def drafted(self, shape: Shape, resize: int | None) -> "Joined":
-        parts = [part if isinstance(part, np.ndarray) else part.drafted(shape, resize) for part in self.parts]
-        return Joined(parts)
+    def stamp(self, row: int) -> str | None:
+        part, own = self._place(row)
+        return None if isinstance(part, np.ndarray) else part.stamp(own)
+
+    def fitted(self, row: int, fit: Fit) -> Pixels:
+        part, own = self._place(row)
+        return super().fitted(row, fit) if isinstance(part, np.ndarray) else part.fitted(own, fit)
 
     def _place(self, row: int) -> tuple[Pixels | Listed, int]:
         """Return the source of a row, and its row there."""

@@ -178,9 +178,10 @@ def _write_preprocess(preprocessing: Preprocessing | None, to: Path) -> Path | N
     if preprocessing is None:
         return None
     path = to.with_name(f"{to.stem}_preprocess.py")
-    shape, resize = preprocessing.input_shape, preprocessing.resize
+    shape, resize, draft = preprocessing.input_shape, preprocessing.resize, preprocessing.draft
     text = Path(preprocess.__file__).read_text(encoding="utf-8")
-    write_text(path, f"{text}{_PREPROCESS.format(name=to.name, shape=shape, batch=(1, *shape), resize=resize)}")
+    last = _PREPROCESS.format(name=to.name, shape=shape, batch=(1, *shape), resize=resize, draft=draft)
+    write_text(path, text + last)
     return path
 
 
@@ -188,7 +189,7 @@ _PREPROCESS = '''
 
 def preprocess(image: str | Path | Image.Image) -> NDArray[np.float32]:
     """Return what {name} reads of an image, or of the image in a file: float32 of shape {batch}, from 0 to 1."""
-    return as_input(image, {shape}, {resize})
+    return as_input(image, {shape}, {resize}, draft={draft})
 '''
 
 

@@ -1,7 +1,7 @@
 """What a detector is given: images of many kinds, or batches as a loop has them, checked and in batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from oodles.inference import read_batch
 
 SLACK = 1e-3
 """By so much inputs may lie outside [0, 1], whatever the precision that they were rounded to."""
+DRAFTED = "at the least of 1, 1/2, 1/4, 1/8 of its size that need not be enlarged"
 Batches = Iterable[Any]
 
 
@@ -30,6 +31,7 @@ class Preprocessing:
         input_shape: (C, H, W), C being 1 for grey or 3 for RGB; inputs are in [0, 1], normalising is the classifier's.
         resize: pixels of the shorter side, of which the centre is cropped; without it, images are cropped about their
             centre to the aspect ratio and then resized. By Pillow's bilinear filter either way.
+        draft: whether JPEG files are decoded no larger than needed; images that are not files are taken as they are.
 
     Raises:
         ValueError: for another number of channels, and a side that is cropped to more than there is.
@@ -37,6 +39,7 @@ class Preprocessing:
 
     input_shape: tuple[int, int, int]
     resize: int | None = None
+    draft: bool = False
 
     def __post_init__(self) -> None:
         shape = tuple(self.input_shape)
@@ -48,6 +51,8 @@ class Preprocessing:
         check_shape(self.input_shape)
         if self.resize is not None:
             check_whole("resize", self.resize, low=max(shape[1:]))
+        if not isinstance(self.draft, bool):
+            raise TypeError(f"draft must be True or False, got {self.draft!r}.")
 
     def as_dict(self) -> dict[str, Any]:
         """Describe it for other programs."""
@@ -60,6 +65,7 @@ class Preprocessing:
             "range": [0.0, 1.0],
             "normalisation": "inside the classifier",
             "resize": {**one, "interpolation": "bilinear, as Pillow's with its antialiasing"},
+            "jpeg": f"decoded {DRAFTED}" if self.draft else "decoded whole",
             "crop": {"size": [height, width], "place": "centre"},
             "orientation": "upright by EXIF",
             "transparency": "on white",
@@ -153,9 +159,9 @@ def as_batches(given: Any, expected: Expected, preprocessing: Preprocessing | No
         return _Checked([given], expected), ()
     images = given if isinstance(given, ImageSet) else None
     if isinstance(given, str | Path):
-        images = read_images(given, *_sizes_for(expected, preprocessing))
+        images = read_images(given, **_sizes_for(expected, preprocessing))
     elif (listed := _as_list(given, expected)) is not None:
-        images = from_images(listed, *_sizes_for(expected, preprocessing))
+        images = from_images(listed, **_sizes_for(expected, preprocessing))
     if images is not None:
         return _Checked(images.loader(), expected), images.names
     if not isinstance(given, Iterable) or (isinstance(given, Sequence) and not given):
@@ -181,18 +187,16 @@ def _as_list(given: Any, expected: Expected) -> Sequence[Any] | None:
     return None
 
 
-def _sizes_for(
-    expected: Expected, preprocessing: Preprocessing | None
-) -> tuple[tuple[int, int, int] | None, int | None]:
-    """Return the shape that images are brought to, and the shorter side; without preprocessing none is changed."""
+def _sizes_for(expected: Expected, preprocessing: Preprocessing | None) -> dict[str, Any]:
+    """Return how images are read; without preprocessing none is changed."""
     if preprocessing is not None:
-        return preprocessing.input_shape, preprocessing.resize
+        return asdict(preprocessing)
     if not expected.unit_range:
         raise ValueError(
             "Images and paths need to know how they become inputs: say preprocessing=Preprocessing((3, 224, 224)), or "
             "hand over tensors as the classifier reads them."
         )
-    return None, None
+    return {}
 
 
 def _sides(shape: Sequence[int]) -> str:

@@ -114,7 +114,9 @@ def read_detector(folder: Path, classifier: nn.Module | None, network: str | Non
         score.load_state(fit) if score.needs_fit else score,
         calibration,
         Expected(**{**about["expected"], "shape": None if shape is None else tuple(shape)}),
-        None if preprocessing is None else Preprocessing(tuple(preprocessing["input_shape"]), preprocessing["resize"]),
+        None
+        if preprocessing is None
+        else Preprocessing(**{**preprocessing, "input_shape": tuple(preprocessing["input_shape"])}),
         about["about"],
     )
 

@@ -67,7 +67,7 @@ def detector_of(
         ready,
         calibration,
         Expected((channels, height, width), unit_range=True),
-        Preprocessing((channels, height, width), suite.get("resize")),
+        Preprocessing((channels, height, width), suite.get("resize"), suite.get("draft", False)),
         about,
     )
 

@@ -131,9 +131,9 @@ class FrozenPart:
 
 def frozen_part(classifier: Classifier, recipe: Recipe, suite: Suite, *, compiled: bool) -> FrozenPart | None:
     """Freeze what a recipe does not train, and say whether it can run once; return none where all trains."""
+    classifier.train_only(recipe.train_layers, batch_norm=recipe.batch_norm)
     if recipe.train_layers == "all":
         return None
-    classifier.train_only(recipe.train_layers)
     names = {own: name for name, own in classifier.layer_names().items()}
     learning = _learned(classifier, classifier.trains)
     layers = (*(names.get(name, name) for name in learning), "head")

@@ -22,7 +22,15 @@ BALANCED = "balanced"
 ALONE = ("all", "head", "last-block")
 """Words for what trains that stand for themselves."""
 LATER = (
-    *("train_layers", "backbone_learning_rate", "head_learning_rate", "warm_up", "decay_exempt", "clip_gradients"),
+    *(
+        "train_layers",
+        "batch_norm",
+        "backbone_learning_rate",
+        "head_learning_rate",
+        "warm_up",
+        "decay_exempt",
+        "clip_gradients",
+    ),
     *("ema", "keep", "patience", "class_weights", "balanced_sampling"),
 )
 """Settings that earlier versions did not have."""
@@ -63,6 +71,8 @@ class Recipe:
         train_layers: what trains: ``all``, the ``head``, the ``last-block`` with all behind it, or the names of layers,
             which train beside the head; see :meth:`oodles.Classifier.train_only`. The rest stays as it is: weights,
             statistics of batch norms, and no dropout.
+        batch_norm: of the layers that train: in ``training`` they normalise by each batch and move their means and
+            variances; ``frozen`` they keep those that the initial weights have, and normalise by these.
         backbone_learning_rate: that of the backbone's parameters, as a multiple of the learning rate.
         head_learning_rate: that of all other parameters, likewise.
         warm_up: epochs, also parts of one, over which the learning rate rises in a straight line before it follows the
@@ -101,6 +111,7 @@ class Recipe:
     weights: str | None = None
     suggest: bool | tuple[str, ...] | None = None
     train_layers: str | tuple[str, ...] = "all"
+    batch_norm: Literal["training", "frozen"] = "training"
     backbone_learning_rate: float = 1.0
     head_learning_rate: float = 1.0
     warm_up: float = 0.0
@@ -297,7 +308,12 @@ def check_needs(recipe: Recipe, data: str, *, outliers: bool) -> None:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """Refuse methods that fine-tune where training would begin with random weights."""
+    """Refuse methods that fine-tune, and norms that stay, where training would begin with random weights."""
+    if recipe.batch_norm == "frozen" and recipe.weights is None:
+        raise ValueError(
+            "batch_norm = frozen keeps the means and variances of the weights that training starts from, and these are "
+            "random: say which weights to start from, or leave it out."
+        )
     for name, _ in active_methods(recipe.methods):
         if "weights" in card(name).needs and recipe.weights is None:
             raise ValueError(

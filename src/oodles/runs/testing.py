@@ -54,7 +54,7 @@ def evaluate_run(
     for name, path in (ood or {}).items():
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
-        sets[name] = read_images(path, suite.input_shape, suite.resize)
+        sets[name] = read_images(path, suite.input_shape, suite.resize, draft=suite.draft)
     if scores is None:
         chosen = _possible_scores(classifier, suite, scores_brought(run.methods))
         ready, fits = _ready(run, classifier, suite, chosen, leave_out=True)
