@@ -15,8 +15,10 @@ from torch import Tensor
 import oodles
 from oodles import Classifier, scores
 from oodles.cli import main
+from oodles.data import read_images
 from oodles.detection import exporting
 from oodles.detection.exporting import ABOUT, as_program
+from oodles.detection.inputs import DRAFTED
 from oodles.evaluation import score_named
 from oodles.runs.deployment import export, score_inputs
 from oodles.runs.folder import RESULT, SCORES, WEIGHTS
@@ -420,16 +422,22 @@ def test_several_heads_and_distances_export_for_any_number_of_rows() -> None:
         torch.testing.assert_close(module(images)["logits"], classifier(images).detach(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize(("suffix", "drafted"), [(".onnx", False), (".pt2", False), (".pt2", True)])
 def test_fed_by_the_file_beside_it_the_graph_gives_the_verdicts_of_scoring(
-    plain: Run, suffix: str, tmp_path: Path
+    plain: Run, suffix: str, drafted: bool, tmp_path: Path
 ) -> None:
     needs_onnx(suffix)
+    if drafted:
+        text = 'train = "train.npz"\nvalidation = "validation.npz"\ntest = "test.npz"\ninput_shape = [1, 8, 8]\n'
+        (folder := plain.folder.parent / "data" / "drafted.toml").write_text(f"{text}draft = true\n")
+        plain = trained("cross-entropy", tmp_path / "run", folder)
     random = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for number in range(12):
         photo = random.integers(0, 256, (20 + number, 31, 3), np.uint8)
         Image.fromarray(photo).save(tmp_path / "photos" / f"{number:02}.{('jpg', 'png')[number % 2]}")
+    whole, draft = (read_images(tmp_path / "photos", (1, 8, 8), draft=draft).images[:] for draft in (False, True))
+    assert not np.array_equal(whole, draft)
     verdicts = score_inputs(plain, tmp_path / "photos", score="knn", false_alarms=0.3, to=None)
     exported = export(plain, tmp_path / f"model{suffix}", score="knn", false_alarms=0.3)
     assert exported.preprocess == tmp_path / "model_preprocess.py"
@@ -451,6 +459,7 @@ def test_fed_by_the_file_beside_it_the_graph_gives_the_verdicts_of_scoring(
             "crop_first_to_aspect_ratio": [8, 8],
             "interpolation": "bilinear, as Pillow's with its antialiasing",
         },
+        "jpeg": f"decoded {DRAFTED if drafted else 'whole'}",
         "crop": {"size": [8, 8], "place": "centre"},
         "orientation": "upright by EXIF",
         "transparency": "on white",
