@@ -76,11 +76,12 @@ def test_images_in_two_sets_are_found_by_content(source: str, target: str) -> No
     assert f"share 2 images: {overlap.names[0][0]} = {overlap.names[0][1]}" in str(checked)
 
 
-def test_images_that_are_in_one_set_twice_are_counted() -> None:
+def test_images_that_are_in_one_set_twice_are_counted_and_named() -> None:
     checked = check_suite(copied(suite(), "outliers", "outliers", [7, 7, 7]))
     assert check_suite(copied(checked.suite, "outliers", "test", [0])).overlaps[0].names == (("0", "A"),)
     assert checked.twice == {**dict.fromkeys(checked.suite.sets(), 0), "outliers": 3}
-    assert "outliers holds 3 images more than once" in str(checked) and not checked.overlaps
+    assert "outliers holds 3 images more than once: B = A, C = A, H = A\n" in str(checked) and not checked.overlaps
+    assert checked.as_dict()["repeats"] == {"outliers": [["B", "A"], ["C", "A"], ["H", "A"]]}
 
 
 def test_only_some_of_many_are_named() -> None:

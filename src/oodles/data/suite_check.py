@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from oodles.data import SUITES, describe_suite, load_suite
 from oodles.data.decoded import sample
 from oodles.data.description import read_description
 from oodles.data.image_set import ImageSet
-from oodles.data.overlaps import Overlap, by_content, find_overlaps
+from oodles.data.names import some
+from oodles.data.overlaps import Overlap, by_content, find_overlaps, repeats
 from oodles.data.preprocess import fit_image
 from oodles.data.suite import KNOWN, Suite
 from oodles.files import in_one_piece
@@ -31,12 +32,14 @@ class SuiteCheck:
         suite: the suite that was looked at.
         twice: images that are in one set more than once, by set.
         overlaps: images that are in two sets.
+        repeats: names of these images, by set, each with that of the first one with the same pixels.
         remarks: what else was noticed while files were read, such as files that were left out.
     """
 
     suite: Suite
     twice: Mapping[str, int]
     overlaps: tuple[Overlap, ...]
+    repeats: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,6 +53,7 @@ class SuiteCheck:
             "sets": {name: len(images) for name, images in sets.items()},
             "classes": {name: dict(zip(KNOWN, counts, strict=True)) for name, counts in self._per_class()},
             "twice": dict(self.twice),
+            "repeats": {name: [list(pair) for pair in pairs] for name, pairs in self.repeats.items() if pairs},
             "overlaps": [
                 {"sets": [o.one, o.other], "count": o.count, "names": [list(pair) for pair in o.names]}
                 for o in self.overlaps
@@ -73,7 +77,10 @@ class SuiteCheck:
             "",
         ]
         lines += self.remarks
-        lines += [f"{name} holds {count} images more than once" for name, count in self.twice.items() if count]
+        for name, count in self.twice.items():
+            if count:
+                pairs = [f"{one} = {other}" for one, other in self.repeats.get(name, ())]
+                lines.append(f"{name} holds {count} images more than once: {some(pairs)}")
         lines += [f"{overlap}" for overlap in self.overlaps]
         return "\n".join(lines if self.overlaps else [*lines, "No image is in two sets."])
 
@@ -101,9 +108,10 @@ def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Pat
         suite = suite if isinstance(suite, Suite) else load_suite(suite, root=root)
     sets = suite.sets()
     rows = {name: by_content(images.images) for name, images in sets.items()}
-    twice = {name: len(images) - len(rows[name]) for name, images in sets.items()}
+    again = {name: repeats(images, rows[name]) for name, images in sets.items()}
+    twice = {name: len(pairs) for name, pairs in again.items()}
     remarks = tuple(dict.fromkeys(str(warning.message) for warning in told))
-    return SuiteCheck(suite, twice, tuple(find_overlaps(sets, rows)), remarks)
+    return SuiteCheck(suite, twice, tuple(find_overlaps(sets, rows)), again, remarks)
 
 
 def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, str]]:
