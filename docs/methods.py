@@ -209,6 +209,7 @@ def facts(method: Card) -> str:
 NEEDS = {
     "outliers": "[outliers](../outliers.md) to train with",
     "images": "inputs that are images",
+    "unit-range": "inputs in [0, 1]",
     "vectors": "features that are vectors, one label per row",
     "weights": "weights of a trained classifier to start from",
 }

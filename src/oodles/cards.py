@@ -23,6 +23,10 @@ _SECTIONS = ("When to use", "Cost", "Caveat", "Args", "Raises", "Source", "Examp
 _HEADER = re.compile(rf"^({'|'.join(_SECTIONS)}):\s*(.*)$")
 
 
+KINDS = ("images", "features", "texts")
+"""What rows may be: an encoder makes features of texts."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A hyper-parameter: its annotation as written, its default and what the docstring says about it."""
@@ -75,6 +79,11 @@ class Card:
         return self.strength is None or settings.get(self.strength) != 0
 
     @property
+    def takes(self) -> tuple[str, ...]:
+        """Return the kinds of rows that the method takes, of :data:`KINDS`: without need of pixels, all of them."""
+        return ("images",) if {"images", "unit-range"} & set(self.needs) else KINDS
+
+    @property
     def reference(self) -> str:
         """Authors, venue and year in a few words."""
         first, *others = str(self.paper["authors"]).split(", ")
@@ -120,11 +129,11 @@ def cards() -> tuple[Card, ...]:
     return tuple(card(name) for name in METHODS)
 
 
-def overview() -> str:
-    """List all methods, two lines each, for a terminal."""
+def overview(kind: str = "images") -> str:
+    """List the methods for a kind of rows, two lines each, for a terminal."""
     lines = []
     width = max(len(method.name) for method in cards()) + 2
-    for method in cards():
+    for method in (one for one in cards() if kind in one.takes):
         needs = f"  needs {', '.join(method.needs)}" if method.needs else ""
         lines += [f"{method.name:{width}}{method.reference}{needs}", _wrapped(method.summary)]
     return "\n".join([*lines, "", "oodles methods NAME tells more; oodles train NAME trains with it."])

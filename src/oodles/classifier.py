@@ -69,13 +69,13 @@ def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 class Normalize(nn.Module):
-    """Subtracts a mean and divides by a standard deviation per channel: the first layer of a classifier.
+    """Subtracts a mean and divides by a standard deviation per channel or feature: the first layer of a classifier.
 
-    Inputs travel in [0, 1], so that a trained classifier is complete by itself.
+    Images travel in [0, 1] and vectors as they are, so that a trained classifier is complete by itself.
 
     Args:
-        mean: one number per channel, in the inputs' units.
-        std: one positive number per channel.
+        mean: one number per channel, or per feature, in the inputs' units.
+        std: one positive number per channel or feature.
     """
 
     mean: Tensor
@@ -89,7 +89,9 @@ class Normalize(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
 
-    def forward(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, inputs: Float[Tensor, "n c *sides"]) -> Float[Tensor, "n c *sides"]:
+        if inputs.ndim == 2:
+            return (inputs - self.mean.flatten()) / self.std.flatten()
         return (inputs - self.mean) / self.std
 
 

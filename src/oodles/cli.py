@@ -156,20 +156,27 @@ def benchmark(
     return 1 if done.failed else 0
 
 
-def methods(name: Annotated[str, Positional, arg(metavar="[NAME]")] = "", /, *, json: bool = False) -> None:
+def methods(
+    name: Annotated[str, Positional, arg(metavar="[NAME]")] = "",
+    /,
+    *,
+    for_: Annotated[Literal["images", "features", "texts"], arg(name="for")] = "images",
+    json: bool = False,
+) -> None:
     """List the methods, or describe one: what it changes, when to use it, its paper and its flags.
 
     Args:
         name: of one method.
+        for_: list those that take such rows.
         json: print one JSON document.
     """
     if name and name not in METHODS:
         _refuse(f"There is no method {name!r}{suggestion(name, METHODS)}")
-    chosen = (card(name),) if name else cards()
+    chosen = (card(name),) if name else tuple(method for method in cards() if for_ in method.takes)
     if json:
-        _print_json([asdict(method) for method in chosen])
+        _print_json([{**asdict(method), "takes": method.takes} for method in chosen])
     else:
-        print(describe(*chosen) if name else overview())
+        print(describe(*chosen) if name else overview(for_))
 
 
 def train(
@@ -177,7 +184,7 @@ def train(
     chain: Annotated[Chain, Suppress] = (),
     data: Name = "digits",
     root: Folders = (),
-    network: Name = "small-cnn",
+    network: OptionalName = None,
     head: OptionalName = None,
     mean: Numbers = (),
     std: Numbers = (),
@@ -227,7 +234,8 @@ def train(
         data: a suite that `oodles suite list` names, a .toml file, or a folder with train, test, outliers, near/NAME
             and far/NAME.
         root: folder that holds the files of the suite.
-        network: an embedded network, timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:function.
+        network: an embedded network, timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:function; small-cnn
+            unless given, and mlp for feature vectors.
         head: name of the last layer, for a network of your own; its last Linear unless given.
         mean: what the network's weights were trained with, once per channel; its library's, or the data's unless given.
         std: likewise.
@@ -314,7 +322,7 @@ def train(
         tracker=tracker,
         keep_frozen=keep_frozen,
     )
-    return _ended(run, network, json=json)
+    return _ended(run, json=json)
 
 
 def adopt(
@@ -365,14 +373,15 @@ def adopt(
         std=std,
         device=device,
     )
-    return _ended(run, network, json=json)
+    return _ended(run, json=json)
 
 
-def _ended(run: "Run", network: str, *, json: bool) -> int:
+def _ended(run: "Run", *, json: bool) -> int:
     """Print how a run has ended, and return the exit code."""
     if json:
         _print_json({"folder": str(run.folder), **run.result})
     elif run.status == "finished":
+        from oodles.networks import is_own_code
         from oodles.runs.fits import size_of_fits
         from oodles.runs.folder import augment_in_words, frozen_in_words
         from oodles.runs.testing import figures
@@ -388,7 +397,8 @@ def _ended(run: "Run", network: str, *, json: bool) -> int:
             f"{f'Training images: {augment}.' if run.recipe.epochs else 'Nothing was trained.'}\n{trained}"
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}"
         )
-        hint = f"oodles evaluate {run.folder}{f' --network {network}' if ':' in network else ''}"
+        network = run.arguments["network"]
+        hint = f"oodles evaluate {run.folder}{f' --network {network}' if is_own_code(network) else ''}"
         _print("\n\n".join(filter(None, (done, figures(run), hint))))
     if run.status == "diverged":
         _say(run.reason)
@@ -490,13 +500,14 @@ def score(
     root: Folders = (),
     network: OptionalName = None,
     data: OptionalPath = None,
+    encoder: OptionalName = None,
     json: bool = False,
 ) -> None:
     """Classify new inputs and accept or reject each: class, score, verdict and p-value in a CSV file.
 
     Args:
         run: a run folder, or the folder of a saved detector.
-        inputs: an image, a folder of images or an .npz file.
+        inputs: an image, a folder of images, an .npz or .npy file, a table or texts, as the run was trained on.
         to: the CSV file; scores.csv unless given, and none with --json.
         score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
             method's own unless given.
@@ -508,6 +519,7 @@ def score(
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
         data: the run's suite file, if it names functions of your own, or has moved.
+        encoder: the run's, of texts, if it is package.module:function.
         json: print one JSON document.
     """
     from oodles.runs.deployment import score_inputs
@@ -525,6 +537,7 @@ def score(
         root=root,
         network=network,
         data=data,
+        encoder=encoder,
     )
     if json:
         _print_json(verdicts.as_dict())
@@ -897,7 +910,8 @@ def _flags(command: Callable[..., Any]) -> dict[str, Flag]:
             flags |= {field.name: field.type for field in fields(group)}
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "chain":
             flags[parameter.name] = parameter.annotation
-    return {f"--{name.replace('_', '-')}": _flag(annotation) for name, annotation in flags.items()}
+    # for_ stands for a word that Python keeps for itself
+    return {f"--{name.rstrip('_').replace('_', '-')}": _flag(annotation) for name, annotation in flags.items()}
 
 
 def _flag(annotation: Any) -> Flag:

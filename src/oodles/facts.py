@@ -54,7 +54,7 @@ PLAIN_TERM = "cross_entropy"
 
 ROLES = ("outliers", "wild")
 """Parts that come with a batch, besides ``id``."""
-NEEDS = (*ROLES, "images", "vectors", "weights")
+NEEDS = (*ROLES, "images", "unit-range", "vectors", "weights")
 INPUTS = "in-distribution inputs"
 CHOICE = "choice of outliers"
 OUTLIER_LABELS = "labels of outliers"

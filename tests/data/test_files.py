@@ -256,11 +256,14 @@ def test_the_augmentation_can_be_chosen(tmp_path: Path) -> None:
 
 
 ARRAYS = {
-    "no images": ({"pictures": pictures()}, "must hold an array called images, but has none"),
+    "no images": ({"pictures": pictures()}, "must hold an array called images, or one called features, but has none"),
     "no rows": ({"images": pictures(0)}, r"must hold at least one image, got shape \(0, 8, 8, 3\)"),
     "shape": ({"images": np.zeros((4, 8), np.uint8)}, r"must have shape \(N, H, W\), .* got \(4, 8\)"),
-    "channels": ({"images": np.zeros((4, 8, 8, 2), np.uint8)}, r"with 1 or 3 channels, got \(4, 8, 8, 2\)"),
-    "whole numbers": ({"images": np.zeros((4, 8, 8), int)}, "must be uint8 or floating point in .*, got int64"),
+    "channels": (
+        {"images": np.zeros((4, 8, 8, 8), np.uint8)},
+        r"fewer channels than pixels a side, got \(4, 8, 8, 8\)",
+    ),
+    "whole numbers": ({"images": np.zeros((4, 8, 8), int)}, "must be uint8, uint16 or floating .*, got int64"),
     "too bright": ({"images": np.full((4, 8, 8), 255.0)}, r"must be in \[0, 1\], got 255 to 255: divide them"),
     "NaN": (
         {"images": np.where(np.arange(4) % 3, 0.5, np.nan)[:, None, None] * np.ones((8, 8))},
@@ -272,7 +275,7 @@ ARRAYS = {
     ),
     "other names": (
         {"x_train": pictures(), "y_train": np.ones(8)},
-        r"must hold an array called images, but has none: it holds x_train, y_train\.$",
+        r"must hold an array called images, or one called features, but has none: it holds x_train, y_train\.$",
     ),
     "words": (
         {"images": pictures(2), "labels": np.array(["cat", "dog"])},

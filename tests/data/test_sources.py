@@ -81,7 +81,10 @@ IDX = {
     "another format": (b"GIF89a...", "it does not begin like one"),
     "labels": (idx(np.ones(4, np.uint8)), r"must have shape \(N, H, W\), .* got \(4,\)"),
     "empty": (idx(np.ones((0, 3, 3), np.uint8)), r"must hold at least one image, got shape \(0, 3, 3, 1\)"),
-    "whole numbers": (idx(np.ones((1, 3, 3), np.int32), 0x0C), "must be uint8 or floating point in .*, got int32"),
+    "whole numbers": (
+        idx(np.ones((1, 3, 3), np.int32), 0x0C),
+        "must be uint8, uint16 or floating .*, got int32",
+    ),
 }
 
 

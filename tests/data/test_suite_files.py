@@ -246,11 +246,14 @@ MISTAKES = {
     "number for a path": ("outliers = 3", r"outliers in .*mine\.toml must be a path or a table such as .*, got 3"),
     "empty path": ("outliers = ''", "outliers in .* must be a path or a table such as"),
     "unknown source key": ("outliers = { pathh = 'a' }", r"outliers in .* has no key 'pathh': did you mean 'path'\?"),
-    "no kind": ("outliers = { rows = 3 }", "must say where its images are: path, cifar, list, dataset, images"),
-    "half a list": ("outliers = { list = 'a' }", "must say images too, as its images come from 'list'"),
+    "no kind": (
+        "outliers = { rows = 3 }",
+        "must say where its rows are: path, cifar, list, dataset, images, features",
+    ),
+    "half a list": ("outliers = { list = 'a' }", "must say images too, as its rows come from 'list'"),
     "two kinds": (
         "outliers = { path = 'a', labels = 'b' }",
-        "outliers in .* cannot say 'labels' of images that come from 'path'",
+        "outliers in .* cannot say 'labels' of rows that come from 'path'",
     ),
     "path of a number": ("outliers = { path = 3 }", "path in outliers in .* must be text, got 3"),
     "no files": ("outliers = { cifar = [] }", r"cifar in outliers in .* must be text, got \[\]"),
@@ -280,7 +283,7 @@ MISTAKES = {
     "classes too few": ("classes = ['a', 'b', 'c']", "class 2 has none"),
     "shape": ("input_shape = [32, 32]", r"input_shape in .* must be \[channels, height, width\] .*, got \[32, 32\]"),
     "true for a number": ("input_shape = [true, 8, 8]", "input_shape in .* must be"),
-    "channels": ("input_shape = [4, 8, 8]", "with 1 or 3 channels and at most 4096 pixels a side, got"),
+    "channels": ("input_shape = [4, 8, 8]", "images of 3 channels cannot become images of 4: ask for as many"),
     "side": ("input_shape = [3, 8, 4097]", r"at most 4096 pixels a side, got \[3, 8, 4097\]"),
     "resize": (
         "input_shape = [3, 8, 8]\nresize = 7",

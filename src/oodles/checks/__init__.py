@@ -76,8 +76,10 @@ def check_choice(name: str, value: object, choices: Sequence[str | int]) -> None
         raise ValueError(f"{name} must be {', '.join(listed[:-1])} or {listed[-1]}, got {shown(value)}.")
 
 
-def check_sides(network: str, input_shape: tuple[int, int, int], least: int, hint: str = "") -> None:
-    """Refuse images (C, H, W) that are smaller than a network takes."""
+def check_sides(network: str, input_shape: tuple[int, ...], least: int, hint: str = "") -> None:
+    """Refuse images (C, H, W) that are smaller than a network takes, and feature vectors (F,)."""
+    if len(input_shape) != 3:
+        raise ValueError(f"{network} takes images, got feature vectors of {input_shape[0]} numbers: try mlp.")
     _, height, width = input_shape
     if min(height, width) < least:
         raise ValueError(f"{network} takes images of at least {least} × {least} pixels, got {height} × {width}{hint}.")

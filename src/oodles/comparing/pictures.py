@@ -203,7 +203,7 @@ def curves(runs: Sequence[Run]) -> str:
 def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> list[tuple[str, list[Misjudged]]]:
     """Return the inputs of each set with the lowest outlier scores, read again from the run's suite.
 
-    A suite that cannot be loaded any more gives none, nor does a set whose size has changed.
+    A suite that cannot be loaded any more gives none, nor does a set whose size has changed, nor one of vectors.
     """
     try:
         suite = _suite(run)
@@ -211,7 +211,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
         return []
     strips = []
     for name in ood_sets:
-        images, scores = _images(suite, name), run.scores.get(f"{name}/{score}")
+        images, scores = None if suite.vectors else _images(suite, name), run.scores.get(f"{name}/{score}")
         predictions = run.scores.get(f"{name}/predictions")
         if images is None or scores is None or predictions is None or len(images) != len(scores):
             continue

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oodles.data import sources
 from oodles.data.augment import Augment
 from oodles.data.building import build_suite
 from oodles.data.conversion import one_shape
@@ -131,6 +132,21 @@ def read_images(
     place = find(Path(path)) or Path(path)
     raw = read_path(place)  # folders inside a folder are classes in a suite, and here they may be anything
     return _image_set(replace(raw, labels=None) if place.is_dir() else raw, input_shape, resize, draft)
+
+
+def holds_vectors(data: str | Path | Suite, root: str | Path | Sequence[str | Path] = ()) -> bool:
+    """Tell whether the rows of a suite are feature vectors, without reading them; see :func:`load_suite`."""
+    if isinstance(data, Suite):
+        return data.vectors
+    return not isinstance(SUITES.get(str(data)), str) and sources.holds_vectors(describe_suite(data, root)["train"])
+
+
+def read_like(suite: Suite, path: str | Path) -> ImageSet:
+    """Read new rows in the way of a suite: images of its size, or feature vectors of its columns or encoder."""
+    if suite.features is not None:
+        return suite.features.read(path)
+    channels, height, width = suite.input_shape
+    return read_images(path, (channels, height, width), suite.resize, draft=suite.draft)
 
 
 def from_images(

@@ -1,22 +1,28 @@
-"""Images that are stored as arrays: ``.npz`` files and idx files. Nothing is unpickled."""
+"""Images and feature vectors that are stored as arrays: ``.npz``, ``.npy`` and idx files. Nothing is unpickled."""
 
 import gzip
 import math
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodles.data import decoded
 from oodles.data.names import composed, some
 from oodles.data.preprocess import Pixels
-from oodles.data.raw import RawImages
+from oodles.data.raw import Listed, RawImages
 from oodles.spelling import reason
 
-ARRAYS = ("images", "labels", "classes")
+ROWS = ("images", "features")
+"""What the rows of an archive may be called."""
+ARRAYS = (*ROWS, "labels", "classes")
 GZIP = b"\x1f\x8b"
 IDX = b"\x00\x00"
 UNPACKED, RATIO = 2**30, 16
@@ -28,7 +34,7 @@ NUMBERS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 
 
 def read_npz(path: Path) -> RawImages:
-    """Read an archive with ``images``, and where there are some ``labels`` and ``classes``."""
+    """Read an archive with ``images`` or ``features``, and where there are some ``labels`` and ``classes``."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -40,11 +46,56 @@ def read_npz(path: Path) -> RawImages:
                 others = sorted(set(archive.files) - set(ARRAYS))
     except Exception as error:  # damaged archives fail in many ways
         raise ValueError(f"{path} cannot be read as .npz arrays: {reason(error)}.") from error
-    if "images" not in arrays:
+    rows = [name for name in ROWS if name in arrays]
+    if len(rows) != 1:
         held = f": it holds {some(others)}" if others else ""
-        raise ValueError(f"{path} must hold an array called images, but has none{held}.")
+        how = "has both" if rows else f"has none{held}"
+        raise ValueError(f"{path} must hold an array called images, or one called features, but {how}.")
     classes = _class_names(arrays["classes"], path) if "classes" in arrays else ()
-    return from_arrays(str(path), arrays["images"], arrays.get("labels"), classes)
+    return from_arrays(str(path), arrays[rows[0]], arrays.get("labels"), classes, vectors=rows[0] == "features")
+
+
+def read_npy(path: Path, labels: Path | None = None) -> RawImages:
+    """Read a single array: images (N, H, W), (N, H, W, C) or (N, C, H, W), or vectors (N, F); labels from another.
+
+    What would take more memory than :data:`oodles.data.decoded.IN_MEMORY` stays on the disk.
+    """
+    rows, place = _npy(path), str(path)
+    ids = None if labels is None else _npy(labels)
+    if rows.ndim > 2 and 4 * rows.size > decoded.IN_MEMORY:
+        return _labelled(place, Mapped(_with_channels(rows, place), place), ids)
+    return from_arrays(place, rows, ids, vectors=rows.ndim == 2)
+
+
+def are_vectors(path: Path) -> bool:
+    """Tell whether a file of arrays holds vectors, by its header; what is damaged is told when it is read."""
+    with suppress(Exception):
+        if path.suffix.lower() == ".npy":
+            return _npy(path).ndim == 2
+        with zipfile.ZipFile(path) as archive:
+            return "features.npy" in archive.namelist()
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Listed):
+    """Images (N, H, W, C) in a file that is larger than memory, one by one."""
+
+    images: Pixels
+    place: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> Pixels:
+        return in_range(np.array(self.images[row]), f"{self.place}, at {row},")
+
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        _, height, width, channels = self.images.shape
+        return [(height, width, channels)] * len(self)
+
+    def mark(self, row: int) -> str:
+        return str(row)
 
 
 def read_idx(images: Path, labels: Path | None = None) -> RawImages:
@@ -64,9 +115,14 @@ def is_idx(start: bytes, path: Path) -> bool:
 
 
 def from_arrays(
-    place: str, images: Pixels, labels: NDArray[np.generic] | None, classes: tuple[str, ...] = ()
+    place: str,
+    images: Pixels,
+    labels: NDArray[np.generic] | None,
+    classes: tuple[str, ...] = (),
+    *,
+    vectors: bool = False,
 ) -> RawImages:
-    """Make raw images of arrays; rows are named by their numbers.
+    """Make raw images, or ``vectors``, of arrays; rows are named by their numbers.
 
     Raises:
         ValueError: for arrays of other shapes, types or values.
@@ -74,8 +130,14 @@ def from_arrays(
     for name, given in (("images", images), ("labels", labels)):
         if not isinstance(given, np.ndarray) and (given is not None or name == "images"):
             raise TypeError(f"{name} in {place} must be an array, got {type(given).__name__}.")
-    images = _as_rows(images, place)
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
+    images = _as_vectors(images, place) if vectors else in_range(_with_channels(images, place), place)
+    return _labelled(place, images, labels, classes)
+
+
+def _labelled(
+    place: str, images: Pixels | Listed, labels: NDArray[np.generic] | None, classes: tuple[str, ...] = ()
+) -> RawImages:
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(images),)):
         raise ValueError(
             f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}"
             f"{': put names into an array called classes, and count them' if labels.dtype.kind in 'US' else ''}."
@@ -158,29 +220,60 @@ def _class_names(names: NDArray[np.generic], path: Path) -> tuple[str, ...]:
     return tuple(map(composed, words))
 
 
-def _as_rows(images: Pixels, place: str) -> Pixels:
-    """Return the images as (N, H, W, C), uint8 or float32."""
+def _with_channels(images: Pixels, place: str) -> Pixels:
+    """Return images as (N, H, W, C); 1 or 3 tell the channels, or else they are fewer than the pixels of a side."""
     if images.ndim == 3:
         images = images[..., None]
-    elif images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
+    elif images.ndim == 4 and not _has_channels_last(images) and _has_channels_last(np.moveaxis(images, 1, 3)):
         images = np.moveaxis(images, 1, 3)
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
+    if images.ndim != 4 or not _has_channels_last(images):
         raise ValueError(
-            f"images in {place} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, "
-            f"got {images.shape}."
+            f"images in {place} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with fewer channels than "
+            f"pixels a side, got {images.shape}: vectors (N, F) are called features."
         )
     if images.size == 0:
         raise ValueError(f"{place} must hold at least one image, got shape {images.shape}.")
-    return in_range(images, place)
+    return images
+
+
+def _has_channels_last(images: Pixels) -> bool:
+    """Tell whether the last of four axes counts channels, the middle ones being sides."""
+    _, first, second, last = images.shape
+    return last in (1, 3) or (last < min(first, second) and first not in (1, 3))
+
+
+def _as_vectors(vectors: Pixels, place: str) -> Pixels:
+    """Return vectors (N, F) as float32; refuse others, and what is not finite."""
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.size == 0:
+        raise ValueError(
+            f"features in {place} must be numbers of shape (N, F), got {vectors.dtype} of shape {vectors.shape}."
+        )
+    with np.errstate(over="ignore"):  # told in the next line
+        rows = vectors.astype(np.float32, copy=False)
+    check_finite(rows, place, "rows")
+    return rows
+
+
+def _npy(path: Path) -> Pixels:
+    """Open an array in a file, of which nothing is read yet."""
+    try:
+        array: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # damaged files fail in many ways
+        raise ValueError(f"{path} cannot be read as an .npy array: {reason(error)}.") from error
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise ValueError(f"{path} must hold an array with rows in an .npy file, and holds something else.")
+    return array
 
 
 def in_range(images: Pixels, place: str) -> Pixels:
-    """Return images in bytes as they are, and floating-point ones in [0, 1] as float32; refuse others."""
+    """Return images in bytes as they are, those of 16 bits or in [0, 1] as float32 in [0, 1]; refuse others."""
     if images.dtype == np.uint8:
         return images
+    if images.dtype == np.uint16:
+        return images.astype(np.float32) / np.float32(2**16 - 1)
     if images.dtype.kind != "f":
-        raise ValueError(f"images in {place} must be uint8 or floating point in [0, 1], got {images.dtype}.")
-    _check_finite(images, place)
+        raise ValueError(f"images in {place} must be uint8, uint16 or floating point in [0, 1], got {images.dtype}.")
+    check_finite(images, place)
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):
         raise ValueError(
@@ -190,14 +283,14 @@ def in_range(images: Pixels, place: str) -> Pixels:
     return images.astype(np.float32)
 
 
-def _check_finite(images: Pixels, place: str) -> None:
-    """Refuse images (N, H, W, C), or a single one (H, W, C), with values that are no numbers."""
+def check_finite(images: Pixels, place: str, what: str = "images") -> None:
+    """Refuse images (N, H, W, C) or vectors (N, F), or a single image (H, W, C), with values that are no numbers."""
     if np.isfinite(images.min()) and np.isfinite(images.max()):  # a NaN is passed on by both
         return
-    rows = images.reshape(len(images) if images.ndim == 4 else 1, -1)
+    rows = images.reshape(1 if images.ndim == 3 else len(images), -1)
     bad = [row for row, pixels in enumerate(rows) if not np.isfinite(pixels).all()]
     kind = "NaN" if any(np.isnan(rows[row]).any() for row in bad) else "infinity"
     raise ValueError(
-        f"{place} holds {kind} in {len(bad)} of {len(rows)} images (row {some([str(row) for row in bad])}): "
+        f"{place} holds {kind} in {len(bad)} of {len(rows)} {what} (row {some([str(row) for row in bad])}): "
         "leave these rows out."
     )

@@ -90,7 +90,11 @@ class Augment:
         return {name: value for name, value in values.items() if name in FIRST or value}
 
     def check_images(self, shape: tuple[int, ...]) -> None:
-        """Refuse what cannot be done to images (C, H, W)."""
+        """Refuse what cannot be done to images (C, H, W), and any change of feature vectors (F,)."""
+        if len(shape) != 3:
+            if self != PLAIN:
+                raise ValueError("random changes are for images, and these rows are feature vectors: leave them out.")
+            return
         channels, height, width = shape
         if self.shift and self.shift >= min(height, width):
             raise ValueError(
@@ -129,7 +133,7 @@ def draw(
     seed: int,
     epochs: NDArray[np.int64],
     rows: NDArray[np.int64],
-    images: tuple[int, int, int, int],
+    images: tuple[int, ...],
 ) -> Changes | None:
     """Draw the changes of rows of (N, C, H, W) images, each in its epoch; none below epoch 0, nothing if all are."""
     if augment == PLAIN or (epochs < 0).all():

@@ -1,6 +1,6 @@
 """From a description to a suite: every source is read, rows are drawn, and all get one shape."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from oodles.data.cache import from_cache
 from oodles.data.conversion import one_shape
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, augment_of, is_source, listed, rows_wanted, share_of, sources
+from oodles.data.features import Features, in_columns
 from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import ImageSet
 from oodles.data.names import composed, some
@@ -22,9 +23,12 @@ from oodles.data.preprocess import Fit
 from oodles.data.raw import BrokenImages, RawImages, join
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Shares, Suite
+from oodles.data.texts import encoded, encoder_named
 from oodles.remarks import warn
 from oodles.spelling import suggestion
 
+OF_IMAGES = ("input_shape", "resize", "draft", "augment")
+"""What can be said of images alone."""
 TENTH = 0.1
 """The share of the training rows that validates by default."""
 
@@ -47,18 +51,25 @@ def build_suite(description: Description, seed: int, augment: Augment | None = N
 
 
 def _built(description: Description, seed: int, augment: Augment | None) -> Suite:
-    raw = read_source(description["train"])
+    encode = None
+    if "encoder" in description:
+        encode = partial(encoded, encoder=encoder_named(description["encoder"]), cache=Path(description["cache"]))
+    read = partial(read_source, encode=encode)
+    raw = read(description["train"])
     given = tuple(map(composed, description.get("classes", ())))
     classes, by_name = _classes(raw, given), bool(raw.classes) and not given
     _labels(raw, classes, by_name)  # all of them, before any are left out
-    channels, height, width = description.get("input_shape") or one_shape(raw)
-    shape = (channels, height, width)
+    vectors = isinstance(raw.images, np.ndarray) and raw.images.ndim == 2
+    if vectors and (stated := [key for key in OF_IMAGES if key in description]):
+        raise ValueError(f"{stated[0]} is said of images, and {raw.place} holds feature vectors: leave it out.")
+    shape = tuple(description.get("input_shape") or one_shape(raw))
     fit = Fit(shape, description.get("resize"), description.get("draft", False))
+    columns = raw.columns
     keep = partial(from_cache, folder=Path(description["cache"])) if "cache" in description else None
-    augment = augment or augment_of(description) or Augment(shift=min(shape[1:]) // 8)
+    augment = augment or augment_of(description) or (PLAIN if vectors else Augment(shift=min(shape[1:]) // 8))
 
     def image_set(raw: RawImages, labels: NDArray[np.int64], augment: Augment = PLAIN) -> ImageSet:
-        return ImageSet(convert(raw, fit, keep), labels, augment, seed, raw.names)
+        return ImageSet(convert(in_columns(raw, columns), fit, keep), labels, augment, seed, raw.names)
 
     def known(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
         return image_set(raw, _labels(raw, classes, by_name), augment)
@@ -67,21 +78,24 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         return image_set(raw, np.full(len(raw.names), -1), augment)
 
     def tested(source: Source) -> ImageSet:
-        raw = read_source(source)
+        raw = read(source)
         _tell_lacking(raw, _labels(raw, classes, by_name), classes)  # before rows are drawn
         return known(_split_rows(raw, source, None, "")[0])
 
     def others(table: str) -> dict[str, ImageSet]:
-        return {name: unknown(_draw(source)) for name, source in description.get(table, {}).items()}
+        return {name: unknown(draw(source)) for name, source in description.get(table, {}).items()}
+
+    def draw(source: Source) -> RawImages:
+        return _split_rows(read(source), source, None, "")[0]
 
     source, held = description["train"], description.get("validation", TENTH)
     train, validation = _split_rows(raw, source, held, "validation")
     _check_left(train, raw, _labels(train, classes, by_name), classes)
-    outliers, validation_outliers, shares = _outliers(description)
+    outliers, validation_outliers, shares = _outliers(description, read)
     suite = Suite(
         name=description["name"],
         train=known(train, augment),
-        validation=known(_draw(description["validation"]) if validation is None else validation),
+        validation=known(draw(description["validation"]) if validation is None else validation),
         test=tested(description["test"]),
         classes=classes,
         outliers=None if outliers is None else unknown(outliers, augment),
@@ -93,6 +107,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         resize=fit.resize,
         draft=fit.draft,
         outlier_shares=shares,
+        features=_features(description, raw) if vectors else None,
         notes=dict(description.get("notes", {})),
     )
     _check_images(suite)
@@ -140,24 +155,31 @@ def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
     return None if any(isinstance(images, Decoded) for images in sets) else set().union(*map(by_content, sets))
 
 
-def _draw(source: Source) -> RawImages:
-    """Read the rows of a source that its description asks for."""
-    return _split_rows(read_source(source), source, None, "")[0]
+def _features(description: Description, train: RawImages) -> Features:
+    """Say how the vectors of a description are made."""
+    source = description["train"]
+    words = source if isinstance(source, Mapping) else {}
+    named = {key: words[key] for key in ("text", "label") if key in words}
+    return Features(train.columns, description.get("encoder", ""), cache=description.get("cache", ""), **named)
 
 
-def _outliers(description: Description) -> tuple[RawImages | None, RawImages | None, Shares]:
+def _outliers(
+    description: Description, read: Callable[[Source], RawImages]
+) -> tuple[RawImages | None, RawImages | None, Shares]:
     """Read the outliers, those that validate, and the shares of the sources, those without one in the first place."""
     held = description.get("validation_outliers")
-    validation = join([_draw(source) for source in listed(held)]) if held is not None and is_source(held) else None
+    stated = listed(held) if held is not None and is_source(held) else []
+    given = [_split_rows(read(source), source, None, "")[0] for source in stated]
+    validation = join(given) if given else None
     if "outliers" not in description:
         return None, validation, ()
     sources = sorted(listed(description["outliers"]), key=lambda source: share_of(source) is not None)
-    split = [_split_rows(read_source(source), source, held, "validation_outliers") for source in sources]
+    split = [_split_rows(read(source), source, held, "validation_outliers") for source in sources]
     trained, kept = [raw for raw, _ in split], [raw for _, raw in split if raw is not None]
-    stated = [(len(raw.names), share) for raw, share in zip(trained, map(share_of, sources), strict=True) if share]
-    rest = sum(len(raw.names) for raw in trained) - sum(rows for rows, _ in stated)
-    first = [(rest, 1 - sum(share for _, share in stated))] if rest else []
-    return join(trained), join(kept) if kept else validation, tuple([*first, *stated]) if stated else ()
+    parts = [(len(raw.names), share) for raw, share in zip(trained, map(share_of, sources), strict=True) if share]
+    rest = sum(len(raw.names) for raw in trained) - sum(rows for rows, _ in parts)
+    first = [(rest, 1 - sum(share for _, share in parts))] if rest else []
+    return join(trained), join(kept) if kept else validation, tuple([*first, *parts]) if parts else ()
 
 
 def _split_rows(raw: RawImages, source: Source, held: Any, held_by: str) -> tuple[RawImages, RawImages | None]:

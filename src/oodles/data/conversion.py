@@ -7,14 +7,14 @@ from oodles.data.raw import RawImages
 
 
 def one_shape(raw: RawImages) -> Shape:
-    """Return (C, H, W) of images that have one size; grey ones among colour ones count as colour.
+    """Return (C, H, W) of images that have one size, or (F,); grey images among colour ones count as colour.
 
     Raises:
         ValueError: for images of several sizes.
     """
     if isinstance(raw.images, np.ndarray):
-        _, height, width, channels = raw.images.shape
-        return channels, height, width
+        *_, last = shape = raw.images.shape[1:]
+        return last, *shape[:-1]
     sizes = raw.images.sizes()
     (height, width), *others = sorted({size[:2] for size in sizes})
     if others:

@@ -28,14 +28,23 @@ def convert(
         fit: how they get their shape.
         keep: what brings decoded images from somewhere else.
     """
-    check_shape(fit.shape)
-    channels, height, width = fit.shape
     images = raw.images
+    if isinstance(images, np.ndarray) and images.ndim == 2:
+        if images.shape[1:] != fit.shape:
+            wanted = f"features of {fit.shape[0]} numbers" if len(fit.shape) == 1 else "images"
+            raise ValueError(f"{raw.place} must hold {wanted}, as train does, got vectors of {images.shape[1]}.")
+        return images
+    if len(fit.shape) == 1:
+        raise ValueError(f"{raw.place} must hold features of {fit.shape[0]} numbers, as train does, got images.")
+    channels, height, width = fit.shape
     if isinstance(images, np.ndarray):
         if images.shape[1:] != (height, width, channels):
             images = np.stack([fit_image(image, fit.shape, fit.resize) for image in images])
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
-    decoded = Decoded(images, (len(images), *fit.shape), images[0].dtype, fit.resize, fit.draft)
+    first = images[0]
+    if first.shape[2] in (1, 3):
+        check_shape(fit.shape)
+    decoded = Decoded(images, (len(images), *fit.shape), first.dtype, fit.resize, fit.draft)
     if keep is not None:
         return keep(decoded)
     return decoded.all() if decoded.fits else decoded
@@ -74,7 +83,7 @@ class Decoded:
     """
 
     listed: Listed
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     resize: int | None = None
     draft: bool = False

@@ -21,7 +21,20 @@ LISTS = ("outliers", "validation_outliers")
 """Sets that may have several sources."""
 TABLES = ("near", "far")
 KEYS = (
-    *("name", *SETS, *TABLES, "classes", "input_shape", "resize", "draft", "cache", "mean", "std", "augment"),
+    *(
+        "name",
+        *SETS,
+        *TABLES,
+        "classes",
+        "input_shape",
+        "resize",
+        "draft",
+        "cache",
+        "encoder",
+        "mean",
+        "std",
+        "augment",
+    ),
     *("about", "notes", "root", "get"),
 )
 PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
@@ -57,7 +70,10 @@ def read_description(path: Path) -> Description:
             raise ValueError(f"{path} must say where {key} is.")
     _check_sets(content, path)
     _check_settings(content, path)
-    cache = {"cache": str(path.absolute().parent / Path(content["cache"]).expanduser())} if "cache" in content else {}
+    place = path.absolute().parent
+    if "encoder" in content:
+        content = {"cache": f"{path.stem}.cache", **content}
+    cache = {"cache": str(place / Path(content["cache"]).expanduser())} if "cache" in content else {}
     return {"name": path.stem, **content, **cache}
 
 
@@ -122,6 +138,8 @@ def resolve_paths(description: Description, folders: Sequence[Path]) -> Descript
         raise FileNotFoundError(_missing(description, path, folders))
 
     resolved = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
+    if "encoder" in description and ":" not in description["encoder"]:
+        resolved["encoder"] = str(locate(description["encoder"]))
     for key in SETS:
         if isinstance(description.get(key), list):
             resolved[key] = [locate_source(source, locate) for source in description[key]]
@@ -164,6 +182,8 @@ def functions(description: Description) -> Iterator[tuple[str, str]]:
     for name, source in sources(description):
         if isinstance(source, Mapping) and "dataset" in source:
             yield name, source["dataset"]
+    if ":" in description.get("encoder", ""):
+        yield "encoder", description["encoder"]
     if transforms := description.get("augment", {}).get("transforms"):
         yield "transforms", transforms
 
@@ -261,7 +281,7 @@ def _check_shares(content: Description, path: Path) -> None:
 
 
 def _check_settings(content: Description, path: Path) -> None:
-    for key in ("name", "about", "get", "cache"):
+    for key in ("name", "about", "get", "cache", "encoder"):
         if not isinstance(content.get(key, "text"), str):
             raise ValueError(f"{key} in {path} must be text, got {content[key]!r}.")
     roots = content.get("root", [])
@@ -271,10 +291,9 @@ def _check_settings(content: Description, path: Path) -> None:
     if not _all(classes, str) or len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"classes in {path} must be a list of at least 2 different names, got {classes!r}.")
     shape = content.get("input_shape", [1, 1, 1])
-    if not _all(shape, int) or len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= SIDE or shape[0] not in (1, 3):
+    if not _all(shape, int) or len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= SIDE:
         raise ValueError(
-            f"input_shape in {path} must be [channels, height, width] with 1 or 3 channels and at most {SIDE} pixels "
-            f"a side, got {shape!r}."
+            f"input_shape in {path} must be [channels, height, width] with at most {SIDE} pixels a side, got {shape!r}."
         )
     resize = content.get("resize", max(shape[1:]))
     if isinstance(resize, bool) or not isinstance(resize, int) or not max(shape[1:]) <= resize <= SIDE:

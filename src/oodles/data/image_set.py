@@ -1,4 +1,4 @@
-"""Images with labels, whose augmentation is a function of (seed, epoch, row) alone."""
+"""Images or feature vectors with labels; the augmentation of images is a function of (seed, epoch, row) alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from oodles.data.decoded import Decoded, loader_workers, sample
 
 Index = int | tuple[int, int]
 """A row without augmentation, or an (epoch, row) pair: the row as augmented in that epoch."""
-Rows = tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]
+Rows = tuple[Float[Tensor, "n *row"], Int64[Tensor, " n"]]
 PLAIN_ROW = -1
 """In an epoch's place: the row without augmentation."""
 Ready = TypeVar("Ready")
@@ -30,13 +30,14 @@ def as_batch(batch: Ready) -> Ready:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(Dataset[Any]):
-    """A data set of images; an item is (float32 image in [0, 1], class id).
+    """A data set of images, or of feature vectors; an item is (float32 image in [0, 1] or vector, class id).
 
     A row's number gives the row as stored; an (epoch, row) pair gives it augmented, the same way in every process.
     Batches are made at once: hand loaders ``collate_fn=as_batch``, or use :meth:`loader`.
 
     Args:
-        images: (N, C, H, W), uint8, or floating point in [0, 1]; in memory, or decoded on demand.
+        images: (N, C, H, W), uint8, or floating point in [0, 1]; in memory, or decoded on demand. Or vectors (N, F),
+            float32 of any range.
         labels: class ids (N,); −1 for rows of no known class.
         augment: the changes made to rows that are asked for by (epoch, row).
         seed: of the augmentation.
@@ -53,9 +54,10 @@ class ImageSet(Dataset[Any]):
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+        if self.images.ndim not in (2, 4) or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
-                f"images must have shape (N, C, H, W) and labels (N,), got {self.images.shape} and {self.labels.shape}."
+                f"images must have shape (N, C, H, W), or vectors (N, F), and labels (N,), got {self.images.shape} and "
+                f"{self.labels.shape}."
             )
         self.augment.check_images(self.images.shape[1:])
         if self.augment.transforms is not None and len(self):
@@ -64,7 +66,7 @@ class ImageSet(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: Index) -> tuple[Float[Tensor, "c h w"], int]:
+    def __getitem__(self, index: Index) -> tuple[Float[Tensor, "*row"], int]:
         images, labels = self.__getitems__([index])
         return images[0], int(labels[0])
 
@@ -84,8 +86,7 @@ class ImageSet(Dataset[Any]):
 
     def changes(self, epochs: NDArray[np.int64], rows: NDArray[np.int64]) -> Changes | None:
         """Draw the augmentation of each row; nothing where no row is changed."""
-        count, channels, height, width = self.images.shape
-        return draw(self.augment, self.seed, epochs, rows, (count, channels, height, width))
+        return draw(self.augment, self.seed, epochs, rows, self.images.shape)
 
     @property
     def can_stay(self) -> bool:

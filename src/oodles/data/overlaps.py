@@ -68,6 +68,9 @@ def _contents(images: NDArray[Any]) -> Iterator[bytes]:
         yield from (image.tobytes() for image in images)
         return
     images = images.astype(np.float32)
+    if images.ndim == 2:
+        yield from (vector.tobytes() for vector in images)
+        return
     levels = np.rint(255 * images)
     are_bytes = (np.abs(255 * images - levels) < 1e-3).all((1, 2, 3))
     for image, level, is_bytes in zip(images, levels, are_bytes, strict=True):

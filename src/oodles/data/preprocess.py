@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 Pixels = NDArray[Any]
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 """(C, H, W)."""
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601, as Pillow has it
 BILINEAR = Image.Resampling.BILINEAR
@@ -103,6 +103,8 @@ def fit_image(image: Pixels | Image.Image, shape: Shape, resize: int | None = No
             image = np.atleast_3d(np.asarray(_resized(image, height, width, resize)))
             return np.broadcast_to(image, (height, width, channels))
         image = np.atleast_3d(np.asarray(image))
+    if image.shape[2] not in (1, channels) and (image.shape[2], channels) != (3, 1):
+        raise ValueError(f"images of {image.shape[2]} channels cannot become images of {channels}: ask for as many.")
     if image.shape[2] > channels:
         luma = image @ LUMA
         image = (np.rint(luma) if image.dtype == np.uint8 else luma).astype(image.dtype)[..., None]

@@ -1,12 +1,13 @@
-"""Sources of images: what a suite file may say of a set, and how its images are read."""
+"""Sources of rows: what a suite file may say of a set, and how its images, vectors or texts are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oodles.data import arrays, cifar, image_files
+from oodles.data import arrays, cifar, image_files, tables, texts
 from oodles.data.datasets import read_dataset
 from oodles.data.raw import RawImages
+from oodles.data.texts import Texts
 from oodles.importing import function_at, in_words
 from oodles.spelling import suggestion
 
@@ -19,12 +20,20 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
     "list": ({"list", "images"}, set()),
     "dataset": ({"dataset"}, set()),
     "images": ({"images"}, {"labels"}),
+    "features": ({"features"}, {"labels", "label", "columns"}),
+    "texts": ({"texts"}, {"text", "label", "key"}),
 }
 """By the key that tells the kind: the keys it must have, and those it may have."""
 EVERYWHERE = {"rows", "share"}
-PATHS = {"path", "list", "images", "labels", "cifar"}
+SEVERAL = ("cifar", "columns")
+"""Keys whose value may be a list."""
+COLUMNS, LINES = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json", ".txt")
+"""How files with tables, and others with texts, end."""
+PATHS = {"path", "list", "images", "labels", "cifar", "features", "texts"}
 """The keys that name files and folders."""
 
+Encode = Callable[[Texts], RawImages]
+"""Makes vectors of texts."""
 Locate = Callable[[str], Path]
 """Makes a path of a suite file absolute."""
 
@@ -46,11 +55,11 @@ def check_source(source: Any, place: str) -> None:
     kind = _kind(source, place)
     must, may = KINDS[kind]
     if missing := must - set(source):
-        raise ValueError(f"{place} must say {missing.pop()} too, as its images come from {kind!r}.")
+        raise ValueError(f"{place} must say {missing.pop()} too, as its rows come from {kind!r}.")
     if strange := sorted(set(source) - must - may - EVERYWHERE):
-        raise ValueError(f"{place} cannot say {strange[0]!r} of images that come from {kind!r}: leave it out.")
+        raise ValueError(f"{place} cannot say {strange[0]!r} of rows that come from {kind!r}: leave it out.")
     for key in sorted(set(source) - EVERYWHERE):
-        values = source[key] if key == "cifar" and isinstance(source[key], list) else [source[key]]
+        values = source[key] if key in SEVERAL and isinstance(source[key], list) else [source[key]]
         if not values or not all(isinstance(value, str) and value for value in values):
             raise ValueError(f"{key} in {place} must be text, got {source[key]!r}.")
     if source.get("part", "train") not in cifar.PARTS:
@@ -68,40 +77,82 @@ def locate_source(source: Source, locate: Locate) -> Source:
     return located
 
 
-def read_source(source: Source) -> RawImages:
-    """Read the images of a source whose paths are absolute.
+def read_source(source: Source, encode: Encode | None = None) -> RawImages:
+    """Read the rows of a source whose paths are absolute; texts need an encoder.
 
     Raises:
         FileNotFoundError: where nothing is at a path.
-        ValueError: for what cannot be read as images.
+        ValueError: for what cannot be read so, and texts without an encoder.
     """
     for path in _paths(source):
         _check_kind(path)
     if isinstance(source, str):
-        return read_path(Path(source))
+        return read_path(Path(source), encode)
     kind = _kind(source, "a source")
     if kind == "path":
-        return read_path(Path(source["path"]))
+        return read_path(Path(source["path"]), encode)
     if kind == "cifar":
         return _read_cifar(source)
     if kind == "list":
         return image_files.read_list(Path(source["list"]), Path(source["images"]))
     if kind == "dataset":
         return _read_function(source["dataset"])
-    labels = source.get("labels")
-    return arrays.read_idx(Path(source["images"]), None if labels is None else Path(labels))
+    if kind == "texts":
+        words = {key: source[key] for key in ("text", "label", "key") if key in source}
+        return _encoded(texts.read_texts(Path(source["texts"]), **words), encode)
+    path, labels = Path(source[kind]), Path(source["labels"]) if "labels" in source else None
+    if kind == "features" and path.suffix.lower() in COLUMNS:
+        columns = source.get("columns", ())
+        names = (columns,) if isinstance(columns, str) else tuple(columns)
+        return tables.read_table(path, source.get("label", "label"), names)
+    if strange := sorted({"label", "columns"} & set(source)):
+        raise ValueError(f"{strange[0]} is said of tables, {' and '.join(COLUMNS)}, got {path}: leave it out.")
+    if path.suffix.lower() == ".npz" and labels is None:
+        return arrays.read_npz(path)
+    if path.suffix.lower() == ".npy":
+        return arrays.read_npy(path, labels)
+    return arrays.read_idx(path, labels)
 
 
-def read_path(path: Path) -> RawImages:
-    """Read the images of a folder, or of a file whose kind its first bytes tell."""
+def holds_vectors(source: Source) -> bool:
+    """Tell whether the rows of a source are feature vectors, without reading them."""
+    table = {"path": source} if isinstance(source, str) else source
+    kind = _kind(table, "a source")
+    if kind not in ("path", "images", "features"):
+        return kind == "texts"
+    path = Path(table[kind])
+    ending = path.suffix.lower()
+    if ending in (*COLUMNS, *LINES):
+        return True
+    return ending in (".npz", ".npy") and path.is_file() and arrays.are_vectors(path)
+
+
+def read_path(path: Path, encode: Encode | None = None) -> RawImages:
+    """Read the images of a folder, or the rows of a file, whose kind its ending or its first bytes tell."""
     _check_kind(path)
     if path.is_dir():
         return image_files.read_folder(path)
-    if path.suffix.lower() == ".npz":
+    ending = path.suffix.lower()
+    if ending in LINES or (ending in COLUMNS and encode is not None):
+        return _encoded(texts.read_texts(path), encode)
+    if ending in COLUMNS:
+        return tables.read_table(path)
+    if ending == ".npz":
         return arrays.read_npz(path)
+    if ending == ".npy":
+        return arrays.read_npy(path)
     with path.open("rb") as file:
         start = file.read(4)
     return arrays.read_idx(path) if arrays.is_idx(start, path) else image_files.read_file(path)
+
+
+def _encoded(read: Texts, encode: Encode | None) -> RawImages:
+    if encode is None:
+        raise ValueError(
+            f'{read.place} holds texts, which become numbers by an encoder: say encoder = "package.module:function", '
+            "or a folder of sentence-transformers, in a suite file."
+        )
+    return encode(read)
 
 
 def _paths(source: Source) -> list[Path]:
@@ -114,9 +165,9 @@ def _paths(source: Source) -> list[Path]:
 def _check_kind(path: Path) -> None:
     """Refuse a path at which there is neither a file nor a folder; to read from a pipe is to wait for ever."""
     if not path.exists():
-        raise FileNotFoundError(f"images must be at an existing path, but nothing is at {path}.")
+        raise FileNotFoundError(f"data must be at an existing path, but nothing is at {path}.")
     if not path.is_dir() and not path.is_file():
-        raise ValueError(f"images must be in a folder or a regular file, which {path} is not.")
+        raise ValueError(f"data must be in a folder or a regular file, which {path} is not.")
 
 
 def _kind(source: Mapping[str, Any], place: str) -> str:
@@ -124,7 +175,7 @@ def _kind(source: Mapping[str, Any], place: str) -> str:
     for kind in KINDS:
         if kind in source:
             return kind
-    raise ValueError(f"{place} must say where its images are: {', '.join(KINDS)}.")
+    raise ValueError(f"{place} must say where its rows are: {', '.join(KINDS)}.")
 
 
 def _read_function(name: str) -> RawImages:

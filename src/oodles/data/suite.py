@@ -1,5 +1,6 @@
 """A suite: everything that training and a comparison read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from oodles.data.augment import Augment
 from oodles.data.decoded import sample
+from oodles.data.features import Features
 from oodles.data.image_set import ImageSet
 
 KNOWN = ("train", "validation", "test")
@@ -22,7 +24,7 @@ of the images."""
 
 @dataclass(frozen=True)
 class Suite:
-    """The sets of one comparison; no image is in two of them, and all have the same shape.
+    """The sets of one comparison, of images or of feature vectors; no row is in two, and all have the same shape.
 
     Args:
         name: its name in tables.
@@ -34,12 +36,13 @@ class Suite:
         far: sets that do not.
         classes: names of the known classes.
         validation_outliers: rows of other kinds that settings may be chosen on, where there are any.
-        mean: per channel, of images in [0, 1]; that of the training images unless given.
-        std: per channel, likewise; 1 for a channel that never changes.
+        mean: per channel, of images in [0, 1], or per feature; that of the training rows unless given.
+        std: per channel or feature, likewise; 1 for one that never changes.
         resize: the shorter side of an image before its centre was cropped, where the suite says so.
         draft: whether JPEG files were decoded no larger than needed, see :func:`oodles.data.read_images`.
         outlier_shares: where some outliers shall be seen more often: for the first rows, the next and so on, how many
             there are and what share of the outliers that are trained on comes from them.
+        features: how tables or texts became feature vectors, where rows are such vectors.
         notes: what a reader of a table must know about a set, by its name.
 
     Raises:
@@ -61,13 +64,14 @@ class Suite:
     resize: int | None = None
     draft: bool = False
     outlier_shares: Shares = ()
+    features: Features | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, images in self.sets().items():
             if images.images.shape[1:] != self.input_shape:
                 raise ValueError(
-                    f"all images of a suite must have one shape, but those of {name} have {images.images.shape[1:]} "
+                    f"all rows of a suite must have one shape, but those of {name} have {images.images.shape[1:]} "
                     f"and those of train {self.input_shape}."
                 )
         if self.outliers is not None and self.outlier_shares:
@@ -81,21 +85,24 @@ class Suite:
             with np.errstate(invalid="ignore"):  # told in the next line
                 mean, std = _statistics(self.train)
             if not np.isfinite(mean).all():
-                raise ValueError(
-                    "images of train must be numbers in [0, 1], but some are NaN or infinite: leave them out."
-                )
+                raise ValueError("rows of train must be numbers, but some are NaN or infinite: leave them out.")
             object.__setattr__(self, "mean", self.mean or mean)
             object.__setattr__(self, "std", self.std or std)
         channels = self.input_shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
-                raise ValueError(f"{name} must have one number for each of {channels} channels, got {len(values)}.")
+                kind = "features" if self.vectors else "channels"
+                raise ValueError(f"{name} must have one number for each of {channels} {kind}, got {len(values)}.")
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image, or (F,) of every feature vector."""
+        return self.train.images.shape[1:]
+
+    @property
+    def vectors(self) -> bool:
+        """Tell whether its rows are feature vectors, and no images."""
+        return len(self.input_shape) == 1
 
     def sets(self) -> dict[str, ImageSet]:
         """Return every set there is: ``train``, ``validation``, ``test``, ``outliers``, ``near:NAME`` and so on."""
@@ -120,23 +127,24 @@ class Suite:
 
 
 def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Measure mean and standard deviation per channel, from every row or from enough of them."""
+    """Measure mean and standard deviation per channel or feature, from every row or from enough of them."""
     images = train.images
     rows = None if isinstance(images, np.ndarray) else sample(len(images), ENOUGH)
-    count, (channels, height, width) = len(images) if rows is None else len(rows), images.shape[1:]
+    count, channels, sides = len(images) if rows is None else len(rows), images.shape[1], images.shape[2:]
+    places = (0, *range(2, images.ndim))
     whole = images.dtype == np.uint8
     total, squares = np.zeros((2, channels), np.int64 if whole else np.float64)
-    step = max(1, BLOCK // (channels * height * width))
+    step = max(1, BLOCK // (channels * math.prod(sides)))
     for start in range(0, count, step):
         block = images[start : start + step] if rows is None else images[rows[start : start + step]]
         if whole:  # whole numbers are added up exactly
-            total += block.sum((0, 2, 3), dtype=np.int64)
-            squares += np.square(block, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
+            total += block.sum(places, dtype=np.int64)
+            squares += np.square(block, dtype=np.uint16).sum(places, dtype=np.int64)
         else:
             wide = block.astype(np.float64)
-            total += wide.sum((0, 2, 3))
-            squares += (wide**2).sum((0, 2, 3))
-    pixels = count * height * width
+            total += wide.sum(places)
+            squares += (wide**2).sum(places)
+    pixels = count * math.prod(sides)
     if whole:
         sums = zip(total.tolist(), squares.tolist(), strict=True)  # Python's numbers, since products outgrow int64
         mean = total / (255 * pixels)

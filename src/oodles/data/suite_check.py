@@ -18,10 +18,13 @@ from oodles.data.names import some
 from oodles.data.overlaps import Overlap, by_content, find_overlaps, repeats
 from oodles.data.preprocess import fit_image
 from oodles.data.suite import KNOWN, Suite
+from oodles.data.texts import near_duplicates
 from oodles.files import in_one_piece
 
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
 """Of a contact sheet: how many images of a set it shows, and sizes in pixels."""
+_HEADERS = {"images": ("",), "features": ("least", "most"), "texts": ("shortest", "median", "longest")}
+"""What is told of sets besides: ranges of numbers, and lengths in characters."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,14 @@ class SuiteCheck:
 
     def __str__(self) -> str:
         suite = self.suite
-        channels, height, width = suite.input_shape
-        numbers = [", ".join(f"{value:.4f}" for value in values) for values in (suite.mean, suite.std)]
-        lines = [f"{suite.name}: {channels} × {height} × {width}, mean {numbers[0]}, deviation {numbers[1]}", ""]
-        rows = [("set", "images", "")]
-        for name, images in suite.sets().items():
-            rows.append(
-                (name, f"{len(images):,}", "" if isinstance(images.images, np.ndarray) else "decoded on demand")
-            )
-        lines += [*_columns(rows), ""]
+        what = "rows" if suite.vectors else "images"
+        if suite.vectors:
+            lines = [f"{suite.name}: {suite.input_shape[0]} features", ""]
+        else:
+            numbers = [", ".join(f"{value:.4f}" for value in values) for values in (suite.mean, suite.std)]
+            sides = " × ".join(map(str, suite.input_shape))
+            lines = [f"{suite.name}: {sides}, mean {numbers[0]}, deviation {numbers[1]}", ""]
+        lines += [*_columns([("set", what, *_HEADERS[self._kind]), *self._rows()]), ""]
         lines += [
             *_columns([("class", *KNOWN), *((name, *map(str, counts)) for name, counts in self._per_class())]),
             "",
@@ -80,9 +82,25 @@ class SuiteCheck:
         for name, count in self.twice.items():
             if count:
                 pairs = [f"{one} = {other}" for one, other in self.repeats.get(name, ())]
-                lines.append(f"{name} holds {count} images more than once: {some(pairs)}")
+                lines.append(f"{name} holds {count} {what} more than once: {some(pairs)}")
         lines += [f"{overlap}" for overlap in self.overlaps]
-        return "\n".join(lines if self.overlaps else [*lines, "No image is in two sets."])
+        return "\n".join(lines if self.overlaps else [*lines, f"No {what.removesuffix('s')} is in two sets."])
+
+    @property
+    def _kind(self) -> str:
+        features = self.suite.features
+        return "images" if not self.suite.vectors else "texts" if features and features.encoder else "features"
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        """Give a line of each set: its name, its rows, and what can be told of them."""
+        for name, images in self.suite.sets().items():
+            told: tuple[str, ...] = ("" if isinstance(images.images, np.ndarray) else "decoded on demand",)
+            if self._kind == "features":
+                told = tuple(f"{value:.4g}" for value in (images.images[:].min(), images.images[:].max()))
+            elif self._kind == "texts":
+                lengths = sorted(map(len, images.names))
+                told = tuple(map(str, (lengths[0], lengths[len(lengths) // 2], lengths[-1])))
+            yield (name, f"{len(images):,}", *told)
 
     def _per_class(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         sets = self.suite.sets()
@@ -110,8 +128,23 @@ def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Pat
     rows = {name: by_content(images.images) for name, images in sets.items()}
     again = {name: repeats(images, rows[name]) for name, images in sets.items()}
     twice = {name: len(pairs) for name, pairs in again.items()}
-    remarks = tuple(dict.fromkeys(str(warning.message) for warning in told))
+    remarks = tuple(dict.fromkeys([*(str(warning.message) for warning in told), *_looked_at(suite)]))
     return SuiteCheck(suite, twice, tuple(find_overlaps(sets, rows)), again, remarks)
+
+
+def _looked_at(suite: Suite) -> Iterator[str]:
+    """Say what is worth knowing of feature vectors: constant features, and texts that are nearly the same."""
+    if suite.features is None:
+        return
+    vectors = suite.train.images[:]
+    names = suite.features.columns or tuple(str(place) for place in range(vectors.shape[1]))
+    if constant := [name for name, is_one in zip(names, (vectors == vectors[0]).all(0), strict=True) if is_one]:
+        yield f"train has the same number in every row of {len(constant)} features: {some(constant)}"
+    if suite.features.encoder:
+        placed = [(f"{name}: {text}", text) for name, rows in suite.sets().items() for text in rows.names]
+        pairs = near_duplicates([text for _, text in placed])
+        if near := [f"{placed[a][0]} = {placed[b][0]}" for a, b in pairs if placed[a][1] != placed[b][1]]:
+            yield f"{len(near)} texts differ from others by case, punctuation or blanks alone: {some(near)}"
 
 
 def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, str]]:
@@ -135,8 +168,10 @@ def write_sheet(suite: Suite, path: str | Path) -> None:
     """Write a picture with the first images of every class and of every set of unknown ones, under the set's name.
 
     Raises:
-        ValueError: for a file ending that Pillow does not write.
+        ValueError: for a file ending that Pillow does not write, and rows that are no images.
     """
+    if suite.vectors:
+        raise ValueError("A sheet shows images, and the rows of this suite are feature vectors: leave it out.")
     sets = suite.sets()
     height = TILE + MARGIN + LINE
     sheet = Image.new("RGB", (COLUMNS * (TILE + MARGIN) + MARGIN, len(sets) * height + MARGIN), "white")

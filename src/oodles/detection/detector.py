@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from oodles.classifier import Classifier
+from oodles.data.features import Features
 from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, refused_rank, rows_needed
 from oodles.detection.exporting import Exported, write_graph
-from oodles.detection.inputs import Expected, Observed, Preprocessing, as_batches
+from oodles.detection.inputs import Expected, Observed, Preprocessing, Reading, as_batches
 from oodles.detection.saved import Parts, read_detector, write_detector
 from oodles.detection.verdicts import Verdicts
 from oodles.detection.watching import Evidence, Watch
@@ -37,7 +38,7 @@ class Detector(Parts):
         score: an outlier score, fitted where it has to be.
         calibration: scores of held-out known rows, and the promise that is read from them.
         expected: what the rows of inputs look like.
-        preprocessing: how images become rows, where they are images.
+        preprocessing: how images, tables or texts become rows, where they do.
         about: where it comes from, for its file.
 
     Example:
@@ -63,7 +64,7 @@ class Detector(Parts):
         per_class: bool = False,
         classes: Sequence[str] | None = None,
         outliers: Iterable[Any] | None = None,
-        preprocessing: Preprocessing | None = None,
+        preprocessing: Reading | None = None,
     ) -> "Detector":
         """Make a detector of a trained classifier.
 
@@ -81,7 +82,7 @@ class Detector(Parts):
             classes: names of the classes; their numbers unless given.
             outliers: batches of other rows that nothing was trained on, for ``best``.
             preprocessing: how images become the rows that the classifier reads, so that images, paths and folders can
-                be scored; without it, images must have the rows' size.
+                be scored; without it, images must have the rows' size. For tables and texts, see :class:`Features`.
 
         Raises:
             TypeError: for batches of other kinds.
@@ -108,7 +109,7 @@ class Detector(Parts):
             measured = [auroc(known.scores[one.name][choose], unknown.scores[one.name]) for one in chosen]
             best, kept = chosen[int(np.argmax(measured))], ~choose
         expected = seen.expected()
-        if preprocessing is not None:
+        if isinstance(preprocessing, Preprocessing):
             _check_preprocessing(preprocessing, expected)
         names = _class_names(classes, _count_classes(classifier, seen.example))
         calibration = Calibration(
@@ -155,8 +156,9 @@ class Detector(Parts):
         """Score inputs and say which to accept.
 
         Args:
-            inputs: the path of an image, a folder or an ``.npz`` file; an image of Pillow's, an array in bytes or in
-                [0, 1], or a list of images and paths; a tensor or dictionary as the classifier reads it; or a loader.
+            inputs: the path of an image, a folder or an array; an image of Pillow's, an array in bytes or in [0, 1], or
+                a list of images and paths; a table, or texts in a file or a list, where ``preprocessing`` reads them; a
+                tensor or dictionary as the classifier reads it; or a loader.
             fdr: refuse by Benjamini and Hochberg's rule over these inputs instead: in expectation at most this share of
                 the refused ones is known.
 
@@ -188,6 +190,13 @@ class Detector(Parts):
             score=self.score.name,
             rule=rule,
         )
+
+    def naming(self, encoder: str | None) -> "Detector":
+        """Return this detector with the encoder of its texts trusted, since the caller names it too."""
+        preprocessing = self.preprocessing
+        if encoder is None or not isinstance(preprocessing, Features):
+            return self
+        return replace(self, preprocessing=preprocessing.naming(encoder))
 
     def _check_fdr(self, fdr: float) -> None:
         refused_by_fdr(np.ones(1), fdr)  # whether it is a share
@@ -235,6 +244,7 @@ class Detector(Parts):
         classifier: nn.Module | None = None,
         network: str | None = None,
         device: Literal["auto", "cpu", "cuda"] = "cpu",
+        encoder: str | None = None,
     ) -> "Detector":
         """Read a detector that :meth:`save` has written.
 
@@ -245,15 +255,16 @@ class Detector(Parts):
             network: the detector's network, where that is a function of your own, ``package.module:function``: what a
                 folder names is imported only if you name it too.
             device: ``auto`` takes a GPU where there is one.
+            encoder: that of its texts, likewise.
 
         Raises:
             FileNotFoundError: for a folder without a detector.
-            ValueError: for a file that is damaged or of another version, and another network than was saved.
+            ValueError: for a file that is damaged or of another version, and another network or encoder than was saved.
         """
         parts = read_detector(Path(folder), classifier, network)
         there = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         parts.classifier.to(there).eval()
-        return cls(**vars(parts))
+        return cls(**vars(parts)).naming(encoder)
 
     def export(self, to: str | Path) -> Exported:
         """Write one graph for other programs: inputs to ``logits``, ``score`` and ``accept``, for any batch size.

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from oodles import __version__
 from oodles.classifier import Classifier
 from oodles.data import preprocess
-from oodles.detection.inputs import SLACK, Preprocessing
+from oodles.detection.inputs import SLACK, Preprocessing, Reading
 from oodles.detection.saved import Parts
 from oodles.files import check_writable, in_one_piece, write_text
 from oodles.precision import at_least_float32
@@ -173,9 +173,9 @@ def write_graph(parts: Parts, to: Path) -> Exported:
     return Exported(to, about, reader is not None, _write_preprocess(parts.preprocessing, to))
 
 
-def _write_preprocess(preprocessing: Preprocessing | None, to: Path) -> Path | None:
+def _write_preprocess(preprocessing: Reading | None, to: Path) -> Path | None:
     """Write the file that makes inputs of images, beside the graph."""
-    if preprocessing is None:
+    if not isinstance(preprocessing, Preprocessing):
         return None
     path = to.with_name(f"{to.stem}_preprocess.py")
     shape, resize, draft = preprocessing.input_shape, preprocessing.resize, preprocessing.draft

@@ -15,6 +15,7 @@ from oodles.classifier import first_of
 from oodles.data import ImageSet, from_images, read_images
 from oodles.data.arrays import from_arrays
 from oodles.data.conversion import check_shape
+from oodles.data.features import Features
 from oodles.inference import read_batch
 
 SLACK = 1e-3
@@ -70,6 +71,10 @@ class Preprocessing:
             "orientation": "upright by EXIF",
             "transparency": "on white",
         }
+
+
+Reading = Preprocessing | Features
+"""How images, tables or texts become rows."""
 
 
 @dataclass
@@ -138,14 +143,15 @@ class Observed:
         return Expected(shape, image and self.low >= -SLACK and self.high <= 1 + SLACK, self.dtype)
 
 
-def as_batches(given: Any, expected: Expected, preprocessing: Preprocessing | None) -> tuple[Batches, Sequence[str]]:
+def as_batches(given: Any, expected: Expected, preprocessing: Reading | None) -> tuple[Batches, Sequence[str]]:
     """Return inputs as batches, checked one by one as they come, and their names where they have some.
 
     Args:
-        given: a path, of an image, a folder or an ``.npz`` file; an image of Pillow's or an array, or a list of images
-            and paths; a tensor or a dictionary of tensors; or any iterable of batches, such as a ``DataLoader``.
+        given: a path, of an image, a folder, an array or a table; an image of Pillow's or an array, or a list of images
+            and paths, or of texts; a tensor or a dictionary of tensors; or any iterable of batches, such as a
+            ``DataLoader``.
         expected: what the rows look like.
-        preprocessing: how images become rows; without it images must have the size already.
+        preprocessing: how images, tables or texts become rows; without it images must have the size already.
 
     Raises:
         TypeError: for what is none of these.
@@ -158,7 +164,9 @@ def as_batches(given: Any, expected: Expected, preprocessing: Preprocessing | No
     if isinstance(given, Tensor | Mapping):
         return _Checked([given], expected), ()
     images = given if isinstance(given, ImageSet) else None
-    if isinstance(given, str | Path):
+    if isinstance(preprocessing, Features):
+        images = _vectors(given, preprocessing) or images
+    elif isinstance(given, str | Path):
         images = read_images(given, **_sizes_for(expected, preprocessing))
     elif (listed := _as_list(given, expected)) is not None:
         images = from_images(listed, **_sizes_for(expected, preprocessing))
@@ -168,6 +176,15 @@ def as_batches(given: Any, expected: Expected, preprocessing: Preprocessing | No
         got = type(given).__name__ if not isinstance(given, Sequence) else "nothing"
         raise TypeError(f"inputs must be images, paths, tensors or a loader, got {got}.")
     return _Checked(given, expected), ()
+
+
+def _vectors(given: Any, features: Features) -> ImageSet | None:
+    """Return what a path or a list of texts holds, where one of these is given."""
+    if isinstance(given, str | Path):
+        return features.read(given)
+    if isinstance(given, Sequence) and given and all(isinstance(one, str) for one in given):
+        return features.of_texts(given)
+    return None
 
 
 def _as_list(given: Any, expected: Expected) -> Sequence[Any] | None:

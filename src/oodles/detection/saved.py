@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from oodles import __version__
 from oodles.classifier import Classifier
+from oodles.data.features import Features
 from oodles.detection.calibration import Calibration
-from oodles.detection.inputs import Expected, Preprocessing
+from oodles.detection.inputs import Expected, Preprocessing, Reading
 from oodles.evaluation import is_named, score_named
 from oodles.files import in_one_piece, write_json
 from oodles.methods import build_methods, change_classifier_by
@@ -40,7 +41,7 @@ class Parts:
     score: Score
     calibration: Calibration
     expected: Expected = field(default_factory=Expected)
-    preprocessing: Preprocessing | None = None
+    preprocessing: Reading | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -69,7 +70,7 @@ def write_detector(parts: Parts, folder: Path) -> Path:
         "thresholds": calibration.thresholds.tolist(),
         "classes": list(calibration.classes),
         "expected": asdict(parts.expected),
-        "preprocessing": None if parts.preprocessing is None else asdict(parts.preprocessing),
+        "preprocessing": _described(parts.preprocessing),
         "network": _origin(parts.classifier),
         "tensors": f"tensors-{fingerprint[:16]}.safetensors",
         "tensors_sha256": fingerprint,
@@ -114,11 +115,19 @@ def read_detector(folder: Path, classifier: nn.Module | None, network: str | Non
         score.load_state(fit) if score.needs_fit else score,
         calibration,
         Expected(**{**about["expected"], "shape": None if shape is None else tuple(shape)}),
-        None
-        if preprocessing is None
-        else Preprocessing(**{**preprocessing, "input_shape": tuple(preprocessing["input_shape"])}),
+        _reading(preprocessing),
         about["about"],
     )
+
+
+def _described(reading: Reading | None) -> dict[str, Any] | None:
+    return reading.as_dict() if isinstance(reading, Features) else None if reading is None else asdict(reading)
+
+
+def _reading(described: Mapping[str, Any] | None) -> Reading | None:
+    if described is None or "input_shape" not in described:
+        return None if described is None else Features.from_dict(described)
+    return Preprocessing(**{**described, "input_shape": tuple(described["input_shape"])})
 
 
 def _read_about(path: Path) -> dict[str, Any]:

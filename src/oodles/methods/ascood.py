@@ -91,7 +91,7 @@ class ASCOOD(Method):
         code="https://github.com/sudarshanregmi/ASCOOD",
     )
     score = "scale"
-    needs = ("vectors",)
+    needs = ("unit-range", "vectors")
     adds = ("ascood",)
     terms = ("ascood",)
     replaces = ("head",)

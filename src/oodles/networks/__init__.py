@@ -34,8 +34,11 @@ NETWORKS = {
     "resnet-18": "oodles.networks.resnet_18:resnet_18",
     "wrn-40-2": "oodles.networks.wrn_40_2:wrn_40_2",
     "efficientnet-lite0": "oodles.networks.efficientnet_lite0:efficientnet_lite0",
+    "mlp": "oodles.networks.mlp:mlp",
 }
 """Name -> function of ``num_classes`` and ``input_shape``."""
+FOR_IMAGES, FOR_VECTORS = "small-cnn", "mlp"
+"""Those that are taken where none is named."""
 PRETRAINED = ("efficientnet-lite0",)
 """Those that have trained weights."""
 
@@ -69,7 +72,7 @@ def brings_weights(network: Network) -> bool:
     return network in PRETRAINED or library_of(network) in ("hf", "onnx")
 
 
-def share_of_own_weights(network: Network, *, num_classes: int, input_shape: tuple[int, int, int]) -> float:
+def share_of_own_weights(network: Network, *, num_classes: int, input_shape: tuple[int, ...]) -> float:
     """Return which share of a network's weights are there when it is built, and do not follow torch's seed."""
     built = []
     with torch.random.fork_rng(devices=[]):
@@ -85,7 +88,7 @@ def build_network(
     network: Network,
     *,
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     mean: Sequence[float],
     std: Sequence[float],
     head: str | None = None,
@@ -99,7 +102,7 @@ def build_network(
             itself, which is called with ``num_classes=`` and ``input_shape=`` and gives a module, or a ready
             :class:`Classifier`; or a module or classifier, of which a copy is taken.
         num_classes: how many logits there must be.
-        input_shape: (C, H, W) of the images, which travel in [0, 1].
+        input_shape: (C, H, W) of the images, which travel in [0, 1]; or (F,) of feature vectors.
         mean: per channel; a module sees images normalised by it. A ready classifier sees them as they are, and a
             network of a library as its published weights were trained, where that is known.
         std: per channel, likewise.
@@ -133,7 +136,7 @@ def build_network(
     return classifier
 
 
-def _built(network: Network, num_classes: int, input_shape: tuple[int, int, int]) -> Guest:
+def _built(network: Network, num_classes: int, input_shape: tuple[int, ...]) -> Guest:
     """Build a network, or copy one that is there, so that it stays as it is."""
     if isinstance(network, nn.Module):
         return Guest(deepcopy(network))
@@ -152,7 +155,7 @@ def _built(network: Network, num_classes: int, input_shape: tuple[int, int, int]
 
 
 def _split(
-    guest: Guest, network: str, head: str | None, normalize: Normalize, input_shape: tuple[int, int, int]
+    guest: Guest, network: str, head: str | None, normalize: Normalize, input_shape: tuple[int, ...]
 ) -> Classifier:
     images = normalize(torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)))
     last = head if head is not None else _last_layer(guest.model, images)

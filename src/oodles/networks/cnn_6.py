@@ -9,7 +9,7 @@ from oodles.checks import check_sides
 WIDTH = 16
 
 
-def cnn_6(num_classes: int, input_shape: tuple[int, int, int], width: int = WIDTH) -> nn.Module:
+def cnn_6(num_classes: int, input_shape: tuple[int, ...], width: int = WIDTH) -> nn.Module:
     """Build three stages of two 3 × 3 convolutions with batch norm, max pooling between them and a mean at the end.
 
     Args:

@@ -19,7 +19,7 @@ MEAN, STD = 127 / 255, 128 / 255
 """What the weights were trained with, of every channel."""
 
 
-def efficientnet_lite0(num_classes: int, input_shape: tuple[int, int, int]) -> Classifier:
+def efficientnet_lite0(num_classes: int, input_shape: tuple[int, ...]) -> Classifier:
     """Build EfficientNet-Lite0 as it was trained on the 1,000 classes of ImageNet-1K, with a new last layer.
 
     3.4 million parameters, 1,280 features. It normalises images itself. What is tested with it has hardly a class that
@@ -33,10 +33,10 @@ def efficientnet_lite0(num_classes: int, input_shape: tuple[int, int, int]) -> C
         ImportError: without the packages.
         ValueError: for images that are not in colour or too small, and weights with another fingerprint.
     """
+    check_sides("efficientnet-lite0", input_shape, 32)
     channels, height, width = input_shape
     if channels != 3:
         raise ValueError(f"efficientnet-lite0 reads colour images, got {channels} channels: give input_shape = [3, …].")
-    check_sides("efficientnet-lite0", input_shape, 32)
     try:
         package, weights = (import_module(name) for name in PACKAGES)
     except ImportError as error:

@@ -29,7 +29,7 @@ def library_of(network: str) -> str | None:
     return word if word in GUESTS else None
 
 
-def build_guest(network: str, num_classes: int, input_shape: tuple[int, int, int]) -> Guest:
+def build_guest(network: str, num_classes: int, input_shape: tuple[int, ...]) -> Guest:
     """Build a network by ``timm:NAME``, ``torchvision:NAME``, ``hf:FOLDER`` or ``FILE.onnx``; nothing is downloaded.
 
     Raises:
@@ -46,7 +46,7 @@ def build_guest(network: str, num_classes: int, input_shape: tuple[int, int, int
     return build(*modules, network.removeprefix(f"{library}:"), num_classes, input_shape)
 
 
-def _timm(timm: Any, name: str, num_classes: int, input_shape: tuple[int, int, int]) -> Guest:
+def _timm(timm: Any, name: str, num_classes: int, input_shape: tuple[int, ...]) -> Guest:
     if not timm.is_model(name.partition(".")[0]):  # other names would be looked up elsewhere
         raise ValueError(f"timm has no network {name!r}{suggestion(name, timm.list_models())}")
     channels, *sides = input_shape
@@ -56,7 +56,7 @@ def _timm(timm: Any, name: str, num_classes: int, input_shape: tuple[int, int, i
     return Guest(model, mean=model.pretrained_cfg.get("mean"), std=model.pretrained_cfg.get("std"))
 
 
-def _torchvision(torchvision: Any, name: str, num_classes: int, input_shape: tuple[int, int, int]) -> Guest:
+def _torchvision(torchvision: Any, name: str, num_classes: int, input_shape: tuple[int, ...]) -> Guest:
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         raise ValueError(f"torchvision has no network {name!r}{suggestion(name, names)}")
@@ -65,7 +65,7 @@ def _torchvision(torchvision: Any, name: str, num_classes: int, input_shape: tup
     return Guest(model, mean=transforms.mean, std=transforms.std)
 
 
-def _hugging_face(transformers: Any, folder: str, num_classes: int, input_shape: tuple[int, int, int]) -> Guest:
+def _hugging_face(transformers: Any, folder: str, num_classes: int, input_shape: tuple[int, ...]) -> Guest:
     place = Path(folder)
     if not (place / "config.json").is_file() or not any(place.glob("*.safetensors")):
         raise FileNotFoundError(f"hf:{folder} must be a folder with config.json and weights as .safetensors.")
@@ -82,7 +82,7 @@ def _hugging_face(transformers: Any, folder: str, num_classes: int, input_shape:
     return Guest(model.float(), output="logits", mean=about.get("image_mean"), std=about.get("image_std"))
 
 
-def _onnx(onnx: Any, runtime: Any, path: str, num_classes: int, input_shape: tuple[int, int, int]) -> Guest:
+def _onnx(onnx: Any, runtime: Any, path: str, num_classes: int, input_shape: tuple[int, ...]) -> Guest:
     return Guest(onnx_network(onnx, runtime, Path(path), input_shape))
 
 

@@ -60,7 +60,7 @@ class Linear(NamedTuple):
     bias: NDArray[np.float32]
 
 
-def onnx_network(onnx: Any, runtime: Any, path: Path, input_shape: tuple[int, int, int]) -> nn.Module:
+def onnx_network(onnx: Any, runtime: Any, path: Path, input_shape: tuple[int, ...]) -> nn.Module:
     """Return the module of an ONNX file whose logits a linear layer ``fc`` gives; ONNX Runtime runs what is before it.
 
     Args:
@@ -91,14 +91,14 @@ def onnx_network(onnx: Any, runtime: Any, path: Path, input_shape: tuple[int, in
     model.graph.output.append(onnx.ValueInfoProto(name=last.features))
     backbone = OnnxBackbone(model.SerializeToString(), runtime)
     rows, *shape = backbone.input.shape  # names stand for what is free
-    same = len(shape) == 3 and all(
+    same = len(shape) == len(input_shape) and all(
         there in (size, None) or isinstance(there, str) for there, size in zip(shape, input_shape, strict=True)
     )
     if backbone.input.type != "tensor(float)" or isinstance(rows, int) or not same:
         wanted, there = ", ".join(map(str, input_shape)), ", ".join(map(str, (rows, *shape)))
         raise ValueError(
-            f"{path} must read float32 images of shape (N, {wanted}), N being free, and reads {backbone.input.type} of "
-            f"shape ({there}): export it for these images."
+            f"{path} must read float32 rows of shape (N, {wanted}), N being free, and reads {backbone.input.type} of "
+            f"shape ({there}): export it for these."
         )
     head = nn.Linear(last.weight.shape[1], last.weight.shape[0]).requires_grad_(False)
     head.load_state_dict({"weight": torch.tensor(last.weight), "bias": torch.tensor(last.bias)})

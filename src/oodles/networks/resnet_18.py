@@ -29,7 +29,7 @@ class Block(nn.Module):
         return relu(self.bn2(self.conv2(hidden)) + self.shortcut(inputs))
 
 
-def resnet_18(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+def resnet_18(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """Build four stages of two blocks, 512 features averaged over the image; 11.2 million parameters.
 
     It opens with a 3 × 3 convolution without stride, as in the CIFAR programs of this field; images of 64 pixels and

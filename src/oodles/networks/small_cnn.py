@@ -9,7 +9,7 @@ from oodles.checks import check_sides
 WIDTH = 16
 
 
-def small_cnn(num_classes: int, input_shape: tuple[int, int, int], width: int = WIDTH) -> nn.Module:
+def small_cnn(num_classes: int, input_shape: tuple[int, ...], width: int = WIDTH) -> nn.Module:
     """Build 3 × 3 convolutions with batch norm, halved by max pooling until a side is below 8, and a flattened head.
 
     Flattened features keep where strokes are, which averaged ones would lose.
@@ -22,8 +22,8 @@ def small_cnn(num_classes: int, input_shape: tuple[int, int, int], width: int = 
     Raises:
         ValueError: for smaller images.
     """
-    channels, height, width_in = input_shape
     check_sides("small-cnn", input_shape, 8)
+    channels, height, width_in = input_shape
     layers = [*_block(channels, width)]
     inner = width
     while min(height, width_in) >= 8:

@@ -32,7 +32,7 @@ class Block(nn.Module):
         return total
 
 
-def wrn_40_2(num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+def wrn_40_2(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """Build three stages of six blocks, 128 features averaged over the image; 2.2 million parameters, without dropout.
 
     Args:

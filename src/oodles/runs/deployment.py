@@ -1,6 +1,6 @@
 """From a run to its detector: new inputs scored, and one file for other programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.checks import check_number
+from oodles.data.features import Features
 from oodles.detection.calibration import Calibration, choosing_rows
 from oodles.detection.detector import BEST, Detector
 from oodles.detection.exporting import Exported, check_differentiates, check_form
@@ -50,7 +51,7 @@ def detector_of(
         per_class,
     )
     suite = run.record["suite"]
-    channels, height, width = suite["input_shape"]
+    shape = tuple(suite["input_shape"])
     refused = {
         name: _rejected_share(calibration, values[name], run.scores[f"{name}/predictions"])
         for name in ("test", *run.ood_sets)
@@ -66,10 +67,20 @@ def detector_of(
         classifier,
         ready,
         calibration,
-        Expected((channels, height, width), unit_range=True),
-        Preprocessing((channels, height, width), suite.get("resize"), suite.get("draft", False)),
+        Expected(shape, unit_range=len(shape) == 3),
+        _preprocessing(suite, trusted=run.suite is not None),
         about,
     )
+
+
+def _preprocessing(suite: Mapping[str, Any], *, trusted: bool) -> Preprocessing | Features | None:
+    """Return how new rows are read, by what a run says of its suite; nothing for images that files cannot hold."""
+    if len(suite["input_shape"]) == 1:
+        features = Features.from_dict(suite.get("features", {}))
+        return features.naming(features.encoder) if trusted else features
+    channels, height, width = suite["input_shape"]
+    shape = (channels, height, width)
+    return Preprocessing(shape, suite.get("resize"), suite.get("draft", False)) if channels in (1, 3) else None
 
 
 def detector_at(
@@ -82,6 +93,7 @@ def detector_at(
     root: Root = (),
     network: str | None = None,
     data: str | Path | None = None,
+    encoder: str | None = None,
 ) -> Detector:
     """Return the detector of a run or of its folder, or the one that a folder holds, at the rate that is asked for.
 
@@ -94,8 +106,8 @@ def detector_at(
     if isinstance(place, RunFolder) or not (Path(place) / ABOUT).is_file():
         run = place if isinstance(place, RunFolder) else read_run(place, network=network, data=data)
         rate = RATE if false_alarms is None else false_alarms
-        return detector_of(run, score, false_alarms=rate, per_class=per_class, device=device, root=root)
-    detector = Detector.load(place, network=network, device=device)
+        return detector_of(run, score, false_alarms=rate, per_class=per_class, device=device, root=root).naming(encoder)
+    detector = Detector.load(place, network=network, device=device, encoder=encoder)
     if score is not None and score_named(score).name != detector.score.name:
         raise ValueError(f"{place} holds a detector with the score {detector.score.name}, got {score}: leave it out.")
     rate = detector.calibration.false_alarms if false_alarms is None else false_alarms
@@ -115,13 +127,14 @@ def score_inputs(
     root: Root = (),
     network: str | None = None,
     data: str | Path | None = None,
+    encoder: str | None = None,
 ) -> Verdicts:
     """Classify new images and say which of them look out-of-distribution.
 
     Args:
         run: a finished run, or its folder; or the folder of a saved detector.
-        inputs: an image, a folder of images or an ``.npz`` file, brought to the size of the training images; or what
-            else :class:`~oodles.Detector` reads.
+        inputs: an image, a folder of images or an array in a file, brought to the size of the training images; a table
+            or texts, where these were trained on; or what else :class:`~oodles.Detector` reads.
         score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
             One that the run has not been tested with needs the run's data at hand, once.
         false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given, or that of a saved
@@ -133,6 +146,8 @@ def score_inputs(
         root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
         network: of a folder, see :func:`open_run`.
         data: likewise.
+        encoder: that of the texts that were trained on, if it is ``package.module:function``; code is imported only if
+            the caller names it.
 
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
@@ -150,6 +165,7 @@ def score_inputs(
         root=root,
         network=network,
         data=data,
+        encoder=encoder,
     )
     verdicts = detector(inputs, fdr=fdr)
     if to is not None:

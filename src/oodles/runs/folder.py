@@ -210,13 +210,12 @@ class RunFolder:
             )
         check_form(self.record, BUILT_FORM, str(self.folder / RUN), ADVICE[RUN])
         suite = self.record["suite"]
-        channels, height, width = suite["input_shape"]
         with torch.random.fork_rng(devices=[]):  # the new weights are replaced at once
             try:
                 classifier = build_network(
                     network if self.network is None else self.network,
                     num_classes=len(self.classes),
-                    input_shape=(channels, height, width),
+                    input_shape=tuple(suite["input_shape"]),
                     mean=suite["mean"],
                     std=suite["std"],
                     head=self.arguments["head"],

@@ -62,8 +62,8 @@ POSITIVE = Value("a number above 0", lambda value: is_number(value) and value > 
 SHARE = Value("a number from 0 to 1", lambda value: is_number(value) and -1e-9 <= value <= 1 + 1e-9)
 MAYBE_SHARE = Value("a number from 0 to 1 or null", lambda value: value is None or SHARE.fits(value))
 SIDES = Value(
-    "[channels, height, width]",
-    lambda value: isinstance(value, list) and len(value) == 3 and all(COUNT.fits(side) and side for side in value),
+    "[channels, height, width], or [features]",
+    lambda value: isinstance(value, list) and len(value) in (1, 3) and all(COUNT.fits(side) and side for side in value),
 )
 SHARES = Value(
     "the least and the largest share",
@@ -108,7 +108,7 @@ RUN_FORM: Form = {
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
         **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
         "outlier_shares?": Every(Every(NUMBER)),
-        "draft?": TRUTH,
+        **{"draft?": TRUTH, "features?": {"columns?": Every(TEXT), "encoder?": TEXT, "text?": TEXT, "label?": TEXT}},
     },
     "frozen?": {"layers": Every(TEXT), "runs": TEXT, "because?": TEXT},
     **{"draws?": COUNT, "validation_chose?": Every(TEXT), "command?": TEXT, "label?": TEXT, "environment?": Each(FACT)},

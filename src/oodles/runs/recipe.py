@@ -293,15 +293,22 @@ def needs_outliers(methods: Methods) -> bool:
     return _first_in_need_of_outliers(methods) is not None
 
 
-def check_needs(recipe: Recipe, data: str, *, outliers: bool) -> None:
-    """Refuse methods whose needs are not met: initial weights, and outliers from the data.
+def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = False) -> None:
+    """Refuse methods whose needs are not met: initial weights, outliers from the data, and images.
 
     Args:
         recipe: what is to be trained.
         data: its name.
         outliers: whether it has any.
+        vectors: whether its rows are feature vectors, and no images.
     """
     check_weights(recipe)
+    for method, _ in active_methods(recipe.methods):
+        if vectors and "features" not in card(method).takes:
+            raise ValueError(
+                f"{method} needs images, and the rows of {data!r} are feature vectors: oodles methods --for features "
+                "lists those that take them."
+            )
     name = _first_in_need_of_outliers(recipe.methods)
     if name is not None and not outliers:
         raise ValueError(f"{name} needs outliers, and the data {data!r} has none: add an outliers set to it.")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from oodles.classifier import Classifier, device_of
-from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_images
+from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_like
 from oodles.data.description import functions
 from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows, table_of
 from oodles.inference import collect
@@ -54,7 +54,7 @@ def evaluate_run(
     for name, path in (ood or {}).items():
         if name in sets or name == "id":
             raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
-        sets[name] = read_images(path, suite.input_shape, suite.resize, draft=suite.draft)
+        sets[name] = read_like(suite, path)
     if scores is None:
         chosen = _possible_scores(classifier, suite, scores_brought(run.methods))
         ready, fits = _ready(run, classifier, suite, chosen, leave_out=True)

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from oodles.checks import check_number
 from oodles.classifier import Classifier, Inputs, Normalize, device_of, in_mode
 from oodles.contract import Data
-from oodles.data import Suite, as_batch, load_suite
+from oodles.data import Suite, as_batch, holds_vectors, load_suite
 from oodles.data.decoded import loader_workers
 from oodles.data.image_set import InOrder, Rows
 from oodles.data.overlaps import warn_of_overlaps
@@ -38,7 +38,7 @@ from oodles.files import sha256_of, write_arrays, write_json, write_lines, write
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
-from oodles.networks import Network, build_network, network_name, share_of_own_weights
+from oodles.networks import FOR_IMAGES, FOR_VECTORS, Network, build_network, network_name, share_of_own_weights
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
@@ -97,7 +97,7 @@ def train(
     seed: int | None = None,
     weights: str | Path | None = None,
     folder: str | Path | None = None,
-    network: Network = "small-cnn",
+    network: Network | None = None,
     head: str | None = None,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -130,7 +130,8 @@ def train(
         seed: in place of the recipe's.
         weights: in place of the recipe's; ``network`` for those that the network brings.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
-        network: see :func:`oodles.networks.build_network`. A module counts as trained: a copy of it starts from its own
+        network: see :func:`oodles.networks.build_network`; ``small-cnn`` unless given, and ``mlp`` for feature vectors,
+            whose data are then read first. A module counts as trained: a copy of it starts from its own
             weights, unless ``weights`` says others; for new weights, give a function. A run of a module, or of a
             function inside another, needs it again to be opened.
         head: the name of the last layer, see there.
@@ -153,6 +154,8 @@ def train(
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
         FileNotFoundError: for a recipe or weights that are not there.
     """
+    if network is None:
+        network = FOR_VECTORS if holds_vectors(data, root) else FOR_IMAGES
     recipe = settle_recipe(recipe, seed, weights, network)
     if bool(mean) != bool(std):
         raise ValueError(f"mean and std must be given together, got {tuple(mean)} and {tuple(std)}.")
@@ -198,7 +201,7 @@ def train(
                 check_same_data(earlier, contents)
                 if earlier.result:
                     return replace(earlier, network=network, suite=said)
-            check_needs(recipe, suite.name, outliers=bool(suite.outliers))
+            check_needs(recipe, suite.name, outliers=bool(suite.outliers), vectors=suite.vectors)
             check_choice(recipe, suite)
             if main:
                 warn_of_overlaps(suite)

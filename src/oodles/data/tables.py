@@ -1,0 +1,2 @@
+def read_table(path, label="label", columns=()):
+    raise NotImplementedError

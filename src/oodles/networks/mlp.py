@@ -1,0 +1,22 @@
+"""A perceptron with hidden layers, for feature vectors: tables, and texts that an encoder has read."""
+
+import math
+from collections import OrderedDict
+
+from torch import nn
+
+WIDTH = 512
+
+
+def mlp(num_classes: int, input_shape: tuple[int, ...], width: int = WIDTH) -> nn.Module:
+    """Build a network of two hidden layers with ReLU, of which the second gives the features.
+
+    Args:
+        num_classes: C, the number of logits.
+        input_shape: (F,), or that of rows which are taken apart into so many numbers.
+        width: of the hidden layers, and the number of features.
+    """
+    hidden = nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(input_shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+    )
+    return nn.Sequential(OrderedDict(layers=hidden, fc=nn.Linear(width, num_classes)))
