@@ -394,7 +394,7 @@ def _ended(run: "Run", *, json: bool) -> int:
         augment = augment_in_words(run.record["suite"].get("augment", {}))
         trained = f"Layers that train: {frozen_in_words(run.record['frozen'])}.\n" if "frozen" in run.record else ""
         done = (
-            f"{f'Training images: {augment}.' if run.recipe.epochs else 'Nothing was trained.'}\n{trained}"
+            f"{f'Training rows: {augment}.' if run.recipe.epochs else 'Nothing was trained.'}\n{trained}"
             f"{run.label} on {run.data}, seed {run.seed}: {', '.join(words) or 'finished'}\n{run.folder}"
         )
         network = run.arguments["network"]

@@ -307,13 +307,13 @@ def test_how_images_were_augmented_is_said(tmp_path: Path) -> None:
     none, some = ({"train": {"shift": shift, "flip": shift > 1, "seed": 0}} for shift in (0, 4))
     alike = [replace(result, augment=some) for result in results]
     words = "shifted by up to 4 pixels and mirrored at random"
-    assert compare(alike).tables[0].augmentation == f"Training images: {words}."
-    assert f"Training images: {words}." in compare(alike).to_markdown()
+    assert compare(alike).tables[0].augmentation == f"Training rows: {words}."
+    assert f"Training rows: {words}." in compare(alike).to_markdown()
     other = [alike[0], replace(results[1], augment=none)]
-    expected = f"Training images of cross-entropy: {words}; Training images of mixup: as they are."
+    expected = f"Training rows of cross-entropy: {words}; Training rows of mixup: as they are."
     assert compare(other).tables[0].augmentation == expected
     every = {"train": Augment(1, True, (0.7, 1), hue=0.1, brightness=0.4, transforms="a.b:c").as_dict()}
     assert compare([replace(result, augment=every) for result in results]).tables[0].augmentation == (
-        "Training images: cropped to 70% to 100% of their area, shifted by up to 1 pixel, mirrored, "
+        "Training rows: cropped to 70% to 100% of their area, shifted by up to 1 pixel, mirrored, "
         "recoloured (brightness 0.4, hue 0.1) and changed by a.b:c at random."
     )

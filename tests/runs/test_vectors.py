@@ -108,7 +108,7 @@ def test_commands_take_vectors(run: Run, tmp_path: Path, capsys: pytest.CaptureF
     evaluation = evaluate_run(run, scores=["energy"], ood={"more": further})
     assert evaluation.metrics["more"]["energy"]["auroc"] > 0.9
     assert main(["compare", str(run.folder), "--to", str(tmp_path / "report.html")]) == 0
-    assert "far:out" in (tmp_path / "report.html").read_text()
+    assert "far-OOD out" in (tmp_path / "report.html").read_text()
     assert main(["suite", "check", run.data]) == 0
     told = capsys.readouterr().out
     assert "data: 5 features" in told and "No row is in two sets." in told

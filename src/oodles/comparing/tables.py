@@ -158,8 +158,8 @@ class Table:
             for words in dict.fromkeys(augment_in_words(run.augment) for run in group.runs if run.augment):
                 by_words.setdefault(words, []).append(group.label)
         if len(by_words) <= 1:
-            return "".join(f"Training images: {words}." for words in by_words)
-        return "; ".join(f"Training images of {', '.join(labels)}: {w}" for w, labels in by_words.items()) + "."
+            return "".join(f"Training rows: {words}." for words in by_words)
+        return "; ".join(f"Training rows of {', '.join(labels)}: {w}" for w, labels in by_words.items()) + "."
 
     @property
     def chance(self) -> str:
