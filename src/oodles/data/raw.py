@@ -63,11 +63,12 @@ class RawImages:
 
     Args:
         place: the source's name in errors.
-        images: (N, H, W, C), uint8 or float32 in [0, 1], or a list that decodes them.
+        images: (N, H, W, C), uint8 or float32 in [0, 1], or a list that decodes them; of vectors (N, F), float32.
         labels: whole numbers, where the source has some.
         classes: names of the classes that labels count, where the source has some.
         names: one per row.
         without: folders in the place of classes that have no image, and what they hold instead.
+        columns: names of the features of a table, empty elsewhere.
     """
 
     place: str
@@ -76,6 +77,7 @@ class RawImages:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     without: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def take(self, rows: NDArray[np.int64]) -> "RawImages":
         """Return some of the rows."""
