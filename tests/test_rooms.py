@@ -48,6 +48,7 @@ LATE = {
     "cli.py:oodles.runs.training": "start-up time, of other commands",
     "comparing/comparison.py:oodles.comparing.page": "start-up time: only reports draw",
     "comparing/pictures.py:oodles.runs.testing": "start-up time: only reports with images need torch",
+    "data/texts.py:sentence_transformers": "optional",
     "detection/exporting.py:onnxruntime": "optional",
     "runs/folder.py:fcntl": "optional: not every system has it",
     "runs/folder.py:oodles.networks": "start-up time: a comparison needs no torch",

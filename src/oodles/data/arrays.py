@@ -60,8 +60,8 @@ def read_npy(path: Path, labels: Path | None = None) -> RawImages:
 
     What would take more memory than :data:`oodles.data.decoded.IN_MEMORY` stays on the disk.
     """
-    rows, place = _npy(path), str(path)
-    ids = None if labels is None else _npy(labels)
+    rows, place = open_npy(path), str(path)
+    ids = None if labels is None else open_npy(labels)
     if rows.ndim > 2 and 4 * rows.size > decoded.IN_MEMORY:
         return _labelled(place, Mapped(_with_channels(rows, place), place), ids)
     return from_arrays(place, rows, ids, vectors=rows.ndim == 2)
@@ -71,7 +71,7 @@ def are_vectors(path: Path) -> bool:
     """Tell whether a file of arrays holds vectors, by its header; what is damaged is told when it is read."""
     with suppress(Exception):
         if path.suffix.lower() == ".npy":
-            return _npy(path).ndim == 2
+            return open_npy(path).ndim == 2
         with zipfile.ZipFile(path) as archive:
             return "features.npy" in archive.namelist()
     return False
@@ -254,15 +254,21 @@ def _as_vectors(vectors: Pixels, place: str) -> Pixels:
     return rows
 
 
-def _npy(path: Path) -> Pixels:
-    """Open an array in a file, of which nothing is read yet."""
+def open_npy(path: Path) -> NDArray[Any]:
+    """Open a ``.npy`` array; its rows are read from the file when they are asked for, and cannot be written.
+
+    Raises:
+        ValueError: for a file that is damaged, holds no numbers, or no rows.
+    """
     try:
-        array: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.lib.format.open_memmap(path, mode="r")
+        if rest := path.stat().st_size - values.offset - values.nbytes:
+            raise ValueError(f"it goes on for {rest} bytes after the array that it announces")
     except Exception as error:  # damaged files fail in many ways
         raise ValueError(f"{path} cannot be read as an .npy array: {reason(error)}.") from error
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise ValueError(f"{path} must hold an array with rows in an .npy file, and holds something else.")
-    return array
+    if values.dtype.kind not in "fiu" or values.size == 0:
+        raise ValueError(f"{path} must hold rows of numbers, got {values.dtype} of shape {values.shape}.")
+    return values
 
 
 def in_range(images: Pixels, place: str) -> Pixels:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from oodles.data.names import composed, find, shown, some
+from oodles.data.names import composed, find, in_order, shown, some
 from oodles.data.preprocess import Fit, Pixels, check_depth, draft_file, fit_image, is_grey, pixels
 from oodles.data.raw import Listed, RawImages, broken_images
 from oodles.remarks import warn
@@ -101,7 +101,7 @@ def read_folder(folder: Path) -> RawImages:
         warn(f"{folder} holds more than images, and this is left out: {inside.others}.")
     images = sorted(inside.images, key=lambda name: name.split("/"))
     first = [_class_of(name) for name in images]
-    classes = _in_order({name for name in first if name})
+    classes = in_order({name for name in first if name})
     numbers = {name: number for number, name in enumerate(classes)}
     labels = None if "" in first else np.array([numbers[name] for name in first], dtype=np.int64)
     without = {name: str(inside.others.of(name)) for name in sorted(inside.folders - set(classes))}
@@ -254,12 +254,6 @@ def _class_of(name: str) -> str:
 
 def _first(name: str) -> str:
     return shown(composed(name.partition("/")[0]))
-
-
-def _in_order(classes: set[str]) -> tuple[str, ...]:
-    """Sort names of classes by the alphabet, or as numbers where all are whole numbers."""
-    numbered = all(name.isdecimal() for name in classes)
-    return tuple(sorted(classes, key=lambda name: (int(name) if numbered else 0, name)))
 
 
 def _class_id(line: str, place: str) -> int | None:

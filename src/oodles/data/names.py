@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
@@ -36,6 +36,13 @@ def some(names: Sequence[str]) -> str:
     """Name the first of many, and count the others."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"
+
+
+def in_order(classes: Iterable[str]) -> tuple[str, ...]:
+    """Sort names of classes by the alphabet, or as numbers where all are whole numbers of at most 18 digits."""
+    names = set(classes)
+    numbered = all(name.isdecimal() and len(name) <= 18 for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if numbered else 0, name)))
 
 
 def _escaped(surrogate: re.Match[str]) -> str:

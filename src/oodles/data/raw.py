@@ -68,6 +68,7 @@ class RawImages:
         classes: names of the classes that labels count, where the source has some.
         names: one per row.
         without: folders in the place of classes that have no image, and what they hold instead.
+        columns: names of the features of a table, empty elsewhere.
     """
 
     place: str
