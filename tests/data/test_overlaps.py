@@ -45,7 +45,7 @@ def test_what_is_trained_on_and_tested_is_told_in_one_sentence() -> None:
     one = copied(copied(suite(), "outliers", "far:y", [7, 6, 5]), "train", "test", [4])
     assert told(one) == [
         "mine has the same images in train and test (1), outliers and far:y (3): what is measured on these says "
-        "nothing of new images, and oodles suite check names them."
+        "nothing of new ones, and oodles suite check names them."
     ]
 
 

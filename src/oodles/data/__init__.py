@@ -97,7 +97,11 @@ def describe_suite(name_or_path: str | Path, root: str | Path | Sequence[str | P
             f"data must be a suite, a TOML file or a folder with train and test, got {str(name_or_path)!r}{hint}"
         )
     description = read_description(path)
-    return resolve_paths(description, folders_of(description, root, None if shipped else path.absolute().parent))
+    own = None if shipped else path.absolute().parent
+    if "cache" in description:  # beside the suite file, and never in the package
+        cache = (own or Path.cwd()) / Path(description["cache"]).expanduser()
+        description = {**description, "cache": str(cache)}
+    return resolve_paths(description, folders_of(description, root, own))
 
 
 def read_images(

@@ -11,6 +11,7 @@ from oodles.data.augment import SETTINGS, Augment
 from oodles.data.image_files import UNSEEN
 from oodles.data.names import composed, find, shown, some
 from oodles.data.sources import Source, check_source, locate_source
+from oodles.data.texts import ENCODERS
 from oodles.remarks import warn
 from oodles.spelling import suggestion
 
@@ -70,11 +71,8 @@ def read_description(path: Path) -> Description:
             raise ValueError(f"{path} must say where {key} is.")
     _check_sets(content, path)
     _check_settings(content, path)
-    place = path.absolute().parent
-    if "encoder" in content:
-        content = {"cache": f"{path.stem}.cache", **content}
-    cache = {"cache": str(place / Path(content["cache"]).expanduser())} if "cache" in content else {}
-    return {"name": path.stem, **content, **cache}
+    kept = {"cache": f"{path.stem}.cache"} if "encoder" in content else {}
+    return {"name": path.stem, **kept, **content}
 
 
 def describe_folder(folder: Path) -> Description:
@@ -138,8 +136,9 @@ def resolve_paths(description: Description, folders: Sequence[Path]) -> Descript
         raise FileNotFoundError(_missing(description, path, folders))
 
     resolved = {key: description[key] for key in description if key not in (*SETS, *TABLES)}
-    if "encoder" in description and ":" not in description["encoder"]:
-        resolved["encoder"] = str(locate(description["encoder"]))
+    encoder = description.get("encoder", ":")
+    if ":" not in encoder and encoder not in ENCODERS:
+        resolved["encoder"] = str(locate(encoder))
     for key in SETS:
         if isinstance(description.get(key), list):
             resolved[key] = [locate_source(source, locate) for source in description[key]]

