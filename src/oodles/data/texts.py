@@ -109,8 +109,8 @@ class Encoder:
         """Return a vector for every text: (N, F), in float32.
 
         Raises:
-            ValueError: for an encoder that breaks, or gives other than finite numbers, a row for each text, of one width
-                in all calls.
+            ValueError: for an encoder that breaks, or gives other than finite numbers, a row for each text and of one
+                width in all calls.
         """
         if not texts:
             raise ValueError("texts must hold at least one text to encode, but has none.")
@@ -360,11 +360,15 @@ def _sentence_transformer(name: str, folder: Path) -> Encode:
     try:
         modules = folder / SENTENCE_TRANSFORMERS[0]
         kinds = [module["type"] for module in json.loads(modules.read_text("utf-8"))] if modules.is_file() else []
-        if own := [kind for kind in kinds if not kind.startswith("sentence_transformers.")]:
-            raise ValueError(f"it needs code of its own, {some(own)}, which is never run")
-        model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+        own = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+        model = None if own else SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     except Exception as error:  # damaged folders fail in many ways
         raise ValueError(f"encoder {name!r} cannot be loaded: {in_words(error)}.") from error
+    if model is None:
+        raise ValueError(
+            f"encoder {name!r} needs code of its own, {some(own)}, which is never run: give package.module:function "
+            "that loads it if you trust it."
+        )
     return lambda texts: model.encode(texts, show_progress_bar=False)
 
 
