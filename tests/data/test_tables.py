@@ -206,7 +206,7 @@ def test_what_is_no_table_is_refused_in_a_sentence(content: str | bytes, sentenc
     ("settings", "sentence"),
     [
         ({"columns": ["lenght"]}, "PATH has no column 'lenght': did you mean 'length'?"),
-        ({"columns": ["q"]}, "PATH has no column 'q': it has length, width, kind."),
+        ({"columns": ["q"]}, "PATH has no column 'q': it has 'length', 'width', 'kind'."),
         (
             {"label": "kind", "columns": ["length", "kind"]},
             "columns of PATH must be other columns than the label's, 'kind', each of them once, got 'length', 'kind'.",

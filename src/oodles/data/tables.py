@@ -153,6 +153,11 @@ def class_ids(
     return np.array([numbers[name] for name in names], dtype=np.int64), classes
 
 
+def instead(name: str, header: Iterable[str]) -> str:
+    """End a sentence about a name that is not there: with the nearest that is, or those that are."""
+    return suggestion(name, header, f"it has {some([shown(other) for other in header]) or 'none'}.")
+
+
 def check_no_label(label: str, others: Iterable[str], place: str) -> None:
     """Refuse a label column that is not there where another's name is nearly the same.
 
@@ -208,7 +213,7 @@ def _features(header: tuple[str, ...], label: str, columns: Sequence[str], path:
     features = tuple(columns) or tuple(name for name in header if name != label)
     for name in features:
         if name not in header:
-            raise ValueError(f"{path} has no column {shown(name)}{suggestion(name, header, f'it has {some(header)}.')}")
+            raise ValueError(f"{path} has no column {shown(name)}{instead(name, header)}")
         if not name:
             raise ValueError(
                 f"{path} must name every column, but the name of column {header.index(name) + 1} is empty: name it, or "
