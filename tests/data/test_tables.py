@@ -76,6 +76,11 @@ def test_rows_are_named_by_the_lines_where_they_begin(tmp_path: Path) -> None:
     assert (raw.names, labels_of(raw)) == (("3", "5"), ["two\nlines", "one"])
 
 
+def test_commas_are_text_in_files_that_tabs_separate(tmp_path: Path) -> None:
+    raw = read_table(written(tmp_path, "length, in mm\tlabel\n1\tx, y\n", "table.tsv"))
+    assert (raw.columns, raw.classes) == (("length, in mm",), ("x, y",))
+
+
 def test_labels_that_are_whole_numbers_are_in_their_order(tmp_path: Path) -> None:
     assert read_table(written(tmp_path, "a,label\n1,10\n2,9\n3,9\n")).classes == ("9", "10")
     assert read_table(written(tmp_path, "a,label\n1,10\n2,9\n3,x\n")).classes == ("10", "9", "x")

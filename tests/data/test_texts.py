@@ -127,6 +127,12 @@ def test_columns_of_other_names_and_labels_that_are_numbers(tmp_path: Path) -> N
             "line 1 of PATH must have a label that is text or a number, got list.",
         ),
         (
+            "a.json",
+            '[["a", true]]',
+            {},
+            "row 0 of PATH must have a label that is text or a number, got True.",
+        ),
+        (
             "a.jsonl",
             '{"text": "a", "label": NaN}\n',
             {},
@@ -398,10 +404,7 @@ def test_halves_of_characters_can_be_kept(tmp_path: Path) -> None:
             "nothing",
             "encoder must be package.module:function or a folder of sentence-transformers, got 'nothing', which",
         ),
-        (
-            "my:",
-            "encoder must be package.module:function or a folder of sentence-transformers, got 'my:', which is neither.",
-        ),
+        ("my:", "encoder must be package.module:function or a folder of sentence-transformers, got 'my:'"),
         ("not_there.at_all:encode", "encoder 'not_there.at_all:encode' must be in a Python file, but there is none of"),
         ("my_texts.other:encode", "encoder 'my_texts.other:encode' must be in a Python file, but there is none of"),
         ("my_texts", "encoder 'my_texts' must be a folder of sentence-transformers, but holds neither of modules.json"),
@@ -500,5 +503,5 @@ def test_a_folder_of_sentence_transformers_gives_what_the_package_gives(tmp_path
 def test_near_duplicates_differ_by_case_forms_punctuation_and_blanks_alone() -> None:
     texts = ["What's up?", "whats  up", "what is up", "WHATS UP!", "ﬁx it", "FIX\tit.", "?!", "!", "?!"]
     assert near_duplicates(texts) == [(0, 1), (0, 3), (4, 5), (6, 8)]
-    assert near_duplicates(["Straße", "STRASSE", "a-b", "a b", "ab"]) == [(0, 1), (2, 4)]
+    assert near_duplicates(["Straße", "STRASSE", "𝐀-b", "a b", "ab"]) == [(0, 1), (2, 4)]
     assert near_duplicates([]) == []
