@@ -84,6 +84,9 @@ def test_columns_of_other_names_and_labels_that_are_numbers(tmp_path: Path) -> N
     assert (alone.texts, alone.classes, alone.names) == (("a",), ("10",), ("1",))
     texts = read_texts(written(tmp_path, "query,intent\na,10\nb,9\n"), "query", "intent")
     assert (texts.texts, texts.classes, labels_of(texts)) == (("a", "b"), ("9", "10"), ["10", "9"])
+    composed, decomposed = "qu\u00e9", "que\u0301"
+    assert read_texts(written(tmp_path, f"{decomposed}\na\n"), composed).texts == ("a",)
+    assert read_texts(written(tmp_path, f"{composed}\na\n"), decomposed).texts == ("a",)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from oodles.data.names import some
+from oodles.data.names import composed, some
 from oodles.data.raw import RawImages
 from oodles.data.tables import TAB_SEPARATED, check_no_label, class_ids, instead, opened, read_cells, read_npy
 from oodles.files import check_writable, in_one_piece, sha256_of
@@ -252,6 +252,7 @@ def _columns(path: Path, text: str, label: str) -> list[Row]:
     """Return texts and labels of two columns of a CSV file."""
     lines = read_cells(path)
     header = next(lines)[1]
+    text, label = composed(text), composed(label)
     if text not in header:
         raise ValueError(f"{path} has no column {text!r} for texts{instead(text, header)}")
     at = header.index(text)
