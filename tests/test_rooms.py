@@ -38,7 +38,7 @@ LATE = {
     "benchmarking/local.py:torch": "start-up time; in a worker, torch must be imported after its GPU is chosen",
     "benchmarking/running.py:oodles.runs.training": "start-up time: only workers train",
     "cli.py:oodles.benchmarking.running": "start-up time, of other commands",
-    "cli.py:oodles.networks": START_UP,
+    "cli.py:oodles.networks": "start-up time, of other commands",
     "cli.py:oodles.comparing.comparison": "start-up time, of other commands",
     "cli.py:oodles.data.suite_check": "start-up time, of other commands",
     "cli.py:oodles.runs.deployment": "start-up time, of other commands",

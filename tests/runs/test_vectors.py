@@ -63,7 +63,7 @@ def test_vectors_are_standardised_by_the_first_layer(run: Run) -> None:
     normalised = classifier.backbone[0](torch.from_numpy(train_rows))
     torch.testing.assert_close(normalised.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised.std(0, correction=0), torch.ones(5), atol=1e-4, rtol=0)
-    assert run.result["test_accuracy"] > 0.9 and run.result["metrics"]["test"]["far:out"]["msp"]["auroc"] > 0.9
+    assert run.result["test_accuracy"] > 0.8 and run.result["metrics"]["test"]["far:out"]["msp"]["auroc"] > 0.9
 
 
 def test_verdicts_of_files_arrays_tensors_and_graphs_are_the_same(run: Run, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from oodles.data.cache import from_cache
 from oodles.data.conversion import one_shape
 from oodles.data.decoded import Decoded, convert, name_broken
 from oodles.data.description import Description, augment_of, is_source, listed, rows_wanted, share_of, sources
-from oodles.data.features import Features, in_columns
+from oodles.data.features import Features, check_columns
 from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import ImageSet
 from oodles.data.names import composed, some
@@ -54,22 +54,23 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
     encode = None
     if "encoder" in description:
         encode = partial(encoded, encoder=encoder_named(description["encoder"]), cache=Path(description["cache"]))
-    read = partial(read_source, encode=encode)
-    raw = read(description["train"])
+    raw = read_source(description["train"], encode)
     given = tuple(map(composed, description.get("classes", ())))
     classes, by_name = _classes(raw, given), bool(raw.classes) and not given
     _labels(raw, classes, by_name)  # all of them, before any are left out
-    vectors = isinstance(raw.images, np.ndarray) and raw.images.ndim == 2
-    if vectors and (stated := [key for key in OF_IMAGES if key in description]):
+    if raw.vectors and (stated := [key for key in OF_IMAGES if key in description]):
         raise ValueError(f"{stated[0]} is said of images, and {raw.place} holds feature vectors: leave it out.")
     shape = tuple(description.get("input_shape") or one_shape(raw))
     fit = Fit(shape, description.get("resize"), description.get("draft", False))
-    columns = raw.columns
+    words = _words(description, raw)
     keep = partial(from_cache, folder=Path(description["cache"])) if "cache" in description else None
-    augment = augment or augment_of(description) or (PLAIN if vectors else Augment(shift=min(shape[1:]) // 8))
+    augment = augment or augment_of(description) or (PLAIN if raw.vectors else Augment(shift=min(shape[1:]) // 8))
+
+    def read(source: Source) -> RawImages:
+        return check_columns(read_source(source, encode, words), raw.columns)
 
     def image_set(raw: RawImages, labels: NDArray[np.int64], augment: Augment = PLAIN) -> ImageSet:
-        return ImageSet(convert(in_columns(raw, columns), fit, keep), labels, augment, seed, raw.names)
+        return ImageSet(convert(raw, fit, keep), labels, augment, seed, raw.names)
 
     def known(raw: RawImages, augment: Augment = PLAIN) -> ImageSet:
         return image_set(raw, _labels(raw, classes, by_name), augment)
@@ -107,7 +108,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         resize=fit.resize,
         draft=fit.draft,
         outlier_shares=shares,
-        features=_features(description, raw) if vectors else None,
+        features=_features(description, raw) if raw.vectors else None,
         notes=dict(description.get("notes", {})),
     )
     _check_images(suite)
@@ -157,10 +158,15 @@ def _pictures(sets: Sequence[NDArray[Any] | Decoded]) -> set[bytes] | None:
 
 def _features(description: Description, train: RawImages) -> Features:
     """Say how the vectors of a description are made."""
+    encoder, cache = description.get("encoder", ""), description.get("cache", "")
+    return Features(encoder=encoder, cache=cache, **_words(description, train))
+
+
+def _words(description: Description, train: RawImages) -> dict[str, Any]:
+    """Return the words by which train is read, for other sets."""
     source = description["train"]
-    words = source if isinstance(source, Mapping) else {}
-    named = {key: words[key] for key in ("text", "label") if key in words}
-    return Features(train.columns, description.get("encoder", ""), cache=description.get("cache", ""), **named)
+    said = {key: source[key] for key in ("text", "label") if key in source} if isinstance(source, Mapping) else {}
+    return {**said, "columns": train.columns}
 
 
 def _outliers(

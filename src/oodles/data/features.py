@@ -10,10 +10,8 @@ import numpy as np
 from oodles.data.image_set import ImageSet
 from oodles.data.names import some
 from oodles.data.raw import RawImages
-from oodles.data.sources import COLUMNS, LINES, read_path
-from oodles.data.tables import read_table
-from oodles.data.texts import Texts, encoded, encoder_named, read_texts
-from oodles.spelling import suggestion
+from oodles.data.sources import LABEL, TEXT, read_path
+from oodles.data.texts import Texts, encoded, encoder_named
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class Features:
 
     columns: tuple[str, ...] = ()
     encoder: str = ""
-    text: str = "text"
-    label: str = "label"
+    text: str = TEXT
+    label: str = LABEL
     cache: str = ""
     trusted: bool = True
 
@@ -43,12 +41,8 @@ class Features:
             FileNotFoundError: where nothing is at the path.
             ValueError: for what holds no such rows.
         """
-        place = Path(path)
-        if place.suffix.lower() in COLUMNS and not self.encoder:
-            return self._rows(read_table(place, self.label))
-        if place.suffix.lower() in (*COLUMNS, *LINES) and self.encoder:
-            return self._rows(self._encode(read_texts(place, self.text, self.label)))
-        return self._rows(read_path(place))
+        words = {"columns": self.columns, "label": self.label, "text": self.text}
+        return self._rows(read_path(Path(path), self._encode if self.encoder else None, words))
 
     def of_texts(self, texts: Sequence[str]) -> ImageSet:
         """Encode texts.
@@ -82,7 +76,7 @@ class Features:
         return encoded(texts, encoder_named(self.encoder), Path(self.cache) if self.cache else None)
 
     def _rows(self, raw: RawImages) -> ImageSet:
-        raw = in_columns(raw, self.columns)
+        raw = check_columns(raw, self.columns)
         if not isinstance(raw.images, np.ndarray) or raw.images.ndim != 2:
             raise ValueError(f"{raw.place} must hold feature vectors, and holds images.")
         return ImageSet(raw.images, np.full(len(raw.names), -1), names=raw.names)
@@ -100,17 +94,15 @@ class Features:
         return cls(**{**values, "columns": tuple(values.get("columns", ()))}, trusted=not own_code)
 
 
-def in_columns(raw: RawImages, columns: tuple[str, ...]) -> RawImages:
-    """Return the rows of a table with the columns of another, in their order; others are left out.
+def check_columns(raw: RawImages, columns: tuple[str, ...]) -> RawImages:
+    """Return the rows of a table, and refuse other columns than another's.
 
     Raises:
-        ValueError: where it lacks one.
+        ValueError: that names both.
     """
-    if not columns or raw.columns in ((), columns):
-        return raw
-    places = {name: place for place, name in enumerate(raw.columns)}
-    if lacking := [name for name in columns if name not in places]:
-        hint = suggestion(lacking[0], raw.columns, f"it has {some(raw.columns)}.")
-        raise ValueError(f"{raw.place} must have the columns of train, and lacks {some(lacking)}{hint}")
-    assert isinstance(raw.images, np.ndarray)
-    return replace(raw, images=raw.images[:, [places[name] for name in columns]], columns=columns)
+    if columns and raw.columns not in ((), columns):
+        raise ValueError(
+            f"{raw.place} must have the columns of train, {some(columns)}, got {some(raw.columns)}: say columns of train "
+            "alone."
+        )
+    return raw

@@ -79,6 +79,11 @@ class RawImages:
     without: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
 
+    @property
+    def vectors(self) -> bool:
+        """Tell whether they are feature vectors."""
+        return isinstance(self.images, np.ndarray) and self.images.ndim == 2
+
     def take(self, rows: NDArray[np.int64]) -> "RawImages":
         """Return some of the rows."""
         images = self.images[rows] if isinstance(self.images, np.ndarray) else Chosen(self.images, rows)
@@ -156,4 +161,11 @@ def join(raws: Sequence[RawImages]) -> RawImages:
     if len(raws) == 1:
         return raws[0]
     names = tuple(f"{raw.place}/{name}" for raw in raws for name in raw.names)
-    return RawImages(" and ".join(raw.place for raw in raws), Joined([raw.images for raw in raws]), None, (), names)
+    places = " and ".join(raw.place for raw in raws)
+    if not any(raw.vectors for raw in raws):
+        return RawImages(places, Joined([raw.images for raw in raws]), None, (), names)
+    widths = {raw.images.shape[1:] for raw in raws if isinstance(raw.images, np.ndarray)}
+    if len(widths) > 1 or not all(raw.vectors for raw in raws):
+        raise ValueError(f"{places} must hold vectors of one width to be one set: leave one of them out.")
+    images = np.concatenate([raw.images for raw in raws if isinstance(raw.images, np.ndarray)])
+    return RawImages(places, images, None, (), names, columns=raws[0].columns)

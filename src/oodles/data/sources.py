@@ -32,6 +32,10 @@ COLUMNS, LINES = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json", ".txt")
 PATHS = {"path", "list", "images", "labels", "cifar", "features", "texts"}
 """The keys that name files and folders."""
 
+Words = Mapping[str, Any]
+NOTHING_SAID: Words = {}
+LABEL, TEXT = "label", "text"
+"""What columns and keys are called, unless a suite says otherwise."""
 Encode = Callable[[Texts], RawImages]
 """Makes vectors of texts."""
 Locate = Callable[[str], Path]
@@ -77,8 +81,13 @@ def locate_source(source: Source, locate: Locate) -> Source:
     return located
 
 
-def read_source(source: Source, encode: Encode | None = None) -> RawImages:
-    """Read the rows of a source whose paths are absolute; texts need an encoder.
+def read_source(source: Source, encode: Encode | None = None, words: Words = NOTHING_SAID) -> RawImages:
+    """Read the rows of a source whose paths are absolute.
+
+    Args:
+        source: what a suite file says.
+        encode: what texts need.
+        words: ``label``, ``text`` and ``columns`` of a table or of texts, where the source does not say them.
 
     Raises:
         FileNotFoundError: where nothing is at a path.
@@ -87,26 +96,24 @@ def read_source(source: Source, encode: Encode | None = None) -> RawImages:
     for path in _paths(source):
         _check_kind(path)
     if isinstance(source, str):
-        return read_path(Path(source), encode)
+        return read_path(Path(source), encode, words)
     kind = _kind(source, "a source")
     if kind == "path":
-        return read_path(Path(source["path"]), encode)
+        return read_path(Path(source["path"]), encode, words)
     if kind == "cifar":
         return _read_cifar(source)
     if kind == "list":
         return image_files.read_list(Path(source["list"]), Path(source["images"]))
     if kind == "dataset":
         return _read_function(source["dataset"])
+    path = Path(source[kind])
     if kind == "texts":
-        words = {key: source[key] for key in ("text", "label", "key") if key in source}
-        return _encoded(texts.read_texts(Path(source["texts"]), **words), encode)
-    path, labels = Path(source[kind]), Path(source["labels"]) if "labels" in source else None
+        return _read_texts(path, encode, {**words, **source})
     if kind == "features" and path.suffix.lower() in COLUMNS:
-        columns = source.get("columns", ())
-        names = (columns,) if isinstance(columns, str) else tuple(columns)
-        return tables.read_table(path, source.get("label", "label"), names)
+        return _read_table(path, {**words, **source})
     if strange := sorted({"label", "columns"} & set(source)):
         raise ValueError(f"{strange[0]} is said of tables, {' and '.join(COLUMNS)}, got {path}: leave it out.")
+    labels = Path(source["labels"]) if "labels" in source else None
     if path.suffix.lower() == ".npz" and labels is None:
         return arrays.read_npz(path)
     if path.suffix.lower() == ".npy":
@@ -127,16 +134,16 @@ def holds_vectors(source: Source) -> bool:
     return ending in (".npz", ".npy") and path.is_file() and arrays.are_vectors(path)
 
 
-def read_path(path: Path, encode: Encode | None = None) -> RawImages:
+def read_path(path: Path, encode: Encode | None = None, words: Words = NOTHING_SAID) -> RawImages:
     """Read the images of a folder, or the rows of a file, whose kind its ending or its first bytes tell."""
     _check_kind(path)
     if path.is_dir():
         return image_files.read_folder(path)
     ending = path.suffix.lower()
     if ending in LINES or (ending in COLUMNS and encode is not None):
-        return _encoded(texts.read_texts(path), encode)
+        return _read_texts(path, encode, words)
     if ending in COLUMNS:
-        return tables.read_table(path)
+        return _read_table(path, words)
     if ending == ".npz":
         return arrays.read_npz(path)
     if ending == ".npy":
@@ -146,13 +153,18 @@ def read_path(path: Path, encode: Encode | None = None) -> RawImages:
     return arrays.read_idx(path) if arrays.is_idx(start, path) else image_files.read_file(path)
 
 
-def _encoded(read: Texts, encode: Encode | None) -> RawImages:
+def _read_table(path: Path, words: Words) -> RawImages:
+    columns = words.get("columns", ())
+    return tables.read_table(path, words.get("label", LABEL), [columns] if isinstance(columns, str) else columns)
+
+
+def _read_texts(path: Path, encode: Encode | None, words: Words) -> RawImages:
     if encode is None:
         raise ValueError(
-            f'{read.place} holds texts, which become numbers by an encoder: say encoder = "package.module:function", '
+            f'{path} holds texts, which become numbers by an encoder: say encoder = "package.module:function", '
             "or a folder of sentence-transformers, in a suite file."
         )
-    return encode(read)
+    return encode(texts.read_texts(path, words.get("text", TEXT), words.get("label", LABEL), words.get("key")))
 
 
 def _paths(source: Source) -> list[Path]:

