@@ -102,7 +102,7 @@ def check_columns(raw: RawImages, columns: tuple[str, ...]) -> RawImages:
     """
     if columns and raw.columns not in ((), columns):
         raise ValueError(
-            f"{raw.place} must have the columns of train, {some(columns)}, got {some(raw.columns)}: say columns of train "
-            "alone."
+            f"{raw.place} must have the columns of train, {some(columns)}, got {some(raw.columns)}: say columns of "
+            "train alone."
         )
     return raw
