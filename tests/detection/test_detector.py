@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from oodles import Classifier, Detector, Preprocessing
 from oodles.detection.calibration import choosing_rows
 from oodles.detection.saved import ABOUT
+from oodles.detection.watching import Evidence
 from oodles.networks import build_network
 from oodles.scores import Msp
 
@@ -395,3 +396,26 @@ def test_the_classifier_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in mixed.state_dict().items())
     mixed.eval()
     np.testing.assert_array_equal(detector(x).scores, scores)
+
+
+def test_the_best_score_needs_no_training_rows(classifier: Classifier) -> None:
+    noise = [torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(0)).round()]
+    assert not Detector.fit(classifier, loader(300), score="best", outliers=noise).score.needs_fit
+
+
+def test_preprocessing_gives_rows_from_0_to_1(classifier: Classifier) -> None:
+    with pytest.raises(ValueError, match="the validation rows have another range: let Normalize"):
+        Detector.fit(classifier, [rows(100)[0] * 3], preprocessing=Preprocessing((1, 6, 6)))
+
+
+def test_a_watch_starts_from_what_the_calibration_tells(detector: Detector) -> None:
+    watch = detector.watch()
+    watch.count(detector(x := rows(40, 3)[0]))
+    expected = Evidence(30, 300)
+    expected.add(~detector(x).accepted)
+    assert np.log(watch.evidence) == pytest.approx(expected.log)
+
+
+def test_what_goes_below_0_was_normalised(detector: Detector) -> None:
+    with pytest.raises(ValueError, match=r"got -5 to 250: leave normalising to the classifier"):
+        detector(torch.linspace(-5, 250, 36).reshape(1, 1, 6, 6))
