@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from oodles import Classifier, Detector, Preprocessing
 from oodles.detection.calibration import choosing_rows
+from oodles.detection.inputs import Expected, Observed
 from oodles.detection.saved import ABOUT
 from oodles.detection.watching import Evidence
 from oodles.networks import build_network
@@ -419,3 +420,17 @@ def test_a_watch_starts_from_what_the_calibration_tells(detector: Detector) -> N
 def test_what_goes_below_0_was_normalised(detector: Detector) -> None:
     with pytest.raises(ValueError, match=r"got -5 to 250: leave normalising to the classifier"):
         detector(torch.linspace(-5, 250, 36).reshape(1, 1, 6, 6))
+
+
+def test_only_images_in_unit_range_tell_their_range() -> None:
+    image = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    for batches, expected in (
+        ([image], Expected((1, 6, 6), True)),
+        ([image - 0.5, image], Expected((1, 6, 6), False)),
+        ([image * 1.5], Expected((1, 6, 6), False)),
+        ([image.flatten(1)], Expected((36,), False)),
+        ([image.double()], Expected((1, 6, 6), True, "float64")),
+        ([image, image[..., 1:]], Expected(None, False)),
+    ):
+        seen = Observed(batches)
+        assert len(list(seen)) == len(batches) and seen.expected() == expected
