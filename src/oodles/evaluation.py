@@ -201,20 +201,23 @@ class Scored(NamedTuple):
     """What is wrong with the classifier, by the labels of the in-distribution set."""
 
 
-def score_rows(classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score]) -> Scored:
+def score_rows(
+    classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], *, name: str = "loader"
+) -> Scored:
     """Score and classify every row of a loader, in eval mode; modes and the global random state stay.
 
     Args:
         classifier: as :func:`evaluate` takes it.
         loader: as :func:`collect` takes it.
         scores: fitted where they have to be.
+        name: of the loader, for errors.
 
     Raises:
         ValueError: for a loader that gives no rows, and logits or scores that are NaN or infinite.
     """
     chosen = resolve(scores, classifier)
     _check_fitted(chosen)
-    return _score(classifier, loader, chosen, "loader", "", _Sides(None, None), True)
+    return _score(classifier, loader, chosen, name, "", _Sides(None, None), True)
 
 
 class _Sides(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oodles import CalibrationWarning
-from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, rows_needed
+from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, refused_rank, rows_needed
 
 NAMES = ("a", "b", "c")
 
@@ -85,6 +85,7 @@ def test_few_rows_are_told_with_what_they_mean(recwarn: pytest.WarningsRecorder)
     )
     # over many calibrations: the rate is that share of new rows above the 9th highest of 189
     draws = 1 - np.sort(np.random.default_rng(0).random((20000, 189)), axis=1)[:, -9]
+    assert calibration(1, false_alarms=0.5).likely_rates(1) == pytest.approx((0.05, 0.95))  # any rate is as likely
     low, high = calibration(189).likely_rates(189)
     np.testing.assert_allclose([low, high], np.quantile(draws, [0.05, 0.95]), rtol=0.03)
     assert f"between {100 * low:.1f} % and {100 * high:.1f} %; 190 rows would tell more." in words
@@ -119,6 +120,8 @@ def test_half_of_the_rows_may_choose_and_always_the_same(rows: int) -> None:
     assert chosen.sum() == rows // 2 and chosen.tolist() == choosing_rows(rows).tolist()
     if rows == 1000:
         assert 200 < chosen[:500].sum() < 300, "they are spread over rows in the order of classes"
+    if rows == 7:
+        assert np.flatnonzero(chosen).tolist() == [2, 3, 4], "runs and detectors of earlier versions have split so"
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,24 @@ def test_mistakes_get_a_sentence(settings: dict[str, Any], words: str) -> None:
         Calibration(np.array([np.nan] * 50), np.zeros(50, int), NAMES)
     with pytest.raises(ValueError, match=r"fdr must be below 1, got 1\.5"):
         refused_by_fdr(np.ones(3), 1.5)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.049999999, 1 / 3, 0.07, 5e-324, 1e-12, 0.9999999999999999])
+def test_the_rows_needed_are_the_least_with_a_rank(rate: float) -> None:
+    needed = rows_needed(rate)
+    assert refused_rank(rate, needed) >= 1 and (needed == 1 or refused_rank(rate, needed - 1) == 0)
+    assert refused_rank(rate, 500) <= 500
+
+
+def test_nearly_all_may_be_refused_and_no_more_rows_than_there_are() -> None:
+    known = calibration(200, false_alarms=0.9999999999999999)
+    assert known.thresholds.tolist() == [known.scores.min()]
+    with pytest.raises(ValueError, match=r"needs 20 held-out known rows, got 19"):
+        calibration(19, false_alarms=0.049999999)
+
+
+def test_equal_p_values_at_the_line_are_refused() -> None:
+    """Of m equal p-values of just q, all are refused, also where q·i/m is a little less in binary."""
+    for rows in range(1, 200):
+        for share in (0.05, 0.07, 0.1, 0.29, 0.3, 0.7):
+            assert refused_by_fdr(np.full(rows, share), share).all(), (rows, share)

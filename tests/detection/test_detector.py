@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from oodles import Classifier, Detector, Preprocessing
+from oodles.detection.calibration import choosing_rows
+from oodles.detection.inputs import Expected, Observed
 from oodles.detection.saved import ABOUT
+from oodles.detection.watching import Evidence
 from oodles.networks import build_network
 from oodles.scores import Msp
 
@@ -151,6 +155,17 @@ def test_the_best_score_is_chosen_on_half_and_the_threshold_comes_from_the_other
         Detector.fit(classifier, loader(300), score="best")
 
 
+def test_either_half_of_the_rows_has_its_own_task() -> None:
+    """Energy is right about the rows that choose and wrong about the others; with msp it is the other way round."""
+    near = torch.rand(300, 3, generator=torch.Generator().manual_seed(0))
+    choose = torch.from_numpy(choosing_rows(300))
+    sure = 50 * nn.functional.one_hot(torch.arange(300) % 3, 3) - 100.0
+    known = torch.where(choose[:, None], near + 10, sure)
+    best = Detector.fit(nn.Identity(), [known], score="best", outliers=[near.flip(0)])
+    assert best.score.name in ("energy", "max-logit")
+    np.testing.assert_array_equal(best.calibration.scores, best(sure[~choose]).scores)
+
+
 def test_saved_and_loaded_it_is_the_same(detector: Detector, tmp_path: Path) -> None:
     folder = detector.save(tmp_path / "detector")
     new = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh()), nn.Linear(8, 3))
@@ -172,7 +187,7 @@ def test_networks_of_the_package_are_built_again(tmp_path: Path) -> None:
     detector = Detector.fit(made, [x], false_alarms=0.2)
     before = torch.random.get_rng_state()
     loaded = Detector.load(detector.save(tmp_path / "one"))
-    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(before, torch.random.get_rng_state()) and not loaded.classifier.training
     np.testing.assert_array_equal(loaded(x).scores, detector(x).scores)
     mine = build_network("tests.runs.small:linear", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.2])
     folder = Detector.fit(mine, [x], false_alarms=0.2).save(tmp_path / "two")
@@ -287,3 +302,135 @@ def test_mistakes_in_fitting_get_a_sentence(classifier: Classifier) -> None:
     dense = Classifier(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 3, 1))
     with pytest.raises(ValueError, match="this classifier gives 3600 predictions for 100: evaluate"):
         Detector.fit(dense, loader(100))
+
+
+def test_numbers_of_another_precision_are_brought_to_that_of_the_classifier() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(100, 4)
+    plain = Detector.fit(nn.Linear(4, 3), [x], false_alarms=0.2)
+    for given in (x.double(), x.double().numpy(), [(x[:40].double(), None), x[40:].double()]):
+        np.testing.assert_array_equal(plain(given).scores, plain(x).scores)
+    np.testing.assert_array_equal(plain(x.half()).scores, plain(x.half().float()).scores)
+    for other, name in ((x.long(), "int64"), (x > 0, "bool"), (x + 0j, "complex64")):
+        with pytest.raises(ValueError, match=rf"inputs must be float32 numbers, got {name}: convert them, x\.to\("):
+            plain(other)
+    short = Classifier(nn.Flatten(), nn.Linear(36, 3)).bfloat16()
+    images = rows(100)[0]
+    detector = Detector.fit(short, [images.bfloat16()], false_alarms=0.2)
+    picture = (images[0, 0] * 255).byte().numpy()
+    expected = detector((torch.from_numpy(picture)[None, None] / 255).bfloat16()).scores
+    np.testing.assert_array_equal(detector(Image.fromarray(picture)).scores, expected)
+
+
+def test_a_dictionary_in_a_tensors_place_changes_nothing() -> None:
+    x = rows(100)[0]
+    detector = Detector.fit(Classifier(nn.Flatten(), nn.Linear(36, 3)), [x], false_alarms=0.2)
+    before = detector(x).scores
+    with pytest.raises(ValueError, match=r"inputs must be one tensor \(N, 1, 6, 6\), got a dictionary"):
+        detector({"x": x})
+    np.testing.assert_array_equal(detector(x).scores, before)
+
+
+def test_nothing_is_scored_in_silence(detector: Detector) -> None:
+    with pytest.raises(ValueError, match="inputs must give at least one row, got none"):
+        detector(rows(4)[0][:0])
+    with pytest.raises(ValueError, match="validation must give at least one row, got none"):
+        Detector.fit(nn.Linear(4, 3), [])
+
+
+def test_what_was_measured_at_another_rate_is_not_said_of_this_one(detector: Detector) -> None:
+    told = replace(detector, about={"false_alarms_on_test": 0.09, "rejected": {"far": 0.5}, "run": "one"})
+    assert told.at(0.2).about == told.at(0.1, per_class=True).about == {"run": "one"}
+    assert told.at(0.1).about == told.about
+
+
+def test_a_refused_classifier_keeps_its_weights(detector: Detector, tmp_path: Path) -> None:
+    other = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh()), nn.Linear(8, 4))
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(ValueError, match="holds the weights of another network than Classifier"):
+        Detector.load(detector.save(tmp_path / "detector"), classifier=other)
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def test_saving_removes_no_file_of_others(detector: Detector, tmp_path: Path) -> None:
+    folder = detector.save(tmp_path / "detector")
+    (folder / "tensors-mine.safetensors").write_text("mine")
+    detector.at(0.2, per_class=True).save(folder)
+    Detector.fit(detector.classifier, loader(200), score="msp").save(folder)
+    assert len(list(folder.iterdir())) == 3 and (folder / "tensors-mine.safetensors").read_text() == "mine"
+
+
+class Remembering(nn.Linear):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"seen": 1}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+def test_what_is_no_tensor_is_not_saved(tmp_path: Path) -> None:
+    detector = Detector.fit(Remembering(4, 3), [torch.rand(100, 4)], false_alarms=0.2)
+    with pytest.raises(ValueError, match="saved as tensors, and it keeps something else under '_extra_state'"):
+        detector.save(tmp_path / "detector")
+    assert not (tmp_path / "detector").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"text"', "{}"])
+def test_a_description_that_is_another_document_is_damaged(detector: Detector, tmp_path: Path, text: str) -> None:
+    folder = detector.save(tmp_path / "detector")
+    (folder / ABOUT).write_text(text)
+    with pytest.raises(ValueError, match="was changed or damaged"):
+        Detector.load(folder)
+
+
+def test_the_classifier_stays_as_it_is() -> None:
+    """Whatever its modes are, those of the detector are eval modes, also of a loaded one."""
+    torch.manual_seed(0)
+    mixed = Classifier(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Dropout()), nn.Linear(36, 3))
+    mixed.train()
+    mixed.backbone[1].eval()  # type: ignore[index]
+    before = {name: value.clone() for name, value in mixed.state_dict().items()}
+    x = rows(200)[0]
+    detector = Detector.fit(mixed, [x])
+    scores = detector(x).scores
+    assert [module.training for module in mixed.modules()] == [True, True, True, False, True, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in mixed.state_dict().items())
+    mixed.eval()
+    np.testing.assert_array_equal(detector(x).scores, scores)
+
+
+def test_the_best_score_needs_no_training_rows(classifier: Classifier) -> None:
+    noise = [torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(0)).round()]
+    assert not Detector.fit(classifier, loader(300), score="best", outliers=noise).score.needs_fit
+
+
+def test_preprocessing_gives_rows_from_0_to_1(classifier: Classifier) -> None:
+    with pytest.raises(ValueError, match="the validation rows have another range: let Normalize"):
+        Detector.fit(classifier, [rows(100)[0] * 3], preprocessing=Preprocessing((1, 6, 6)))
+
+
+def test_a_watch_starts_from_what_the_calibration_tells(detector: Detector) -> None:
+    watch = detector.watch()
+    watch.count(detector(x := rows(40, 3)[0]))
+    expected = Evidence(30, 300)
+    expected.add(~detector(x).accepted)
+    assert np.log(watch.evidence) == pytest.approx(expected.log)
+
+
+def test_what_goes_below_0_was_normalised(detector: Detector) -> None:
+    with pytest.raises(ValueError, match=r"got -5 to 250: leave normalising to the classifier"):
+        detector(torch.linspace(-5, 250, 36).reshape(1, 1, 6, 6))
+
+
+def test_only_images_in_unit_range_tell_their_range() -> None:
+    image = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    for batches, expected in (
+        ([image], Expected((1, 6, 6), True)),
+        ([image - 0.5, image], Expected((1, 6, 6), False)),
+        ([image * 1.5], Expected((1, 6, 6), False)),
+        ([image.flatten(1)], Expected((36,), False)),
+        ([image.double()], Expected((1, 6, 6), True, "float64")),
+        ([image, image[..., 1:]], Expected(None, False)),
+    ):
+        seen = Observed(batches)
+        assert len(list(seen)) == len(batches) and seen.expected() == expected

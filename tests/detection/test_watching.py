@@ -128,7 +128,7 @@ def test_classes_with_promises_of_their_own_are_watched_by_themselves() -> None:
     assert watch.count(verdicts(scores, calibration, new))
 
 
-def test_mistakes_get_a_sentence() -> None:
+def test_mistakes_get_a_sentence(tmp_path: Path) -> None:
     calibration = known(50, np.random.default_rng(0))
     for settings, words in (
         ({"window": 0}, "window must be a whole number of at least 1, got 0"),
@@ -137,5 +137,7 @@ def test_mistakes_get_a_sentence() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             watch_of(calibration, **settings)
+    with pytest.raises(ValueError, match="must be a file to write, and it is a folder"):
+        watch_of(calibration, to=tmp_path)
     watch = watch_of(calibration)
     assert not watch.count(verdicts([], calibration)) and watch.rows == 0

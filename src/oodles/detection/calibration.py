@@ -7,6 +7,7 @@ order, a new known input has a p-value of at most α with a probability of at mo
 import math
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,8 +105,8 @@ class Calibration:
         """Return (1 + the number of calibration scores that are at least as high) / (n + 1) of each row."""
         result = np.empty(len(scores))
         for rows, known in self.groups(predictions):
-            as_high = len(known) - np.searchsorted(known, scores[rows], side="left")
-            result[rows] = (1 + np.where(np.isnan(scores[rows]), 0, as_high)) / (len(known) + 1)
+            as_high = len(known) - np.searchsorted(known, scores[rows], side="left")  # NaN stands above all
+            result[rows] = (1 + as_high) / (len(known) + 1)
         return result
 
     def likely_rates(self, rows: int) -> tuple[float, float]:
@@ -115,14 +116,19 @@ class Calibration:
         return low, high
 
 
+def _exact(share: float) -> Fraction:
+    """Return a share a little above its digits in binary, since these may lie a little below 0.05 or 1/3."""
+    return Fraction(share) * (1 + Fraction(1, 10**12))
+
+
 def rows_needed(false_alarms: float) -> int:
-    """Return the least number of known rows with which a rate can be promised, 1/α − 1 rounded up."""
-    return math.ceil(round(1 / false_alarms - 1, 6))
+    """Return the least number of known rows with which a rate can be promised, 1/α − 1 rounded up, and one at least."""
+    return max(math.ceil(1 / _exact(false_alarms) - 1), 1)
 
 
 def refused_rank(false_alarms: float, rows: int) -> int:
     """Return the rank, from the highest score, of the threshold: the whole part of α·(n + 1)."""
-    return math.floor(round(false_alarms * (rows + 1), 9))
+    return min(math.floor(_exact(false_alarms) * (rows + 1)), rows)
 
 
 def refused_by_fdr(p_values: Numbers, fdr: float) -> NDArray[np.bool_]:
@@ -141,7 +147,7 @@ def refused_by_fdr(p_values: Numbers, fdr: float) -> NDArray[np.bool_]:
     if fdr >= 1:
         raise ValueError(f"fdr must be below 1, got {fdr}: 0.1 lets a tenth of the refused inputs be known ones.")
     ordered = np.sort(p_values)
-    low = np.flatnonzero(ordered <= fdr * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
+    low = np.flatnonzero(ordered * len(ordered) <= float(_exact(fdr)) * np.arange(1, len(ordered) + 1))
     refused: NDArray[np.bool_] = p_values <= (ordered[low[-1]] if len(low) else -1.0)
     return refused
 

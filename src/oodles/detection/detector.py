@@ -12,7 +12,7 @@ from torch import nn
 from oodles.classifier import Classifier
 from oodles.data.features import Features
 from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, refused_rank, rows_needed
-from oodles.detection.exporting import Exported, write_graph
+from oodles.detection.exporting import MEASURED, Exported, write_graph
 from oodles.detection.inputs import Expected, Observed, Preprocessing, Reading, as_batches
 from oodles.detection.saved import Parts, read_detector, write_detector
 from oodles.detection.verdicts import Verdicts
@@ -90,13 +90,12 @@ class Detector(Parts):
                 and validation rows that are not what ``preprocessing`` gives.
         """
         seen = Observed(validation)
-        candidates = [score] if score != BEST else [name for name in SCORES if train is not None or not _fits(name)]
         if score == BEST and outliers is None:
             raise ValueError(f"score={BEST!r} needs outliers=…, rows that nothing was trained on: or name a score.")
-        chosen = resolve(candidates, classifier)
+        chosen = resolve([score] if score != BEST else _candidates(classifier, fitted=train is not None), classifier)
         if train is not None:
             chosen = fit_scores(classifier, train, chosen, leave_out=score == BEST)
-        known = score_rows(classifier, seen, chosen)
+        known = score_rows(classifier, seen, chosen, name="validation")
         if known.predictions.shape != (seen.rows,):
             raise ValueError(
                 f"A detector gives one verdict for each row, and this classifier gives {known.predictions.size} "
@@ -105,7 +104,7 @@ class Detector(Parts):
         best, kept = chosen[0], np.ones(seen.rows, bool)
         if outliers is not None and score == BEST:
             choose = choosing_rows(seen.rows)
-            unknown = score_rows(classifier, outliers, chosen)
+            unknown = score_rows(classifier, outliers, chosen, name="outliers")
             measured = [auroc(known.scores[one.name][choose], unknown.scores[one.name]) for one in chosen]
             best, kept = chosen[int(np.argmax(measured))], ~choose
         expected = seen.expected()
@@ -144,13 +143,17 @@ class Detector(Parts):
         return f"{self.score.name} of at most {self.threshold:.6g}"
 
     def at(self, false_alarms: float, *, per_class: bool | None = None) -> "Detector":
-        """Return the same detector with another rate of false alarms.
+        """Return the same detector with another rate of false alarms, about which nothing was measured yet.
 
         Raises:
             ValueError: for a rate that needs more calibration rows.
         """
         chosen = self.calibration.per_class if per_class is None else per_class
-        return replace(self, calibration=replace(self.calibration, false_alarms=false_alarms, per_class=chosen))
+        if (false_alarms, chosen) == (self.calibration.false_alarms, self.calibration.per_class):
+            return self
+        calibration = replace(self.calibration, false_alarms=false_alarms, per_class=chosen)
+        about = {key: value for key, value in self.about.items() if key not in MEASURED}
+        return replace(self, calibration=calibration, about=about)
 
     def __call__(self, inputs: Any, *, fdr: float | None = None) -> Verdicts:
         """Score inputs and say which to accept.
@@ -170,7 +173,7 @@ class Detector(Parts):
         if fdr is not None:
             self._check_fdr(fdr)
         batches, names = as_batches(inputs, self.expected, self.preprocessing)
-        scored = score_rows(self.classifier, batches, [self.score])
+        scored = score_rows(self.classifier, batches, [self.score], name="inputs")
         scores, predictions = scored.scores[self.score.name].astype(np.float64), scored.predictions
         p_values = self.calibration.p_values(scores, predictions)
         thresholds = self.calibration.threshold_of(predictions)
@@ -285,8 +288,17 @@ class Detector(Parts):
         return write_graph(self, Path(to))
 
 
-def _fits(name: str) -> bool:
-    return SCORES[name].needs_fit
+def _candidates(classifier: nn.Module, *, fitted: bool) -> list[str]:
+    """Return the names of the scores that a classifier can have, with or without those that compare with rows."""
+    return [name for name in SCORES if (fitted or not SCORES[name].needs_fit) and _suits(name, classifier)]
+
+
+def _suits(name: str, classifier: nn.Module) -> bool:
+    try:
+        SCORES[name]().check(classifier)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_preprocessing(preprocessing: Preprocessing, expected: Expected) -> None:

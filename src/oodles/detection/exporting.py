@@ -30,6 +30,8 @@ from oodles.spelling import set_name
 ABOUT = "oodles.json"
 """The key under which a file describes itself: metadata of ONNX, an extra file in ``.pt2``."""
 OUTPUTS = ("logits", "score", "accept")
+MEASURED = ("false_alarms_on_test", "rejected")
+"""What a description says of the threshold that it was measured with."""
 TOLERANCE = 1e-4
 """By how much the numbers of a file may differ from the classifier's, absolutely and relatively."""
 

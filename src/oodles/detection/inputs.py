@@ -1,6 +1,6 @@
 """What a detector is given: images of many kinds, or batches as a loop has them, checked and in batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from oodles.checks import check_whole
-from oodles.classifier import first_of
+from oodles.classifier import Inputs, first_of
 from oodles.data import ImageSet, from_images, read_images
 from oodles.data.arrays import from_arrays
 from oodles.data.conversion import check_shape
@@ -87,21 +87,29 @@ class Expected:
     """True where all numbers are in [0, 1]."""
     dtype: str = "float32"
 
-    def check(self, batch: Any) -> None:
-        """Refuse inputs of another shape or range.
+    def read(self, batch: Any) -> Inputs:
+        """Return the inputs of a batch, a tensor in the precision that the classifier reads.
 
         Raises:
-            ValueError: that says what was expected and what came.
+            ValueError: for inputs of another shape, range or kind of number, and a dictionary in a tensor's place.
         """
         inputs, _ = read_batch(batch, "Inputs")
-        if self.shape is None:
-            return
-        rows = first_of(inputs)
-        if isinstance(inputs, Mapping) and len(inputs) > 1:
-            raise ValueError(f"inputs must be one tensor (N, {_sides(self.shape)}), got a dictionary.")
-        if tuple(rows.shape[1:]) != self.shape:
-            hint = ": a single one needs another dimension, x[None]" if tuple(rows.shape) == self.shape else ""
-            raise ValueError(f"inputs must have shape (N, {_sides(self.shape)}), got {tuple(rows.shape)}{hint}.")
+        if isinstance(inputs, Mapping):
+            if self.shape is not None:  # not one of a single tensor either: a classifier keeps the name that it saw
+                raise ValueError(f"inputs must be one tensor (N, {_sides(self.shape)}), got a dictionary.")
+            return inputs
+        if self.shape is not None:
+            self._check(inputs, self.shape)
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        if _kind(inputs.dtype) != _kind(dtype):
+            got = str(inputs.dtype).removeprefix("torch.")
+            raise ValueError(f"inputs must be {self.dtype} numbers, got {got}: convert them, x.to(torch.{self.dtype}).")
+        return inputs.to(dtype)
+
+    def _check(self, rows: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(rows.shape[1:]) != shape:
+            hint = ": a single one needs another dimension, x[None]" if tuple(rows.shape) == shape else ""
+            raise ValueError(f"inputs must have shape (N, {_sides(shape)}), got {tuple(rows.shape)}{hint}.")
         if self.unit_range and rows.numel():
             low, high = (float(bound) for bound in rows.detach().aminmax())
             if not (low >= -SLACK and high <= 1 + SLACK):
@@ -216,19 +224,21 @@ def _sizes_for(expected: Expected, preprocessing: Preprocessing | None) -> dict[
     return {}
 
 
+def _kind(dtype: torch.dtype) -> tuple[bool, bool, bool]:
+    """Say what tells numbers apart that cannot stand for each other, whatever their precision."""
+    return dtype.is_floating_point, dtype.is_complex, dtype == torch.bool
+
+
 def _sides(shape: Sequence[int]) -> str:
     return ", ".join(map(str, shape))
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """Batches that are looked at before they are passed on."""
+    """Batches that are looked at before they are passed on, without their labels."""
 
     batches: Batches
     expected: Expected
 
     def __iter__(self) -> Iterator[Any]:
-        check: Callable[[Any], None] = self.expected.check
-        for batch in self.batches:
-            check(batch)
-            yield batch
+        return map(self.expected.read, self.batches)

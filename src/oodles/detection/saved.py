@@ -4,6 +4,7 @@ The file of tensors is named by its fingerprint and written first, so a crash le
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -29,6 +30,7 @@ from oodles.scores import Score
 FORMAT = 1
 """Of the folder; raised when other versions read it in another way."""
 ABOUT = "detector.json"
+TENSORS = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
 WEIGHTS, FIT, CALIBRATION = "weights/", "fit/", "calibration/"
 Tensors = dict[str, Tensor]
 
@@ -52,6 +54,8 @@ def write_detector(parts: Parts, folder: Path) -> Path:
     score, calibration = parts.score, parts.calibration
     if not is_named(score):
         raise ValueError(f"A detector is saved with a score that its name describes, and {score.name!r} does not.")
+    if others := [name for name, value in parts.classifier.state_dict().items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"A classifier is saved as tensors, and it keeps something else under {others[0]!r}.")
     tensors = {
         **{WEIGHTS + name: value for name, value in parts.classifier.state_dict().items()},
         **{FIT + name: value for name, value in (score.state() if score.needs_fit else {}).items()},
@@ -81,7 +85,7 @@ def write_detector(parts: Parts, folder: Path) -> Path:
         file.write(content)
     write_json(folder / ABOUT, {**about, "sha256": _digest(about)})
     for old in folder.glob("tensors-*.safetensors"):
-        if old.name != about["tensors"]:
+        if TENSORS.fullmatch(old.name) and old.name != about["tensors"]:
             old.unlink()
     return folder
 
@@ -94,13 +98,12 @@ def read_detector(folder: Path, classifier: nn.Module | None, network: str | Non
     tensors = _read_tensors(folder / about["tensors"], about["tensors_sha256"])
     weights = _part(tensors, WEIGHTS)
     module = classifier if classifier is not None else _rebuilt(folder, about["network"], network)
-    try:
-        module.load_state_dict(weights)
-    except (RuntimeError, ValueError, TypeError) as error:
+    if _shapes(module.state_dict()) != _shapes(weights):  # before any of them is replaced
         raise ValueError(
             f"{folder} holds the weights of another network than {type(module).__name__}: hand over the classifier "
             "that it was saved with, or one like it."
-        ) from error
+        )
+    module.load_state_dict(weights)
     score, fit = score_named(about["score"]), _part(tensors, FIT)
     calibration = Calibration(
         tensors[CALIBRATION + "scores"].numpy(),
@@ -140,7 +143,7 @@ def _read_about(path: Path) -> dict[str, Any]:
                 f"{path} has the format {written!r} of oodles {by}, and {__version__} reads {FORMAT}: use that version."
             )
         digest = about.pop("sha256")
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, RecursionError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(_damaged(path)) from error
     if digest != _digest({"format": FORMAT, **about}):
         raise ValueError(_damaged(path))
@@ -167,6 +170,11 @@ def _part(tensors: Tensors, start: str) -> Tensors:
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
+def _shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shape of each tensor; anything else that a module keeps has none."""
+    return {name: getattr(value, "shape", None) for name, value in weights.items()}
+
+
 def _digest(about: Mapping[str, Any]) -> str:
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -180,9 +188,7 @@ def _origin(classifier: nn.Module) -> Mapping[str, Any] | None:
         again = _built(origin).state_dict()
     except (ValueError, TypeError, RuntimeError):
         return None
-    there = classifier.state_dict()
-    same = {name: value.shape for name, value in again.items()} == {name: value.shape for name, value in there.items()}
-    return origin if same else None
+    return origin if _shapes(again) == _shapes(classifier.state_dict()) else None
 
 
 def _rebuilt(folder: Path, origin: Mapping[str, Any] | None, network: str | None) -> nn.Module:

@@ -14,6 +14,7 @@ from scipy.special import betaln
 
 from oodles.checks import check_number, check_whole
 from oodles.detection.verdicts import Verdicts
+from oodles.files import check_writable
 
 SHRINK = np.array([0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01])
 """What the odds against a refusal may have become multiplied by: from a little more refusals to nearly all."""
@@ -156,6 +157,8 @@ class Watch:
         check_number("level", level, above=0)
         if level >= 1:
             raise ValueError(f"level must be below 1, got {level}: 0.01 gives an alarm without a cause in 1 of 100.")
+        if to is not None:
+            check_writable(Path(to))
         self._score, self._groups, self._promised = score, evidence, false_alarms
         self._window, self._level, self._to = window, level, None if to is None else Path(to)
         self.alarm = False
