@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test check docs
+.PHONY: demo test check docs guests
 
 demo: .venv/demo.stamp
 	$(BIN)/oodles demo
@@ -19,6 +19,15 @@ check: .venv/check.stamp
 docs: .venv/docs.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 	@echo docs/_build/index.html
+
+# the guides to other libraries, which need another torch
+guests: .guests/stamp
+	OMP_NUM_THREADS=1 .guests/bin/python docs/guests.py
+
+.guests/stamp: pyproject.toml docs/guests.txt
+	$(PYTHON) -m venv .guests
+	.guests/bin/python -m pip install --quiet -r docs/guests.txt -e .
+	touch $@
 
 .venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .

@@ -1,7 +1,8 @@
 """Run the examples of the pages in an empty folder, and show what they print.
 
 Python blocks of a page share one namespace. In shell blocks, lines that begin with ``oodles`` are run, unless they are
-slow or name something that only a reader has; other lines are not run.
+slow or name something that only a reader has; other lines are not run. Blocks below a comment ``last`` run after all
+others: a guide begins with the lines that matter, which use what the rest of the page makes.
 """
 
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from glob import glob
+from importlib.util import find_spec
 from io import StringIO
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,20 +21,32 @@ from typing import Any
 import torch
 
 from oodles.cli import main
+from oodles.networks.efficientnet_lite0 import PACKAGES
 
 THEIRS = ("path/to", "/shared", "mine.toml", "FIRST", "…")
 """Signs of something that only a reader has."""
 SLOW = ("oodles demo", "oodles benchmark")
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+WANTED = {
+    "guides/your-own-model": ONNX,
+    "guides/pretrained-network": (*ONNX, *PACKAGES),
+    "guides/deploy-and-watch": ONNX,
+    "guides/hugging-face-trainer": ("transformers",),
+    "guides/lightning": ("lightning",),
+    "guides/timm": ("timm",),
+}
+"""Packages that pages need besides."""
+_BLOCK = re.compile(r"^(<!-- last -->\n)?```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code in a page, and where it ends there."""
+    """A block of code in a page, where it ends there, and whether it runs after all others."""
 
     language: str
     code: str
     end: int
+    last: bool = False
 
     @property
     def commands(self) -> list[str]:
@@ -44,7 +58,17 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """Return the blocks of code in a page, in order."""
-    return [Block(match[1], match[2], match.end()) for match in _BLOCK.finditer(text)]
+    return [Block(match[2], match[3], match.end(), bool(match[1])) for match in _BLOCK.finditer(text)]
+
+
+def in_turn(text: str) -> list[Block]:
+    """Return the blocks of code in a page as they are run."""
+    return sorted(blocks(text), key=lambda block: block.last)
+
+
+def missing(page: str) -> list[str]:
+    """Return the packages that a page needs and that are not installed."""
+    return [package for package in WANTED.get(page, ()) if find_spec(package) is None]
 
 
 def can_run(command: str) -> bool:
@@ -61,7 +85,7 @@ def run_examples(text: str, page: str = "a page") -> list[tuple[Block, str]]:
     names: dict[str, Any] = {"__name__": "page"}
     outputs = []
     with _empty_folder():
-        for number, block in enumerate(blocks(text), 1):
+        for number, block in enumerate(in_turn(text), 1):
             out = StringIO()
             with redirect_stdout(out):
                 if block.language == "python":
@@ -73,10 +97,10 @@ def run_examples(text: str, page: str = "a page") -> list[tuple[Block, str]]:
 
 
 def with_output(text: str, page: str) -> str:
-    """Return a page in which each example is followed by what it prints."""
-    if not any(block.language in ("python", "sh") for block in blocks(text)):
+    """Return a page in which each example is followed by what it prints; as it is, where it lacks packages."""
+    if missing(page) or not any(block.language in ("python", "sh") for block in blocks(text)):
         return text
-    for block, out in reversed(run_examples(text, page)):
+    for block, out in sorted(run_examples(text, page), key=lambda ran: -ran[0].end):
         if out.strip():
             shown = f"```{{code-block}} text\n:class: output\n{out.rstrip()}\n```"
             text = f"{text[: block.end]}\n\n{shown}{text[block.end :]}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pictures
 from pictures import AtWork, at_work, diagram, in_prose, sheet, timeline
-from readme import RESULTS, read_record
+from readme import RESULTS, changes, read_record
 
 import oodles
 from oodles.cards import Card, cards
@@ -26,6 +26,7 @@ from oodles.evaluation import score_named
 from oodles.methods import METHOD_SCORES, METHODS
 from oodles.runs.recipe import Recipe, recipes
 from oodles.scores import FURTHER_SCORES, SCORES
+from oodles.spelling import set_name
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "methods"
@@ -329,6 +330,17 @@ def outlier_methods() -> str:
     return grid(("method", "outliers", "terms", "caveat"), lines)
 
 
+def methods_without_outliers() -> str:
+    """Write the table of the methods that train without outliers, with what each has changed in recorded runs."""
+    tables = {suite: recorded_table(suite) for suite in SUITES}
+    heads = ["method", "score"]
+    for suite, table in tables.items():
+        heads += [f"{suite}: {set_name(ood_set) if ood_set else 'accuracy'}" for ood_set, _ in overview(table)]
+    names = [card.name for card in cards() if "outliers" not in card.needs and card.name != "cross-entropy"]
+    lines = [changes(name, tables) for name in names]
+    return grid(heads, [[f"[`{name}`](../methods/{name}.md)", score, *cells] for name, score, *cells in lines if score])
+
+
 FIRST = ("TrainingStep", "Classifier", "pair", "Method", "Batch", "Part", "Outputs", "Now")
 """The names that begin a section."""
 STEP, RUNS, OWN = "The training step", "Training, evaluating, comparing", "Methods"
@@ -402,6 +414,7 @@ def pages() -> dict[str, str]:
         "_timeline.svg": timeline(),
         "_scores.md": method_scores(),
         "_outliers.md": outlier_methods(),
+        "_without_outliers.md": methods_without_outliers(),
         "_api.md": api(),
     }
     for method in cards():

@@ -25,23 +25,17 @@ from oodles.data.description import read_description
 from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
-from oodles.networks.efficientnet_lite0 import PACKAGES
 from oodles.runs.recipe import recipes
 from oodles.scores import FURTHER_SCORES, SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-MODULES = ("readme", "drawing", "examples", "pictures", "methods")
+MODULES = ("readme", "drawing", "examples", "pictures", "methods", "scripts", "guests")
 FILES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("guides/*.md"))]
 PAGES = {path.relative_to(DOCS).with_suffix("").as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 WRITTEN = {**PAGES, "README": (ROOT / "README.md").read_text(encoding="utf-8")}
-TRAINING = ("first-detector", "outliers", "comparing", "segmentation", "writing")
+TRAINING = ("first-detector", "outliers", "comparing", "guides/no-outliers", "guides/segmentation", "writing")
 """Pages that train."""
-WANTED = {
-    "guides/your-own-model": ("onnx", "onnxscript", "onnxruntime"),
-    "guides/pretrained-network": ("onnx", "onnxscript", "onnxruntime", *PACKAGES),
-}
-"""What pages need besides, an extra each."""
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +58,10 @@ def fenced(text: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in TRAINING)) for p in PAGES])
 def test_examples_run_as_shown(page: str, docs: dict[str, ModuleType]) -> None:
-    for package in WANTED.get(page, ()):
-        pytest.importorskip(package, reason="pip install 'oodles[onnx,pretrained]'")
+    if missing := docs["examples"].missing(page):
+        pytest.skip(
+            f"The page {page} needs {', '.join(missing)}: make guests, or pip install 'oodles[onnx,pretrained]'."
+        )
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     ran = docs["examples"].run_examples(PAGES[page], page)
     shown = [code for language in ("python", "sh") for code in fenced(PAGES[page], language)]
@@ -134,6 +130,52 @@ def test_commands_are_understood(page: str, command: str, monkeypatch: pytest.Mo
 
 def test_commands_are_shown_at_all() -> None:
     assert len(COMMANDS) > 20 and {"comparing", "scaling", "suites", "README"} <= {page for page, _ in COMMANDS}
+
+
+def test_lines_that_matter_come_first_and_run_last(docs: dict[str, ModuleType]) -> None:
+    examples = docs["examples"]
+    page = "<!-- last -->\n```python\nprint(x)\n```\nand\n```python\nx = 2\nprint(x + 1)\n```\nend\n"
+    assert [(block.last, out) for block, out in examples.run_examples(page)] == [(False, "3\n"), (True, "2\n")]
+    shown = [examples.with_output(page, "page").index(f":class: output\n{out}") for out in "23"]
+    assert shown == sorted(shown)
+
+
+def test_a_page_that_lacks_packages_is_shown_as_it_is(
+    docs: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = docs["examples"]
+    monkeypatch.setitem(examples.WANTED, "page", ("torch", "no_such_package"))
+    assert examples.missing("page") == ["no_such_package"] and examples.missing("another page") == []
+    page = "```python\nimport no_such_package\n```\n"
+    assert examples.with_output(page, "page") == page
+
+
+def test_the_guides_to_other_libraries_are_all_run(docs: dict[str, ModuleType]) -> None:
+    pinned = {line.partition("==")[0] for line in (DOCS / "guests.txt").read_text(encoding="utf-8").splitlines()}
+    guests = docs["guests"]
+    named = [page for page, text in PAGES.items() if "literalinclude} ../guests.txt" in text]
+    assert [*guests.PAGES] == named and {"torch", "torchvision"} <= pinned
+    assert {package for page in named for package in docs["examples"].WANTED[page]} <= pinned
+    assert all("make guests" in PAGES[page] for page in named)
+
+
+def test_the_scripts_are_made_of_the_guides(docs: dict[str, ModuleType]) -> None:
+    scripts = docs["scripts"].scripts()
+    there = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
+    assert there == scripts, "python docs/scripts.py writes them anew"
+    for page in (page for page in PAGES if page.startswith("guides/")):
+        script = scripts[page.removeprefix("guides/").replace("-", "_") + ".py"]
+        compile(script, page, "exec")
+        assert all(code.rstrip() in script for code in fenced(PAGES[page], "python"))
+
+
+def test_a_script_runs_by_itself(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", ROOT / "examples" / "tables.py"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of known wines are accepted" in done.stdout
+    assert (next(tmp_path.glob("oodles-*")) / "verdicts.csv").is_file()
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if fenced(text, "toml")])
@@ -263,7 +305,13 @@ def test_words_of_docstrings_mean_nothing_to_markdown(docs: dict[str, ModuleType
     for name in METHODS:
         assert page.count(f"| [`{name}`]({name}.md) |") == 2
     scores = docs["methods"].method_scores()
-    for table in (page, scores, docs["methods"].outlier_methods(), *PAGES.values()):
+    for table in (
+        page,
+        scores,
+        docs["methods"].outlier_methods(),
+        docs["methods"].methods_without_outliers(),
+        *PAGES.values(),
+    ):
         assert_tables_are_whole(table)
     assert all(f"| `{name}` |" in scores for name in METHOD_SCORES)
 
