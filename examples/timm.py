@@ -94,7 +94,7 @@ from oodles import adopt
 run = adopt(averaged, data="digits.toml", folder="runs/averaged")
 print(f"{run.label}, accuracy {run.result['test_accuracy']:.1%}")
 
-run('oodles train outlier-exposure --network timm:test_resnet --data digits.toml --epochs 5 --to runs/timm')
+run('oodles train outlier-exposure --network timm:test_resnet --data digits.toml --optimizer adamw --learning-rate 3e-3 --batch-size 32 --outlier-batch-size 32 --epochs 8 --to runs/timm')
 run('oodles evaluate runs/timm --score msp --score "knn(k=5)"')
 
 model = timm.create_model("test_resnet", num_classes=len(suite.classes), in_chans=1)
