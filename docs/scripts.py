@@ -23,7 +23,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -41,7 +41,7 @@ def script(page: str) -> str:
         if block.language == "python":
             parts.append(block.code.rstrip())
         elif commands := [command for command in block.commands if examples.can_run(command)]:
-            parts.append("\n".join(f"run({' '.join(command.split())!r})" for command in commands))
+            parts.append("\n".join(f"shell({' '.join(command.split())!r})" for command in commands))
     return "\n\n\n".join(parts[:2]) + "".join(f"\n\n{part}" for part in parts[2:]) + "\n"
 
 

@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -52,10 +52,10 @@ others = "others.npz"
 Path("many.toml").write_text(SUITE.format(outliers='"many.npz"'))
 Path("both.toml").write_text(SUITE.format(outliers='["many.npz", { path = "handful.npz", share = 0.5 }]'))
 
-run('oodles train cross-entropy --data both.toml --epochs 30 --to runs/plain')
-run('oodles train background-class --data many.toml --epochs 30 --to runs/many')
-run('oodles train background-class --data both.toml --epochs 30 --to runs/both')
-run('oodles evaluate runs/both --score background --score msp')
+shell('oodles train cross-entropy --data both.toml --epochs 30 --to runs/plain')
+shell('oodles train background-class --data many.toml --epochs 30 --to runs/many')
+shell('oodles train background-class --data both.toml --epochs 30 --to runs/both')
+shell('oodles evaluate runs/both --score background --score msp')
 
 from oodles import open_run
 
@@ -65,7 +65,7 @@ for name in ("plain", "many", "both"):
         f"{name:6} {1 - detector('others.npz').accepted.mean():.0%} of other digits refused, by {detector.score.name}"
     )
 
-run('oodles score runs/plain others.npz --score best --to verdicts.csv')
+shell('oodles score runs/plain others.npz --score best --to verdicts.csv')
 
 best = open_run("runs/plain").detector("best")
 print(best)

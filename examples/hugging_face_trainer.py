@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -116,8 +116,8 @@ detector.save("detector")
 model = classifier.join()
 model.save_pretrained("vit")
 
-run('oodles adopt hf:vit --data digits --mean 0 --std 1 --to runs/vit')
-run('oodles evaluate runs/vit --score msp --score "knn(k=5)"')
+shell('oodles adopt hf:vit --data digits --mean 0 --std 1 --to runs/vit')
+shell('oodles evaluate runs/vit --score msp --score "knn(k=5)"')
 
 class OutlierTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

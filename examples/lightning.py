@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):

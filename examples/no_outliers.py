@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -56,7 +56,7 @@ others = "others.npz"
 photo = "photo.npz"
 """)
 
-run('oodles train cross-entropy --data six.toml --epochs 30 --to runs/plain')
+shell('oodles train cross-entropy --data six.toml --epochs 30 --to runs/plain')
 
 from oodles import evaluate, open_run
 from oodles.data import load_suite
@@ -68,7 +68,7 @@ table = evaluate(run.classifier(), suite.validation.loader(), stand_ins, scores,
 print(table)
 print(run.detector("best"))
 
-run('oodles evaluate runs/plain --score msp --score energy --score "knn(k=5)" --score mahalanobis')
+shell('oodles evaluate runs/plain --score msp --score energy --score "knn(k=5)" --score mahalanobis')
 
 from oodles import Recipe, compare, train
 

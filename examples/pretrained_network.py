@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -68,15 +68,15 @@ augment = { shift = 0, flip = false }
 shapes = "photos/far/shapes"
 """)
 
-run('oodles suite check photos.toml')
+shell('oodles suite check photos.toml')
 
-run('oodles train --recipe fine-tune --network efficientnet-lite0 --data photos.toml --to runs/photos')
+shell('oodles train --recipe fine-tune --network efficientnet-lite0 --data photos.toml --to runs/photos')
 
-run('oodles train background-class --recipe fine-tune --network efficientnet-lite0 --data photos.toml --to runs/outliers')
-run('oodles evaluate runs/outliers --score background --score energy')
+shell('oodles train background-class --recipe fine-tune --network efficientnet-lite0 --data photos.toml --to runs/outliers')
+shell('oodles evaluate runs/outliers --score background --score energy')
 
-run('oodles score runs/photos photos/far/shapes --score best --to verdicts.csv')
-run('oodles export runs/photos --score best --to model.onnx')
+shell('oodles score runs/photos photos/far/shapes --score best --to verdicts.csv')
+shell('oodles export runs/photos --score best --to model.onnx')
 
 from oodles import open_run
 

@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -56,11 +56,11 @@ outliers = "others.csv"
 strange = "strange.csv"
 """)
 
-run('oodles suite check wines.toml')
+shell('oodles suite check wines.toml')
 
-run('oodles train outlier-exposure --recipe vectors --data wines.toml --batch-size 16 --outlier-batch-size 8 --to runs/wines')
-run('oodles evaluate runs/wines --score msp --score energy --score "mahalanobis"')
-run('oodles score runs/wines strange.csv --false-alarms 0.1 --to verdicts.csv')
+shell('oodles train outlier-exposure --recipe vectors --data wines.toml --batch-size 16 --outlier-batch-size 8 --to runs/wines')
+shell('oodles evaluate runs/wines --score msp --score energy --score "mahalanobis"')
+shell('oodles score runs/wines strange.csv --false-alarms 0.1 --to verdicts.csv')
 
 from oodles import open_run
 

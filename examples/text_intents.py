@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -73,11 +73,11 @@ validation = 0.3
 kitchen = "kitchen.txt"
 """)
 
-run('oodles suite check bank.toml')
-run('oodles train cross-entropy --recipe vectors --data bank.toml --to runs/bank')
-run('oodles evaluate runs/bank --data bank.toml --score msp --score energy --score "knn(k=5)"')
+shell('oodles suite check bank.toml')
+shell('oodles train cross-entropy --recipe vectors --data bank.toml --to runs/bank')
+shell('oodles evaluate runs/bank --data bank.toml --score msp --score energy --score "knn(k=5)"')
 
-run('oodles score runs/bank kitchen.txt --score "knn(k=5)" --encoder letters:encode --to verdicts.csv')
+shell('oodles score runs/bank kitchen.txt --score "knn(k=5)" --encoder letters:encode --to verdicts.csv')
 
 from oodles import open_run
 

@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -36,7 +36,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
 digits = load_digits()
-enlarged = np.kron(digits.images * 255 / 16, np.ones((8, 8))).round().astype(np.uint8)
+enlarged = np.kron(digits.images * 255 / 16, np.ones((4, 4))).round().astype(np.uint8)
 rows = np.random.default_rng(0).permutation(np.flatnonzero(digits.target < 6))
 unknown = np.random.default_rng(1).permutation(np.flatnonzero(digits.target > 5))
 parts = {"train": rows[:500], "test": rows[500:], "outliers": unknown[:100], "near": unknown[100:]}
@@ -60,7 +60,7 @@ classifier = Classifier.split(model, model.default_cfg["classifier"], example=ex
 classifier = classifier.normalized_by(Normalize(suite.mean, suite.std))
 step = TrainingStep(classifier, OutlierExposure())
 optimizer = create_optimizer_v2(step, opt="adamw", lr=3e-3, weight_decay=0.05)
-EPOCHS = 8
+EPOCHS = 20
 schedule = CosineLRScheduler(optimizer, t_initial=EPOCHS, warmup_t=1, warmup_lr_init=1e-4)
 average = ModelEmaV3(classifier, decay=0.95)
 for epoch in range(EPOCHS):
@@ -94,8 +94,8 @@ from oodles import adopt
 run = adopt(averaged, data="digits.toml", folder="runs/averaged")
 print(f"{run.label}, accuracy {run.result['test_accuracy']:.1%}")
 
-run('oodles train outlier-exposure --network timm:test_resnet --data digits.toml --optimizer adamw --learning-rate 3e-3 --batch-size 32 --outlier-batch-size 32 --epochs 8 --to runs/timm')
-run('oodles evaluate runs/timm --score msp --score "knn(k=5)"')
+shell('oodles train outlier-exposure --network timm:test_resnet --data digits.toml --optimizer adamw --learning-rate 3e-3 --batch-size 32 --outlier-batch-size 32 --epochs 20 --to runs/timm')
+shell('oodles evaluate runs/timm --score msp --score "knn(k=5)"')
 
 model = timm.create_model("test_resnet", num_classes=len(suite.classes), in_chans=1)
 classifier = Classifier.split(model, model.default_cfg["classifier"], example=example)

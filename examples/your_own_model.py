@@ -15,7 +15,7 @@ print("In", os.getcwd())
 from oodles.cli import main
 
 
-def run(command):
+def shell(command):
     """Run a command as in a shell, and stop where it fails."""
     print("$", command)
     if code := main(shlex.split(command)[1:]):
@@ -66,9 +66,9 @@ detector.save("detector")
 exported = detector.export("model.onnx")
 print(exported)
 
-run('oodles adopt mine:network --weights model.pt --data digits --mean 0 --std 1 --to runs/mine')
-run('oodles evaluate runs/mine --network mine:network --score "knn(k=5)"')
-run('oodles export runs/mine --network mine:network --score "knn(k=5)" --to adopted.onnx')
+shell('oodles adopt mine:network --weights model.pt --data digits --mean 0 --std 1 --to runs/mine')
+shell('oodles evaluate runs/mine --network mine:network --score "knn(k=5)"')
+shell('oodles export runs/mine --network mine:network --score "knn(k=5)" --to adopted.onnx')
 
 import onnxruntime
 from model_preprocess import preprocess
