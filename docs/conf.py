@@ -11,9 +11,9 @@ from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import examples
 import methods
 
+import examples
 import oodles
 
 project = "Oodles"

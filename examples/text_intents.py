@@ -24,7 +24,7 @@ def shell(command):
 
 from pathlib import Path
 
-Path("letters.py").write_text('''
+Path("letters.py").write_text("""
 import numpy as np
 
 
@@ -34,7 +34,7 @@ def encode(texts):
         letters = [ord(sign) - 96 if "a" <= sign <= "z" else 0 for sign in f" {text.lower()} "]
         np.add.at(row, [27 * one + other for one, other in zip(letters, letters[1:])], 1)
     return np.sqrt(counts)
-''')
+""")
 
 import itertools
 import json
@@ -53,14 +53,21 @@ WORDS = {
     "card": ["credit", "debit", "gold", "new", "second", "company"],
     "rate": ["car", "house", "student", "small", "business", "private"],
 }
-known = [(pattern.format(word), intent) for intent in PATTERNS for pattern, word in
-         itertools.product(PATTERNS[intent], WORDS[intent])]
+known = [
+    (pattern.format(word), intent)
+    for intent in PATTERNS
+    for pattern, word in itertools.product(PATTERNS[intent], WORDS[intent])
+]
 polite = ["", "please ", "hello, ", "i want to know, ", "quickly: "]
 rows = [{"query": opening + text, "intent": intent} for (text, intent), opening in itertools.product(known, polite)]
 random.shuffle(rows)
-kitchen = [f"{start} {food}" for start, food in itertools.product(
-    ["how long do i boil", "what goes with", "is there gluten in", "give me a recipe for"],
-    ["eggs", "rice", "lentils", "fresh pasta", "a big pumpkin", "mushrooms"])]
+kitchen = [
+    f"{start} {food}"
+    for start, food in itertools.product(
+        ["how long do i boil", "what goes with", "is there gluten in", "give me a recipe for"],
+        ["eggs", "rice", "lentils", "fresh pasta", "a big pumpkin", "mushrooms"],
+    )
+]
 for name, part in (("train", rows[:280]), ("test", rows[280:])):
     Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
 Path("kitchen.txt").write_text("\n".join(kitchen))

@@ -448,7 +448,8 @@ def test_images_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     save_png(tmp_path / "whole.png", pictures(1, side=32)[0])
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-200])
     (tmp_path / "text.png").write_text("hello")
-    Image.fromarray(np.full((8, 8), 4000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((8, 8), 4000, dtype=np.int32)).save(tmp_path / "deep.tif")
+    (tmp_path / "deep.tif").rename(tmp_path / "deep.png")
     for name, sentence in {"cut": "truncated", "text": "cannot identify", "deep": "more than 8 bits"}.items():
         with pytest.raises(ValueError, match=rf"{name}\.png cannot be used as an image: .*{sentence}"):
             read_images(tmp_path / f"{name}.png")

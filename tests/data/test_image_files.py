@@ -378,7 +378,6 @@ def png(colour_type: int, depth: int, width: int, height: int, content: bytes) -
 
 
 DEEP = {
-    "grey.png": png(0, 16, 1, 1, zlib.compress(b"\0\1\2")),
     "grey with alpha.png": png(4, 16, 1, 1, zlib.compress(b"\0\1\2\3\4")),
     "colour.png": png(2, 16, 1, 1, zlib.compress(b"\0\1\2\3\4\5\6")),
     "colour with alpha.png": png(6, 16, 1, 1, zlib.compress(b"\0\1\2\3\4\5\6\7\x08")),
@@ -388,8 +387,24 @@ DEEP = {
 }
 
 
+def test_grey_of_16_bits_becomes_numbers(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**16, (12, 8), np.uint16)
+    for name in ("a.png", "b.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+    images = read_images(tmp_path)
+    assert images.images.dtype == np.float32
+    assert images.images[:, 0] == pytest.approx(np.stack([deep, deep]) / 65535, abs=1e-7)
+    colour = read_images(tmp_path / "a.png", (3, 6, 4)).images[0]
+    box = deep.reshape(6, 2, 4, 2).mean((1, 3)) / 65535
+    assert np.abs(colour - box).max() < 0.25 and np.array_equal(colour[0], colour[2])
+    assert preprocess.as_input(tmp_path / "b.tif", (1, 12, 8))[0, 0] == pytest.approx(deep / 65535, abs=1e-7)
+    Image.fromarray(np.zeros((12, 8), np.uint8)).save(tmp_path / "c.png")
+    with pytest.raises(ValueError, match="images must all be float32, but row 2 is uint8"):
+        read_images(tmp_path)
+
+
 @pytest.mark.parametrize("name", DEEP)
-def test_more_than_8_bits_per_channel_are_refused_in_grey_and_colour(tmp_path: Path, name: str) -> None:
+def test_more_than_8_bits_per_channel_are_refused_but_in_grey(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(DEEP[name])
     with pytest.raises(ValueError, match=r"it has more than 8 bits per channel \(mode .*\): convert it to 8 bits\.$"):
         read_images(tmp_path / name)

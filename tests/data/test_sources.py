@@ -355,7 +355,7 @@ DATASETS = {
     "NaN": ([(np.full((2, 2), np.nan), 0)], "the list, at 0, holds NaN in 1 of 1 images"),
     "normalised": ([(torch.randn(3, 4, 4), 0)], r"at 0, must be in \[0, 1\], got -.* to .*: divide them"),
     "sizes": ([(PICTURE, 0), (PICTURE[1:], 0)], "must have one size, got 4 × 4 and 5 × 4"),
-    "deep": ([(Image.fromarray(np.zeros((4, 4), np.uint16)), 0)], "more than 8 bits"),
+    "deep": ([(Image.fromarray(np.zeros((4, 4), np.int32)), 0)], "more than 8 bits"),
     "empty": ([], "must hold at least one image, but has length 0"),
     "types": ([(PICTURE, 0), (PICTURE / 255, 0)], "must all be uint8, but row 1 is float32"),
 }

@@ -149,3 +149,24 @@ def test_a_resumed_run_is_the_same(run: Run, tmp_path: Path) -> None:
     )
     assert json.loads((again.folder / "run.json").read_text())["suite"]["features"] == {"label": "label"}
     assert open_run(again.folder).result["status"] == "finished"
+
+
+def test_pictures_of_six_channels_and_16_bits_train_and_are_scored(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = random.integers(0, 2**15, (60, 6, 8, 8), np.uint16)
+    images[labels == 1, 2] += 2**15
+    (tmp_path / "data").mkdir()
+    for name, rows in (("train", slice(0, 40)), ("test", slice(40, 60))):
+        np.savez(tmp_path / "data" / f"{name}.npz", images=images[rows], labels=labels[rows])
+    text = 'train = "train.npz"\ntest = "test.npz"\nvalidation = 0.5\n'
+    (tmp_path / "data" / "deep.toml").write_text(text)
+    run = train(RECIPE, tmp_path / "data" / "deep.toml", folder=tmp_path / "run", progress=False, device="cpu")
+    assert run.record["suite"]["input_shape"] == [6, 8, 8] and run.result["test_accuracy"] > 0.8
+    np.save(tmp_path / "new.npy", images[:5])
+    verdicts = score_inputs(run, tmp_path / "new.npy", false_alarms=0.2, to=None)
+    inputs = torch.from_numpy(images[:5].astype(np.float32) / 65535)
+    assert verdicts.predictions.tolist() == run.classifier()(inputs).argmax(1).tolist()
+    np.save(tmp_path / "other.npy", images[:5, :3])
+    with pytest.raises(ValueError, match=r"inputs must have shape \(N, 6, 8, 8\), got \(5, 3, 8, 8\)"):
+        score_inputs(run, tmp_path / "other.npy", false_alarms=0.2, to=None)

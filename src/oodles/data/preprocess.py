@@ -18,7 +18,9 @@ Shape = tuple[int, ...]
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601, as Pillow has it
 BILINEAR = Image.Resampling.BILINEAR
 DEEP = re.compile(r"\b(L|LA|RGB|RGBA|RGBX|CMYK|I);16")
-"""Of Pillow's raw modes: those of 16 bits per channel, of which it would keep the upper half."""
+"""Of Pillow's raw modes: those of 16 bits per channel, of which it would keep the upper half, but of grey ones."""
+GREY_16 = "I;16"
+"""Begins the mode of grey images of 16 bits."""
 PAPER = "white"
 """The colour on which transparent images are laid."""
 
@@ -51,7 +53,7 @@ def as_input(
                 draft_file(opened, shape, resize)
             return as_input(opened, shape, resize)
     rows = np.moveaxis(fit_image(image, shape, resize), 2, 0)[None]
-    return np.ascontiguousarray(rows).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(rows).astype(np.float32) / np.float32(255 if rows.dtype == np.uint8 else 1)
 
 
 def draft_file(image: Image.Image, shape: Shape, resize: int | None = None) -> None:
@@ -66,11 +68,15 @@ def draft_file(image: Image.Image, shape: Shape, resize: int | None = None) -> N
 
 
 def pixels(image: Image.Image) -> Pixels:
-    """Return an image as (H, W, C) in bytes, grey or colour: upright, on white paper, the first of several frames.
+    """Return an image as (H, W, C), grey or colour: upright, on white paper, the first of several frames.
+
+    It is in bytes, or in [0, 1] for grey of 16 bits.
 
     Raises:
-        ValueError: for more than 8 bits per channel.
+        ValueError: for more than 8 bits per channel otherwise.
     """
+    if image.mode.startswith(GREY_16):
+        return np.asarray(ImageOps.exif_transpose(image))[..., None].astype(np.float32) / np.float32(2**16 - 1)
     return np.atleast_3d(np.asarray(upright(image)))
 
 
@@ -97,6 +103,8 @@ def fit_image(image: Pixels | Image.Image, shape: Shape, resize: int | None = No
             centre to the aspect ratio and then resized. Both by Pillow's bilinear filter.
     """
     channels, height, width = shape
+    if isinstance(image, Image.Image) and image.mode.startswith(GREY_16):
+        image = pixels(image)
     if isinstance(image, Image.Image):
         image = upright(image)
         if len(image.getbands()) <= channels:  # no array of all pixels is needed
@@ -126,15 +134,17 @@ def _resized(image: Image.Image, height: int, width: int, resize: int | None) ->
 
 def is_grey(image: Image.Image) -> bool:
     """Tell whether an image has no colour."""
-    return image.mode in ("1", "L", "LA", "La")
+    return image.mode in ("1", "L", "LA", "La") or image.mode.startswith(GREY_16)
 
 
 def check_depth(image: Image.Image) -> None:
-    """Refuse an image of more than 8 bits per channel.
+    """Refuse an image of more than 8 bits per channel, of which Pillow keeps 8; it keeps all 16 of grey ones.
 
     Raises:
         ValueError: for such an image.
     """
+    if image.mode.startswith(GREY_16):
+        return
     deep = image.mode.startswith(("I", "F"))
     for codec, _, _, parameters in getattr(image, "tile", ()):  # of a file that is not decoded yet
         maximum = parameters[-1] if codec.startswith("ppm") and isinstance(parameters, tuple) else 255
