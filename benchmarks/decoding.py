@@ -26,8 +26,8 @@ from oodles.data.decoded import Decoded
 
 THREADS = min(8, len(os.sched_getaffinity(0)))
 SIDE, FILES, BATCH = 128, 200, 32
-LINKS = {"15,000 links": 15_000, "100,000 links": 100_000}
-WIDE = 224  # so that fewer links do not fit into memory either
+LINKS = {"20,000 links": 20_000, "100,000 links": 100_000}
+WIDE = 224  # so that the fewer links do not fit into memory either
 
 
 def draw_photos(folder: Path, width: int, height: int, count: int = FILES) -> Path:
@@ -71,7 +71,8 @@ def peak_memory(links: int) -> dict[str, float]:
             link = folder / "train" / "ab"[row % 2] / f"{row}.jpg"
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(files[row % len(files)])
-        (folder / "links.toml").write_text(f'train = "train"\ntest = "test"\ninput_shape = [3, {WIDE}, {WIDE}]\n')
+        about = f"input_shape = [3, {WIDE}, {WIDE}]\nvalidation = 500\n"  # which are in memory
+        (folder / "links.toml").write_text(f'train = "train"\ntest = "test"\n{about}')
         told = run([sys.executable, __file__, "--pass", str(folder / "links.toml")], capture_output=True, text=True)
     if told.returncode:
         raise RuntimeError(told.stderr)
@@ -90,7 +91,7 @@ def one_pass(suite_file: str) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(THREADS)  # of which loading takes as many
     if sys.argv[1:2] == ["--pass"]:
         one_pass(sys.argv[2])
         sys.exit()

@@ -5,7 +5,7 @@ Forward and backward, from logits and features to their gradients, on the same r
 
 import torch
 from mixers import Functions, import_peer
-from timing import ratios, record, show
+from timing import keep_freed_memory, ratios, record, show
 from torch import Tensor
 
 from oodles import CAC, ConfidenceBranch, EnergyBounded, EntropicOpenSet, Objectosphere, OutlierExposureLoss
@@ -60,6 +60,7 @@ def pairs() -> dict[str, Functions]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     torch.set_num_threads(1)
     tables = {name: ratios(functions, "oodles", repeats=20) for name, functions in pairs().items()}
     for name, table in tables.items():

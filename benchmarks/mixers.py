@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
-from timing import ratios, record, show
+from timing import keep_freed_memory, ratios, record, show
 
 from oodles.methods.cutmix import cutmix_data
 from oodles.methods.mixup import mixup_data
@@ -52,6 +52,7 @@ def mixers(kind: str, x: torch.Tensor, y: torch.Tensor) -> Functions:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     torch.set_num_threads(1)
     tables = {}
     for kind in ("mixup", "cutmix"):

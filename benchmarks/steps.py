@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from timing import ratios, record, show
+from timing import keep_freed_memory, ratios, record, show
 from torch import nn
 
 from oodles import (
@@ -161,6 +161,7 @@ def added(
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     torch.set_num_threads(1)
     overhead = overheads()
     print("\na step of a tiny network over the same by hand (microseconds)")

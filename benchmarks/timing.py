@@ -4,13 +4,23 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
+KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+"""Lets the C library keep memory that is freed: else it may hand some back and fetch it again at every call, which
+depends on what was called before and can double a time."""
 RESULTS = Path(os.environ.get("OODLES_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
+
+
+def keep_freed_memory() -> None:
+    """Start the program again where the C library hands memory back; call it first."""
+    if not KEPT.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEPT})
 
 
 def ratios(

@@ -6,9 +6,7 @@ With --check it writes nothing and fails where a block is out of date.
 import json
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from textwrap import wrap
 
 from oodles.cards import markdown_table
 from oodles.comparing.comparison import compare
@@ -29,26 +27,6 @@ has the one in brackets, its best on validation data. ▲ and ▼ mark differenc
 (Student's t) excludes zero, with no correction for multiple comparisons. Fine-tuned methods are compared with plain
 training that was fine-tuned as long. `docs/results.md` has the figures themselves with their spread, all metrics (both
 FPR95s too), all scores, a further protocol, CIFAR-10, a list of what got worse, and published numbers beside ours."""
-
-RECORDED_BEFORE = (
-    "Recorded by an earlier version: {names}. Scores that compare with training rows, those of jigsaw and ascood, and "
-    "the random draws are of that version there: figures of methods that draw change within their spread when they are "
-    "trained again."
-)
-"""A remark on recorded runs, until they are recorded anew."""
-NEAR_MADE_ANEW = (
-    " The near-OOD images of cifar10-10k have been made anew since, so its near-OOD figures do not compare."
-)
-
-
-def recorded_before(tables: Mapping[str, Table]) -> str:
-    """Say which protocols an earlier version recorded, which did not write what chance is; empty where none was."""
-    runs = {name: [run for group in table.groups for run in group.runs] for name, table in tables.items()}
-    old = [name for name in tables if any(run.chance is None for run in runs[name])]
-    if not old:
-        return ""
-    return RECORDED_BEFORE.format(names=", ".join(old)) + (NEAR_MADE_ANEW if "cifar10-10k" in old else "")
-
 
 PROTOCOLS = {
     "digits": """
@@ -86,7 +64,8 @@ def speed() -> str:
         lines.append(
             f"Time of {name}, 256 × 3 × 32 × 32, over ours per batch: ours per sample {ours:.2f}, {', '.join(others)}."
         )
-    lines += ["", losses(), "", *(training(name) for name in ("resnet-18", "cnn-6")), "", scoring()]
+    lines += ["", losses(), "", *(training(name) for name in ("resnet-18", "cnn-6")), "", decoding()]
+    lines += ["", scoring()]
     added = (
         f"`import oodles` adds {imports['import_ms']:.0f} ms to torch's; the methods, {imports['methods_ms']:.0f} ms."
     )
@@ -128,6 +107,21 @@ def training(network: str) -> str:
     )
 
 
+def decoding() -> str:
+    """Compare images per second from JPEG files with torchvision's."""
+    run = read_record("decoding.json")
+    lines = []
+    for title, rows in run.items():
+        if isinstance(rows, dict) and "oodles" in rows:
+            peer = next(row["ms"] for name, row in rows.items() if name.endswith("floats"))
+            whole, draft = (peer / rows[name]["ms"] for name in ("oodles", "oodles, draft"))
+            lines.append(f"{title.replace('x', '×')} {whole:.2f}, with `draft` {draft:.2f}")
+    return (
+        f"JPEG files a second, brought to 128 pixels by {run['threads']} threads, over torchvision's `ImageFolder` and "
+        f"`DataLoader` of as many processes:\n{'; '.join(lines)}."
+    )
+
+
 def scoring() -> str:
     """Say what scores and metrics cost over the forward passes."""
     run = read_record("scoring-cpu.json")
@@ -151,12 +145,9 @@ def results() -> str:
         for group in table.groups:
             if not group.is_plain:
                 lines.setdefault(group.label, changes(group.label, tables))
-    before = recorded_before(tables)
     lines = [
         READING.strip(),
         "",
-        *wrap(before, 120),
-        *([""] if before else []),
         *grid(heads, list(lines.values()), words=2),
         "",
     ]

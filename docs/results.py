@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from readme import RESULTS, ROOT, keep, recorded_before
+from readme import RESULTS, ROOT, keep
 
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.figures import Seeds, in_points
@@ -54,8 +54,6 @@ def section(file: str, comparison: Comparison) -> list[str]:
     for table in comparison.tables:
         facts = [f"* {name}: {escape(value)}" for name, value in protocol(table).items()]
         lines += [f"## {escape(table.suite)}", "", f"The rows are in `benchmarks/results/{file}`.", "", *facts, ""]
-        if before := recorded_before({table.suite: table}):
-            lines += [before, ""]
         lines += ["### Accuracy and AUROC", "", *suite(table, "###")]
     return lines
 

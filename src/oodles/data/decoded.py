@@ -1,7 +1,9 @@
 """Images that do not fit into memory: rows are decoded whenever they are asked for."""
 
+import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from oodles.data.conversion import check_shape
+from oodles.data.image_files import quietly
 from oodles.data.preprocess import Fit, Pixels, fit_image
 from oodles.data.raw import BrokenImages, Listed, RawImages, broken_images
 
@@ -70,6 +73,10 @@ def name_broken(sources: Iterable[RawImages]) -> None:
         raise broken_images(reasons)
 
 
+BLOCK = 16
+"""Images that a thread decodes before it takes others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """Images that look like an array (N, C, H, W) of which rows can be taken, also by the workers of a loader.
@@ -123,11 +130,13 @@ class Decoded:
         """Decode rows, side by side: Pillow lets other threads run while it decodes and resizes."""
         images = np.empty((len(rows), *self.shape[1:]), self.dtype)
 
-        def decode(place: int) -> None:
-            images[place] = self._row(rows[place])
+        def decode(places: range) -> None:
+            for place in places:
+                images[place] = self._row(rows[place])
 
-        with ThreadPoolExecutor(loader_workers()) as threads:
-            list(threads.map(decode, range(len(rows))))  # the first that cannot be decoded ends it
+        blocks = [range(len(rows))[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+        with quietly(), ThreadPoolExecutor(loader_workers()) as threads:
+            list(threads.map(decode, blocks))  # the first that cannot be decoded ends it
         return images
 
     def fingerprint(self) -> str:
@@ -152,6 +161,16 @@ class Decoded:
 def loader_workers() -> int:
     """Return how many threads decode images that fit into memory, or processes those that do not."""
     return min(8, torch.get_num_threads())
+
+
+def hand_back_memory(worker: int) -> None:
+    """Let glibc hand back memory as soon as it is freed; in a worker, batches of images leave it in pieces otherwise.
+
+    Args:
+        worker: its number, which loaders tell.
+    """
+    with suppress(AttributeError, OSError):  # of other C libraries
+        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: larger blocks are mapped, each by itself
 
 
 def sample(rows: int, count: int) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,21 @@ UNSEEN = {"__macosx", "thumbs.db", "desktop.ini"}
 """What systems leave in folders without being asked; it is passed over like hidden files."""
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
 
-_QUIETLY = threading.Lock()
+_LOCK = threading.RLock()
+_quiet = False
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence Pillow's warnings of large images, which are refused; once around threads, since these cannot do it."""
+    global _quiet
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        before, _quiet = _quiet, True
+        try:
+            yield
+        finally:
+            _quiet = before
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +173,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     most = Image.MAX_IMAGE_PIXELS or math.inf
     too_large = f"and at most {most:,} are decoded: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     try:
-        with _QUIETLY, warnings.catch_warnings():  # which threads must not enter beside each other
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+        with nullcontext() if _quiet else quietly():
             opened = Image.open(path, formats=tuple(FORMATS))
         with opened:
             if opened.width * opened.height > most:

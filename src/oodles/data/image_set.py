@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from oodles.data.augment import PLAIN, Augment, Changes, draw, ready, transformed
-from oodles.data.decoded import Decoded, loader_workers, sample
+from oodles.data.decoded import Decoded, hand_back_memory, loader_workers, sample
 
 Index = int | tuple[int, int]
 """A row without augmentation, or an (epoch, row) pair: the row as augmented in that epoch."""
@@ -111,7 +111,14 @@ class ImageSet(Dataset[Any]):
     def loader(self, batch_size: int = 256, *, shuffle: bool = False) -> "DataLoader[Any]":
         """Make a loader of rows without augmentation, in order or shuffled by torch's own seed."""
         workers = 0 if isinstance(self.images, np.ndarray) else loader_workers()
-        return DataLoader(self, batch_size=batch_size, shuffle=shuffle, collate_fn=as_batch, num_workers=workers)
+        return DataLoader(
+            self,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            collate_fn=as_batch,
+            num_workers=workers,
+            worker_init_fn=hand_back_memory,
+        )
 
     def in_order(self, device: torch.device, batch_size: int = 500) -> Iterator[Rows]:
         """Give batches of rows without augmentation, made on a device where the images are in memory."""

@@ -29,7 +29,7 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier, Inputs, Normalize, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, holds_vectors, load_suite
-from oodles.data.decoded import loader_workers
+from oodles.data.decoded import hand_back_memory, loader_workers
 from oodles.data.image_set import InOrder, Rows
 from oodles.data.overlaps import warn_of_overlaps
 from oodles.detection.calibration import choosing_rows
@@ -637,6 +637,7 @@ def _loader(batches: Batches, positions: range, device: torch.device, workers: i
         sampler=positions,
         collate_fn=as_batch,
         num_workers=processes,
+        worker_init_fn=hand_back_memory,
         # forked workers notice that their parent has gone, those of a fork server outlive it
         multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
         pin_memory=device.type == "cuda",
