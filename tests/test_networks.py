@@ -329,7 +329,7 @@ def test_onnx_files_that_do_not_fit_are_told_in_a_sentence(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"N being free, and reads tensor\(float\) of shape \(1, 1, 8, 8\)"):
         from_onnx(path)
     write_onnx(module, path)
-    with pytest.raises(ValueError, match=r"images of shape \(N, 1, 9, 9\), .* of shape \(n, 1, 8, 8\): export it"):
+    with pytest.raises(ValueError, match=r"rows of shape \(N, 1, 9, 9\), .* of shape \(n, 1, 8, 8\): export it"):
         from_onnx(path, side=9)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="must be an ONNX file, but: "):

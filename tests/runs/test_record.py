@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from oodles.data import Augment, ImageSet, Suite
+from oodles.data.features import Features
 from oodles.remarks import TrainingWarning
 from oodles.runs.batches import Batches
 from oodles.runs.folder import RUN, augment_in_words
@@ -145,6 +146,7 @@ SUITES: dict[str, Callable[[Suite], Suite]] = {
     "draft": lambda suite: replace(suite, draft=True),
     "outlier_shares": lambda suite: replace(suite, outlier_shares=((20, 0.5), (30, 0.5))),
     "resize": lambda suite: replace(suite, resize=9),
+    "features": lambda suite: replace(suite, features=Features(("a", "b"))),
     "notes": lambda suite: replace(suite, notes={"noise": "a remark"}),
     "augment": lambda suite: suite.augmented(Augment(shift=2, flip=True)),
     "augment by colours": lambda suite: suite.augmented(Augment(shift=1, flip=True, brightness=0.1)),

@@ -17,7 +17,7 @@ from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, check_weights, m
 from oodles.spelling import suggestion
 
 OPTIONS = {
-    "network": "small-cnn",
+    "network": None,
     "head": None,
     "device": "auto",
     "compile": False,

@@ -20,6 +20,7 @@ from oodles.comparing.results import RESULTS, Result, result_of, write_results
 from oodles.remarks import TrainingWarning
 from oodles.runs.folder import RUN, locked
 from oodles.runs.opened import open_run
+from oodles.runs.preparation import default_network
 
 PATIENCE = 60.0
 """Seconds for which a run waits for its folder: a process may outlast the loss of its machine a little."""
@@ -210,6 +211,7 @@ def _outcome(task: Task) -> tuple[Result | None, str]:
     if not (task.folder / RUN).is_file():
         return None, ""
     wanted: dict[str, Any] = {**task.recipe.as_dict(), **OPTIONS, "data": task.data, **task.options}
+    wanted["network"] = wanted["network"] or default_network(task.data, wanted.get("root", ()))
     besides = {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
     besides |= {"device"} if wanted["device"] == "auto" else set()
     try:

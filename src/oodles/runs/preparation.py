@@ -17,12 +17,12 @@ from accelerate import Accelerator
 from oodles import __version__
 from oodles.cards import card
 from oodles.classifier import Classifier, device_of
-from oodles.data import SUITES, ImageSet, Suite
+from oodles.data import SUITES, ImageSet, Suite, holds_vectors
 from oodles.data.image_set import Rows
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import method_class
-from oodles.networks import Network, brings_weights
+from oodles.networks import FOR_IMAGES, FOR_VECTORS, Network, brings_weights
 from oodles.remarks import warn
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS
 from oodles.runs.opened import Run, open_run
@@ -65,6 +65,11 @@ def settle_recipe(
             "recipe with its own epochs."
         )
     return replace(recipe, weights=start, seed=recipe.seed if seed is None else seed)
+
+
+def default_network(data: str | Path | Suite, root: str | Path | Sequence[str | Path] = ()) -> str:
+    """Return the network that trains on a suite where none is named."""
+    return FOR_VECTORS if holds_vectors(data, root) else FOR_IMAGES
 
 
 def data_name(data: str | Path | Suite) -> str:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from oodles.checks import check_number
 from oodles.classifier import Classifier, Inputs, Normalize, device_of, in_mode
 from oodles.contract import Data
-from oodles.data import Suite, as_batch, holds_vectors, load_suite
+from oodles.data import Suite, as_batch, load_suite
 from oodles.data.decoded import hand_back_memory, loader_workers
 from oodles.data.image_set import InOrder, Rows
 from oodles.data.overlaps import warn_of_overlaps
@@ -38,7 +38,7 @@ from oodles.files import sha256_of, write_arrays, write_json, write_lines, write
 from oodles.inference import collect
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
-from oodles.networks import FOR_IMAGES, FOR_VECTORS, Network, build_network, network_name, share_of_own_weights
+from oodles.networks import Network, build_network, network_name, share_of_own_weights
 from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
@@ -56,6 +56,7 @@ from oodles.runs.preparation import (
     check_unchanged,
     class_weights,
     data_name,
+    default_network,
     earlier_run,
     folder_name,
     initial_weights,
@@ -154,8 +155,7 @@ def train(
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
         FileNotFoundError: for a recipe or weights that are not there.
     """
-    if network is None:
-        network = FOR_VECTORS if holds_vectors(data, root) else FOR_IMAGES
+    network = default_network(data, root) if network is None else network
     recipe = settle_recipe(recipe, seed, weights, network)
     if bool(mean) != bool(std):
         raise ValueError(f"mean and std must be given together, got {tuple(mean)} and {tuple(std)}.")
