@@ -154,6 +154,14 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return calls
 
 
+def test_methods_are_listed_for_a_kind_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("methods", "--for", "text", "--json") == 0
+    for_text = {method["name"] for method in json.loads(capsys.readouterr().out)}
+    assert "outlier-exposure" in for_text and not {"cutmix", "pixmix", "ascood"} & for_text
+    assert run("methods", "--for", "features") == 0
+    assert "cutmix" not in capsys.readouterr().out
+
+
 def test_methods_chain_with_plus(trained: Calls) -> None:
     command = "train mixup --alpha .2 --seed 3 + outlier-exposure --weight=.25 --data there --epochs 7 + logit-norm"
     run(*command.split())

@@ -23,7 +23,7 @@ _SECTIONS = ("When to use", "Cost", "Caveat", "Args", "Raises", "Source", "Examp
 _HEADER = re.compile(rf"^({'|'.join(_SECTIONS)}):\s*(.*)$")
 
 
-KINDS = ("images", "features", "texts")
+KINDS = ("images", "features", "text")
 """What rows may be: an encoder makes features of texts."""
 
 

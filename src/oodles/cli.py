@@ -160,7 +160,7 @@ def methods(
     name: Annotated[str, Positional, arg(metavar="[NAME]")] = "",
     /,
     *,
-    for_: Annotated[Literal["images", "features", "texts"], arg(name="for")] = "images",
+    for_: Annotated[Literal["images", "features", "text"], arg(name="for")] = "images",
     json: bool = False,
 ) -> None:
     """List the methods, or describe one: what it changes, when to use it, its paper and its flags.

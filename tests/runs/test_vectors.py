@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,47 @@ def test_pictures_of_six_channels_and_16_bits_train_and_are_scored(tmp_path: Pat
     np.save(tmp_path / "other.npy", images[:5, :3])
     with pytest.raises(ValueError, match=r"inputs must have shape \(N, 6, 8, 8\), got \(5, 3, 8, 8\)"):
         score_inputs(run, tmp_path / "other.npy", false_alarms=0.2, to=None)
+
+
+def test_an_encoder_of_ones_own_is_imported_only_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "counting.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n"
+        "def encode(texts):\n    return [[float(len(text)), float(text.count('a'))] for text in texts]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, rows in (("train", 60), ("test", 20)):
+        lines = [{"text": f"{name} {'b' * row} {'a' * 9 * (row % 2)}", "label": "xy"[row % 2]} for row in range(rows)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    suite = tmp_path / "talk.toml"
+    suite.write_text('encoder = "counting:encode"\ntrain = "train.jsonl"\ntest = "test.jsonl"\nvalidation = 0.4\n')
+    fresh = train(RECIPE, suite, folder=tmp_path / "run", progress=False, device="cpu")
+    expected = fresh.detector()(["a text", "banana"]).scores.tolist()
+    fresh.detector().save(tmp_path / "detector")
+    (tmp_path / "imported").unlink()
+    monkeypatch.delitem(sys.modules, "counting")
+    refused = "encoded by a function of one's own, 'counting:encode', and no code is imported because a folder names it"
+    for detector in (open_run(tmp_path / "run").detector(), Detector.load(tmp_path / "detector")):
+        with pytest.raises(ValueError, match=refused):
+            detector(["a text"])
+        with pytest.raises(
+            ValueError, match="encoder must be the one that was trained with, 'counting:encode', got 'o:ther'"
+        ):
+            detector.naming("o:ther")
+    (tmp_path / "new.txt").write_text("a text\nbanana\n")
+    for place in ("run", "detector"):
+        assert main(["score", str(tmp_path / place), str(tmp_path / "new.txt")]) == 1
+        assert refused in capsys.readouterr().err
+    assert not (tmp_path / "imported").exists()
+    named = {"encoder": "counting:encode"}
+    for detector in (
+        open_run(tmp_path / "run").detector(**named),  # type: ignore[arg-type]
+        open_run(tmp_path / "run", data=suite).detector(),
+        Detector.load(tmp_path / "detector", **named),  # type: ignore[arg-type]
+    ):
+        assert detector(["a text", "banana"]).scores.tolist() == expected
+    to = ["--encoder", "counting:encode", "--to", str(tmp_path / "scores.csv")]
+    assert main(["score", str(tmp_path / "detector"), str(tmp_path / "new.txt"), *to]) == 0
+    with (tmp_path / "scores.csv").open() as file:
+        assert [row["input"] for row in csv.DictReader(file)] == ["a text", "banana"]

@@ -24,6 +24,7 @@ class Run(RunFolder):
         per_class: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "cpu",
         root: str | Path | Sequence[str | Path] = (),
+        encoder: str | None = None,
     ) -> "Detector":
         """Return the detector that the run is deployed as.
 
@@ -39,6 +40,8 @@ class Run(RunFolder):
             device: ``auto`` takes a GPU where there is one.
             root: where the files of the run's suite are now, if they have moved; for scores that it was not tested
                 with.
+            encoder: that of the texts that were trained on, if it is ``package.module:function``: what a folder names
+                is imported only if you name it too, here or with the run's data.
 
         Raises:
             FileNotFoundError: for a run that is not finished, and where its data are needed and not there.
@@ -47,7 +50,8 @@ class Run(RunFolder):
         """
         from oodles.runs.deployment import detector_of
 
-        return detector_of(self, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
+        detector = detector_of(self, score, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
+        return detector.naming(encoder)
 
 
 def open_run(folder: str | Path, *, network: "Network | None" = None, data: str | Path | None = None) -> Run:
