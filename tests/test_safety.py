@@ -32,6 +32,9 @@ PROMISES = {
     "Data that a run folder leads to runs no functions.": (
         "test_safety.py::test_functions_of_a_suite_that_a_folder_names_are_not_run",
     ),
+    "An encoder of one's own is imported only if you name it.": (
+        "runs/test_vectors.py::test_an_encoder_of_ones_own_is_imported_only_where_it_is_named",
+    ),
     "Code that lies in a run folder is never imported": (
         "test_safety.py::test_code_in_a_run_folder_is_never_imported",
         "test_safety.py::test_the_module_imports_nothing_from_the_current_folder",
