@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from oodles.data.names import composed, find, in_order, shown, some
+from oodles.data.names import composed, find, numbered, shown, some
 from oodles.data.preprocess import Fit, Pixels, check_depth, draft_file, fit_image, is_grey, pixels
 from oodles.data.raw import Listed, RawImages, broken_images
 from oodles.remarks import warn
@@ -115,9 +115,8 @@ def read_folder(folder: Path) -> RawImages:
         warn(f"{folder} holds more than images, and this is left out: {inside.others}.")
     images = sorted(inside.images, key=lambda name: name.split("/"))
     first = [_class_of(name) for name in images]
-    classes = in_order({name for name in first if name})
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = None if "" in first else np.array([numbers[name] for name in first], dtype=np.int64)
+    ids, classes = numbered(name for name in first if name)
+    labels = None if "" in first else ids
     without = {name: str(inside.others.of(name)) for name in sorted(inside.folders - set(classes))}
     names = tuple(map(shown, images))
     return RawImages(str(folder), Files(folder, tuple(images)), labels, classes, names, without)

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
+from numpy.typing import NDArray
+
 NAMED = 10
 """How many of many are named in a sentence."""
 
@@ -43,6 +46,14 @@ def in_order(classes: Iterable[str]) -> tuple[str, ...]:
     names = set(classes)
     numbered = all(name.isdecimal() and len(name) <= 18 for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbered else 0, name)))
+
+
+def numbered(names: Iterable[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return class ids of rows that name their classes, and the names that they count, in order."""
+    rows = list(names)
+    classes = in_order(rows)
+    numbers = {name: number for number, name in enumerate(classes)}
+    return np.array([numbers[name] for name in rows], dtype=np.int64), classes
 
 
 def _escaped(surrogate: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.data.names import composed, in_order, some
+from oodles.data.names import composed, numbered, some
 from oodles.data.names import shown as writable
 from oodles.data.raw import RawImages
 from oodles.spelling import nearest, shown, suggestion
@@ -130,10 +130,7 @@ def class_ids(
             f"{place} must have a label in every row or in none, but {len(without)} of {len(labels)} have none, the "
             f"first in {without[0]}."
         )
-    names = [writable(composed(label.strip())) for label in labels if label is not None]
-    classes = in_order(names)
-    numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[name] for name in names], dtype=np.int64), classes
+    return numbered(writable(composed(label.strip())) for label in labels if label is not None)
 
 
 def instead(name: str, header: Iterable[str]) -> str:

@@ -124,12 +124,16 @@ def read_detector(folder: Path, classifier: nn.Module | None, network: str | Non
 
 
 def _described(reading: Reading | None) -> dict[str, Any] | None:
-    return reading.as_dict() if isinstance(reading, Features) else None if reading is None else asdict(reading)
+    if reading is None:
+        return None
+    return reading.as_dict() if isinstance(reading, Features) else asdict(reading)
 
 
 def _reading(described: Mapping[str, Any] | None) -> Reading | None:
-    if described is None or "input_shape" not in described:
-        return None if described is None else Features.from_dict(described)
+    if described is None:
+        return None
+    if "input_shape" not in described:
+        return Features.from_dict(described)
     return Preprocessing(**{**described, "input_shape": tuple(described["input_shape"])})
 
 
