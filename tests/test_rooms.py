@@ -14,7 +14,7 @@ PAGE = "__init__"
 FLOORS = (
     ("remarks", "spelling"),
     ("checks",),
-    ("files", "layers", "metrics", "outliers", "precision", "processes", "randomness"),
+    ("files", "layers", "memory", "metrics", "outliers", "precision", "processes", "randomness"),
     ("classifier", "facts", "importing"),
     ("augmentations", "heads", "inference", "targets"),
     ("contract", "data", "networks", "scores"),

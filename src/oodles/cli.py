@@ -22,6 +22,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress,
 
 import oodles
 from oodles.cards import card, cards, describe, overview
+from oodles.memory import keep_freed_memory
 from oodles.methods import METHODS, method_class
 from oodles.remarks import CalibrationWarning, TrainingWarning
 from oodles.runs.recipe import Recipe, merge_settings, recipes
@@ -674,6 +675,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         _refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
     run = _parse_train(rest) if command == "train" else _parse(COMMANDS[command], command, rest)
+    keep_freed_memory()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]  # what is shown goes to standard error

@@ -1,9 +1,7 @@
 """Images that do not fit into memory: rows are decoded whenever they are asked for."""
 
-import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -161,16 +159,6 @@ class Decoded:
 def loader_workers() -> int:
     """Return how many threads decode images that fit into memory, or processes those that do not."""
     return min(8, torch.get_num_threads())
-
-
-def hand_back_memory(worker: int) -> None:
-    """Let glibc hand back memory as soon as it is freed; in a worker, batches of images leave it in pieces otherwise.
-
-    Args:
-        worker: its number, which loaders tell.
-    """
-    with suppress(AttributeError, OSError):  # of other C libraries
-        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: larger blocks are mapped, each by itself
 
 
 def sample(rows: int, count: int) -> NDArray[np.int64]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from oodles.data.augment import PLAIN, Augment, Changes, draw, ready, transformed
-from oodles.data.decoded import Decoded, hand_back_memory, loader_workers, sample
+from oodles.data.decoded import Decoded, loader_workers, sample
+from oodles.memory import hand_back_memory
 
 Index = int | tuple[int, int]
 """A row without augmentation, or an (epoch, row) pair: the row as augmented in that epoch."""

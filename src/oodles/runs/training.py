@@ -29,13 +29,14 @@ from oodles.checks import check_number
 from oodles.classifier import Classifier, Inputs, Normalize, device_of, in_mode
 from oodles.contract import Data
 from oodles.data import Suite, as_batch, load_suite
-from oodles.data.decoded import hand_back_memory, loader_workers
+from oodles.data.decoded import loader_workers
 from oodles.data.image_set import InOrder, Rows
 from oodles.data.overlaps import warn_of_overlaps
 from oodles.detection.calibration import choosing_rows
 from oodles.facts import check_composition
 from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
 from oodles.inference import collect
+from oodles.memory import hand_back_memory
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import accuracy, doubts, largest_share
 from oodles.networks import Network, build_network, network_name, share_of_own_weights
