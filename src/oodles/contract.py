@@ -9,8 +9,9 @@ from torch import Generator, Tensor, nn
 
 from oodles.checks import check_places, shapes_checked
 from oodles.classifier import Classifier, Inputs, first_of, frozen
-from oodles.facts import HOOKS, roles_read, things_replaced
+from oodles.facts import HOOKS, REPLACED_ALONE, roles_read, things_replaced
 from oodles.inference import Seen, see
+from oodles.precision import at_least_float32
 from oodles.randomness import generator_for
 from oodles.targets import cross_entropy_of_checked, indexable
 
@@ -255,6 +256,11 @@ class Now:
         """
         return cross_entropy_of_checked(logits, targets, self._class_weights)
 
+    def probe(self, features: Tensor) -> Tensor:
+        """Return the last layer's logits of features (N, F) whose gradient ends there."""
+        precision = next(self.classifier.parameters()).dtype
+        return at_least_float32(self.classifier.head(features.detach().to(precision)))
+
     def frozen(self) -> Any:
         """Return a context in which the classifier is in eval mode and its statistics stay as they are."""
         return frozen(self.classifier)
@@ -317,6 +323,10 @@ class Method(nn.Module):
     moments: ClassVar[tuple[str, ...]] = ()
     """Derived: the hooks that it overrides."""
 
+    alone: bool = False
+    """A setting of methods whose papers train without cross-entropy: where it is true, the step's cross-entropy reaches
+    the last layer alone, as an online probe, and the features learn from the methods' terms."""
+
     _declared: ClassVar[tuple[str, ...]]
     """What it replaces by its own word."""
 
@@ -336,6 +346,11 @@ class Method(nn.Module):
     def active(self) -> bool:
         """Tell whether the method acts: at strength zero, the run is plain training bit for bit."""
         return self.strength is None or getattr(self, self.strength) != 0
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Return what it replaces with its settings; where it trains alone, whoever changes the loss would be idle."""
+        return tuple(dict.fromkeys((*self.replaces, *(REPLACED_ALONE if self.alone else ()))))
 
     @classmethod
     def suggest(

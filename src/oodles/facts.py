@@ -70,6 +70,8 @@ REPLACES: dict[str, tuple[str, ...]] = {
     "the sum": ("change_sum",),
 }
 """Things that can be replaced, and the hooks of which one must be overridden for it."""
+REPLACED_ALONE = ("cross-entropy", "logits")
+"""What a method replaces that is set to train alone."""
 FOLLOWS = {"change_weights": "weights", "change_outputs": "logits", "change_sum": "the sum"}
 """Things that a method replaces by overriding a hook."""
 BACKING: dict[str, tuple[str, ...]] = {
@@ -218,12 +220,13 @@ def _check_pair(a: Any, b: Any) -> None:
         raise ValueError(f"{a.name} is given twice: give it once.")
     heads, parts = set(a.heads) & set(b.heads), set(a.shares) & set(b.shares)
     for what, mine, theirs, shared in (
-        ("replace", a.replaces, b.replaces, set()),
+        ("replace", a.replaced, b.replaced, set()),
         ("add the part", a.adds, b.adds, parts),
         ("add the term", (*a.terms, *a.measures), (*b.terms, *b.measures), heads),
     ):
         if clash := sorted((set(mine) & set(theirs)) - shared):
-            raise ValueError(f"{a.name} and {b.name} both {what} {clash[0]!r}: use one of them.")
+            names = [f"{method.name}{' alone' if method.alone else ''}" for method in (a, b)]
+            raise ValueError(f"{names[0]} and {names[1]} both {what} {clash[0]!r}: use one of them.")
     for inside, viewer in ((a, b), (b, a)):
         if "change_hidden" in inside.moments and viewer.views and inside.active and viewer.active:
             raise ValueError(

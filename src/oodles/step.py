@@ -59,6 +59,8 @@ class _Acting:
     """The roles that they make."""
     plain: bool
     """Whether the cross-entropy is the step's own."""
+    alone: bool
+    """Whether it reaches the last layer alone."""
 
     @classmethod
     def of(cls, in_order: Sequence[tuple[Method, str]], places: list[int]) -> "_Acting":
@@ -72,6 +74,7 @@ class _Acting:
             Reading.of(methods),
             frozenset(role for method in methods for role in method.adds),
             all("cross-entropy" not in method.replaces for method in methods),
+            any(method.alone for method in methods),
         )
 
 
@@ -460,7 +463,8 @@ def _losses(step: TrainingStep, batch: Batch) -> _Losses:
             outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
         if acting.plain:
-            terms = {PLAIN_TERM: now.cross_entropy(outputs.logits["id"], batch["id"].labels)}
+            logits = now.probe(outputs.features["id"]) if acting.alone else outputs.logits["id"]
+            terms = {PLAIN_TERM: now.cross_entropy(logits, batch["id"].labels)}
         measures: dict[str, Tensor] = {}
         for method in hooks["loss_terms"]:
             try:

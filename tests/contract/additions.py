@@ -84,6 +84,25 @@ class MoreViews(Views):
         return {"more_views": self.weight * (first * second).sum(1).mean()}
 
 
+class Alone(Views):
+    """Pulls projections together, beside cross-entropy or without.
+
+    Args:
+        weight: of the term.
+        alone: train without cross-entropy.
+    """
+
+    name = "alone"
+    terms = ("alone",)
+
+    def __init__(self, *, weight: float = 0.5, alone: bool = False):
+        super().__init__(weight=weight)
+        self.alone = alone
+
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"alone": super().loss_terms(outputs, batch, now)["views"]}
+
+
 class Contrast(Weighted):
     """Compares each row with the rows of all processes, and with prototypes that follow the class means."""
 
@@ -226,6 +245,15 @@ DENSE = {"dense": "needs features of shape"}
 ADDITIONS: dict[str, Row] = {
     "virtual": Row(Virtual, **WEIGHT, random=True, refuses=DENSE, aligned=("virtual",)),
     "views": Row(Views, **WEIGHT, random=True, refuses=DENSE, aligned=("view",)),
+    "alone": Row(
+        Alone,
+        settings={"weight": 0.5, "alone": True},
+        defaults={"weight": 0.5, "alone": False},
+        wrong=numbers_at_least_zero("weight"),
+        random=True,
+        refuses=DENSE,
+        aligned=("view",),
+    ),
     "contrast": Row(Contrast, **WEIGHT, refuses=DENSE, curved="rows are compared with one another"),
     "sharpness": Row(
         Sharpness,

@@ -64,7 +64,9 @@ def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Te
         outputs = method.change_outputs(outputs, batch, now)
     terms: Mapping[str, Tensor] = {}
     if not any("cross-entropy" in method.replaces for method in methods):
-        terms = {"cross_entropy": cross_entropy(outputs.logits["id"], batch["id"].labels)}
+        alone = any(method.alone for method in methods)
+        logits = now.probe(outputs.features["id"]) if alone else outputs.logits["id"]
+        terms = {"cross_entropy": cross_entropy(logits, batch["id"].labels)}
     for method in methods:
         terms = {**terms, **method.loss_terms(outputs, batch, now)}
     for method in methods:

@@ -15,7 +15,7 @@ from oodles.randomness import generator_for
 from oodles.scores import energy
 from oodles.views import random_view, with_view
 
-from .additions import ADDITIONS, Generated, Hardest, MoreViews, Shaken, Sharpness, Views, Virtual, Wild
+from .additions import ADDITIONS, Alone, Generated, Hardest, MoreViews, Shaken, Sharpness, Views, Virtual, Wild
 from .networks import batch, classifier, inputs
 from .rows import ROWS, Row
 from .steps import equal_batches, is_one_sentence, total
@@ -67,6 +67,8 @@ OTHERS = ("mixup", "logit-norm", "outlier-exposure", "rotation-prediction", "flo
 )
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_they_compose(name: str, other: str) -> None:
+    if (name, other) in (("alone", "logit-norm"), ("alone", "g-odin")):
+        pytest.skip("a change of logits would be idle, and is refused")
     check_pair(ADDITIONS[name], ROWS[other])
     check_pair(ROWS[other], ADDITIONS[name])
 
@@ -491,3 +493,31 @@ def test_prepared_batches_are_the_same_for_the_same_seed() -> None:
     methods = Views(), Virtual(), Shaken(), OutlierExposure()
     first, second = (TrainingStep(classifier("images"), *methods, seed=4).prepare(batch("images")) for _ in range(2))
     assert equal_batches(first, second)
+
+
+# methods that train alone
+
+
+def test_the_cross_entropy_of_a_method_that_trains_alone_reaches_the_last_layer_and_nothing_else() -> None:
+    terms, slopes = {}, {}
+    for alone in (False, True):
+        step = TrainingStep(classifier("images", dtype=torch.float64), Alone(alone=alone))
+        terms[alone] = step(batch("images", dtype=torch.float64))
+        parameters = dict(step.classifier.named_parameters())
+        gradients = torch.autograd.grad(terms[alone]["cross_entropy"], list(parameters.values()), allow_unused=True)
+        slopes[alone] = dict(zip(parameters, gradients, strict=True))
+    assert terms[False].keys() == terms[True].keys() == {"cross_entropy", "alone"}
+    for name, value in terms[False].items():
+        torch.testing.assert_close(terms[True][name], value)
+    assert {name for name, slope in slopes[True].items() if slope is not None} == {"head.weight", "head.bias"}
+    for name in ("head.weight", "head.bias"):
+        torch.testing.assert_close(slopes[True][name], slopes[False][name])
+    assert any(slope is not None for name, slope in slopes[False].items() if name.startswith("backbone"))
+
+
+def test_beside_a_method_that_trains_alone_a_change_of_the_loss_would_be_idle_and_is_refused() -> None:
+    for other in (LogitNorm(), ROWS["edl"].make(), ROWS["g-odin"].make()):
+        TrainingStep(classifier("images"), Alone(), type(other)())
+        with pytest.raises(ValueError, match=r"both replace '(logits|cross-entropy)'") as refusal:
+            TrainingStep(classifier("images"), Alone(alone=True), other)
+        assert is_one_sentence(str(refusal.value))
