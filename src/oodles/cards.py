@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from oodles.facts import HOOKS, roles_read, things_replaced
+from oodles.facts import DERIVED, FACTS, HOOKS, roles_read, things_replaced
 from oodles.methods import METHODS, scores_of
 from oodles.spelling import suggestion
 
@@ -104,7 +104,8 @@ def card(name: str) -> Card:
     functions = _functions(body)
     text = cleandoc(_docstring(body)).replace("``", "`")
     sections = _sections(text)
-    facts = {**_assignments(contract), **_assignments(body)}
+    literals = {**_assignments(contract), **_assignments(body)}
+    facts = {name: value for name, value in literals.items() if name in (*FACTS, *DERIVED)}
     moments = tuple(hook for hook in HOOKS if hook in functions)
     facts |= {
         "reads": roles_read(facts["needs"], facts["adds"], facts["consumes"]),
