@@ -92,6 +92,14 @@ def test_a_score_that_is_named_later_is_kept(
         assert exported.threshold == verdicts.threshold and set(exported.about["rejected"]) == {"near:noise"}
 
 
+def test_scores_that_are_fitted_to_the_same_rows_are_kept_together(run: Run) -> None:
+    evaluate_run(run, scores=["knn(k=3)", "knn(k=4)"])
+    kept = [kept_fit(run.folder, score) for score in ("knn(k=3)", "knn(k=4)")]
+    assert kept[0] is not None and kept[1] is not None
+    assert kept[0].state["rows"].equal(kept[1].state["rows"])
+    assert [int(fit.state["k_used"]) for fit in kept if fit] == [3, 4]
+
+
 def test_the_command_line_takes_what_is_printed(
     run: Run, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,7 +75,12 @@ def _as_tensors(fit: Fit) -> Tensors:
 
 
 def _write(path: Path, scores: Mapping[str, Tensors]) -> None:
-    tensors = {f"{score}/{key}": value for score, parts in scores.items() for key, value in parts.items()}
+    tensors: Tensors = {}
+    places: set[int] = set()
+    for name, value in ((f"{score}/{key}", value) for score, parts in scores.items() for key, value in parts.items()):
+        place = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if place in places else value  # the format refuses rows that two scores share
+        places.add(place)
     digests = {score: _digest(parts) for score, parts in scores.items()}
     with in_one_piece(path) as file:
         file.write(save(tensors, {"sha256": json.dumps(digests)}))
