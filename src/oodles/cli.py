@@ -426,14 +426,14 @@ def evaluate(
     data: OptionalPath = None,
     json: bool = False,
 ) -> None:
-    """Measure accuracy and out-of-distribution detection of a run, on its suite or on images of your own.
+    """Measure accuracy and out-of-distribution detection of a run, on its suite or on rows of your own.
 
     Args:
         run: a run folder.
         score: outlier scores; unless given, all that every run is tested with. By name alone, and kept in the run
             from then on, also vim, gen, react, odin, dice, she, kl-matching, and any score with settings, such as
             "knn(k=5)" or "mahalanobis(normalize=True)".
-        ood: further out-of-distribution images, a folder or .npz file under a name of your choice.
+        ood: further out-of-distribution rows, a folder or file under a name of your choice.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
         data: the run's suite file, if it names functions of your own, or has moved.
@@ -559,9 +559,9 @@ def export(
     data: OptionalPath = None,
     json: bool = False,
 ) -> None:
-    """Write a trained run as one file for other programs: images to logits, score and verdict.
+    """Write a trained run as one file for other programs: inputs to logits, score and verdict.
 
-    A Python file beside it turns images into what it reads, with NumPy and Pillow alone.
+    A Python file beside it turns pictures into what it reads, with NumPy and Pillow alone.
 
     oodles export RUN --to model.onnx
 
@@ -603,9 +603,9 @@ def suite_check(
     to: OptionalPath = None,
     json: bool = False,
 ) -> int:
-    """Open every image of a suite, count them by set and class, and find those that are in two sets.
+    """Read every row of a suite, count them by set and class, and find those that are in two sets.
 
-    The exit code is 1 where an image is in two sets.
+    The exit code is 1 where a row is in two sets.
 
     Args:
         suite: a suite that `oodles suite list` names, a .toml file or a folder.

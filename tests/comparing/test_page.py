@@ -1,6 +1,7 @@
 """The HTML report: whole without a network, escaped, and with the pictures of what was measured."""
 
 import io
+import json
 import re
 from base64 import b64decode
 from html.parser import HTMLParser
@@ -45,6 +46,24 @@ def digits_sizes(seed: int) -> dict[str, int]:
     unknown = {f"near:{name}": len(rows) for name, rows in suite.near.items()}
     unknown |= {f"far:{name}": len(rows) for name, rows in suite.far.items()}
     return {"validation": len(suite.validation), "test": len(suite.test), "outliers": 50, **unknown}
+
+
+def suite_of_texts(folder: Path, *unknown: str) -> Path:
+    """Write a suite of texts of two intents, whose encoder counts signs, and unknown texts called kitchen."""
+    (folder / "lengths.py").write_text("def encode(texts):\n    return [[len(text)] for text in texts]\n")
+    for name in ("train", "test"):
+        rows = [{"text": f"{name} {('block card', 'send money')[row % 2]} {row}", "label": row % 2} for row in range(20)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "kitchen.txt").write_text("\n".join(unknown))
+    suite = folder / "suite.toml"
+    suite.write_text('''
+encoder = "lengths:encode"
+train = "train.jsonl"
+test = "test.jsonl"
+[far]
+kitchen = "kitchen.txt"
+''')
+    return suite
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +173,43 @@ def test_the_most_confidently_misjudged_inputs(tmp_path: Path) -> None:
     assert len(strips["near:digits"]) == 4
     with Image.open(io.BytesIO(b64decode(strips["far:letters"][0].picture.partition(",")[2]))) as image:
         assert np.array_equal(np.asarray(image), np.rint(255 * suite.far["letters"].images[40, 0]).astype(np.uint8))
+
+
+def test_misjudged_texts_are_quoted_with_score_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = suite_of_texts(tmp_path, "A & B <i>why</i>?", "boil eggs", "cook rice")
+    sizes = {"validation": 4, "test": 4, "far:kitchen": 3}
+    arrays = {"far:kitchen/msp": np.array([0.25, 0.5, 0.125]), "far:kitchen/predictions": np.array([1, 0, 1])}
+    folders = [
+        write_run(tmp_path / name, name, data=str(data), sizes=sizes, arrays=arrays) for name in ("mixup", "mixoe")
+    ]
+    run = open_run(folders[0], data=data)
+    ((name, inputs),) = pictures.misjudged(run, "msp", ["far:kitchen", "near:none"], count=2)
+    assert name == "far:kitchen"
+    assert inputs == [
+        pictures.Misjudged(name="cook rice", picture="", score=0.125, taken_for="1"),
+        pictures.Misjudged(name="A & B <i>why</i>?", picture="", score=0.25, taken_for="1"),
+    ]
+    with_data = [open_run(folder, data=data) for folder in folders]
+    html = compare(with_data).to_html()
+    assert "<q>cook rice</q> 1, msp 0.125</p>" in html
+    assert "<q>A &amp; B &lt;i&gt;why&lt;/i&gt;?</q> 1, msp 0.25</p>" in html
+    assert "<q>boil eggs</q> 0, msp 0.5</p>" in html
+    assert "<q>" not in compare(folders).to_html()  # the encoder is code, and nobody has named the data
+
+
+def test_misjudged_rows_of_a_table_are_named_by_their_lines(tmp_path: Path) -> None:
+    for name, first in (("train", 0), ("test", 20)):
+        known = "".join(f"{value},{value % 2}\n" for value in range(first, first + 20))
+        (tmp_path / f"{name}.csv").write_text(f"x,label\n{known}")
+    (tmp_path / "far.csv").write_text("x\n100\n\n200\n300\n")
+    data = tmp_path / "suite.toml"
+    data.write_text('train = "train.csv"\ntest = "test.csv"\n[far]\nlarge = "far.csv"\n')
+    sizes = {"validation": 2, "test": 20, "far:large": 3}
+    arrays = {"far:large/msp": np.array([3.0, 1.0, 2.0]), "far:large/predictions": np.array([1, 0, 1])}
+    run = open_run(write_run(tmp_path / "run", "mixup", data=str(data), sizes=sizes, arrays=arrays))
+    ((_, inputs),) = pictures.misjudged(run, "msp", ["far:large"])
+    assert [(row.name, row.picture, row.score) for row in inputs] == [("4", "", 1.0), ("5", "", 2.0), ("2", "", 3.0)]
 
 
 @pytest.mark.parametrize("data", ["digits", "/nowhere/at/all"])

@@ -155,3 +155,20 @@ def test_arrays_of_many_channels_and_16_bits(tmp_path: Path) -> None:
     np.savez(tmp_path / "test.npz", images=np.zeros((20, 9, 8, 3), np.uint8), labels=np.arange(20) % 2)
     with pytest.raises(ValueError, match="images of 3 channels cannot become images of 6"):
         load_suite(tmp_path / "deep.toml")
+
+
+def test_rows_of_tables_are_not_called_images(tmp_path: Path) -> None:
+    one_class = TABLE.replace(",b,", ",a,")
+    path = tables(tmp_path)
+    path.write_text('classes = ["a", "b", "c"]\n' + path.read_text())
+    with pytest.raises(ValueError, match=r"every class must have rows in .*train\.csv, but c has none: check names\.$"):
+        load_suite(path)
+    path = tables(tmp_path, test=one_class.replace("3", "4"))
+    with pytest.warns(UserWarning, match=r"test\.csv has no rows of b, which train has\.$"):
+        suite = load_suite(path)
+    assert suite.kind == "features"
+    with pytest.raises(ValueError, match=r"^train and test must hold different rows, but train with .*other rows\.$"):
+        load_suite(tables(tmp_path, test=TABLE))
+    apart = TABLE.replace(",a,", ",a,1").replace(",b,", ",b,1")
+    path = tables(tmp_path, '[far]\nothers = "others.csv"\n', others=OTHERS + "0,x,0\n", test=apart)
+    assert str(check_suite(path)).endswith("far:others holds 1 row more than once: 12 = 2\nNo row is in two sets.")

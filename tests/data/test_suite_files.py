@@ -358,7 +358,7 @@ def test_mistakes_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("train", "text", "sentence"),
     [
-        ("'test.npz'", "", r"train and test must .*, but both are .*test\.npz: name other images"),
+        ("'test.npz'", "", r"train and test must .*, but both are .*test\.npz: name other rows"),
         ("{ path = 'same.npz', rows = 3 }", "", r"train and test must .*, but both are .*test\.npz: name other"),
         ("'train.npz'", "validation = 'train.npz'", r"train and validation .*: say how many rows of train validate"),
         ("'train.npz'", "validation = { path = 'test.npz', rows = 9 }", r"validation and test must .* both are"),

@@ -18,7 +18,7 @@ from tests.runs.small import linear, small_suite
 LINEAR = "tests.runs.small:linear"
 PLAIN = Recipe(epochs=6, batch_size=16, learning_rate=0.1)
 EXPOSED = replace(PLAIN, methods=(("outlier-exposure", {}),), epochs=1, weights="fast")
-pytestmark = pytest.mark.filterwarnings("ignore:Nothing says how images were normalised:oodles.TrainingWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Nothing says how inputs were normalised:oodles.TrainingWarning")
 CHANCE = "ignore:.*(at chance|are one class|another order):oodles.TrainingWarning"
 
 

@@ -131,7 +131,7 @@ def _counting(function: Callable[..., Any], calls: list[int]) -> Callable[..., A
         (replace(BLOCK, methods=(("mixup", {}),)), _suite(), "mixup changes or makes inputs"),
         (replace(BLOCK, methods=(("regmixup", {}),)), _suite(), "regmixup changes or makes inputs"),
         (replace(BLOCK, methods=(("manifold-mixup", {}),)), _suite(), "manifold-mixup changes or makes inputs"),
-        (BLOCK, small_suite(), "training images are changed at random"),
+        (BLOCK, small_suite(), "training rows are changed at random"),
         (BLOCK, replace(_suite(), outliers=small_suite().outliers), "outliers are changed at random"),
     ],
     ids=["mixup", "regmixup", "manifold-mixup", "images", "outliers"],

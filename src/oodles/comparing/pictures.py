@@ -1,4 +1,7 @@
-"""Draw the pictures of a report as data URIs: score histograms, ROC, training curves, differences, misjudged inputs."""
+"""Draw the pictures of a report as data URIs: score histograms, ROC, training curves, differences, misjudged inputs.
+
+Inputs that have no picture are named.
+"""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -23,7 +26,7 @@ from oodles.runs.opened import Run
 from oodles.spelling import set_name
 
 if TYPE_CHECKING:
-    from oodles.data import ImageSet, Suite
+    from oodles.data import Suite
 
 HEIGHT = 2.9
 """Inches; all pictures are 3.8 wide, about the width of a phone."""
@@ -50,9 +53,18 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Misjudged:
-    """An out-of-distribution input with a low outlier score, and the class predicted for it."""
+    """An out-of-distribution input with a low outlier score, and the class predicted for it.
 
+    Args:
+        name: the text, or what else a row is called.
+        picture: a data URI, empty for what is no image.
+        score: its outlier score.
+        taken_for: the class.
+    """
+
+    name: str
     picture: str
+    score: float
     taken_for: str
 
 
@@ -203,7 +215,7 @@ def curves(runs: Sequence[Run]) -> str:
 def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> list[tuple[str, list[Misjudged]]]:
     """Return the inputs of each set with the lowest outlier scores, read again from the run's suite.
 
-    A suite that cannot be loaded any more gives none, nor does a set whose size has changed, nor one of vectors.
+    A suite that cannot be loaded any more gives none, nor does a set whose size has changed.
     """
     try:
         suite = _suite(run)
@@ -211,12 +223,26 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
         return []
     strips = []
     for name in ood_sets:
-        images, scores = None if suite.vectors else _images(suite, name), run.scores.get(f"{name}/{score}")
+        rows, scores = suite.ood_sets().get(name), run.scores.get(f"{name}/{score}")
         predictions = run.scores.get(f"{name}/predictions")
-        if images is None or scores is None or predictions is None or len(images) != len(scores):
+        if rows is None or scores is None or predictions is None or len(rows) != len(scores):
             continue
         first = np.argsort(scores, kind="stable")[:count]
-        strips.append((name, [Misjudged(_png(images.images[i]), run.classes[int(predictions[i])]) for i in first]))
+        names = rows.names or range(len(rows))
+        strips.append(
+            (
+                name,
+                [
+                    Misjudged(
+                        name=str(names[row]),
+                        picture="" if suite.vectors else _png(rows.images[row]),
+                        score=float(scores[row]),
+                        taken_for=run.classes[int(predictions[row])],
+                    )
+                    for row in first.tolist()
+                ],
+            )
+        )
     return strips
 
 
@@ -234,11 +260,6 @@ def _suite(run: Run) -> "Suite":
         _SUITES.clear()
         _SUITES[key] = suite
     return _SUITES[key]
-
-
-def _images(suite: "Suite", ood_set: str) -> "ImageSet | None":
-    kind, _, name = ood_set.partition(":")
-    return {"near": suite.near, "far": suite.far}.get(kind, {}).get(name)
 
 
 def _png(image: NDArray[Any]) -> str:

@@ -20,7 +20,7 @@ from oodles.data.image_set import ImageSet
 from oodles.data.names import composed, some
 from oodles.data.overlaps import by_content
 from oodles.data.preprocess import Fit
-from oodles.data.raw import BrokenImages, RawImages, join
+from oodles.data.raw import BrokenImages, RawImages, called, join
 from oodles.data.sources import Source, read_source
 from oodles.data.suite import KNOWN, Shares, Suite
 from oodles.data.texts import encoded, encoder_named
@@ -126,12 +126,13 @@ def _check_sources(description: Description) -> None:
     for one, other in combinations([name for name in KNOWN if name in places], 2):
         if places[one] == places[other]:
             place = " ".join(map(str, places[one].values()))
-            advice = "say how many rows of train validate" if other == "validation" else "name other images"
-            raise ValueError(f"{one} and {other} must hold different images, but both are {place}: {advice}.")
+            advice = "say how many rows of train validate" if other == "validation" else "name other rows"
+            raise ValueError(f"{one} and {other} must hold different rows, but both are {place}: {advice}.")
 
 
 def _check_images(suite: Suite) -> None:
     """Refuse copies of a set; sets that share some of their images are found by ``check_suite``."""
+    rows = called(suite.vectors)
     for one, other in combinations(KNOWN, 2):
         images, others = suite.sets()[one].images, suite.sets()[other].images
         if images.shape != others.shape or not np.array_equal(images[0], others[0]):
@@ -141,13 +142,13 @@ def _check_images(suite: Suite) -> None:
         else:
             same = isinstance(others, np.ndarray) and np.array_equal(images, others)
         if same:
-            raise ValueError(f"{one} and {other} must hold different images, but hold the same: name other images.")
+            raise ValueError(f"{one} and {other} must hold different {rows}, but hold the same: name other {rows}.")
     learnt = [suite.train.images, suite.validation.images]
     copied = sum(map(len, learnt)) == len(suite.test) and _pictures(learnt)
     if copied and copied == _pictures([suite.test.images]):
         raise ValueError(
-            "train and test must hold different images, but train with what validates holds the same as test: "
-            "name other images."
+            f"train and test must hold different {rows}, but train with what validates holds the same as test: "
+            f"name other {rows}."
         )
 
 
@@ -217,16 +218,16 @@ def _order(raw: RawImages) -> NDArray[np.int64]:
 def _classes(train: RawImages, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the known classes; refuse classes without a row to train on."""
     labels = _told(train)
-    named = given or train.classes
+    named, rows = given or train.classes, called(train.vectors)
     lacking = [name for name in named if name not in train.classes]
     if train.classes and lacking:
-        raise ValueError(f"every class must have images in {train.place}, but {some(lacking)} has none: check names.")
+        raise ValueError(f"every class must have {rows} in {train.place}, but {some(lacking)} has none: check names.")
     count = len(named) or int(labels.max()) + 1
     missing = sorted(set(range(min(count, len(labels) + 1))) - set(labels.tolist()))
     if missing:
         first = train.classes[missing[0]] if train.classes else missing[0]
         raise ValueError(
-            f"every class must have images in {train.place}, class {first} has none: number classes from 0 up."
+            f"every class must have {rows} in {train.place}, class {first} has none: number classes from 0 up."
         )
     if count < 2:
         raise ValueError(f"{train.place} must hold at least 2 classes, got {count}.")
@@ -255,7 +256,7 @@ def _tell_lacking(test: RawImages, labels: NDArray[np.int64], classes: tuple[str
     there = set(labels.tolist())
     lacking = [name for number, name in enumerate(classes) if number not in there]
     if test.classes and lacking:
-        warn(f"{test.place} has no images of {some(lacking)}, which train has.")
+        warn(f"{test.place} has no {called(test.vectors)} of {some(lacking)}, which train has.")
 
 
 def _check_left(train: RawImages, raw: RawImages, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from oodles.data.decoded import Decoded
 from oodles.data.image_set import ImageSet
+from oodles.data.raw import called
 from oodles.data.suite import Suite
 from oodles.remarks import warn
 
@@ -29,19 +30,20 @@ class Overlap:
         other: name of another.
         count: how many different images are in both.
         names: of the first few: how they are called in ``one`` and in ``other``.
-        what: they are.
+        vectors: whether they are feature vectors, and no images.
     """
 
     one: str
     other: str
     count: int
     names: tuple[tuple[str, str], ...]
-    what: str = "image"
+    vectors: bool = False
 
     def __str__(self) -> str:
         named = ", ".join(f"{one} = {other}" for one, other in self.names)
         more = ", …" if self.count > len(self.names) else ""
-        return f"{self.one} and {self.other} share {self.count} {self.what}{'s' * (self.count != 1)}: {named}{more}"
+        what = called(self.vectors, self.count)
+        return f"{self.one} and {self.other} share {self.count} {what}: {named}{more}"
 
 
 def by_content(images: NDArray[Any] | Decoded) -> dict[bytes, int]:
@@ -85,8 +87,7 @@ def find_overlaps(sets: Mapping[str, ImageSet], contents: Mapping[str, Mapping[b
         shared = [(contents[one][content], row) for content, row in contents[other].items() if content in contents[one]]
         if shared:
             names = tuple((_name(sets[one], a), _name(sets[other], b)) for a, b in shared[:NAMED])
-            what = "row" if sets[one].images.ndim == 2 else "image"
-            yield Overlap(one, other, len(shared), names, what)
+            yield Overlap(one, other, len(shared), names, sets[one].images.ndim == 2)
 
 
 def warn_of_overlaps(suite: Suite) -> None:
@@ -100,8 +101,8 @@ def warn_of_overlaps(suite: Suite) -> None:
     if found:
         counts = ", ".join(f"{overlap.one} and {overlap.other} ({overlap.count})" for overlap in found)
         warn(
-            f"{suite.name} has the same {found[0].what}s in {counts}: what is measured on these says nothing of new "
-            "ones, and oodles suite check names them."
+            f"{suite.name} has the same {called(suite.vectors)} in {counts}: what is measured on these says nothing of "
+            "new ones, and oodles suite check names them."
         )
 
 

@@ -14,6 +14,11 @@ from oodles.data.names import some
 from oodles.data.preprocess import Fit, Pixels, fit_image
 
 
+def called(vectors: bool, count: int = 2) -> str:
+    """Return what rows are called in sentences: images, unless they are feature vectors, as of tables and texts."""
+    return ("row" if vectors else "image") + "s" * (count != 1)
+
+
 class BrokenImages(ValueError):
     """Images that cannot be used; made by :func:`broken_images`, since loaders pass on nothing but the sentence."""
 

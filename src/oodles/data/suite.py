@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -103,6 +104,13 @@ class Suite:
     def vectors(self) -> bool:
         """Tell whether its rows are feature vectors, and no images."""
         return len(self.input_shape) == 1
+
+    @property
+    def kind(self) -> Literal["images", "features", "texts"]:
+        """What its rows are before they are numbers."""
+        if not self.vectors:
+            return "images"
+        return "texts" if self.features is not None and self.features.encoder else "features"
 
     def sets(self) -> dict[str, ImageSet]:
         """Return every set there is: ``train``, ``validation``, ``test``, ``outliers``, ``near:NAME`` and so on."""

@@ -17,6 +17,7 @@ from oodles.data.image_set import ImageSet
 from oodles.data.names import some
 from oodles.data.overlaps import Overlap, by_content, find_overlaps, repeats
 from oodles.data.preprocess import fit_image
+from oodles.data.raw import called
 from oodles.data.suite import KNOWN, Suite
 from oodles.data.texts import near_duplicates
 from oodles.files import in_one_piece
@@ -66,14 +67,14 @@ class SuiteCheck:
 
     def __str__(self) -> str:
         suite = self.suite
-        what = "rows" if suite.vectors else "images"
+        what = called(suite.vectors)
         if suite.vectors:
             lines = [f"{suite.name}: {suite.input_shape[0]} features", ""]
         else:
             numbers = [", ".join(f"{value:.4f}" for value in values) for values in (suite.mean, suite.std)]
             sides = " × ".join(map(str, suite.input_shape))
             lines = [f"{suite.name}: {sides}, mean {numbers[0]}, deviation {numbers[1]}", ""]
-        lines += [*_columns([("set", what, *_HEADERS[self._kind]), *self._rows()]), ""]
+        lines += [*_columns([("set", what, *_HEADERS[self.suite.kind]), *self._rows()]), ""]
         lines += [
             *_columns([("class", *KNOWN), *((name, *map(str, counts)) for name, counts in self._per_class())]),
             "",
@@ -82,22 +83,17 @@ class SuiteCheck:
         for name, count in self.twice.items():
             if count:
                 pairs = [f"{one} = {other}" for one, other in self.repeats.get(name, ())]
-                lines.append(f"{name} holds {count} {what} more than once: {some(pairs)}")
+                lines.append(f"{name} holds {count} {called(suite.vectors, count)} more than once: {some(pairs)}")
         lines += [f"{overlap}" for overlap in self.overlaps]
-        return "\n".join(lines if self.overlaps else [*lines, f"No {what.removesuffix('s')} is in two sets."])
-
-    @property
-    def _kind(self) -> str:
-        features = self.suite.features
-        return "images" if not self.suite.vectors else "texts" if features and features.encoder else "features"
+        return "\n".join(lines if self.overlaps else [*lines, f"No {called(suite.vectors, 1)} is in two sets."])
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         """Give a line of each set: its name, its rows, and what can be told of them."""
         for name, images in self.suite.sets().items():
             told: tuple[str, ...] = ("" if isinstance(images.images, np.ndarray) else "decoded on demand",)
-            if self._kind == "features":
+            if self.suite.kind == "features":
                 told = tuple(f"{value:.4g}" for value in (images.images[:].min(), images.images[:].max()))
-            elif self._kind == "texts":
+            elif self.suite.kind == "texts":
                 lengths = sorted(map(len, images.names))
                 told = tuple(map(str, (lengths[0], lengths[len(lengths) // 2], lengths[-1])))
             yield (name, f"{len(images):,}", *told)

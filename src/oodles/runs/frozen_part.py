@@ -161,7 +161,7 @@ def _changed_inputs(recipe: Recipe, suite: Suite) -> str:
     """Say what changes the inputs of a network from step to step, the end of a sentence; nothing where nothing does."""
     if (name := changes_inputs(recipe.methods)) is not None:
         return f"{name} changes or makes inputs"
-    sets = {"training images": suite.train}
+    sets = {"training rows": suite.train}
     if needs_outliers(recipe.methods) and suite.outliers is not None:
         sets["outliers"] = suite.outliers
     changed = next((name for name, images in sets.items() if images.augment != PLAIN), None)

@@ -53,7 +53,7 @@ def evaluate_run(
     sets = suite.ood_sets()
     for name, path in (ood or {}).items():
         if name in sets or name == "id":
-            raise ValueError(f"There is a set {name!r} already: give the images at {path} another name.")
+            raise ValueError(f"There is a set {name!r} already: give what is at {path} another name.")
         sets[name] = read_like(suite, path)
     if scores is None:
         chosen = _possible_scores(classifier, suite, scores_brought(run.methods))

@@ -445,7 +445,7 @@ def _warn_of_normalisation(classifier: Classifier, suite: Suite) -> None:
     for layer in classifier.modules():
         if isinstance(layer, Normalize) and layer.mean.flatten().tolist() == torch.tensor(suite.mean).tolist():
             warn(
-                "Nothing says how images were normalised when these weights were trained, so the data's own mean and "
+                "Nothing says how inputs were normalised when these weights were trained, so the data's own mean and "
                 "std are taken: state mean and std if they were others."
             )
             return
