@@ -52,17 +52,19 @@ def suite_of_texts(folder: Path, *unknown: str) -> Path:
     """Write a suite of texts of two intents, whose encoder counts signs, and unknown texts called kitchen."""
     (folder / "lengths.py").write_text("def encode(texts):\n    return [[len(text)] for text in texts]\n")
     for name in ("train", "test"):
-        rows = [{"text": f"{name} {('block card', 'send money')[row % 2]} {row}", "label": row % 2} for row in range(20)]
+        rows = [
+            {"text": f"{name} {('block card', 'send money')[row % 2]} {row}", "label": row % 2} for row in range(20)
+        ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "kitchen.txt").write_text("\n".join(unknown))
     suite = folder / "suite.toml"
-    suite.write_text('''
+    suite.write_text("""
 encoder = "lengths:encode"
 train = "train.jsonl"
 test = "test.jsonl"
 [far]
 kitchen = "kitchen.txt"
-''')
+""")
     return suite
 
 

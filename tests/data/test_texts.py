@@ -396,6 +396,44 @@ def test_what_breaks_leaves_nothing_behind_and_nothing_is_encoded_for_a_folder_t
     assert not called and blocked.read_text() == "mine"
 
 
+def test_an_encoding_that_is_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 2)
+    calls: list[list[str]] = []
+
+    def encode(texts: list[str]) -> Any:
+        calls.append(texts)
+        if len(calls) in (4, 5):  # after three pieces, and again at once
+            raise KeyboardInterrupt
+        return lengths(texts)
+
+    texts = some_texts("a", "bc", "def", "ghij", "k", "lm", "nop")
+    for kept in (3, 3):
+        with pytest.raises(KeyboardInterrupt):
+            encoded(texts, encoder(encode), tmp_path / "cache")
+        assert len(list((tmp_path / "cache").glob("*.npy"))) == kept
+    damaged = next((tmp_path / "cache").glob("*-2.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    made = encoded(texts, encoder(encode), tmp_path / "cache").images
+    assert calls[3:] == [["nop"], ["nop"], ["def", "ghij"], ["nop"]]
+    assert isinstance(made, np.ndarray) and made.tolist() == lengths(texts.texts)
+    (file,) = (tmp_path / "cache").iterdir()  # one file, and no pieces
+    assert np.array_equal(np.load(file), made)
+
+
+def test_pieces_of_another_width_are_refused_or_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1)
+    texts = some_texts("a", "bc", "def")
+    wide = encoder(lambda texts: [[1.0]] if texts == ["a"] else [])
+    for _ in range(2):
+        assert "must give a row" in refused(lambda: encoded(texts, wide, tmp_path))
+    with pytest.raises(ValueError, match="must give rows of one width, but gave 1 and then 2"):
+        encoded(texts, encoder(lambda texts: [[0.0, 1.0]]), tmp_path)
+    used = encoder(lambda texts: [[0.0, 1.0]])
+    used(["one of another set"])
+    made = encoded(texts, used, tmp_path).images
+    assert isinstance(made, np.ndarray) and made.shape == (3, 2)
+
+
 def test_halves_of_characters_can_be_kept(tmp_path: Path) -> None:
     assert encoded(some_texts("\ud800"), encoder(lengths), tmp_path).images.tolist() == [[1, 0]]
 

@@ -115,8 +115,12 @@ class Encoder:
         self._encode: Encode | None = None
         self._width: int | None = None
 
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def __call__(self, texts: Sequence[str], keep: Path | None = None) -> NDArray[np.float32]:
         """Return a vector for every text: (N, F), in float32.
+
+        Args:
+            texts: at least one.
+            keep: a path without an ending, for files of what was encoded already; where there are some, they are read.
 
         Raises:
             ValueError: for an encoder that breaks, or gives other than finite numbers, a row for each text and of one
@@ -133,7 +137,20 @@ class Encoder:
             transient=True,
             disable=len(starts) == 1 or not sys.stderr.isatty(),
         )
-        return np.concatenate([self._vectors(self._encode, list(texts[start : start + CHUNK])) for start in bar])
+        pieces = {start: _piece(keep, start) for start in starts} if keep and len(starts) > 1 else {}
+        parts = [self._part(self._encode, list(texts[start : start + CHUNK]), pieces.get(start)) for start in bar]
+        return np.concatenate(parts)
+
+    def _part(self, encode: Encode, texts: list[str], path: Path | None) -> NDArray[np.float32]:
+        """Read vectors from a file if it is there, or make them and write it."""
+        if path is None:
+            return self._vectors(encode, texts)
+        vectors = _kept(path, len(texts))
+        if vectors is None or self._width not in (None, vectors.shape[1]):
+            vectors = self._vectors(encode, texts)
+            _keep(path, vectors)
+        self._width = vectors.shape[1]
+        return vectors
 
     def _vectors(self, encode: Encode, texts: list[str]) -> NDArray[np.float32]:
         """Encode as many texts as the encoder gets at once, and check what it gives."""
@@ -197,8 +214,8 @@ def encoder_named(name: str) -> Encoder:
 def encoded(texts: Texts, encoder: Encoder, cache: Path | None = None) -> RawImages:
     """Return the vectors of texts as an encoder made them before, after making and keeping them where it did not.
 
-    They are kept by the encoder's fingerprint and all texts; what is damaged is made anew. Rows are named by their
-    texts.
+    They are kept by the encoder's fingerprint and all texts; what is damaged is made anew. While an encoder works, what
+    it has given is kept in pieces, with which an encoding that was killed goes on. Rows are named by their texts.
 
     Args:
         texts: what is encoded.
@@ -218,10 +235,16 @@ def encoded(texts: Texts, encoder: Encoder, cache: Path | None = None) -> RawIma
     path = cache / f"{digest.hexdigest()[:32]}.npy"
     if (vectors := _kept(path, len(texts.texts))) is None:
         check_writable(path)  # before what may take an hour
-        vectors = encoder(texts.texts)
-        with in_one_piece(path) as file:
-            np.save(file, vectors, allow_pickle=False)
+        vectors = encoder(texts.texts, path.with_suffix(""))
+        _keep(path, vectors)
+        for start in range(0, len(vectors), CHUNK):
+            _piece(path.with_suffix(""), start).unlink(missing_ok=True)
     return _named(texts, vectors)
+
+
+def _piece(path: Path, start: int) -> Path:
+    """Return the file of the vectors from a row on, while others are still missing."""
+    return path.with_name(f"{path.name}-{start}.npy")
 
 
 def _named(texts: Texts, vectors: NDArray[np.float32]) -> RawImages:
@@ -423,6 +446,11 @@ def _file_of(module: str, name: str) -> Path:
             if file.is_file():
                 return file
     raise ValueError(f"encoder {name!r} must be in a Python file, but there is none of {module!r}: check the spelling.")
+
+
+def _keep(path: Path, vectors: NDArray[np.float32]) -> None:
+    with in_one_piece(path) as file:
+        np.save(file, vectors, allow_pickle=False)
 
 
 def _kept(path: Path, rows: int) -> NDArray[np.float32] | None:
