@@ -366,7 +366,8 @@ def api() -> str:
     lines += entries("oodles.evaluation", ["score_named"])
     for method, cls in METHOD_SCORES.values():
         lines += entries(f"oodles.methods.{method.replace('-', '_')}", [cls])
-    metrics = ["auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive", "ood_metrics", "accuracy"]
+    metrics = ["auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive", "ood_metrics"]
+    metrics += ["accuracy", "best_threshold", "decided"]
     lines += ["## Metrics", "", *entries("oodles.metrics", metrics)]
     lines += ["## Data and networks", "", *entries("oodles.data", import_module("oodles.data").__all__)]
     lines += entries("oodles.networks", import_module("oodles.networks").__all__)

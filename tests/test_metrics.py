@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodles import metrics
-from oodles.metrics import METRICS, MOST, Histogram, accuracy, auroc, counts, metric_bounds, ood_metrics
+from oodles.metrics import (
+    METRICS,
+    MOST,
+    Histogram,
+    accuracy,
+    auroc,
+    best_threshold,
+    counts,
+    decided,
+    metric_bounds,
+    ood_metrics,
+)
 
 tied = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30)
 free = st.lists(st.floats(-300, 300), min_size=1, max_size=30)
@@ -319,3 +330,43 @@ def test_a_histogram_refuses_what_is_no_score() -> None:
     histogram.add(scores)
     scores.zero_()
     assert auroc(histogram, np.array([1.5])) == 0.5
+
+
+@given(sides, st.data())
+def test_the_best_threshold_decides_most_rows_rightly_and_is_the_lowest_such(
+    both: tuple[list[float], list[float]], data: st.DataObject
+) -> None:
+    known, unknown = both
+    right = data.draw(st.lists(st.booleans(), min_size=len(known), max_size=len(known)))
+    thresholds = [-np.inf, *sorted({*known, *unknown})]
+    counted = [
+        sum(k <= t and r for k, r in zip(known, right, strict=True)) + sum(u > t for u in unknown) for t in thresholds
+    ]
+    best = best_threshold(np.array(known), np.array(right), np.array(unknown))
+    assert best == thresholds[counted.index(max(counted))]
+    shares = decided(best, torch.tensor(known, dtype=torch.float64), torch.tensor(right), np.array(unknown))
+    assert shares.accuracy == sum(k <= best and r for k, r in zip(known, right, strict=True)) / len(known)
+    assert shares.recall == sum(u > best for u in unknown) / len(unknown)
+
+
+def test_a_threshold_accepts_scores_that_are_equal_to_it() -> None:
+    assert decided(1.0, np.array([1.0, 2.0]), np.array([True, True]), np.array([1.0, 1.5, 3.0])) == (0.5, 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("right", "unknown", "sentence"),
+    [
+        ([True], [1.0], "right must be a truth value for each of 2 id_scores, got bool of length 1"),
+        ([1, 0], [1.0], "right must be a truth value for each of 2 id_scores, got int64 of length 2"),
+        ([True, False], [], "ood_scores must hold at least one score, got none"),
+        ([True, False], [np.nan], "ood_scores must not hold NaN, got 1 of 1"),
+    ],
+)
+def test_thresholds_of_rows_that_are_not_there_are_refused(
+    right: list[object], unknown: list[float], sentence: str
+) -> None:
+    for call in (best_threshold, lambda *rows: decided(0.0, *rows)):
+        with pytest.raises(ValueError, match=sentence):
+            call(np.array([0.0, 1.0]), np.array(right), np.array(unknown))
+    with pytest.raises(ValueError, match="id_scores must hold at least one score"):
+        best_threshold(np.array([]), np.array([], dtype=bool), np.array([1.0]))

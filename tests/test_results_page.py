@@ -1,6 +1,7 @@
 """The page of recorded results says what the rows say, and is current."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -166,3 +167,43 @@ def test_published_figures_stand_beside_ours(page: str, files: list[Path]) -> No
     ):
         assert f"\n{start}" in published
     assert "went through JPEG" in published and "Without a published counterpart: digits." in published
+
+
+def test_decisions_stand_beside_published_ones(
+    results: ModuleType, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row(label: str, score: str, seed: int, accuracy: float, *, own: bool = False) -> dict[str, object]:
+        about = {"label": label, "score": score, "seed": seed, "own": own}
+        return {**about, "accuracy": accuracy, "recall": accuracy - 0.5}
+
+    rows = [
+        row("mixup", "energy", 0, 0.9, own=True),
+        row("mixup", "energy", 1, 0.8, own=True),
+        row("mixup", "entropy", 0, 0.1),
+        row("cross-entropy", "knn", 0, 0.7),
+        row("of no table", "msp", 0, 0.3, own=True),
+    ]
+    (tmp_path / "decided.json").write_text(json.dumps(rows))
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    given = {"title": "Intents", "source": "a paper", "suite": "digits", "figures": "decided.json"}
+    given["rows"] = [{"method": "MLP", "trained": True, "accuracy": 93.5, "recall": 47.4}]
+    (table,) = compare([files[1]]).tables
+    lines = [line for line in results.refusals(given, table) if line.startswith("|")]
+    assert lines[2:] == [
+        "| published | MLP |  | some out of scope | 93.5 | 47.4 |",
+        "| ours | cross-entropy | knn | in-scope queries | 70.0 | 20.0 |",
+        "| ours | mixup | energy | in-scope queries | 85.0 ± 7.1 | 35.0 ± 7.1 |",
+    ]
+    page = "\n".join(results.beside_published([table], {"protocols": [], "refusals": [given]}))
+    assert "### Intents, beside ours on digits" in page and "Without a published" not in page
+
+
+def test_recorded_decisions_are_of_the_recorded_runs(results: ModuleType) -> None:
+    recorded = compare([results.RESULTS / "clinc150.jsonl"]).tables[0]
+    measured = json.loads((results.RESULTS / "clinc150-larson.json").read_text(encoding="utf-8"))
+    seeds = {(group.label, run.seed): run.accuracy for group in recorded.groups for run in group.finished}
+    assert {(row["label"], row["seed"]) for row in measured} == set(seeds)
+    for row in measured:  # refusing makes no wrong answer right
+        assert 0.9 < row["accuracy"] <= seeds[row["label"], row["seed"]]
+    own = {(row["label"], row["score"]) for row in measured if row["own"]}
+    assert own == {(group.label, group.own_score) for group in recorded.groups}
