@@ -177,7 +177,7 @@ def test_the_most_confidently_misjudged_inputs(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), np.rint(255 * suite.far["letters"].images[40, 0]).astype(np.uint8))
 
 
-def test_misjudged_texts_are_quoted_with_score_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misjudged_texts_are_shown_with_score_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     data = suite_of_texts(tmp_path, "A & B <i>why</i>?", "boil eggs", "cook rice")
     sizes = {"validation": 4, "test": 4, "far:kitchen": 3}
@@ -194,10 +194,10 @@ def test_misjudged_texts_are_quoted_with_score_and_class(tmp_path: Path, monkeyp
     ]
     with_data = [open_run(folder, data=data) for folder in folders]
     html = compare(with_data).to_html()
-    assert "<q>cook rice</q> 1, msp 0.125</p>" in html
-    assert "<q>A &amp; B &lt;i&gt;why&lt;/i&gt;?</q> 1, msp 0.25</p>" in html
-    assert "<q>boil eggs</q> 0, msp 0.5</p>" in html
-    assert "<q>" not in compare(folders).to_html()  # the encoder is code, and nobody has named the data
+    assert '<p>cook rice <span class="soft">1, msp 0.125</span></p>' in html
+    assert '<p>A &amp; B &lt;i&gt;why&lt;/i&gt;? <span class="soft">1, msp 0.25</span></p>' in html
+    assert '<p>boil eggs <span class="soft">0, msp 0.5</span></p>' in html
+    assert "cook rice" not in compare(folders).to_html()  # the encoder is code, and nobody has named the data
 
 
 def test_misjudged_rows_of_a_table_are_named_by_their_lines(tmp_path: Path) -> None:
@@ -211,7 +211,11 @@ def test_misjudged_rows_of_a_table_are_named_by_their_lines(tmp_path: Path) -> N
     arrays = {"far:large/msp": np.array([3.0, 1.0, 2.0]), "far:large/predictions": np.array([1, 0, 1])}
     run = open_run(write_run(tmp_path / "run", "mixup", data=str(data), sizes=sizes, arrays=arrays))
     ((_, inputs),) = pictures.misjudged(run, "msp", ["far:large"])
-    assert [(row.name, row.picture, row.score) for row in inputs] == [("4", "", 1.0), ("5", "", 2.0), ("2", "", 3.0)]
+    assert [(row.name, row.picture, row.score) for row in inputs] == [
+        ("row 4", "", 1.0),
+        ("row 5", "", 2.0),
+        ("row 2", "", 3.0),
+    ]
 
 
 @pytest.mark.parametrize("data", ["digits", "/nowhere/at/all"])

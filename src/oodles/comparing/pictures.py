@@ -234,7 +234,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
                 name,
                 [
                     Misjudged(
-                        name=str(names[row]),
+                        name=f"row {names[row]}" if suite.kind == "features" else str(names[row]),
                         picture="" if suite.vectors else _png(rows.images[row]),
                         score=float(scores[row]),
                         taken_for=run.classes[int(predictions[row])],
