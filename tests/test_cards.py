@@ -96,7 +96,8 @@ def test_an_unknown_name_is_refused_with_a_suggestion(name: str, sentence: str) 
 def test_texts_say_what_the_cards_say() -> None:
     overview, table = cards.overview(), cards.markdown_table()
     for card in cards.cards():
-        assert f"{card.name} " in overview and card.reference in overview
+        needs = f"  needs {', '.join(card.needs)}" if card.needs else ""
+        assert f"{card.name} " in overview and f"{card.reference}{needs}\n" in overview
         assert f"| `{card.name}` | {card.summary} |" in table
     text = cards.describe(cards.card("mixup"))
     assert "off at       --alpha 0" in text and "--per-sample bool (default False)" in text

@@ -37,6 +37,19 @@ def test_a_table_becomes_a_suite_by_its_columns(tmp_path: Path) -> None:
     assert suite.features.read(tmp_path / "others.csv").images[2].tolist() == [2, -2]
 
 
+@pytest.mark.parametrize(
+    ("features", "record"),
+    [
+        (Features(("age", "weight"), label="kind"), {"columns": ["age", "weight"], "label": "kind"}),
+        (Features(encoder="minilm", text="query"), {"encoder": "minilm", "text": "query", "label": "label"}),
+        (Features(), {"label": "label"}),
+    ],
+)
+def test_a_record_says_how_rows_are_read(features: Features, record: dict[str, Any]) -> None:
+    assert features.as_dict() == record and Features.from_dict(record) == features
+    assert not Features.from_dict({"encoder": "my:own"}).trusted
+
+
 def test_several_tables_are_one_set_of_outliers(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text(OTHERS)
     path = tables(tmp_path, 'outliers = ["others.csv", { features = "more.csv", share = 0.5 }]')

@@ -235,6 +235,17 @@ def test_only_networks_that_can_be_divided_exactly_are(name: str, divides: bool)
         assert torch.equal(classifier.features(images), before)
 
 
+def test_what_is_kept_belongs_to_the_frozen_layers_and_the_rows_alone() -> None:
+    classifier = Classifier(Activated(), nn.Linear(3, 3)).train_only(["two"])
+    cut, sets = Cut(classifier), {"train": _suite().train}
+    key = module._key(cut, sets)
+    for name, changes in (("two", False), ("fc", False), ("one", True)):
+        with torch.no_grad():
+            classifier.backbone.get_parameter(f"{name}.weight").add_(1)
+        assert (module._key(cut, sets) != key) == changes, name
+    assert module._key(cut, {"train": _suite().test}) != module._key(cut, sets)
+
+
 def test_where_the_first_layer_trains_nothing_is_kept(tmp_path: Path) -> None:
     run = _train(replace(PLAIN, train_layers=("layers.0", "layers.4"), epochs=1), tmp_path / "run")
     assert run.record["frozen"] == {

@@ -215,3 +215,17 @@ def test_an_encoder_of_ones_own_is_imported_only_where_it_is_named(
     assert main(["score", str(tmp_path / "detector"), str(tmp_path / "new.txt"), *to]) == 0
     with (tmp_path / "scores.csv").open() as file:
         assert [row["input"] for row in csv.DictReader(file)] == ["a text", "banana"]
+
+
+def test_new_tables_are_read_by_the_names_of_columns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        rows = [f"{x:.3f},{10 - x:.3f},{'ab'[int(x > 0)]}" for x in rng.normal(size=300)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["x,y,label", *rows]))
+    (tmp_path / "data.toml").write_text('train = "train.csv"\ntest = "test.csv"\n')
+    run = train(RECIPE, tmp_path / "data.toml", folder=tmp_path / "run", progress=False, device="cpu")
+    (tmp_path / "new.csv").write_text("y,more,x\n8,text,2\n12,text,-2\n9,text,1\n")
+    verdicts = run.detector(false_alarms=0.1)(tmp_path / "new.csv")
+    assert verdicts.classes == ("b", "a", "b")
+    in_order = run.detector(false_alarms=0.1)(np.array([[2, 8], [-2, 12], [1, 9]], np.float32))
+    assert verdicts.scores.tolist() == in_order.scores.tolist()
