@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from oodles.data import from_dataset, read_images
+from oodles.data.arrays import read_idx
 from oodles.data.raw import RawImages
 from oodles.data.sources import read_source
 
@@ -440,3 +441,14 @@ def test_a_damaged_image_that_pillow_opens_later_is_named(tmp_path: Path) -> Non
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:-400])
     with Image.open(tmp_path / "b.png") as late, pytest.raises(ValueError, match="images in the list, at 0, cannot be"):
         from_dataset([(late, 0)])
+
+
+@pytest.mark.parametrize(("code", "number"), [(8, "u1"), (9, "i1"), (11, "i2"), (12, "i4"), (13, "f4"), (14, "f8")])
+def test_numbers_of_idx_files_are_those_of_their_codes(code: int, number: str, tmp_path: Path) -> None:
+    pixels, labels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.array([1, 0, 100], np.uint8)
+    images, ids = idx(pixels), idx(labels.astype(number), code)
+    if number.startswith("f"):
+        pixels, images, ids = pixels / 16, idx((pixels / 16).astype(number), code), idx(labels)
+    raw = read_idx(Path(write(tmp_path / "images", images)), Path(write(tmp_path / "labels", ids)))
+    assert raw.labels is not None and raw.labels.tolist() == [1, 0, 100]
+    assert isinstance(raw.images, np.ndarray) and raw.images[..., 0].tolist() == pixels.tolist()

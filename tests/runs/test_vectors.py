@@ -220,7 +220,7 @@ def test_an_encoder_of_ones_own_is_imported_only_where_it_is_named(
 def test_new_tables_are_read_by_the_names_of_columns(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("train", "test"):
-        rows = [f"{x:.3f},{10 - x:.3f},{'ab'[int(x > 0)]}" for x in rng.normal(size=300)]
+        rows = [f"{x:.7f},{10 - x:.7f},{'ab'[int(x > 0)]}" for x in rng.normal(size=300)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["x,y,label", *rows]))
     (tmp_path / "data.toml").write_text('train = "train.csv"\ntest = "test.csv"\n')
     run = train(RECIPE, tmp_path / "data.toml", folder=tmp_path / "run", progress=False, device="cpu")
