@@ -579,7 +579,12 @@ class _Both(nn.Module):
 def test_frozen_batch_norms_leave_all_other_layers_as_they_are() -> None:
     norm, batchwise, dropout = nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False), nn.Dropout()
     backbone = nn.Sequential(nn.Linear(4, 4), nn.Sequential(norm, batchwise, nn.LayerNorm(4)), dropout)
-    classifier = Classifier(backbone, nn.Linear(4, 2)).train_only("all", batch_norm="frozen")
+    classifier = Classifier(backbone, nn.Linear(4, 2)).train_only("head")
+    assert [name for name, parameter in classifier.named_parameters() if parameter.requires_grad] == [
+        "head.weight",
+        "head.bias",
+    ]
+    classifier.train_only("all", batch_norm="frozen")
     assert [layer for layer in backbone.modules() if not layer.training] == [norm]
     assert not any(layer.training for layer in classifier.eval().modules())
     classifier.train_only("all")

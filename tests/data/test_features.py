@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oodles.data import holds_vectors, load_suite
+from oodles.data.arrays import are_vectors
 from oodles.data.features import Features
 from oodles.data.suite_check import check_suite
 
@@ -185,3 +186,13 @@ def test_rows_of_tables_are_not_called_images(tmp_path: Path) -> None:
     apart = TABLE.replace(",a,", ",a,1").replace(",b,", ",b,1")
     path = tables(tmp_path, '[far]\nothers = "others.csv"\n', others=OTHERS + "0,x,0\n", test=apart)
     assert str(check_suite(path)).endswith("far:others holds 1 row more than once: 12 = 2\nNo row is in two sets.")
+
+
+def test_whether_rows_are_vectors_is_told_before_they_are_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.zeros((4, 3)))
+    np.save(tmp_path / "i.npy", np.zeros((4, 3, 3)))
+    np.savez(tmp_path / "v.npz", features=np.zeros((4, 3)))
+    np.savez(tmp_path / "i.npz", images=np.zeros((4, 3, 3)))
+    (tmp_path / "broken.npy").write_bytes(b"x")
+    found = {name: are_vectors(tmp_path / name) for name in ("v.npy", "i.npy", "v.npz", "i.npz", "broken.npy")}
+    assert [name for name, vectors in found.items() if vectors] == ["v.npy", "v.npz"]

