@@ -137,6 +137,8 @@ def test_texts_become_vectors_once(encoder: Path) -> None:
     assert suite.features.of_texts(["one more"]).images.tolist() == [[8, 1, 2]]  # type: ignore[union-attr]
     (encoder / "new.txt").write_text("a\nb c\n")
     assert suite.features.read(encoder / "new.txt").names == ("a", "b c")
+    made = len(calls)
+    assert suite.features.read(encoder / "new.txt").names == ("a", "b c") and len(calls) == made
 
 
 def test_a_check_tells_of_columns_and_texts(encoder: Path) -> None:

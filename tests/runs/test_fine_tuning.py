@@ -1,6 +1,7 @@
 """The settings of fine-tuning: what trains, how fast, and which weights are kept."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,32 @@ def test_what_is_kept_belongs_to_the_frozen_layers_and_the_rows_alone() -> None:
             classifier.backbone.get_parameter(f"{name}.weight").add_(1)
         assert (module._key(cut, sets) != key) == changes, name
     assert module._key(cut, {"train": _suite().test}) != module._key(cut, sets)
+
+
+def test_a_network_that_cannot_be_divided_is_said_to_be_so() -> None:
+    suite = _suite()
+    about = {"num_classes": 3, "input_shape": suite.input_shape, "mean": suite.mean, "std": suite.std}
+    classifier = build_network("tests.runs.test_fine_tuning:skipping", **about)
+    part = module.frozen_part(classifier, replace(PLAIN, train_layers=("two",)), suite, compiled=False)
+    assert part is not None and part.as_dict() == {
+        "layers": ["two", "head"],
+        "runs": "in every step",
+        "because": "the network cannot be divided exactly before two",
+    }
+
+
+def test_rows_that_no_step_sees_are_kept_in_full_precision(tmp_path: Path) -> None:
+    entered: list[str] = []
+
+    @contextmanager
+    def autocast() -> Iterator[None]:
+        entered.append("autocast")
+        yield
+
+    suite = _suite()
+    classifier = Classifier(Activated(), nn.Linear(3, 3)).train_only(["two"])
+    module.keep(Cut(classifier), {"train": suite.train, "validation": suite.validation}, tmp_path, 50, autocast)
+    assert entered == ["autocast"]
 
 
 def test_where_the_first_layer_trains_nothing_is_kept(tmp_path: Path) -> None:
