@@ -62,8 +62,10 @@ from oodles.methods.oecc import OECC as OECC
 from oodles.methods.openmix import OpenMix as OpenMix
 from oodles.methods.outlier_exposure import OutlierExposure as OutlierExposure
 from oodles.methods.outlier_exposure import OutlierExposureLoss as OutlierExposureLoss
+from oodles.methods.palm import PALM as PALM
 from oodles.methods.pixmix import PixMix as PixMix
 from oodles.methods.regmixup import RegMixup as RegMixup
+from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction
 from oodles.methods.shared_discriminator import SharedDiscriminator as SharedDiscriminator
 from oodles.methods.t2fnorm import T2FNorm as T2FNorm

@@ -9,9 +9,14 @@ from torch import Generator, Tensor
 
 from oodles.augmentations import brightness, color, contrast, warp
 from oodles.checks import check_unit_range
-from oodles.contract import Batch, Now
-from oodles.precision import at_least_float32
+from oodles.classifier import Inputs
+from oodles.contract import Batch, Now, Outputs
+from oodles.precision import at_least_float32, unit_length
+from oodles.processes import rows_of_all_processes
+from oodles.targets import as_probabilities
 
+PROJECTION = "projection"
+"""The further head in whose outputs methods compare rows; they share it."""
 SMALLEST = 0.2
 """The smallest share of an image that a crop shows."""
 WIDEST = 4 / 3
@@ -33,11 +38,30 @@ def with_view(batch: Batch, now: Now) -> Batch:
     if "view" in batch:
         return batch
     part = batch["id"]
-    inputs = part.inputs
-    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
-        check_unit_range("A second view", inputs, read_gpu=now.step == 0)
-        inputs = random_view(inputs, generator=now.generator_of("view"))
-    return batch.with_part("view", replace(part, inputs=inputs))
+    match part.inputs:
+        case Tensor(ndim=4) as images if images.is_floating_point():
+            check_unit_range("A second view", images, read_gpu=now.step == 0)
+            view: Inputs = random_view(images, generator=now.generator_of("view"))
+        case Tensor() as rows:
+            view = rows.view_as(rows)  # another object, since one and the same would be forwarded once for both
+        case names:
+            view = dict(names or {})
+    return batch.with_part("view", replace(part, inputs=view))
+
+
+def projected_views(
+    outputs: Outputs, batch: Batch, num_classes: int
+) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m c"], slice]:
+    """Return projections of both views of all processes' rows at unit length, their targets as probabilities, and which
+    rows are this process's.
+
+    The views of a process come one after the other, and targets have the projections' precision.
+    """
+    own = unit_length(torch.cat([outputs.heads[PROJECTION][role] for role in ("id", "view")]))
+    y = as_probabilities(batch["id"].labels, num_classes).to(own.dtype)
+    rows, begin = rows_of_all_processes(own)
+    targets, _ = rows_of_all_processes(torch.cat([y, y]))
+    return rows, targets, slice(begin, begin + len(own))
 
 
 def random_view(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:

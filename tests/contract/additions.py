@@ -63,7 +63,7 @@ class Views(Weighted):
     terms = ("views",)
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.add_head("projection", 5, hidden=12)
+        classifier.add_head("projection", 5, hidden=classifier.num_features)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         return with_view(batch, now)
@@ -113,7 +113,7 @@ class Contrast(Weighted):
     prototypes: Tensor
 
     def change_classifier(self, classifier: Classifier) -> None:
-        classifier.add_head("projection", 5, hidden=12)
+        classifier.add_head("projection", 5, hidden=classifier.num_features)
         self.register_buffer("prototypes", torch.zeros(classifier.num_classes, 5, dtype=torch.float64))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

@@ -16,6 +16,7 @@ from oodles import (
     MCD,
     ODNL,
     OECC,
+    PALM,
     AugMix,
     BackgroundClass,
     BalancedEnergy,
@@ -39,6 +40,7 @@ from oodles import (
     OutlierExposure,
     PixMix,
     RegMixup,
+    ReweightOOD,
     RotationPrediction,
     SharedDiscriminator,
     T2FNorm,
@@ -60,8 +62,8 @@ class Row:
     """Every hyper-parameter and the paper's value for it, written down here once more by hand."""
     wrong: tuple[tuple[Mapping[str, Any], str], ...]
     """Settings that the constructor refuses, and the words of its sentence."""
-    random: bool = False
-    """Whether it draws random numbers."""
+    random: bool | tuple[str, ...] = False
+    """Whether it draws random numbers, or the kinds of input for which it does."""
     refuses: Mapping[str, str] = field(default_factory=dict)
     """Kinds of input that it refuses, and the words of its sentence."""
     by_position: tuple[str, ...] = ()
@@ -78,6 +80,8 @@ class Row:
     """Why its own terms are sums over rows and not means, for methods that are published so."""
     curved: str = ""
     """Why its own terms are not linear in the targets, for methods whose are not."""
+    compares: str = ""
+    """Why its own terms are no means over rows but compare each row with the others of the batch, copies among them."""
     forwards: str = ""
     """Why it forwards rows itself while a batch is prepared, for methods that do."""
     backward: str = ""
@@ -93,6 +97,10 @@ class Row:
     def with_settings(self, **changes: Any) -> "Row":
         return replace(self, settings={**self.settings, **changes})
 
+    def draws(self, kind: str) -> bool:
+        """Say whether it draws random numbers for inputs of this kind."""
+        return self.random if isinstance(self.random, bool) else kind in self.random
+
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(kind for kind in KINDS if kind not in self.refuses)
@@ -103,6 +111,12 @@ def numbers_at_least_zero(name: str) -> tuple[tuple[Mapping[str, Any], str], ...
 
 
 needs_tensor = "cannot act on this batch: inputs must be one floating-point tensor, got a dictionary of ids, mask"
+needs_rows = {"dense": r"needs features of shape \(N, F\) and one label per row, got a head for dense prediction"}
+settings_of_contrast = (
+    *(({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
+    *(({"dimensions": n}, "dimensions must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+    ({"alone": "yes"}, "alone must be True or False, got 'yes'"),
+)
 ROWS: dict[str, Row] = {
     "cross-entropy": Row(
         CrossEntropy,
@@ -509,6 +523,46 @@ ROWS: dict[str, Row] = {
             "dense": r"augmix needs one label per image, got targets of shape \(6, 8, 8\)",
         },
         aligned=("view1", "view2"),
+    ),
+    "reweight-ood": Row(
+        ReweightOOD,
+        settings={"weight": 0.8, "dimensions": 5},
+        defaults={"weight": 0.1, "alone": False, "temperature": 0.1, "dimensions": 128},
+        wrong=(*numbers_at_least_zero("weight"), *settings_of_contrast),
+        random=("images",),
+        refuses=needs_rows,
+        aligned=("view",),
+        curved="a pair is of one class with the product of two probabilities",
+        backward="the weights of pairs have no gradient",
+        compares="two sums over all pairs of rows stand inside a function",
+    ),
+    "palm": Row(
+        PALM,
+        settings={"weight": 0.8, "dimensions": 5, "momentum": 0.9, "prototypes": 3, "nearest": 2},
+        defaults={
+            "weight": 0.5,
+            "alone": False,
+            "prototypes": 6,
+            "nearest": 5,
+            "momentum": 0.999,
+            "temperature": 0.1,
+            "spread": 1.0,
+            "dimensions": 128,
+        },
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("spread"),
+            *numbers_at_least_zero("momentum"),
+            ({"momentum": 1.0}, "momentum must be below 1, got 1"),
+            *(({"prototypes": n}, "prototypes must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+            *(({"nearest": n}, "nearest must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+            *settings_of_contrast,
+        ),
+        random=("images",),
+        refuses=needs_rows,
+        aligned=("view",),
+        backward="assignments have no gradient",
+        curved="rows are assigned to prototypes by all rows together",
     ),
 }
 

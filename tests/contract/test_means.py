@@ -44,6 +44,10 @@ def check_means(row: Row, kind: str) -> None:
             )
         again = terms_of(step, rows, more)
         assert again.keys() == terms.keys()
+        if row.compares:
+            changed = {name for name, value in terms.items() if again[name].item() != pytest.approx(value.item())}
+            assert changed == set(row.cls.terms), "copies are not compared"
+            continue
         for name, value in terms.items():
             of_sums = {value.item(), 2 * value.item()} if row.sums and name in row.cls.terms else {value.item()}
             assert any(again[name].item() == pytest.approx(expected, rel=1e-12, abs=1e-12) for expected in of_sums), (

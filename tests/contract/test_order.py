@@ -31,7 +31,7 @@ from .steps import equal_batches, is_one_sentence, total
 from .test_pairs import clash
 
 ALL = ROWS | ADDITIONS
-PAIRS = [pair for pair in itertools.combinations(ALL, 2) if not clash(ALL[pair[0]].cls, ALL[pair[1]].cls)]
+PAIRS = [pair for pair in itertools.combinations(ALL, 2) if not clash(ALL[pair[0]], ALL[pair[1]])]
 
 
 def outcome(*methods: Method) -> tuple[TrainingStep, dict[str, Tensor], dict[str, Tensor]]:
@@ -67,7 +67,7 @@ DRAW = [name for name, row in ALL.items() if row.random]
 @pytest.mark.parametrize("other", ["outlier-exposure", "logit-norm", "confidence-branch", "odnl", "virtual"])
 @pytest.mark.parametrize("name", DRAW)
 def test_another_method_leaves_the_draws_as_they_were(name: str, other: str) -> None:
-    if name == other or clash(ALL[name].cls, ALL[other].cls):
+    if name == other or clash(ALL[name], ALL[other]):
         pytest.skip("they cannot be combined")
     alone = TrainingStep(classifier("images"), ALL[name].make(), seed=3)
     for methods in ((ALL[name].make(), ALL[other].make()), (ALL[other].make(), ALL[name].make())):
@@ -85,7 +85,7 @@ def test_another_method_leaves_the_draws_as_they_were(name: str, other: str) -> 
 @pytest.mark.parametrize("other", ["outlier-exposure", "openmix", "background-class", "mcd", "views", "contrast"])
 @pytest.mark.parametrize("name", [name for name, row in ALL.items() if row.cls.heads or "head" in row.cls.replaces])
 def test_another_method_leaves_new_weights_as_they_were(name: str, other: str) -> None:
-    if name == other or clash(ALL[name].cls, ALL[other].cls):
+    if name == other or clash(ALL[name], ALL[other]):
         pytest.skip("they cannot be combined")
     alone = TrainingStep(classifier("images"), ALL[name].make(), seed=3).classifier.state_dict()
     for order in ((name, other), (other, name)):

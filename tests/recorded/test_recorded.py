@@ -17,6 +17,7 @@ from oodles import (
     OutlierExposure,
     OutlierExposureLoss,
     Part,
+    ReweightOOD,
     TrainingStep,
     mixup_criterion,
     soft_targets,
@@ -130,3 +131,10 @@ def test_the_box_that_flooring_makes_smaller() -> None:
     """√.95 · 32 / 2 = 15.6 pixels on each side of pixel 31: edges at 15.4 and 46.6, so 15 and, clipped, 32."""
     centre = torch.full((2, 1), 31 / 32, dtype=torch.float64)
     assert cutmix_box(torch.tensor([0.05], dtype=torch.float64), centre, 32, 32).flatten().tolist() == [15, 32, 15, 32]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reweight_ood(dtype: torch.dtype) -> None:
+    recorded = VALUES["contrast"]
+    features = torch.tensor(recorded["features"]).reshape(6, 6).to(dtype)
+    near(ReweightOOD(weight=1.0)(features, torch.tensor(recorded["labels"]), 3), recorded["reweight_ood"])

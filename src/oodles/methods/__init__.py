@@ -51,6 +51,8 @@ METHODS = {
     "manifold-mixup": "ManifoldMixup",
     "pixmix": "PixMix",
     "augmix": "AugMix",
+    "reweight-ood": "ReweightOOD",
+    "palm": "PALM",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
