@@ -431,8 +431,8 @@ def evaluate(
     Args:
         run: a run folder.
         score: outlier scores; unless given, all that every run is tested with. By name alone, and kept in the run
-            from then on, also vim, gen, react, odin, dice, she, kl-matching, and any score with settings, such as
-            "knn(k=5)" or "mahalanobis(normalize=True)".
+            from then on, also vim, gen, react, odin, dice, she, kl-matching, cosine, and any score with settings, such
+            as "knn(k=5)" or "mahalanobis(normalize=True)".
         ood: further out-of-distribution rows, a folder or file under a name of your choice.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from oodles import Detector
 from oodles.cli import main
 from oodles.evaluation import score_named, score_rows
 from oodles.inference import collect
@@ -22,7 +23,18 @@ from oodles.scores import FURTHER_SCORES
 from tests.runs.small import small_suite, write_suite
 
 FITTED = ("knn", "mahalanobis", "relative-mahalanobis")
-LATER = ("vim", "gen", "react", "dice", "she", "kl-matching", "odin", "knn(k=5)", "mahalanobis(normalize=True)")
+LATER = (
+    "vim",
+    "gen",
+    "react",
+    "dice",
+    "she",
+    "kl-matching",
+    "odin",
+    "cosine",
+    "knn(k=5)",
+    "mahalanobis(normalize=True)",
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +102,32 @@ def test_a_score_that_is_named_later_is_kept(
     if score != "odin":
         exported = export(run, tmp_path / "model.pt2", score=score)
         assert exported.threshold == verdicts.threshold and set(exported.about["rejected"]) == {"near:noise"}
+
+
+@pytest.mark.parametrize("score", ["knn(k=3, head=rotation)", "mahalanobis(head=rotation)", "cosine(head=rotation)"])
+def test_scores_of_a_further_head(score: str, tmp_path: Path) -> None:
+    write_suite(tmp_path / "data", small_suite())
+    recipe = Recipe(methods=(("rotation-prediction", {}),), epochs=2, batch_size=20)
+    train(recipe, tmp_path / "data", folder=tmp_path / "run", network="tests.runs.small:linear", progress=False)
+    opened = open_run(tmp_path / "run", network="tests.runs.small:linear")
+    evaluation = evaluate_run(opened, [score])
+    rows = collect(net := opened.classifier(), small_suite().train.loader())
+    with torch.no_grad():
+        outputs = net.heads["rotation"](rows.features)
+    fit = kept_fit(opened.folder, score)
+    assert fit is not None
+    plain = score_named(score.replace("head=rotation", "").replace(", )", ")")).fit(outputs, *rows[1:])
+    for name, value in plain.state().items():
+        torch.testing.assert_close(fit.state[name], value, rtol=1e-4, atol=1e-5)
+    test = tmp_path / "data" / "test.npz"
+    verdicts = score_inputs(opened, test, score=score, to=None)
+    np.testing.assert_allclose(verdicts.scores, evaluation.scores["id"][score], rtol=1e-5, atol=1e-6)
+    exported = export(opened, tmp_path / "model.pt2", score=score)
+    assert exported.checked and exported.threshold == verdicts.threshold
+    detector = Detector.load(opened.detector(score).save(tmp_path / "detector"), network="tests.runs.small:linear")
+    images, _ = next(iter(small_suite().test.loader(30)))
+    assert detector.score.name == score
+    np.testing.assert_allclose(detector(images).scores, verdicts.scores, rtol=1e-5, atol=1e-6)
 
 
 def test_scores_that_are_fitted_to_the_same_rows_are_kept_together(run: Run) -> None:

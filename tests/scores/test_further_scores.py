@@ -1,6 +1,7 @@
 """Scores that are asked for by name, against the papers' equations in float64, one row and one number at a time."""
 
 import math
+from copy import copy
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from oodles import Classifier, evaluate
 from oodles.evaluation import score_named
 from oodles.heads import ScaledLinear
 from oodles.inference import collect
-from oodles.scores import FURTHER_SCORES, SCORES, Dice, Gen, KlMatching, Odin, React, Score, She, VirtualLogit
+from oodles.scores import FURTHER_SCORES, SCORES, Cosine, Dice, Gen, KlMatching, Odin, React, Score, She, VirtualLogit
 
 N, F, C = 60, 10, 4
 
@@ -202,16 +203,16 @@ def test_odin_leaves_modes_inputs_and_gradients_alone() -> None:
         Odin()(QUERIES, QUERIES)
 
 
-class Cosine(nn.Module):
+class Directions(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return nn.functional.normalize(features)[:, :C]
 
 
 @pytest.mark.parametrize("name", ["vim", "react", "dice"])
 def test_other_heads_are_refused(name: str) -> None:
-    net = Classifier(nn.Identity(), Cosine(), num_classes=C, num_features=F)
+    net = Classifier(nn.Identity(), Directions(), num_classes=C, num_features=F)
     with pytest.raises(
-        ValueError, match=rf"{name} needs a last layer that gives W·h \+ b, as torch.nn.Linear does, got Cosine"
+        ValueError, match=rf"{name} needs a last layer that gives W·h \+ b, as torch.nn.Linear does, got Directions"
     ):
         evaluate(net, [QUERIES], {}, [name], train_loader=[(TRAIN, LABELS)])
     with pytest.raises(ValueError, match=f"{name} needs features and Linear gives logits alone"):
@@ -243,3 +244,61 @@ def test_wrong_settings_are_refused() -> None:
     }.items():
         with pytest.raises(ValueError, match=sentence):
             score_named(name)
+
+
+def test_cosine() -> None:
+    features, queries = features_of(TRAIN), features_of(QUERIES)
+    means = [np.mean([row / np.linalg.norm(row) for row in features[k::C]], axis=0) for k in range(C)]
+    expected = [
+        1 - max(float(row @ mean) / np.linalg.norm(row) / np.linalg.norm(mean) for mean in means) for row in queries
+    ]
+    np.testing.assert_allclose(scored(Cosine()), expected, rtol=1e-10)
+
+
+def test_cosine_of_what_has_no_direction() -> None:
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, 5.0]])
+    score = Cosine().fit(rows, rows, torch.tensor([4, 4, 7, 7]))
+    assert score.directions.tolist() == [[0, 0], [0, 1]]
+    queries = torch.tensor([[0.0, 3.0], [0.0, -3.0], [0.0, 0.0], [1.0, 0.0]])
+    assert score(queries, queries).tolist() == [0, 1, 1, 1]
+    with pytest.raises(ValueError, match="cosine needs the class ids"):
+        Cosine().fit(rows, rows, None)
+
+
+class Doubled(nn.Module):
+    """A head of its own mind in training mode, that gives numbers in another precision."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (torch.zeros_like(features) if self.training else 2 * features[:, :3].square()).bfloat16()
+
+
+@pytest.mark.parametrize("name", ["knn(k=3, {})", "mahalanobis({})", "relative-mahalanobis({})", "cosine({})"])
+def test_the_outputs_of_a_further_head_are_compared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oodles.scores.score.ROWS", 7)
+    net = classifier()
+    net.heads["further"] = Doubled()
+    given = score_named(name.format("head=further"))
+    assert given.name == name.format("head=further") and given.needs_heads == ("further",)
+    evaluation = evaluate(net.train(), [QUERIES], {}, [given], train_loader=[(TRAIN, LABELS)])
+    plain = score_named(name.format("").replace(", )", ")"))
+    outputs, of_queries = ((2 * torch.relu(x)[:, :3].square()).bfloat16().float() for x in (TRAIN, QUERIES))
+    expected = plain.fit(outputs, outputs, LABELS)(of_queries, of_queries)
+    np.testing.assert_array_equal(evaluation.scores["id"][given.name], expected)
+    assert not given.fitted and net.training and net.heads["further"].training
+    lone = copy(given).fit_of(net, *collect(net, [(TRAIN, LABELS)]))
+    again = score_named(given.name).load_state(lone.state())
+    features, logits = collect(net, [QUERIES])[:2]
+    with torch.no_grad():
+        np.testing.assert_array_equal(again.of(net.eval(), QUERIES, features, logits), expected)
+
+
+def test_a_head_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"knn\(head=further\) looks at a head 'further' that") as no:
+        evaluate(NET, [QUERIES], {}, ["knn(head=further)"], train_loader=[(TRAIN, LABELS)])
+    assert str(no.value).endswith("train it with a method that adds this head.")
+    with pytest.raises(ValueError, match="needs features and Linear gives logits alone"):
+        evaluate(nn.Linear(F, C).double(), [QUERIES], {}, ["cosine(head=further)"], train_loader=[(TRAIN, LABELS)])
+    with pytest.raises(ValueError, match="this classifier lacks"):
+        score_named("knn(head=further)").fit_of(NET, TRAIN, TRAIN, LABELS)
+    with pytest.raises(TypeError, match="head must be the name of a further head of the classifier, got 3"):
+        Cosine(head=3)  # type: ignore[arg-type]

@@ -3,6 +3,8 @@
 References are scikit-learn's, and float64 code written from the definitions, on the same rows.
 """
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ from sklearn.covariance import EmpiricalCovariance, ShrunkCovariance
 from torch import Tensor
 
 from oodles.metrics import auroc
-from oodles.scores import Mahalanobis, NearestNeighbours, RelativeMahalanobis, scatter
+from oodles.scores import Mahalanobis, NearestNeighbours, RelativeMahalanobis, of_training_rows, scatter
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -76,6 +78,50 @@ def test_neighbours_are_the_nearest(kind: str, k: int, normalize: bool, dtype: t
 def test_all_neighbours_of_a_row_of_its_own_begin_with_itself(kind: str) -> None:
     rows, labels, _ = rows_of(kind)
     assert NearestNeighbours(1).fit(rows, rows, labels)(rows, rows).abs().max() == 0
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("k", [1, 2, 10, 90])
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_stored_rows_give_the_same_neighbours(
+    kind: str, k: int, normalize: bool, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, labels, queries = rows_of(kind)
+    monkeypatch.setattr(of_training_rows, "AT_ONCE", 7 * rows.shape[1])
+    monkeypatch.setattr(of_training_rows, "KEPT_BLOCKS", kept)
+    score = NearestNeighbours(k, normalize).fit(rows, rows, labels)
+    assert len(score._kept) == min(7 * kept, len(rows))
+    expected = naive_neighbour(rows, queries, min(k, len(rows)), normalize)
+    np.testing.assert_allclose(score(queries, queries), expected, rtol=1e-6, atol=1e-14)
+    if k == 1:
+        assert score(rows, rows).abs().max() == 0
+
+
+MEMORY = """
+import resource
+import torch
+from oodles.scores import NearestNeighbours
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+generator = torch.Generator().manual_seed(0)
+rows = torch.empty(100_000, 256)
+for block in rows.split(1000):
+    block.normal_(generator=generator)
+labels = torch.arange(100_000) % 10
+before = peak()
+score = NearestNeighbours(50).fit(rows, rows[:, :10], labels)
+score(rows[:1000], rows[:1000, :10])
+print(peak() - before)
+"""
+
+
+def test_stored_rows_stay_in_their_precision_but_for_some_blocks() -> None:
+    """All of them in float64 would be 200 MB, and they would be copied thrice."""
+    said = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(said.stdout) < 400, "MB"
 
 
 @pytest.mark.parametrize(

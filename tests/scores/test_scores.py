@@ -251,7 +251,8 @@ def test_settings_are_checked_and_named() -> None:
 def test_a_name_shows_each_setting_that_is_not_the_default_and_can_be_typed(name: str) -> None:
     default = score_named(name)
     assert default.name == type(default).name == name
-    others = {"form": "B", "k": 7, "dim": 3, "top": 5, "normalize": not getattr(default, "normalize", True)}
+    others = {"form": "B", "k": 7, "dim": 3, "top": 5, "head": "projection"}
+    others["normalize"] = not getattr(default, "normalize", True)
     for setting, standard in settings_of(type(default)).items():
         for value in [others[setting]] if setting in others else [1.1 * standard, 0.123456789, 0.5]:
             changed = type(default)(**{setting: value})

@@ -21,8 +21,15 @@ from oodles.scores.of_logits import (
     msp,
 )
 from oodles.scores.of_shaped_features import Ash, Dice, FeatureNorm, React, Scale, ShapedScore, largest
-from oodles.scores.of_training_rows import Mahalanobis, NearestNeighbours, RelativeMahalanobis, She, VirtualLogit
-from oodles.scores.score import HeadScore, Score, settings_of
+from oodles.scores.of_training_rows import (
+    Cosine,
+    Mahalanobis,
+    NearestNeighbours,
+    RelativeMahalanobis,
+    She,
+    VirtualLogit,
+)
+from oodles.scores.score import ComparingScore, HeadScore, Score, settings_of
 
 SCORES: dict[str, type[Score]] = {
     "msp": Msp,
@@ -46,6 +53,7 @@ FURTHER_SCORES: dict[str, type[Score]] = {
     "dice": Dice,
     "she": She,
     "kl-matching": KlMatching,
+    "cosine": Cosine,
 }
 """The scores that are computed when they are asked for by name."""
 
@@ -53,6 +61,8 @@ __all__ = [
     "FURTHER_SCORES",
     "SCORES",
     "Ash",
+    "ComparingScore",
+    "Cosine",
     "Dice",
     "Energy",
     "Entropy",

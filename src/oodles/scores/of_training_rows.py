@@ -13,10 +13,15 @@ from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
 from oodles.scores.scatter import Scatter, directions_remark, in_float64, scatter_of, warn_of_rank
-from oodles.scores.score import Score, check_features, check_training_rows, class_ids
+from oodles.scores.score import ComparingScore, Score, check_features, check_training_rows, class_ids
+
+AT_ONCE = 2**22
+"""So many numbers of stored rows are in float64 at once on a CPU, and so many distances."""
+KEPT_BLOCKS = 8
+"""So many blocks of stored rows stay in float64, 256 MB: what most data sets have, for one row scored at a time."""
 
 
-class NearestNeighbours(Score):
+class NearestNeighbours(ComparingScore):
     """Distance to the k-th nearest training row, of features scaled to unit length (Sun et al., ICML 2022).
 
     Args:
@@ -25,16 +30,16 @@ class NearestNeighbours(Score):
             the smallest class has, since farther neighbours are of other classes. Without labels, the predicted classes
             count.
         normalize: scale features to unit length, as the paper does.
+        head: the further head whose outputs are compared in place of the features.
     """
 
     name = "knn"
-    needs_fit = True
-    needs_vectors = True
     learns = ("rows", "k_used")
     k_used: int
     """The neighbour's number, once training rows have been seen."""
 
-    def __init__(self, k: int | None = None, normalize: bool = True):
+    def __init__(self, k: int | None = None, normalize: bool = True, head: str = ""):
+        super().__init__(head)
         if k is not None:
             check_whole("k", k, low=1)
         self.k = k
@@ -53,31 +58,75 @@ class NearestNeighbours(Score):
         return self._learnt()
 
     def _learnt(self) -> Self:
-        rows = in_float64(self.rows, self.normalize)
-        self._center = rows.mean(0)
-        self._rows = rows - self._center  # or rows of nearly one direction would cancel
-        self._halves = self._rows.square().sum(1) / 2
+        blocks = torch.split(self.rows, self._rows_at_once)
+        sums = [in_float64(block, self.normalize).sum(0) for block in blocks]
+        self._center = torch.stack(sums).sum(0) / len(self.rows)
+        self._halves = self._center.new_empty(len(self.rows))
+        kept = min(len(self.rows), KEPT_BLOCKS * self._rows_at_once)
+        self._kept = self._center.new_empty(kept, self.rows.shape[1])
+        for number, block in enumerate(blocks):
+            first = number * self._rows_at_once
+            rows = self._centred(block)
+            self._halves[first : first + len(rows)] = rows.square().sum(1) / 2
+            if number < KEPT_BLOCKS:
+                self._kept[first : first + len(rows)] = rows
         return super()._learnt()
+
+    @property
+    def _at_once(self) -> int:
+        """Return how many numbers are in float64 at once: what fits a cache, or keeps a GPU busy."""
+        return 16 * AT_ONCE if self.rows.is_cuda else AT_ONCE
+
+    @property
+    def _rows_at_once(self) -> int:
+        return max(1, self._at_once // self.rows.shape[1])
+
+    def _centred(self, features: Tensor) -> Float64[Tensor, "n f"]:
+        """Return features from the center of the training rows, or those of nearly one direction would cancel."""
+        return in_float64(features, self.normalize) - self._center
 
     def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
         self._check_fitted()
         check_features(features, self.rows.shape[1])
-        features = features.to(self._rows.device)  # it may have been fitted elsewhere
-        distances = 2**26 if features.is_cuda else 2**22  # at once: what fits a cache, or keeps a GPU busy
-        if torch.compiler.is_compiling():  # a graph is for any number of rows
-            return self._distance(features)
-        rows_at_once = max(1, distances // len(self._rows))
-        return torch.cat([self._distance(chunk) for chunk in torch.split(features, rows_at_once)])
+        queries = self._centred(features.to(self.rows.device))  # it may have been fitted elsewhere
+        chunks = [queries]
+        if not torch.compiler.is_compiling():  # a graph is for any number of rows
+            chunks = list(torch.split(queries, max(1, self._at_once // min(self._rows_at_once, len(self.rows)))))
+        nearest = [(chunk[:, :0], torch.empty_like(chunk[:, :0], dtype=torch.int64)) for chunk in chunks]
+        for first in range(0, len(self.rows), self._rows_at_once):
+            block = self._block(first)
+            nearest = [self._nearer(chunk, *found, block, first) for chunk, found in zip(chunks, nearest, strict=True)]
+        distances = [self._distance(chunk, *found) for chunk, found in zip(chunks, nearest, strict=True)]
+        return torch.cat(distances).to(at_least_float32(features).dtype)
 
-    def _distance(self, features: Tensor) -> Tensor:
-        """Find the k-th neighbour, and return its distance in the features' precision: equal ones are ties then."""
-        queries = in_float64(features, self.normalize) - self._center
-        # |q − r|² / 2 but for |q|² / 2, which changes no order
-        gaps = torch.addmm(self._halves, queries, self._rows.T, alpha=-1)
-        smallest = gaps.topk(self.k_used, largest=False, sorted=False)  # on a CPU several times faster than kthvalue
-        nearest = smallest.indices.gather(1, smallest.values.argmax(1, keepdim=True)).flatten()
-        distances: Tensor = torch.linalg.vector_norm(queries - self._rows[nearest], dim=1)
-        return distances.to(at_least_float32(features).dtype)
+    def _block(self, first: int) -> Float64[Tensor, "n f"]:
+        """Return the stored rows from ``first`` on, as many as are compared at once."""
+        rows = slice(first, first + self._rows_at_once)
+        return self._kept[rows] if first < len(self._kept) else self._centred(self.rows[rows])
+
+    def _nearer(self, queries: Tensor, gaps: Tensor, places: Tensor, rows: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Return the k nearest of the rows found so far and of a block, in no order: |q − r|² / 2, and their numbers.
+
+        The half squares lack |q|² / 2, which changes no order.
+        """
+        halves = self._halves[first : first + len(rows)]
+        own, numbers = _smallest(torch.addmm(halves, queries, rows.T, alpha=-1), self.k_used)
+        gaps, best = _smallest(torch.cat([gaps, own], 1), self.k_used)
+        return gaps, torch.cat([places, numbers + first], 1).gather(1, best)
+
+    def _distance(self, queries: Tensor, gaps: Tensor, places: Tensor) -> Tensor:
+        """Return the distance of the farthest of the k nearest rows, by differences: equal ones are ties then."""
+        farthest = places.gather(1, gaps.argmax(1, keepdim=True)).flatten()
+        all_kept = len(self._kept) == len(self.rows)  # then a graph need not hold the rows twice
+        rows = self._kept[farthest] if all_kept else self._centred(self.rows[farthest])
+        distances: Tensor = torch.linalg.vector_norm(queries - rows, dim=1)
+        return distances
+
+
+def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return so many of the smallest values of each row, or all, and where they are, in no order."""
+    least = values.topk(min(count, values.shape[1]), largest=False, sorted=False)  # faster than kthvalue on a CPU
+    return least.values, least.indices
 
 
 def _neighbours(logits: Tensor, labels: Tensor | None) -> int:
@@ -88,11 +137,9 @@ def _neighbours(logits: Tensor, labels: Tensor | None) -> int:
     return min(50, math.ceil(median / 20), int(sizes.min()))
 
 
-class CovarianceScore(Score):
+class CovarianceScore(ComparingScore):
     """A score that measures features in the directions in which training rows vary within their classes."""
 
-    needs_fit = True
-    needs_vectors = True
     normalize: bool
     center: Float64[Tensor, " f"]
     whitening: Float64[Tensor, "f r"]
@@ -134,6 +181,7 @@ class Mahalanobis(CovarianceScore):
 
     Args:
         normalize: scale features to unit length first.
+        head: the further head whose outputs are compared in place of the features.
 
     Raises:
         ValueError: when it is fitted to no labels, or to one row of each class.
@@ -142,7 +190,8 @@ class Mahalanobis(CovarianceScore):
     name = "mahalanobis"
     learns = ("center", "whitening", "means", "varying")
 
-    def __init__(self, normalize: bool = False):
+    def __init__(self, normalize: bool = False, head: str = ""):
+        super().__init__(head)
         check_flag("normalize", normalize)
         self.normalize = normalize
 
@@ -169,6 +218,7 @@ class RelativeMahalanobis(CovarianceScore):
         shrinkage: s, in [0, 1); 0.01 is enough to steady the difference where there are about as many rows as features,
             and changes little where there are many.
         normalize: scale features to unit length first.
+        head: the further head whose outputs are compared in place of the features.
 
     Raises:
         ValueError: when it is fitted to no labels, or to one row of each class.
@@ -177,7 +227,8 @@ class RelativeMahalanobis(CovarianceScore):
     name = "relative-mahalanobis"
     learns = ("center", "whitening", "means", "background", "varying")
 
-    def __init__(self, shrinkage: float = 0.01, normalize: bool = False):
+    def __init__(self, shrinkage: float = 0.01, normalize: bool = False, head: str = ""):
+        super().__init__(head)
         check_share("shrinkage", shrinkage)
         self.shrinkage = shrinkage
         check_flag("normalize", normalize)
@@ -207,6 +258,42 @@ class RelativeMahalanobis(CovarianceScore):
         whitened = self._whitened(features)
         to_all: Tensor = (whitened @ self.background).square().sum(1)
         return _least_square(whitened, self.means) - to_all
+
+
+class Cosine(ComparingScore):
+    """1 − the largest cosine to the mean direction of a class: of its training rows, scaled to unit length, the mean.
+
+    Mean directions are the prototypes of methods such as CIDER, when training has ended. A row of zeros has cosine 0.
+
+    Args:
+        head: the further head whose outputs are compared in place of the features.
+
+    Raises:
+        ValueError: when it is fitted to no labels.
+
+    Source: the mean of unit vectors is the maximum-likelihood direction of a von Mises–Fisher distribution (Banerjee et
+    al., JMLR 2005, equation 2.4).
+    """
+
+    name = "cosine"
+    learns = ("directions",)
+
+    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        check_features(features)
+        check_training_rows(features=features)
+        classes, ids = torch.unique(class_ids(self.name, features, labels), return_inverse=True)
+        sums = features.new_zeros(len(classes), features.shape[1], dtype=torch.float64)
+        at_once = max(1, AT_ONCE // features.shape[1])
+        for block, of_block in zip(torch.split(features, at_once), torch.split(ids, at_once), strict=True):
+            sums.index_add_(0, of_block, in_float64(block, normalize=True))
+        self.directions = in_float64(sums, normalize=True)
+        return self._learnt()
+
+    def __call__(self, features: Tensor, logits: Tensor) -> Tensor:
+        self._check_fitted()
+        check_features(features, self.directions.shape[1])
+        rows = in_float64(features.to(self.directions.device), normalize=True)  # it may have been fitted elsewhere
+        return 1 - (rows @ self.directions.T).amax(1)
 
 
 class VirtualLogit(Score):

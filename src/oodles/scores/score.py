@@ -11,9 +11,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from oodles.checks import shapes_checked
-from oodles.classifier import Classifier, Inputs
+from oodles.classifier import Classifier, Inputs, frozen
 from oodles.heads import affine_map
 from oodles.precision import at_least_float32
+
+ROWS = 1024
+"""So many training rows go through a further head at once."""
 
 
 class _Name:
@@ -61,8 +64,8 @@ class Score(ABC):
     """True where features have to be vectors, (N, F)."""
     needs_affine_head: ClassVar[bool] = False
     """True where it reads W and b of a last layer that gives W·h + b."""
-    needs_heads: ClassVar[tuple[str, ...]] = ()
-    """Further heads of the classifier whose outputs it reads."""
+    needs_heads: tuple[str, ...] = ()
+    """Further heads of the classifier whose outputs it reads; where a setting names one, an object's own."""
     differentiates: ClassVar[bool] = False
     """True where it needs a gradient in the inputs, which an exported classifier cannot give."""
     fitted: bool = False
@@ -94,7 +97,7 @@ class Score(ABC):
             if isinstance(classifier, Classifier) and head not in classifier.heads:
                 raise ValueError(
                     f"{self.name} looks at a head {head!r} that this classifier lacks: "
-                    "train it with a method that brings this score."
+                    "train it with a method that adds this head."
                 )
 
     def fit(
@@ -159,8 +162,7 @@ class HeadScore(Score):
     """An outlier score of logits and of the outputs of the classifier's further heads, see ``needs_heads``."""
 
     def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
-        read = features.to(next(classifier.parameters()).dtype)
-        return self(features, logits, *(at_least_float32(classifier.heads[head](read)) for head in self.needs_heads))
+        return self(features, logits, *(_outputs(classifier, head, features) for head in self.needs_heads))
 
     @abstractmethod
     def __call__(
@@ -170,6 +172,39 @@ class HeadScore(Score):
         *heads: Float[Tensor, "n _ *space"],
     ) -> Tensor:
         """Return one number per row, higher is more out-of-distribution, from outputs (N, K) of each head too."""
+
+
+class ComparingScore(Score):
+    """An outlier score that compares features with those of training rows, or what a further head makes of them.
+
+    Args:
+        head: the further head whose outputs are compared in place of the features.
+    """
+
+    needs_fit = True
+    needs_vectors = True
+
+    def __init__(self, head: str = ""):
+        if not isinstance(head, str):
+            raise TypeError(f"head must be the name of a further head of the classifier, got {head!r}.")
+        self.head = head
+        self.needs_heads = (head,) if head else ()
+
+    def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        self.check(classifier)
+        if self.head and isinstance(classifier, Classifier):
+            with frozen(classifier), torch.no_grad():
+                pieces = [_outputs(classifier, self.head, piece) for piece in torch.split(features, ROWS)]
+            features = torch.cat(pieces)
+        return self.fit(features, logits, labels)
+
+    def of(self, classifier: Classifier, inputs: Inputs, features: Tensor, logits: Tensor) -> Tensor:
+        return self(_outputs(classifier, self.head, features) if self.head else features, logits)
+
+
+def _outputs(classifier: Classifier, head: str, features: Tensor) -> Tensor:
+    """Return the outputs of a further head, in float32 at least."""
+    return at_least_float32(classifier.heads[head](features.to(next(classifier.parameters()).dtype)))
 
 
 def check_features(features: Tensor, fitted: int | None = None) -> None:
@@ -188,7 +223,8 @@ def check_training_rows(**values: Tensor) -> None:
     for name, rows in values.items():
         if not len(rows):
             raise ValueError(f"{name} of training rows must have at least one row, got none.")
-        if not bool(rows.isfinite().all()):
+        blocks = torch.split(rows, max(1, 2**22 // max(1, rows[0].numel())))
+        if not all(bool(block.isfinite().all()) for block in blocks):
             raise ValueError(f"{name} of training rows must be finite, got NaN or inf: did training diverge?")
 
 
