@@ -230,7 +230,9 @@ def test_what_is_read_from_a_file_is_named_after_it(tmp_path: Path) -> None:
 
 
 def test_shipped_benchmarks_are_whole() -> None:
-    assert set(benchmarks()) == {"demo", "digits", "fashion-12k", "cifar10-10k", "cifar10", "clinc150"}
+    assert set(benchmarks()) == {
+        *("demo", "digits", "fashion-12k", "fashion-12k-lt", "cifar10-10k", "cifar10", "clinc150")
+    }
     for name in benchmarks():
         spec = Benchmark.load(name)
         suite = "digits" if name == "demo" else name

@@ -13,6 +13,7 @@ from oodles.data import SHIPPED, SUITES, Augment, ImageSet, Suite, decoded, load
 from oodles.data.building import _order
 from oodles.data.description import read_description, sources
 from oodles.data.raw import RawImages
+from oodles.data.suite_check import check_suite
 
 RANDOM = np.random.default_rng(0)
 
@@ -155,6 +156,40 @@ def test_chosen_rows_are_balanced_and_never_those_that_validate(tmp_path: Path) 
     assert set(rows_of(some.train)) < set(rows_of(more.train)) < set(rows_of(full.train))
     assert np.bincount(some.train.labels).tolist() == [20, 20, 20]
     assert np.bincount(more.train.labels).tolist() == [50, 50, 50]
+
+
+def test_a_long_tail_is_made_of_all_rows_before_some_validate(tmp_path: Path) -> None:
+    save(tmp_path / "train.npz", rows=300, classes=3)
+    suite = load_suite(suite_file(tmp_path, "imbalance = 25\nvalidation = 31"))
+    kept = sorted(rows_of(suite.train) + rows_of(suite.validation))
+    assert np.bincount(np.array(kept) % 3).tolist() == [100, 20, 4], "100 · 25^(−c/2)"
+    assert np.bincount(suite.validation.labels).tolist() == [25, 5, 1] and suite.imbalance == 25
+    again = load_suite(suite_file(tmp_path, "imbalance = 25\nvalidation = 31"), seed=5)
+    assert rows_of(again.train) == rows_of(suite.train)
+    assert kept != [row for row in range(300) if row // 3 < (100, 20, 4)[row % 3]], "not the first ones of a file"
+    shown = str(check_suite(suite))
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith(("0 ", "1 ", "2 "))] == ["75", "15", "3"]
+    x = np.load(tmp_path / "train.npz")["images"]
+    assert np.array_equal(suite.train.images, x[rows_of(suite.train)].transpose(0, 3, 1, 2))
+
+
+def test_a_long_tail_of_uneven_classes_takes_as_many_rows_as_its_profile_allows(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 2], [40, 30, 2])
+    np.savez(tmp_path / "train.npz", images=pictures(72), labels=labels)
+    counts = np.bincount(
+        labels[rows_of(load_suite(suite_file(tmp_path, "imbalance = 4\nvalidation = 'more.npz'")).train)]
+    )
+    assert counts.tolist() == [8, 4, 2]
+    even = load_suite(suite_file(tmp_path, "imbalance = 1\nvalidation = 'more.npz'"))
+    assert np.bincount(even.train.labels).tolist() == [2, 2, 2]
+    whole = load_suite(suite_file(tmp_path, "validation = 'more.npz'"))
+    assert len(whole.train) == 72 and whole.imbalance is None
+
+
+@pytest.mark.parametrize("value", ["0.5", "-1", "nan", "inf", "true", "'100'", "[100]"])
+def test_a_long_tail_is_a_number_of_at_least_one(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ValueError, match=r"imbalance in .*mine\.toml must be a finite number of at least 1, .*, got"):
+        load_suite(suite_file(tmp_path, f"imbalance = {value}"))
 
 
 def test_each_class_is_drawn_in_its_share() -> None:
@@ -480,12 +515,17 @@ def test_shipped_files_say_in_a_sentence_what_is_missing(name: str, tmp_path: Pa
 
 
 def test_small_protocols_say_the_same_as_the_large_ones_but_for_the_rows() -> None:
-    for small, large, rows in (("fashion-12k", "fashion", 12000), ("cifar10-10k", "cifar10", 10000)):
+    for small, large, rows in (
+        ("fashion-12k", "fashion", 12000),
+        ("fashion-12k-lt", "fashion", 12000),
+        ("cifar10-10k", "cifar10", 10000),
+    ):
         one, other = (tomllib.loads((SHIPPED / f"{name}.toml").read_text()) for name in (small, large))
         other["train"] = {"path": other["train"]} if isinstance(other["train"], str) else other["train"]
         assert one.pop("train") == {**other.pop("train"), "rows": rows}
         for key in ("name", "about", "validation"):
             one.pop(key), other.pop(key)
+        assert one.pop("imbalance", None) == (100 if small.endswith("-lt") else None)
         assert one == other
 
 

@@ -146,6 +146,7 @@ SUITES: dict[str, Callable[[Suite], Suite]] = {
     "draft": lambda suite: replace(suite, draft=True),
     "outlier_shares": lambda suite: replace(suite, outlier_shares=((20, 0.5), (30, 0.5))),
     "resize": lambda suite: replace(suite, resize=9),
+    "imbalance": lambda suite: replace(suite, imbalance=100),
     "features": lambda suite: replace(suite, features=Features(("a", "b"))),
     "notes": lambda suite: replace(suite, notes={"noise": "a remark"}),
     "augment": lambda suite: suite.augmented(Augment(shift=2, flip=True)),

@@ -90,6 +90,8 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         return _split_rows(read(source), source, None, "")[0]
 
     source, held = description["train"], description.get("validation", TENTH)
+    if "imbalance" in description:  # before rows are held back, since who has few of a class has few to validate with
+        raw = _thinned(raw, _labels(raw, classes, by_name), description["imbalance"])
     train, validation = _split_rows(raw, source, held, "validation")
     _check_left(train, raw, _labels(train, classes, by_name), classes)
     outliers, validation_outliers, shares = _outliers(description, read)
@@ -108,6 +110,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         resize=fit.resize,
         draft=fit.draft,
         outlier_shares=shares,
+        imbalance=description.get("imbalance"),
         features=_features(description, raw) if raw.vectors else None,
         notes=dict(description.get("notes", {})),
     )
@@ -201,6 +204,16 @@ def _split_rows(raw: RawImages, source: Source, held: Any, held_by: str) -> tupl
     taken = f" and {held_by} takes {count}" if count else ""
     end = count + (left if wanted is None else rows_wanted(wanted, len(rows), left, f"rows of {raw.place}", taken))
     return raw.take(np.sort(rows[count:end])), raw.take(np.sort(rows[:count])) if holds else None
+
+
+def _thinned(raw: RawImages, labels: NDArray[np.int64], imbalance: float) -> RawImages:
+    """Return as many rows as can be of which class c of C has n·imbalance^(−c/(C−1)), always the same ones."""
+    there = np.bincount(labels)
+    profile = float(imbalance) ** (-np.arange(len(there)) / (len(there) - 1))
+    wanted = np.rint((there / profile).min() * profile).astype(int).clip(1)
+    rows = np.random.default_rng(0).permutation(len(labels))
+    kept = [rows[labels[rows] == label][:count] for label, count in enumerate(wanted)]
+    return raw.take(np.sort(np.concatenate(kept)))
 
 
 def _order(raw: RawImages) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Descriptions of suites, before any image is read: TOML files, or the content of a folder."""
 
+import math
 import os
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ KEYS = (
         "mean",
         "std",
         "augment",
+        "imbalance",
     ),
     *("about", "notes", "root", "get"),
 )
@@ -320,6 +322,12 @@ def _check_settings(content: Description, path: Path) -> None:
     if ("mean" in content) != ("std" in content):
         one, other = ("mean", "std") if "mean" in content else ("std", "mean")
         raise ValueError(f"{one} in {path} needs {other}: give both, or neither and they are measured.")
+    imbalance = content.get("imbalance", 1)
+    if isinstance(imbalance, bool) or not isinstance(imbalance, int | float) or not 1 <= imbalance < math.inf:
+        raise ValueError(
+            f"imbalance in {path} must be a finite number of at least 1, how many times as many rows the first class "
+            f"has as the last, got {imbalance!r}."
+        )
     _check_augment(content.get("augment", {}), path)
     _check_notes(content, path)
 

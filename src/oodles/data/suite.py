@@ -45,6 +45,8 @@ class Suite:
             there are and what share of the outliers that are trained on comes from them.
         features: how tables or texts became feature vectors, where rows are such vectors.
         notes: what a reader of a table must know about a set, by its name.
+        imbalance: how many times as many rows the first class was left with for training as the last, where rows of the
+            classes were left out for that.
 
     Raises:
         ValueError: for sets whose images differ in shape, shares that do not add up to the outliers or to 1, training
@@ -67,6 +69,7 @@ class Suite:
     outlier_shares: Shares = ()
     features: Features | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    imbalance: float | None = None
 
     def __post_init__(self) -> None:
         for name, images in self.sets().items():

@@ -107,7 +107,7 @@ RUN_FORM: Form = {
         **{"classes": Every(TEXT), "sizes": SIZES, "notes": Each(TEXT)},
         **{"name?": TEXT, "sha256?": Each(TEXT), "input_shape?": SIDES, "resize?": COUNT},
         **{"mean?": Every(NUMBER), "std?": Every(POSITIVE), "augment?": AUGMENT},
-        "outlier_shares?": Every(Every(NUMBER)),
+        **{"outlier_shares?": Every(Every(NUMBER)), "imbalance?": POSITIVE},
         **{"draft?": TRUTH, "features?": {"columns?": Every(TEXT), "encoder?": TEXT, "text?": TEXT, "label?": TEXT}},
     },
     "frozen?": {"layers": Every(TEXT), "runs": TEXT, "because?": TEXT},

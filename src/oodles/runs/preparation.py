@@ -307,6 +307,7 @@ def about_suite(suite: Suite) -> dict[str, Any]:
         "input_shape": list(suite.input_shape),
         **({} if suite.resize is None else {"resize": suite.resize}),
         **({"draft": True} if suite.draft else {}),
+        **({} if suite.imbalance is None else {"imbalance": suite.imbalance}),
         **({} if suite.features is None else {"features": suite.features.as_dict()}),
         **({"outlier_shares": list(map(list, suite.outlier_shares))} if suite.outlier_shares else {}),
         "mean": list(suite.mean),
