@@ -16,6 +16,8 @@ import pytest
 import oodles
 from oodles import cli
 from oodles.cards import cards
+from oodles.cli.parsing import flags_of
+from oodles.cli.shown import print_json, print_result
 from oodles.methods import METHODS
 from oodles.remarks import warn
 from oodles.runs import preparation
@@ -230,7 +232,7 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         "keep_frozen": True,
     }
     given = {**settings, **options, "to": options["folder"]}
-    flags = cli._flags(cli.train)
+    flags = flags_of(cli.train)
     words = []
     for name, value in given.items():
         flag = f"--{name.replace('_', '-')}"
@@ -270,7 +272,7 @@ def test_flags_of_adopt_arrive(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         "std": (1.5, 2.0),
         "device": "cpu",
     }
-    flags = {name.removeprefix("--") for name in cli._flags(cli.adopt)}
+    flags = {name.removeprefix("--") for name in flags_of(cli.adopt)}
     assert flags == {*options, "to", "json"} - {"folder"}, "a new flag belongs into this test"
     assert json.loads(capsys.readouterr().out) == {
         "folder": "somewhere",
@@ -475,10 +477,10 @@ def test_what_is_printed_does_not_control_the_terminal(
     monkeypatch.setattr(training, "train", train)
     assert run("train", "mixup") == 1
     assert capsys.readouterr().err == "oodles: \\u001b]0;title\\u0007 and \\u202e\\u009b2J\\u000dand \\udce9 ends.\n"
-    cli._print_json({"name": "\x9b2J\u202e"})
+    print_json({"name": "\x9b2J\u202e"})
     out = capsys.readouterr().out
     assert json.loads(out) == {"name": "\x9b2J\u202e"} and out.replace("\n", "").isprintable()
-    cli._print("one\nä – ✓ 猫 👩‍🔬")
+    print_result("one\nä – ✓ 猫 👩‍🔬")
     assert capsys.readouterr().out == "one\nä – ✓ 猫 👩‍🔬\n"
 
 
@@ -541,11 +543,11 @@ def test_another_configuration_in_the_same_folder_is_refused(
 
 def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
-    cli._print_json({})
-    cli._print("result")
+    print_json({})
+    print_result("result")
     assert capsys.readouterr().out == ""
     monkeypatch.setenv("RANK", "0")
-    cli._print("result")
+    print_result("result")
     assert capsys.readouterr().out == "result\n"
 
 

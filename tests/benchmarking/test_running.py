@@ -18,6 +18,7 @@ from oodles import Benchmark, benchmark, cli
 from oodles.benchmarking.cluster import cluster
 from oodles.benchmarking.local import local
 from oodles.benchmarking.running import Benchmarked
+from oodles.cli import benchmarks
 from oodles.runs.opened import open_run
 from tests.benchmarking.small import BUILT, HOLD, RUNS, begun, ended, hold, recorded, wait_until, write_benchmark
 
@@ -261,6 +262,6 @@ def test_mistakes_get_a_sentence(tmp_path: Path) -> None:
 
 def test_the_demo_is_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    monkeypatch.setattr(cli, "benchmark", lambda *given, **named: called.append((given, named)) or 0)
-    assert cli.demo(to=tmp_path, seeds=2, jobs=3) == 0
+    monkeypatch.setattr(benchmarks, "benchmark", lambda *given, **named: called.append((given, named)) or 0)
+    assert benchmarks.demo(to=tmp_path, seeds=2, jobs=3) == 0
     assert called == [(("demo",), {"to": tmp_path, "seeds": 2, "jobs": 3})]

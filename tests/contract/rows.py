@@ -538,13 +538,13 @@ ROWS: dict[str, Row] = {
     ),
     "palm": Row(
         PALM,
-        settings={"weight": 0.8, "dimensions": 5, "momentum": 0.9, "prototypes": 3, "nearest": 2},
+        settings={"weight": 0.8, "dimensions": 5, "prototype_momentum": 0.9, "prototypes": 3, "nearest": 2},
         defaults={
             "weight": 0.5,
             "alone": False,
             "prototypes": 6,
             "nearest": 5,
-            "momentum": 0.999,
+            "prototype_momentum": 0.999,
             "temperature": 0.1,
             "spread": 1.0,
             "dimensions": 128,
@@ -552,8 +552,8 @@ ROWS: dict[str, Row] = {
         wrong=(
             *numbers_at_least_zero("weight"),
             *numbers_at_least_zero("spread"),
-            *numbers_at_least_zero("momentum"),
-            ({"momentum": 1.0}, "momentum must be below 1, got 1"),
+            *numbers_at_least_zero("prototype_momentum"),
+            ({"prototype_momentum": 1.0}, "prototype_momentum must be below 1, got 1"),
             *(({"prototypes": n}, "prototypes must be a whole number of at least 1, got") for n in (0, 3.0, True)),
             *(({"nearest": n}, "nearest must be a whole number of at least 1, got") for n in (0, 3.0, True)),
             *settings_of_contrast,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from oodles import BalancedEnergy, Classifier, EnergyBounded, Recipe, TrainingStep, TrainingWarning, compare, train
-from oodles.cli import _parse_train
+from oodles.cli import COMMANDS
+from oodles.cli.parsing import parse_train
 from oodles.methods.balanced_energy import balanced_hinge, class_shares, frequency
 from oodles.runs.preparation import _command
 
@@ -164,7 +165,7 @@ def test_a_prior_survives_toml_json_and_the_command_line(prior: tuple[float, ...
     plain = recipe.as_dict()
     assert json.loads(json.dumps(plain)) == plain and Recipe.from_dict(plain) == recipe
     words = shlex.split(_command(tmp_path, recipe, {}))
-    chain = _parse_train(words[2:]).keywords["chain"]  # type: ignore[attr-defined]
+    chain = parse_train(COMMANDS["train"], words[2:]).keywords["chain"]  # type: ignore[attr-defined]
     assert chain[0][1]["prior"] == prior and Recipe(methods=chain) == recipe
 
 

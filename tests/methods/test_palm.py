@@ -12,7 +12,7 @@ from ..contract.networks import batch, classifier
 from ..references import palm as reference
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 1, 0])
-SETTINGS = {"nearest": 2, "momentum": 0.7, "temperature": 0.3, "spread": 0.6}
+SETTINGS = {"nearest": 2, "prototype_momentum": 0.7, "temperature": 0.3, "spread": 0.6}
 
 
 def rows(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -37,7 +37,7 @@ def test_the_papers_equations(dtype: torch.dtype, mixed: bool) -> None:
         rtol=accuracy,
         atol=accuracy,
     )
-    expected = reference.loss(*wide, **SETTINGS)
+    expected = reference.loss(*wide, nearest=2, momentum=0.7, temperature=0.3, spread=0.6)
     assert method(3 * g, y, p).item() == pytest.approx(0.8 * expected, rel=accuracy)
 
 
@@ -70,7 +70,7 @@ def test_the_likelihood_pulls_rows_alone_and_the_contrast_has_a_gradient_through
     slopes = {}
     for spread in (0.0, 1.0):
         own = g.clone().requires_grad_()
-        method = PALM(weight=1.0, nearest=2, momentum=0.7, temperature=0.3, spread=spread)
+        method = PALM(weight=1.0, nearest=2, prototype_momentum=0.7, temperature=0.3, spread=spread)
         method._loss(own, hard, p, slice(0, 7)).backward()
         slopes[spread] = own.grad
     again = g.clone().requires_grad_()
@@ -85,7 +85,7 @@ def test_the_likelihood_pulls_rows_alone_and_the_contrast_has_a_gradient_through
 
 def test_prototypes_move_after_the_update_by_the_rows_of_the_step() -> None:
     net = classifier("images", dtype=torch.float64)
-    method = PALM(dimensions=5, prototypes=3, nearest=2, momentum=0.7)
+    method = PALM(dimensions=5, prototypes=3, nearest=2, prototype_momentum=0.7)
     step = TrainingStep(net, method, seed=2)
     before = method.centers.clone()
     torch.testing.assert_close(before.norm(dim=1), torch.ones(12, dtype=torch.float64))

@@ -49,7 +49,7 @@ class PALM(Method):
             are.
         prototypes: K, of each class.
         nearest: k, to so many prototypes of its class a row is assigned.
-        momentum: α, the share of a prototype that stays at each step, in [0, 1).
+        prototype_momentum: α, the share of a prototype that stays at each step, in [0, 1).
         temperature: τ, above 0.
         spread: the weight of the contrast of prototypes beside the likelihood.
         dimensions: of the projection in which rows are compared.
@@ -89,7 +89,7 @@ class PALM(Method):
         alone: bool = False,
         prototypes: int = 6,
         nearest: int = 5,
-        momentum: float = 0.999,
+        prototype_momentum: float = 0.999,
         temperature: float = 0.1,
         spread: float = 1.0,
         dimensions: int = 128,
@@ -99,7 +99,7 @@ class PALM(Method):
         check_flag("alone", alone)
         check_whole("prototypes", prototypes, low=1)
         check_whole("nearest", nearest, low=1)
-        check_share("momentum", momentum)
+        check_share("prototype_momentum", prototype_momentum)
         check_number("temperature", temperature, above=0)
         check_number("spread", spread, low=0)
         check_whole("dimensions", dimensions, low=1)
@@ -107,7 +107,7 @@ class PALM(Method):
         self.alone = alone
         self.prototypes = prototypes
         self.nearest = nearest
-        self.momentum = momentum
+        self.prototype_momentum = prototype_momentum
         self.temperature = temperature
         self.spread = spread
         self.dimensions = dimensions
@@ -125,7 +125,7 @@ class PALM(Method):
         """Return the prototypes after these rows, at unit length, have moved them; with a gradient in the rows."""
         own = nearest_of_class(assignment(rows, centers), targets, self.nearest)
         pulls = normalize(normalize(own, p=1, dim=1), p=1, dim=0).T @ rows
-        return unit_length(self.momentum * centers + (1 - self.momentum) * pulls)
+        return unit_length(self.prototype_momentum * centers + (1 - self.prototype_momentum) * pulls)
 
     def _loss(self, rows: Tensor, targets: Tensor, centers: Tensor, own: slice) -> Float[Tensor, ""]:
         """Return likelihood of the rows ``own`` and contrast of prototypes, when all rows have moved these."""
