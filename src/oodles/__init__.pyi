@@ -35,6 +35,7 @@ from oodles.methods.background_class import BackgroundClass as BackgroundClass
 from oodles.methods.balanced_energy import BalancedEnergy as BalancedEnergy
 from oodles.methods.cac import CAC as CAC
 from oodles.methods.ceda import CEDA as CEDA
+from oodles.methods.cider import CIDER as CIDER
 from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranch
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
@@ -68,6 +69,7 @@ from oodles.methods.regmixup import RegMixup as RegMixup
 from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction
 from oodles.methods.shared_discriminator import SharedDiscriminator as SharedDiscriminator
+from oodles.methods.supcon import SupCon as SupCon
 from oodles.methods.t2fnorm import T2FNorm as T2FNorm
 from oodles.methods.unleashing_mask import UnleashingMask as UnleashingMask
 from oodles.outliers import pair as pair

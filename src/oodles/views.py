@@ -57,11 +57,19 @@ def projected_views(
 
     The views of a process come one after the other, and targets have the projections' precision.
     """
-    own = unit_length(torch.cat([outputs.heads[PROJECTION][role] for role in ("id", "view")]))
-    y = as_probabilities(batch["id"].labels, num_classes).to(own.dtype)
+    own, y = own_projected_views(outputs, batch, num_classes)
     rows, begin = rows_of_all_processes(own)
-    targets, _ = rows_of_all_processes(torch.cat([y, y]))
+    targets, _ = rows_of_all_processes(y)
     return rows, targets, slice(begin, begin + len(own))
+
+
+def own_projected_views(
+    outputs: Outputs, batch: Batch, num_classes: int
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
+    """Return the same of this process's rows alone."""
+    rows = unit_length(torch.cat([outputs.heads[PROJECTION][role] for role in ("id", "view")]))
+    y = as_probabilities(batch["id"].labels, num_classes).to(rows.dtype)
+    return rows, torch.cat([y, y])
 
 
 def random_view(x: Float[Tensor, "n c h w"], *, generator: Generator | None = None) -> Float[Tensor, "n c h w"]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from oodles import (
+    CIDER,
     Batch,
     Classifier,
     EnergyBounded,
@@ -18,10 +19,12 @@ from oodles import (
     OutlierExposureLoss,
     Part,
     ReweightOOD,
+    SupCon,
     TrainingStep,
     mixup_criterion,
     soft_targets,
 )
+from oodles.methods.cider import compactness, dispersion, moved
 from oodles.methods.cutmix import cutmix_box
 from oodles.methods.logit_norm import normalized
 from oodles.targets import cross_entropy
@@ -138,3 +141,36 @@ def test_reweight_ood(dtype: torch.dtype) -> None:
     recorded = VALUES["contrast"]
     features = torch.tensor(recorded["features"]).reshape(6, 6).to(dtype)
     near(ReweightOOD(weight=1.0)(features, torch.tensor(recorded["labels"]), 3), recorded["reweight_ood"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_supcon(dtype: torch.dtype) -> None:
+    recorded = VALUES["contrast"]
+    features = torch.tensor(recorded["features"]).reshape(6, 6).to(dtype)
+    found = SupCon(weight=1.0)(features, torch.tensor(recorded["labels"]), 3)
+    assert found.item() == pytest.approx(recorded["supcon"][0], abs=1e-6 if dtype == torch.float32 else 5e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cider(dtype: torch.dtype) -> None:
+    """The authors move prototypes row by row: so does this, and then the terms and their gradients are theirs."""
+    recorded = VALUES["contrast"]
+    features = torch.tensor(recorded["features"]).reshape(6, 6).to(dtype).requires_grad_()
+    labels = torch.tensor(recorded["labels"])
+    before = torch.tensor(recorded["prototypes"]).reshape(3, 6).to(dtype)
+    after = list(before)
+    for row, label in zip(features, labels.tolist(), strict=True):
+        after[label] = nn.functional.normalize(0.95 * after[label] + 0.05 * row, dim=0)
+    prototypes = torch.stack(after)
+    near(prototypes, recorded["moved"])
+    apart = dispersion(prototypes, 0.1)
+    near(apart, recorded["dispersion"])
+    (slope,) = torch.autograd.grad(apart, features)
+    near(slope, recorded["grad_dispersion"])
+    targets = nn.functional.one_hot(labels, 3).to(dtype)
+    pulled = compactness(features, prototypes.detach(), targets, 0.1) * 0.1 / 0.07
+    near(pulled, recorded["compactness"])
+    (slope,) = torch.autograd.grad(pulled, features)
+    assert slope.norm().item() == pytest.approx(recorded["grad_compactness_norm"], rel=1e-6)
+    at_once = moved(before, features, targets, CIDER().prototype_momentum)
+    assert (at_once - prototypes).abs().max() < 0.003, "two rows of a class at once, and not in order"

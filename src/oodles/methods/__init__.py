@@ -53,6 +53,8 @@ METHODS = {
     "augmix": "AugMix",
     "reweight-ood": "ReweightOOD",
     "palm": "PALM",
+    "supcon": "SupCon",
+    "cider": "CIDER",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
