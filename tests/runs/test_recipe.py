@@ -104,7 +104,6 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "ascood": ("ascood", {"form": "shuffle", "share": 0.2}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
     "reweight-ood": ("reweight-ood", {"alone": True}, 0.1, 1e-4, True, ("cosine", ()), 100, 512, None),
     "palm": ("palm", {"alone": True, "prototype_momentum": 0.999}, 0.5, 1e-6, True, ("cosine", ()), 500, 512, None),
-    "palm": ("palm", {"alone": True, "momentum": 0.999}, 0.5, 1e-6, True, ("cosine", ()), 500, 512, None),
     "supcon": ("supcon", {"alone": True}, 0.5, 1e-4, False, ("cosine", ()), 1000, 1024, None),
     "cider": ("cider", {"alone": True, "prototype_momentum": 0.95}, 0.5, 1e-4, True, ("cosine", ()), 500, 512, None),
 }
