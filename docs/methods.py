@@ -212,6 +212,7 @@ NEEDS = {
     "images": "inputs that are images",
     "unit-range": "inputs in [0, 1]",
     "vectors": "features that are vectors, one label per row",
+    "linear-head": "a linear last layer",
     "weights": "weights of a trained classifier to start from",
 }
 

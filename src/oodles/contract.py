@@ -292,8 +292,8 @@ class Method(nn.Module):
     """The hyper-parameter that switches the method off at zero."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What must be there: the parts ``outliers`` or ``wild``, ``images`` (floating point, (N, C, H, W)),
-    ``unit-range`` (inputs in [0, 1]), ``vectors`` (features (N, F), one label a row), or ``weights`` (of a trained
-    classifier, which a run has to start from)."""
+    ``unit-range`` (inputs in [0, 1]), ``vectors`` (features (N, F), one label a row), ``linear-head`` (a last layer
+    that gives W·h + b), or ``weights`` (of a trained classifier, which a run has to start from)."""
     adds: ClassVar[tuple[str, ...]] = ()
     """Roles that it adds to a batch; to a part that is there, such as ``outliers``, it may add rows."""
     shares: ClassVar[tuple[str, ...]] = ()

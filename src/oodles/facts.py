@@ -54,7 +54,7 @@ PLAIN_TERM = "cross_entropy"
 
 ROLES = ("outliers", "wild")
 """Parts that come with a batch, besides ``id``."""
-NEEDS = (*ROLES, "images", "unit-range", "vectors", "weights")
+NEEDS = (*ROLES, "images", "unit-range", "vectors", "linear-head", "weights")
 INPUTS = "in-distribution inputs"
 CHOICE = "choice of outliers"
 OUTLIER_LABELS = "labels of outliers"
@@ -227,6 +227,11 @@ def _check_pair(a: Any, b: Any) -> None:
         if clash := sorted((set(mine) & set(theirs)) - shared):
             names = [f"{method.name}{' alone' if method.alone else ''}" for method in (a, b)]
             raise ValueError(f"{names[0]} and {names[1]} both {what} {clash[0]!r}: use one of them.")
+    for reader, changer in ((a, b), (b, a)):
+        if "linear-head" in reader.needs and "head" in changer.replaces:
+            raise ValueError(
+                f"{reader.name} needs the linear last layer that {changer.name} replaces: use one of them."
+            )
     for inside, viewer in ((a, b), (b, a)):
         if "change_hidden" in inside.moments and viewer.views and inside.active and viewer.active:
             raise ValueError(

@@ -22,6 +22,7 @@ from oodles.contract import Batch, Data, Method, Now, Outputs, Terms, WrongPart
 from oodles.facts import HOOKS, PLAIN_TERM, check_composition, order
 from oodles.forward_pass import ForwardPass, Reading, valid_rows
 from oodles.given import as_batch, check_runs, checked, describe, with_places
+from oodles.heads import linear_head
 from oodles.processes import process_count, rank, sum_over_processes
 from oodles.randomness import NEW_EPOCH, NEW_HEADS, random_seed
 from oodles.remarks import warn
@@ -164,7 +165,7 @@ class TrainingStep(nn.Module):
             classifier.heads_seed = seed
             for method, name in self._active_with_names():
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
-                _check_vectors(method, classifier)
+                _check_needs(method, classifier)
                 head = classifier.head
                 method.change_classifier(classifier)
                 if classifier.head is not head and "head" not in method.replaces:
@@ -562,13 +563,15 @@ def _restored_on_error(classifier: Classifier) -> Iterator[None]:
         raise
 
 
-def _check_vectors(method: Method, classifier: Classifier) -> None:
-    """Refuse a classifier for dense prediction where a method needs features that are vectors."""
+def _check_needs(method: Method, classifier: Classifier) -> None:
+    """Refuse a classifier whose head is for dense prediction, or not linear, where a method needs another."""
     if "vectors" in method.needs and classifier.dense:
         raise ValueError(
             f"{method.name} needs features of shape (N, F) and one label per row, got a head for dense prediction: "
             "leave the method out."
         )
+    if "linear-head" in method.needs:
+        linear_head(classifier, method.name)
 
 
 def _number_repeated(names: Sequence[str]) -> list[str]:

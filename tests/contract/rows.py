@@ -18,6 +18,7 @@ from oodles import (
     ODNL,
     OECC,
     PALM,
+    PFS,
     AugMix,
     BackgroundClass,
     BalancedEnergy,
@@ -600,6 +601,18 @@ ROWS: dict[str, Row] = {
         aligned=("view",),
         backward="compactness has no gradient in the prototypes that rows move",
         curved="prototypes are at unit length",
+    ),
+    "pfs": Row(
+        PFS,
+        settings={"weight": 0.7, "start": 0.0},
+        defaults={"weight": 1.0, "start": 0.5},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("start"),
+            ({"start": 1.0}, "start must be below 1, got 1"),
+        ),
+        refuses=needs_rows,
+        backward="the weights of the last layer have no gradient from it",
     ),
 }
 

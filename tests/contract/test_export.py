@@ -39,7 +39,7 @@ def check_exports(row: Row, suffix: str) -> None:
     for name in exported_scores(row):
         score = score_named(name)
         if score.needs_fit:
-            score.fit(*collect(net, [(rows, labels(KIND, 40))]))
+            score.fit_of(net, *collect(net, [(rows, labels(KIND, 40))]))
         threshold = float(score_rows(net, [rows], [score]).scores[name].mean())
         with _silence():
             module = read(write(as_program(net, score, threshold, rows[:2]), "{}"))

@@ -106,10 +106,11 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "palm": ("palm", {"alone": True, "prototype_momentum": 0.999}, 0.5, 1e-6, True, ("cosine", ()), 500, 512, None),
     "supcon": ("supcon", {"alone": True}, 0.5, 1e-4, False, ("cosine", ()), 1000, 1024, None),
     "cider": ("cider", {"alone": True, "prototype_momentum": 0.95}, 0.5, 1e-4, True, ("cosine", ()), 500, 512, None),
+    "pfs": ("outlier-exposure + pfs", {"weight": 0.5}, 0.07, 5e-4, True, ("cosine", ()), 50, 128, 256),
 }
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy")
-FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd")
+FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

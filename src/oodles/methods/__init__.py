@@ -55,6 +55,7 @@ METHODS = {
     "palm": "PALM",
     "supcon": "SupCon",
     "cider": "CIDER",
+    "pfs": "PFS",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -75,6 +76,7 @@ METHOD_SCORES = {
     "vacuity": ("edl", "Vacuity"),
     "g-odin": ("g-odin", "Perturbed"),
     "g-odin-unperturbed": ("g-odin", "Unperturbed"),
+    "feature-separation": ("pfs", "FeatureSeparation"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
