@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oodles.comparing.comparison import Comparison, compare
+from oodles.metrics import ood_metrics
+from oodles.runs.fits import Fit, keep_fits
 from tests.comparing.synthetic_runs import SIZES, write_run
 
 
@@ -22,6 +25,25 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     other = write_run(tmp_path / "3", "cutmix", sizes={**SIZES, "near:digits": 71})
     with pytest.raises(ValueError, match="tested on other rows"):
         compare([first, other])
+
+
+def test_a_score_that_runs_were_evaluated_with_later(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, name) for name in ("cross-entropy", "mixup")]
+    sets = ("validation", "test", "near:digits", "far:letters")
+    for place, run in enumerate(runs):
+        with pytest.raises(ValueError, match=r"There is no score 'knn\(k=5\)' in the runs of"):
+            compare(runs, "knn(k=5)")
+        random = np.random.default_rng(place)
+        values = {name: random.normal(size=SIZES[name]) + (":" in name) for name in sets}
+        keep_fits(run, {"knn(k=5)": Fit({}, values)})
+    (table,) = compare(runs, "knn(k=5)").tables
+    expected = ood_metrics(values["test"], values["near:digits"])
+    group = table.groups[1]
+    assert group.own_score == "knn(k=5)"
+    for metric, value in expected.items():
+        assert (seeds := group.measured("near:digits", "knn(k=5)", metric)) and seeds.mean == pytest.approx(value)
+    assert compare(runs).tables[0].groups[1].scores == ("msp", "energy", "knn"), "others stay"
+    assert compare(runs, "knn(k=5)").to_text().count("knn(k=5)")
 
 
 @pytest.mark.parametrize("ending", ["html", "md", "csv", "json"])

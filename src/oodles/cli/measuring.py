@@ -73,7 +73,7 @@ def compare(
 
     Args:
         runs: run folders, folders of benchmarks, and files of recorded results (.jsonl).
-        score: one outlier score for all; each method's own unless given.
+        score: one outlier score for all, also one that evaluate has kept in them; each method's own unless given.
         to: also write a report: .html, .md, .csv or .json.
         json: print one JSON document.
     """

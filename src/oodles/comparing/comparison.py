@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oodles.comparing import markdown, numbers, terminal
-from oodles.comparing.results import RESULTS, Result, folder_of_run, read_results, result_of
+from oodles.comparing.results import RESULTS, Result, folder_of_run, read_results, result_of, with_kept_score
 from oodles.comparing.tables import Table, build_table
 from oodles.files import write_text
 from oodles.runs.folder import RUN, check_output
@@ -76,7 +76,8 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
         runs: run folders, opened or not, results of runs, files of them (``.jsonl``), and folders of benchmarks, in
             any mixture. Runs of one recipe with different seeds become one row; a run that is given twice counts once,
             under the name of its row in a file.
-        score: one score for all; by default every method is shown under the score that its paper uses.
+        score: one score for all, also one that all runs have been evaluated with since, such as ``knn(k=5)``; by
+            default every method is shown under the score that its paper uses.
 
     Raises:
         FileNotFoundError: for a folder that is no run, and a file that is not there.
@@ -91,7 +92,7 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
         raise ValueError(f"{results[0]} has not ended: repeat its command to resume it.")
     by_suite: dict[str, list[Result]] = {}
     for run in ended:
-        by_suite.setdefault(run.data, []).append(run)
+        by_suite.setdefault(run.data, []).append(with_kept_score(run, score) if score else run)
     first, *others = (build_table(suite, members, score) for suite, members in by_suite.items())
     if left_out := [run.folder.name if run.folder else str(run) for run in results if run.status == "unfinished"]:
         remark = f"Left out, since they have not ended: {', '.join(left_out)}."

@@ -1,12 +1,13 @@
 """Results of runs, without images and weights: a line of JSON for each, which is all that a comparison reads."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from oodles.files import write_lines
 from oodles.metrics import accuracy
+from oodles.runs.fits import kept_fit
 from oodles.runs.folder import Metrics, metrics_of
 from oodles.runs.forms import LINE_FORM, check_form, parse_json
 from oodles.runs.opened import Run
@@ -93,6 +94,23 @@ class Result:
     def in_words(self) -> str:
         """Say inside a sentence which run it is: its folder, or what a file recorded."""
         return str(self) if self.folder else f"a recorded {self}"
+
+
+def with_kept_score(result: Result, score: str) -> Result:
+    """Return a result with the figures of a score that its run was evaluated with later, as far as its folder keeps it.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
+    fit = None if result.folder is None or score in result.scores else kept_fit(result.folder, score)
+    if fit is None:
+        return result
+    later = metrics_of({f"{name}/{score}": values for name, values in fit.values.items()})
+    metrics = {
+        known: {name: {**by_score, **later[known].get(name, {})} for name, by_score in by_set.items()}
+        for known, by_set in result.metrics.items()
+    }
+    return replace(result, metrics=metrics)
 
 
 def result_of(run: Run) -> Result:
