@@ -39,6 +39,7 @@ from oodles.methods.cider import CIDER as CIDER
 from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranch
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
+from oodles.methods.duq import DUQ as DUQ
 from oodles.methods.edl import EDL as EDL
 from oodles.methods.energy_bounded import EnergyBounded as EnergyBounded
 from oodles.methods.energy_gap import EnergyGap as EnergyGap

@@ -314,6 +314,9 @@ class Method(nn.Module):
     """Scores that it leaves nothing to see: they stand in tables with a remark."""
     separate: ClassVar[tuple[str, ...]] = ()
     """Roles that are forwarded apart from the others."""
+    differentiates: ClassVar[tuple[str, ...]] = ()
+    """Roles in whose inputs, one floating-point tensor, its terms differentiate: in ``loss_terms`` these record
+    gradients, whatever other methods have made of them."""
     suggests: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that :meth:`suggest` measures."""
     measured_on: ClassVar[tuple[str, ...]] = ("train", "validation")

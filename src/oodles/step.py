@@ -323,10 +323,28 @@ class TrainingStep(nn.Module):
         return divided
 
     def compile(self, **options: Any) -> None:
-        """Compile the traced half in one graph; ``options`` go to ``torch.compile``."""
+        """Compile the traced half in one graph; ``options`` go to ``torch.compile``.
+
+        Raises:
+            ValueError: for a method that differentiates in its inputs, with a torch that cannot compile that.
+        """
         # a copy, since torch limits how often one function is compiled, and steps differ
         losses = FunctionType(_losses.__code__.replace(), globals(), "losses")
-        self._losses = torch.compile(losses, **{"fullgraph": True, **options})
+        settings: Any = torch._dynamo.config
+        slopes = [method.name for method in self._active() if method.differentiates]
+        if slopes and not hasattr(settings, "trace_autograd_ops"):
+            raise ValueError(
+                f"{slopes[0]} differentiates in its inputs, which torch {torch.__version__} cannot compile: "
+                "leave compile out, or take a newer torch."
+            )
+        compiled = torch.compile(losses, **{"fullgraph": True, **options})
+
+        def tracing_slopes(step: TrainingStep, batch: Batch) -> _Losses:
+            with settings.patch(trace_autograd_ops=True):
+                result: _Losses = compiled(step, batch)
+            return result
+
+        self._losses = tracing_slopes if slopes else compiled
 
     def get_extra_state(self) -> Tensor:
         """Return the counters: with the seed, all that random numbers depend on."""
@@ -380,7 +398,7 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given, first=not step._checked)
-    whole = with_places(whole, acting.methods, acting.reading.roles)
+    whole = _with_slopes(with_places(whole, acting.methods, acting.reading.roles), acting.methods)
     for method in acting.hooks["change_weights"]:
         with _naming(method):
             changed = method.change_weights(whole, partial(_gradient, step), nows[method])
@@ -413,6 +431,16 @@ def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
     if not isinstance(value, kind):
         raise TypeError(f"{hook} of {method.name} must return a {kind.__name__}, got {describe(value)}.")
     return value
+
+
+def _with_slopes(batch: Batch, methods: Sequence[Method]) -> Batch:
+    """Return a batch in which inputs record gradients where a method differentiates in them."""
+    parts = dict(batch.parts)
+    for method in methods:
+        for role in set(method.differentiates) & set(parts):
+            with _naming(method):
+                parts[role] = replace(parts[role], inputs=parts[role].rows.detach().requires_grad_())
+    return replace(batch, parts=parts)
 
 
 def _check_made(classifier: Classifier, batch: Batch, given: Batch, *, first: bool) -> None:

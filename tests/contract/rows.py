@@ -11,6 +11,7 @@ from oodles import (
     CAC,
     CEDA,
     CIDER,
+    DUQ,
     EDL,
     GODIN,
     ISH,
@@ -613,6 +614,19 @@ ROWS: dict[str, Row] = {
         ),
         refuses=needs_rows,
         backward="the weights of the last layer have no gradient from it",
+    "duq": Row(
+        DUQ,
+        settings={"penalty": 0.5, "length_scale": 0.5, "width": 3, "centroid_momentum": 0.9},
+        defaults={"penalty": 0.1, "length_scale": 0.3, "width": 0, "centroid_momentum": 0.999},
+        wrong=(
+            *numbers_at_least_zero("penalty"),
+            *numbers_at_least_zero("centroid_momentum"),
+            ({"centroid_momentum": 1.0}, "centroid_momentum must be below 1, got 1"),
+            *(({"length_scale": value}, "length_scale must be a finite number > 0, got") for value in (0, -1.0, NAN)),
+            *(({"width": n}, "width must be a whole number of at least 0, got") for n in (-1, 3.0, True)),
+        ),
+        no_strength="it replaces the head",
+        refuses={**needs_rows, "tokens": needs_tensor},
     ),
 }
 

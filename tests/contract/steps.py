@@ -33,14 +33,19 @@ def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
 
 
 def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outputs:
-    """Return features, logits and outputs of further heads for some parts, as leaves that record gradients."""
+    """Return features, logits and outputs of further heads for some parts, as leaves that record gradients.
+
+    Where a method differentiates in the inputs, they are no leaves but belong to these.
+    """
+    given = batch["id"].inputs
+    joined = isinstance(given, Tensor) and given.requires_grad
 
     def leaf(value: Tensor) -> Tensor:
-        return value.detach().clone()
+        return value.clone() if joined else value.detach().clone()
 
     features, logits = {}, {}
     heads: dict[str, dict[str, Tensor]] = {name: {} for name in classifier.heads}
-    with torch.no_grad():
+    with torch.set_grad_enabled(joined):
         for role in roles:
             made = batch[role].features
             rows = (
@@ -48,11 +53,13 @@ def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outp
                 if made is None
                 else made.to(next(classifier.parameters()).dtype)
             )
-            features[role], logits[role] = leaf(rows), leaf(classifier.head(rows))
+            features[role] = rows = leaf(rows)
+            logits[role] = leaf(classifier.head(rows))
             for name, head in classifier.heads.items():
                 heads[name][role] = leaf(head(rows))
-    for value in (*features.values(), *logits.values(), *(v for by_role in heads.values() for v in by_role.values())):
-        value.requires_grad_()
+    if not joined:
+        for value in (*features.values(), *logits.values(), *(v for one in heads.values() for v in one.values())):
+            value.requires_grad_()
     return Outputs(features, logits, heads)
 
 

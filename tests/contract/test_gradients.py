@@ -39,11 +39,10 @@ def check_reaches_network(row: Row, kind: str) -> None:
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         direction /= direction.norm()
         here, sides = parameter.detach().clone(), []
-        with torch.no_grad():
-            for sign in (1, -1):
-                parameter.copy_(here + sign * STEP * direction)
-                sides.append(_quantities(step, plain, prepared, given, row.backward))
-            parameter.copy_(here)
+        for sign in (1, -1):
+            parameter.data.copy_(here + sign * STEP * direction)
+            sides.append({n: v.detach() for n, v in _quantities(step, plain, prepared, given, row.backward).items()})
+        parameter.data.copy_(here)
         for name, gradients in slopes.items():
             where = f"{name} along {parameter_name}"
             gradient = gradients[parameter_name]

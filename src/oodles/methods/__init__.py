@@ -56,6 +56,7 @@ METHODS = {
     "supcon": "SupCon",
     "cider": "CIDER",
     "pfs": "PFS",
+    "duq": "DUQ",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

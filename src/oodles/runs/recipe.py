@@ -266,7 +266,7 @@ def changes_inputs(methods: Methods) -> str | None:
     """
     for name, _ in active_methods(methods):
         facts = card(name)
-        if facts.adds or "images" in facts.needs or "change_hidden" in facts.moments:
+        if facts.adds or facts.differentiates or "images" in facts.needs or "change_hidden" in facts.moments:
             return name
         if {INPUTS, "outliers", "weights"} & set(facts.replaces):
             return name
