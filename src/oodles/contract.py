@@ -142,6 +142,10 @@ class Batch:
     def __contains__(self, role: str) -> bool:
         return role in self.parts
 
+    def counted(self, role: str, rows: Tensor) -> Tensor:
+        """Return, of one thing for each row of a part's inputs, those of the rows that count, as targets are."""
+        return rows.index_select(0, self.places[role]) if role in self.places else rows
+
     def with_part(self, role: str, part: Part) -> "Batch":
         """Return a batch in which ``role`` is ``part``; this one stays as it was."""
         return Batch({**self.parts, role: part}, self.draws, self.weights)

@@ -186,7 +186,7 @@ def valid_rows(batch: Batch) -> Batch:
     draws = dict(batch.draws)
     if "id" in batch.places:
         draws = {name: _valid_draws(draw, batch["id"], batch.places["id"]) for name, draw in draws.items()}
-    return replace(batch, parts=parts, draws=draws, places={})
+    return replace(batch, parts=parts, draws=draws)
 
 
 def _valid_draws(draw: Tensor, part: Part, places: Tensor) -> Tensor:

@@ -614,6 +614,7 @@ ROWS: dict[str, Row] = {
         ),
         refuses=needs_rows,
         backward="the weights of the last layer have no gradient from it",
+    ),
     "duq": Row(
         DUQ,
         settings={"penalty": 0.5, "length_scale": 0.5, "width": 3, "centroid_momentum": 0.9},

@@ -152,6 +152,8 @@ def check_nothing_void(row: Row, kind: str) -> None:
 @pytest.mark.parametrize("soft", [False, True], ids=["ids", "soft"])
 @pytest.mark.parametrize("name, kind", KINDS_OF_ROWS)
 def test_terms_are_those_of_what_counts(name: str, kind: str, soft: bool) -> None:
+    if ROWS[name].cls.differentiates:
+        pytest.skip("outputs that are cut out by hand are no function of the inputs")
     check_void(ROWS[name], kind, soft=soft)
 
 

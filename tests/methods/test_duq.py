@@ -160,7 +160,7 @@ def test_without_a_penalty_nothing_is_differentiated_twice() -> None:
 def test_a_torch_that_cannot_compile_a_slope_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     step = TrainingStep(classifier("vectors"), DUQ())
     monkeypatch.setattr("torch._dynamo.config", object())
-    with pytest.raises(ValueError, match="duq differentiates in its inputs, which torch .* cannot compile") as refusal:
+    with pytest.raises(ValueError, match=r"duq differentiates in its inputs, which torch .* cannot compile") as refusal:
         step.compile(backend="eager")
     assert is_one_sentence(str(refusal.value))
     monkeypatch.undo()

@@ -138,17 +138,12 @@ class DUQ(Method):
             classifier.head = classifier.placed(Kernels(features, classes, width, self.length_scale))
         classifier.head.length_scale = self.length_scale
 
-    def change_batch(self, batch: Batch, now: Now) -> Batch:
-        # the numbers of rows, of which those stay that count
-        places = torch.arange(len(batch["id"]), device=batch["id"].first.device)
-        return batch.with_draws(duq_rows=places)
-
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         logits, part = outputs.logits["id"], batch["id"]
         terms = {"kernel_cross_entropy": self(logits, part.labels)}
         if not self.penalty:
             return terms
-        penalties = slope_penalty(logits.exp(), part.rows)[batch.draws["duq_rows"]]
+        penalties = batch.counted("id", slope_penalty(logits.exp(), part.rows))
         return {**terms, "slope_penalty": self.penalty * mean_over_rows(penalties)}
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
@@ -157,4 +152,4 @@ class DUQ(Method):
             features = now.classifier.features(part.rows)
         y = as_probabilities(part.labels, now.classifier.num_classes)
         assert isinstance(head, Kernels)
-        head.follow(features[batch.draws["duq_rows"]], y, self.centroid_momentum)
+        head.follow(batch.counted("id", features), y, self.centroid_momentum)
