@@ -65,6 +65,7 @@ REPLACES: dict[str, tuple[str, ...]] = {
     "outliers": ("change_batch",),
     OUTLIER_LABELS: ("change_batch",),
     "head": ("change_classifier",),
+    "lengths of features": ("change_classifier", "change_outputs", "change_batch"),
     "weights": ("change_weights",),
     "logits": ("change_outputs", "loss_terms"),
     "cross-entropy": ("loss_terms",),

@@ -20,6 +20,7 @@ from oodles import (
     OECC,
     PALM,
     PFS,
+    VOS,
     AugMix,
     BackgroundClass,
     BalancedEnergy,
@@ -628,6 +629,20 @@ ROWS: dict[str, Row] = {
         ),
         no_strength="it replaces the head",
         refuses={**needs_rows, "tokens": needs_tensor},
+    ),
+    "vos": Row(
+        VOS,
+        settings={"weight": 0.8, "candidates": 100, "memory": 20},
+        defaults={"weight": 0.1, "start": 0.4, "candidates": 10_000, "memory": 1000},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("start"),
+            ({"start": 1.0}, "start must be below 1, got 1.0"),
+            *(({"candidates": n}, "candidates must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+            *(({"memory": n}, "memory must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+        ),
+        random=True,
+        refuses=needs_rows,
     ),
 }
 

@@ -24,12 +24,12 @@ def all_terms(*methods: type[Method]) -> set[str]:
 
 
 def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
-    """Return the roles that have to be forwarded: ``id``, then those that are read, then those forwarded apart."""
+    """Return the roles that have to be forwarded: ``id``, then those read, of which those made as features come last,
+    then those forwarded apart."""
     read = {role for method in methods for role in method.reads}
     apart = {role for method in methods for role in method.separate}
-    forwarded = (role for role, part in batch.parts.items() if part.features is None)
-    roles = ["id", *(role for role in forwarded if role != "id" and role in read)]
-    return sorted(roles, key=lambda role: role in apart)
+    roles = ["id", *(role for role in batch.parts if role != "id" and role in read)]
+    return sorted(roles, key=lambda role: (role in apart, batch[role].features is not None))
 
 
 def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outputs:
@@ -126,10 +126,11 @@ def repeat_rows(part: Part, times: int) -> Part:
     def tile(value: Tensor) -> Tensor:
         return torch.cat([value] * times)
 
-    inputs = part.inputs
+    inputs, targets = part.inputs, None if part.targets is None else tile(part.targets)
+    if part.features is not None:
+        return Part(targets=targets, features=tile(part.features))
     return Part(
-        {key: tile(value) for key, value in inputs.items()} if isinstance(inputs, dict) else tile(inputs),
-        None if part.targets is None else tile(part.targets),
+        {key: tile(value) for key, value in inputs.items()} if isinstance(inputs, dict) else tile(inputs), targets
     )
 
 

@@ -33,6 +33,8 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
     apart = sum(role in method.separate for role in roles)
     assert results["features"][0].dtype == dtype or kind == "tokens", "autocast is on in the forward pass"
     assert results["logits"][0].dtype == dtype or "head" in method.replaces, "autocast is on in the head"
+    made = [prepared[role].first.to(dtype) for role in roles if prepared[role].features is not None]
+    results["features"][0] = torch.cat([results["features"][0], *made])
     sizes = [len(prepared[role]) for role in roles]
 
     def by_role(what: str, wide: torch.dtype) -> dict[str, Tensor]:

@@ -57,6 +57,7 @@ METHODS = {
     "cider": "CIDER",
     "pfs": "PFS",
     "duq": "DUQ",
+    "vos": "VOS",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

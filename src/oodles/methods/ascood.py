@@ -94,7 +94,7 @@ class ASCOOD(Method):
     needs = ("unit-range", "vectors")
     adds = ("ascood",)
     terms = ("ascood",)
-    replaces = ("head",)
+    replaces = ("head", "lengths of features")
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class IsoMaxPlus(Method):
     )
     score = "max-logit"
     needs = ("vectors",)
-    replaces = ("head",)
+    replaces = ("head", "lengths of features")
 
     def __init__(self, *, entropic_scale: float = 10.0):
         super().__init__()

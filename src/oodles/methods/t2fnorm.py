@@ -41,7 +41,7 @@ class T2FNorm(Method):
         code="https://github.com/sudarshanregmi/T2FNorm",
     )
     needs = ("vectors",)
-    replaces = ("head",)
+    replaces = ("head", "lengths of features")
 
     def __init__(self, *, temperature: float = 0.1):
         super().__init__()
