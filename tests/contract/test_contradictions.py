@@ -296,6 +296,6 @@ def test_images_are_needed_in_every_part_that_is_needed() -> None:
 def test_who_replaces_what() -> None:
     assert LogitNorm.replaces == ("logits",) and Mixup.replaces == ("in-distribution inputs",)
     assert method_class("flooding").replaces == ("the sum",)
-    assert method_class("t2fnorm").replaces == ("head", "logits")
+    assert method_class("t2fnorm").replaces == ("head", "lengths of features", "logits")
     assert method_class("mixoe").reads == ("id", "mixed_outliers")
     assert method_class("augmix").reads == ("id", "view1", "view2")

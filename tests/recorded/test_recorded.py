@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from oodles import (
     CIDER,
+    VOS,
     Batch,
     Classifier,
     EnergyBounded,
@@ -27,6 +28,7 @@ from oodles import (
 from oodles.methods.cider import compactness, dispersion, moved
 from oodles.methods.cutmix import cutmix_box
 from oodles.methods.logit_norm import normalized
+from oodles.scores import energy
 from oodles.targets import cross_entropy
 
 from ..contract.steps import total
@@ -174,3 +176,16 @@ def test_cider(dtype: torch.dtype) -> None:
     assert slope.norm().item() == pytest.approx(recorded["grad_compactness_norm"], rel=1e-6)
     at_once = moved(before, features, targets, CIDER().prototype_momentum)
     assert (at_once - prototypes).abs().max() < 0.003, "two rows of a class at once, and not in order"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_vos(dtype: torch.dtype) -> None:
+    """Weights of classes are shifts of logits; of four known and eight virtual rows, two means make one."""
+    recorded = VALUES["vos"]
+    shift = torch.tensor(recorded["class_weights"]).to(dtype).log()
+    known, virtual = (linear(dtype)(x.to(dtype)) + shift for x in (X_IN, X_OUT))
+    near(-energy(torch.cat([known, virtual])), recorded["log_sum_exp"])
+    (w0, w1), (b0, b1) = recorded["phi_weight"], recorded["phi_bias"]
+    slope, bias, none = torch.tensor(w1 - w0).to(dtype), torch.tensor(b1 - b0).to(dtype), known[:0]
+    method = VOS(weight=1.0)
+    near((4 * method(known, none, slope, bias) + 8 * method(none, virtual, slope, bias)) / 12, recorded["loss"])

@@ -58,6 +58,7 @@ METHODS = {
     "pfs": "PFS",
     "duq": "DUQ",
     "vos": "VOS",
+    "npos": "NPOS",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

@@ -38,7 +38,7 @@ def extreme_radii(
 
 
 def classes_in_turn(seen: Bool[Tensor, " c"], count: int, turn: int) -> Int64[Tensor, " n"]:
-    """Return ``count`` classes in turn, from number ``turn`` on: those of which rows were seen, or all if none were."""
+    """Return ``count`` classes in turn, from number ``turn`` on: those of which rows were seen, or one if none were."""
     around = (torch.arange(len(seen), device=seen.device) + turn) % len(seen)
     first = around[(~seen[around]).long().argsort(stable=True)]
     return first[torch.arange(count, device=seen.device) % seen.sum().clamp(min=1)]
