@@ -66,6 +66,7 @@ from oodles.methods.openmix import OpenMix as OpenMix
 from oodles.methods.outlier_exposure import OutlierExposure as OutlierExposure
 from oodles.methods.outlier_exposure import OutlierExposureLoss as OutlierExposureLoss
 from oodles.methods.palm import PALM as PALM
+from oodles.methods.pascl import PASCL as PASCL
 from oodles.methods.pfs import PFS as PFS
 from oodles.methods.pixmix import PixMix as PixMix
 from oodles.methods.regmixup import RegMixup as RegMixup

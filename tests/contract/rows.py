@@ -20,6 +20,7 @@ from oodles import (
     ODNL,
     OECC,
     PALM,
+    PASCL,
     PFS,
     VOS,
     AugMix,
@@ -86,6 +87,8 @@ class Row:
     """Why its own terms are sums over rows and not means, for methods that are published so."""
     curved: str = ""
     """Why its own terms are not linear in the targets, for methods whose are not."""
+    of_classes: tuple[str, ...] = ()
+    """Settings with a number for each class, left out where a test has other classes."""
     compares: str = ""
     """Why its own terms are no means over rows but compare each row with the others of the batch, copies among them."""
     forwards: str = ""
@@ -122,6 +125,11 @@ settings_of_contrast = (
     *(({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
     *(({"dimensions": n}, "dimensions must be a whole number of at least 1, got") for n in (0, 3.0, True)),
     ({"alone": "yes"}, "alone must be True or False, got 'yes'"),
+)
+settings_of_tails = (
+    *(({"tail": value}, "tail must be a finite number > 0") for value in (0, -0.4, NAN)),
+    ({"tail": 1.5}, "tail must be at most 1, got 1.5"),
+    ({"class_counts": (3, 0)}, r"class_counts\[1\] must be a finite number > 0, got 0"),
 )
 ROWS: dict[str, Row] = {
     "cross-entropy": Row(
@@ -673,6 +681,22 @@ ROWS: dict[str, Row] = {
         ),
         random=True,
         refuses=needs_rows,
+    ),
+    "pascl": Row(
+        PASCL,
+        settings={"weight": 0.8, "dimensions": 5, "class_counts": (9, 3, 20, 4), "tail": 0.7},
+        of_classes=("class_counts",),
+        defaults={"weight": 0.1, "temperature": 0.07, "tail": 0.4, "class_counts": (), "dimensions": 128},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *settings_of_contrast[:-1],
+            *settings_of_tails,
+        ),
+        random=("images",),
+        refuses=needs_rows,
+        aligned=("view",),
+        curved="a row's sum is divided by how many others are of its class",
+        compares="each row is compared with all others",
     ),
 }
 

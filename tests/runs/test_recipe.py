@@ -106,12 +106,14 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "palm": ("palm", {"alone": True, "prototype_momentum": 0.999}, 0.5, 1e-6, True, ("cosine", ()), 500, 512, None),
     "supcon": ("supcon", {"alone": True}, 0.5, 1e-4, False, ("cosine", ()), 1000, 1024, None),
     "cider": ("cider", {"alone": True, "prototype_momentum": 0.95}, 0.5, 1e-4, True, ("cosine", ()), 500, 512, None),
+    "pascl": ("outlier-exposure + pascl", {"weight": 0.5}, 1e-3, 5e-4, True, ("cosine", ()), 200, 256, 256),
     "pfs": ("outlier-exposure + pfs", {"weight": 0.5}, 0.07, 5e-4, True, ("cosine", ()), 50, 128, 256),
     "duq": ("duq", {"penalty": 0.75, "length_scale": 0.1}, 0.05, 5e-4, False, ("steps", (25, 50, 75)), 100, 128, None),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
-WITH_ADAM = ("edl", "entropic-open-set", "objectosphere")
+WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy")
+COUNTED = ("pascl",)
 FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs")
 
 
@@ -125,7 +127,8 @@ def test_published_recipes_say_what_their_sources_say(name: str) -> None:
     assert (recipe.weight_decay, recipe.nesterov) == (decay, nesterov)
     assert (recipe.schedule, recipe.milestones, recipe.epochs, recipe.batch_size) == (*schedule, epochs, rows)
     assert recipe.outlier_batch_size == outliers or outliers is None
-    assert recipe.weights == ("openood" if name in FINE_TUNED else None) and bool(recipe.suggest) == (name in MEASURED)
+    assert recipe.weights == ("openood" if name in FINE_TUNED else None)
+    assert bool(recipe.suggest) == (name in (*MEASURED, *COUNTED))
 
 
 @pytest.mark.parametrize("name", recipes())

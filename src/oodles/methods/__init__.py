@@ -59,6 +59,7 @@ METHODS = {
     "duq": "DUQ",
     "vos": "VOS",
     "npos": "NPOS",
+    "pascl": "PASCL",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

@@ -43,11 +43,16 @@ def balanced_hinge(
     return pressure / weight.clamp(min=1e-12)  # no rows, or all of them of classes that were never predicted
 
 
-def _as_tuple(prior: Iterable[float]) -> tuple[float, ...]:
-    """Return a prior as a tuple, since JSON makes it a list; refuse numbers below 0, and zeros alone."""
-    if not isinstance(prior, Iterable) or isinstance(prior, str | Mapping) or getattr(prior, "ndim", 1) != 1:
-        raise TypeError(f"prior must be a number for each class, got {shown(prior)}.")
-    prior = tuple(prior)
+def per_class(name: str, numbers: Iterable[float]) -> tuple[float, ...]:
+    """Return a setting of a number for each class as a tuple, since JSON makes it a list."""
+    if not isinstance(numbers, Iterable) or isinstance(numbers, str | Mapping) or getattr(numbers, "ndim", 1) != 1:
+        raise TypeError(f"{name} must be a number for each class, got {shown(numbers)}.")
+    return tuple(numbers)
+
+
+def _checked(prior: Iterable[float]) -> tuple[float, ...]:
+    """Return a prior as a tuple; refuse numbers below 0, and zeros alone."""
+    prior = per_class("prior", prior)
     for index, share in enumerate(prior):
         check_number(f"prior[{index}]", share, low=0)
     if prior and not any(prior):
@@ -111,7 +116,7 @@ class BalancedEnergy(Method):
         check_margins(margin_in, margin_out)
         check_number("alpha", alpha, low=0)
         check_number("gamma", gamma, low=0)
-        prior = _as_tuple(prior)
+        prior = _checked(prior)
         self.weight = weight
         self.margin_in = margin_in
         self.margin_out = margin_out
