@@ -22,6 +22,7 @@ from oodles import (
     PALM,
     PASCL,
     PFS,
+    SNGP,
     VOS,
     AugMix,
     BackgroundClass,
@@ -624,6 +625,18 @@ ROWS: dict[str, Row] = {
         ),
         refuses=needs_rows,
         backward="the weights of the last layer have no gradient from it",
+    ),
+    "sngp": Row(
+        SNGP,
+        settings={"bound": 0.5, "number": 16, "length_scale": 1.0},
+        defaults={"bound": 6.0, "number": 1024, "length_scale": 1.0},
+        wrong=(
+            *numbers_at_least_zero("bound"),
+            *(({"number": n}, "number must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+            *(({"length_scale": value}, "length_scale must be a finite number > 0, got") for value in (0, -1.0, NAN)),
+        ),
+        no_strength="it replaces the head",
+        refuses=needs_rows,
     ),
     "duq": Row(
         DUQ,

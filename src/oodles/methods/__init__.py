@@ -60,6 +60,7 @@ METHODS = {
     "vos": "VOS",
     "npos": "NPOS",
     "pascl": "PASCL",
+    "sngp": "SNGP",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -81,6 +82,7 @@ METHOD_SCORES = {
     "g-odin": ("g-odin", "Perturbed"),
     "g-odin-unperturbed": ("g-odin", "Unperturbed"),
     "feature-separation": ("pfs", "FeatureSeparation"),
+    "gp-variance": ("sngp", "GPVariance"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
