@@ -36,6 +36,7 @@ from oodles.methods.balanced_energy import BalancedEnergy as BalancedEnergy
 from oodles.methods.cac import CAC as CAC
 from oodles.methods.ceda import CEDA as CEDA
 from oodles.methods.cider import CIDER as CIDER
+from oodles.methods.cocl import COCL as COCL
 from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranch
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix

@@ -61,6 +61,7 @@ METHODS = {
     "npos": "NPOS",
     "pascl": "PASCL",
     "sngp": "SNGP",
+    "cocl": "COCL",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -83,6 +84,7 @@ METHOD_SCORES = {
     "g-odin-unperturbed": ("g-odin", "Unperturbed"),
     "feature-separation": ("pfs", "FeatureSeparation"),
     "gp-variance": ("sngp", "GPVariance"),
+    "cocl": ("cocl", "CalibratedOutlierClass"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
