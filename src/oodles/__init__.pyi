@@ -42,6 +42,7 @@ from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
 from oodles.methods.duq import DUQ as DUQ
 from oodles.methods.edl import EDL as EDL
+from oodles.methods.elogit_norm import ELogitNorm as ELogitNorm
 from oodles.methods.energy_bounded import EnergyBounded as EnergyBounded
 from oodles.methods.energy_gap import EnergyGap as EnergyGap
 from oodles.methods.energy_gap import EnergyRegularizedLoss as EnergyRegularizedLoss

@@ -31,6 +31,7 @@ from oodles import (
     ConfidenceBranch,
     CrossEntropy,
     CutMix,
+    ELogitNorm,
     EnergyBounded,
     EnergyGap,
     EntropicOpenSet,
@@ -736,6 +737,14 @@ ROWS: dict[str, Row] = {
         aligned=("view",),
         curved="a row's sum is divided by how many others are of its class",
         compares="each row is compared with all others",
+    ),
+    "elogit-norm": Row(
+        ELogitNorm,
+        settings={},
+        defaults={},
+        wrong=(),
+        no_strength="no setting gives plain cross-entropy",
+        refuses=needs_rows,
     ),
 }
 

@@ -62,6 +62,7 @@ METHODS = {
     "pascl": "PASCL",
     "sngp": "SNGP",
     "cocl": "COCL",
+    "elogit-norm": "ELogitNorm",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
