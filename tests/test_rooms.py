@@ -54,6 +54,7 @@ LATE = {
     "comparing/pictures.py:oodles.runs.testing": "start-up time: only reports with images need torch",
     "data/texts.py:sentence_transformers": "optional",
     "detection/exporting.py:onnxruntime": "optional",
+    "methods/mos.py:sklearn": "start-up time: only what is measured is clustered",
     "runs/folder.py:fcntl": "optional: not every system has it",
     "runs/folder.py:oodles.networks": "start-up time: a comparison needs no torch",
     "runs/folder.py:oodles.runs.saved_state": "start-up time: a comparison needs no torch",

@@ -60,6 +60,7 @@ from oodles.methods.mixoe import MixOE as MixOE
 from oodles.methods.mixup import Mixup as Mixup
 from oodles.methods.mixup import mixup_criterion as mixup_criterion
 from oodles.methods.mixup import mixup_data as mixup_data
+from oodles.methods.mos import MOS as MOS
 from oodles.methods.npos import NPOS as NPOS
 from oodles.methods.objectosphere import Objectosphere as Objectosphere
 from oodles.methods.odnl import ODNL as ODNL

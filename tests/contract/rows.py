@@ -17,6 +17,7 @@ from oodles import (
     GODIN,
     ISH,
     MCD,
+    MOS,
     NPOS,
     ODNL,
     OECC,
@@ -744,6 +745,20 @@ ROWS: dict[str, Row] = {
         defaults={},
         wrong=(),
         no_strength="no setting gives plain cross-entropy",
+        refuses=needs_rows,
+    ),
+    "mos": Row(
+        MOS,
+        settings={"groups": (0, 1, 1, 0)},
+        of_classes=("groups",),
+        defaults={"groups": ()},
+        wrong=(
+            ({"groups": 2}, "groups must be a number for each class, got 2"),
+            ({"groups": "ab"}, "groups must be a number for each class, got 'ab'"),
+            *(({"groups": (0, n)}, r"groups\[1\] must be a whole number of at least 0, got") for n in (-1, 1.0, True)),
+            ({"groups": (0, 3, 2, 0)}, "groups must be numbered from 0 on, got none of number 1"),
+        ),
+        no_strength="another last layer than that of plain training",
         refuses=needs_rows,
     ),
 }

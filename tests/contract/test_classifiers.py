@@ -329,7 +329,7 @@ def test_looking_back_compiles_from_inside_and_outside() -> None:
 
 KEPT = {"ish": 1.0, "t2fnorm": 10.0, "ascood": 0.5}
 """The methods that put another head in place which gives the logits of the old one, and what features are times."""
-NEW = ("arpl", "duq", "g-odin", "isomax", "isomax-plus", "sngp")
+NEW = ("arpl", "duq", "g-odin", "isomax", "isomax-plus", "mos", "sngp")
 """The methods whose head has new weights of its own."""
 
 

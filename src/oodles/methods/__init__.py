@@ -63,6 +63,7 @@ METHODS = {
     "sngp": "SNGP",
     "cocl": "COCL",
     "elogit-norm": "ELogitNorm",
+    "mos": "MOS",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -86,6 +87,7 @@ METHOD_SCORES = {
     "feature-separation": ("pfs", "FeatureSeparation"),
     "gp-variance": ("sngp", "GPVariance"),
     "cocl": ("cocl", "CalibratedOutlierClass"),
+    "mos": ("mos", "OtherGroups"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
