@@ -123,3 +123,15 @@ def test_it_reads_the_weights_of_a_linear_last_layer() -> None:
     with pytest.raises(ValueError, match="feature-separation reads the classifier's head") as refusal:
         FeatureSeparation().fit(torch.zeros(2, 6), torch.zeros(2, 4), None)
     assert is_one_sentence(str(refusal.value))
+
+
+def test_its_start_is_not_compiled_anew() -> None:
+    step = TrainingStep(classifier("vectors"), PFS())
+    step.compile(backend="aot_eager")
+    torch._dynamo.reset()
+    found = []
+    for epoch in range(4):
+        step.start_epoch(epoch, 4)
+        with torch._dynamo.config.patch(error_on_recompile=epoch > 0):
+            found.append(step(batch("vectors"))["pfs"].item())
+    assert found[:2] == [0, 0] and found[2] != 0 and found[3] == found[2]
