@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from oodles import NPOS, Classifier, Now, Outputs, Part, TrainingStep
+from oodles import CIDER, NPOS, Classifier, Now, Outputs, Part, TrainingStep
 from oodles.methods.npos import farthest_candidates, nearness
 
 from ..contract.networks import batch, classifier
@@ -110,6 +110,27 @@ def test_the_judge_learns_and_gives_the_backbone_a_gradient() -> None:
     assert all(slope.any() for slope in slopes)
     term.backward()
     assert all(parameter.grad.any() for parameter in step.classifier.heads["judge"].parameters())
+
+
+def test_the_judge_learns_at_a_tenth_of_the_rate() -> None:
+    step = TrainingStep(classifier("vectors"), NPOS())
+    judge = {id(parameter) for parameter in step.classifier.heads["judge"].parameters()}
+    rates = {(id(p) in judge, group["lr"]) for group in step.parameter_groups(0.5) for p in group["params"]}
+    assert rates == {(True, 0.05), (False, 0.5)}
+
+
+def test_with_cider_alone_it_trains_the_features_and_cross_entropy_the_last_layer() -> None:
+    net = classifier("images", dtype=torch.float64)
+    step = TrainingStep(net, CIDER(alone=True, dimensions=5), NPOS(kept=3))
+    terms = step(batch("images", dtype=torch.float64))
+    assert set(terms) == {"cross_entropy", "compactness", "dispersion", "npos"}
+    backbone = list(net.backbone.parameters())
+    assert not any(slope is not None for slope in slopes(terms["cross_entropy"], backbone))
+    assert all(slope is not None and slope.any() for slope in slopes(terms["npos"], backbone))
+
+
+def slopes(term: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(term, parameters, allow_unused=True, retain_graph=True)
 
 
 def test_a_thousand_classes_take_less_than_100_megabytes_to_save() -> None:

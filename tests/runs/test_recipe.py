@@ -113,6 +113,17 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "pfs": ("outlier-exposure + pfs", {"weight": 0.5}, 0.07, 5e-4, True, ("cosine", ()), 50, 128, 256),
     "sngp": ("sngp", {"bound": 6.0, "number": 1024}, 0.08, 3e-4, True, ("steps", (60, 120, 160)), 250, 128, None),
     "duq": ("duq", {"penalty": 0.75, "length_scale": 0.1}, 0.05, 5e-4, False, ("steps", (25, 50, 75)), 100, 128, None),
+    "npos": (
+        "cider + npos",
+        {"alone": True, "prototype_momentum": 0.5},
+        0.1,
+        1e-4,
+        True,
+        ("cosine", ()),
+        500,
+        256,
+        None,
+    ),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")

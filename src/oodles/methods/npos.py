@@ -1,5 +1,8 @@
 """NPOS: outliers made as features around those of a class that have few neighbours, and a judge of features."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
@@ -15,6 +18,8 @@ from oodles.targets import as_probabilities
 
 JUDGE, HIDDEN = "judge", 128
 """The further head that tells rows from virtual ones, and the width of its hidden layer, as the authors set it."""
+JUDGE_RATE = 0.1
+"""The learning rate of that head, as a multiple of the others', likewise."""
 ANCHORS = 2
 """The border rows of a class around which candidates are drawn in a step, likewise."""
 CLASSES = 10
@@ -66,11 +71,12 @@ class NPOS(Method):
         ValueError: for a weight that is negative, NaN or infinite, a start outside [0, 1), shares outside (0, 1], a
             spread that is not above 0, no memory or candidates, or fewer candidates than are kept.
 
-    Source: Tao et al., section 3 and algorithm 1. Features are compared at unit length and made as they are. Each step
-    takes two border rows of each of at most ten classes, in turn. As the paper says, and other than in the authors'
-    program, the farthest candidates are those of each border row, and the features kept of a class are never emptied;
-    where a class has had fewer rows than it may keep, these stand for the others. The loss is the equation's sum of two
-    means. Of soft targets, a row belongs to the likeliest class.
+    Source: Tao et al., section 3 and algorithm 1. Features are compared at unit length and made as they are; the head
+    learns at a tenth of the rate. Each step takes two border rows of each of at most ten classes, in turn, and keeps
+    the features of one view. As the paper says, and other than in the authors' program, the farthest candidates are
+    those of each border row, and the features kept of a class are never emptied; where a class has had fewer rows than
+    it may keep, these stand for the others. The loss is the equation's sum of two means. Of soft targets, a row belongs
+    to the likeliest class.
     """
 
     name = "npos"
@@ -158,6 +164,9 @@ class NPOS(Method):
             each = max(1, min(self.memory, LARGEST // (classes * features)))
             self.register_buffer("features", like.new_zeros(classes * each + 1, features))
             self.register_buffer("written", torch.zeros(classes, dtype=torch.long, device=like.device))
+
+    def parameter_groups(self, classifier: Classifier) -> Sequence[Mapping[str, Any]]:
+        return [{"params": classifier.heads[JUDGE].parameters(), "learning_rate": JUDGE_RATE}]
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         count = min(len(self.written), CLASSES)
