@@ -199,10 +199,12 @@ class Scored(NamedTuple):
     """By score: the numbers of known rows among unknown ones."""
     doubts: tuple[str, ...] = ()
     """What is wrong with the classifier, by the labels of the in-distribution set."""
+    finite: NDArray[np.bool_] | None = None
+    """Of each row or pixel that is kept, whether its logits and scores are neither NaN nor infinite."""
 
 
 def score_rows(
-    classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], *, name: str = "loader"
+    classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], *, name: str = "loader", strict: bool = True
 ) -> Scored:
     """Score and classify every row of a loader, in eval mode; modes and the global random state stay.
 
@@ -211,13 +213,15 @@ def score_rows(
         loader: as :func:`collect` takes it.
         scores: fitted where they have to be.
         name: of the loader, for errors.
+        strict: refuse logits or scores that are NaN or infinite, of which no order means anything; otherwise the result
+            says which they are.
 
     Raises:
-        ValueError: for a loader that gives no rows, and logits or scores that are NaN or infinite.
+        ValueError: for a loader that gives no rows, and numbers that ``strict`` refuses.
     """
     chosen = resolve(scores, classifier)
     _check_fitted(chosen)
-    return _score(classifier, loader, chosen, name, "", _Sides(None, None), True)
+    return _score(classifier, loader, chosen, name, "", _Sides(None, None), True, strict=strict)
 
 
 class _Sides(NamedTuple):
@@ -298,6 +302,8 @@ def _score(
     name: str,
     sides: _Sides,
     keep: bool,
+    *,
+    strict: bool = True,
 ) -> Scored:
     values, beside = ({score.name: _Gathered(keep) for score in scores} for _ in range(2))
     finite: dict[str, list[Tensor]] = {result: [] for result in ("logits", *values)}
@@ -337,9 +343,10 @@ def _score(
         for predicted, given in zip(predictions, labels, strict=True):
             if given is not None:
                 answers.add(predicted, given, classes)
-    for result, flags in finite.items():
-        if flags:
-            _check_finite(result, torch.cat(flags), name)
+    usable = {result: torch.cat(flags) for result, flags in finite.items() if flags}
+    for result, flags in usable.items():
+        if strict:
+            _check_finite(result, flags, name)
     if not rows:
         side = f"none with the label {sides.ood_index}" if known_rows and sides.ood_index is not None else "none"
         raise ValueError(
@@ -354,6 +361,7 @@ def _score(
         share,
         {score: gathered.all() for score, gathered in beside.items()} if known_rows else {},
         () if share is None else tuple(doubts(answers.named, answers.sizes, share, "in-distribution rows")),
+        torch.stack(list(usable.values())).all(0).cpu().numpy() if usable else None,
     )
 
 

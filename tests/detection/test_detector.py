@@ -76,6 +76,39 @@ def test_verdicts_are_those_of_the_parts(classifier: Classifier, detector: Detec
     assert noise.accepted.mean() < 0.1
 
 
+@pytest.mark.parametrize("score", ["knn(k=5)", "energy", "msp", "mahalanobis"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_row_that_is_not_finite_is_refused_and_leaves_the_others_as_they_are(
+    classifier: Classifier, score: str, value: float
+) -> None:
+    detector = Detector.fit(classifier, loader(300, 2), train=loader(300, 1), score=score, false_alarms=0.1)
+    x = rows(30, 3)[0]
+    expected = detector(x)
+    spoilt = x.clone()
+    spoilt[4, 0, 2, 2] = value
+    verdicts = detector(spoilt)
+    others = np.arange(30) != 4
+    for name in ("scores", "p_values", "accepted", "predictions"):
+        np.testing.assert_array_equal(getattr(verdicts, name)[others], getattr(expected, name)[others])
+    assert verdicts.scores[4] == np.inf and not verdicts.accepted[4]
+    assert verdicts.p_values[4] == pytest.approx(1 / 301), "the least there is"
+    assert not detector(spoilt, fdr=0.1).accepted[4]
+    assert verdicts.as_dict()["inputs"][4]["score"] is None and json.dumps(verdicts.as_dict(), allow_nan=False)
+    watch = detector.watch()
+    watch(spoilt)
+    assert watch.refused == (~expected.accepted[others]).sum() + 1
+
+
+def test_a_logit_that_is_not_finite_is_refused_whatever_the_score_makes_of_it() -> None:
+    """The energy of an infinite logit is −∞, which would look sure."""
+    head = nn.Linear(2, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [3e38, 0.0]]))
+    detector = Detector.fit(Classifier(nn.Identity(), head), [torch.rand(60, 2) / 1e38], score="energy")
+    verdicts = detector(torch.tensor([[0.0, 0.5], [30.0, 0.5]]))
+    assert np.isfinite(verdicts.scores[0]) and verdicts.scores[1] == np.inf and not verdicts.accepted[1]
+
+
 def test_inputs_of_every_kind_are_the_same_inputs(detector: Detector, tmp_path: Path) -> None:
     x = (rows(5, 3)[0] * 255).round().clamp(0, 255).byte()
     pixels = x.numpy()[:, 0]

@@ -158,6 +158,9 @@ class Detector(Parts):
     def __call__(self, inputs: Any, *, fdr: float | None = None) -> Verdicts:
         """Score inputs and say which to accept.
 
+        A row that holds NaN or infinity, or of which the classifier makes that, is refused and leaves the others as
+        they are.
+
         Args:
             inputs: the path of an image, a folder or an array; an image of Pillow's, an array in bytes or in [0, 1], or
                 a list of images and paths; a table, or texts in a file or a list, where ``preprocessing`` reads them; a
@@ -173,14 +176,16 @@ class Detector(Parts):
         if fdr is not None:
             self._check_fdr(fdr)
         batches, names = as_batches(inputs, self.expected, self.preprocessing)
-        scored = score_rows(self.classifier, batches, [self.score], name="inputs")
+        scored = score_rows(self.classifier, batches, [self.score], name="inputs", strict=False)
         scores, predictions = scored.scores[self.score.name].astype(np.float64), scored.predictions
+        if scored.finite is not None:  # no order means anything for others: refused, as by the exported graph
+            scores[~scored.finite] = np.inf
         p_values = self.calibration.p_values(scores, predictions)
         thresholds = self.calibration.threshold_of(predictions)
         rule = self.rule
-        accepted = (scores <= thresholds) & np.isfinite(scores)
+        accepted = scores <= thresholds
         if fdr is not None:
-            accepted = ~refused_by_fdr(p_values, fdr)
+            accepted = ~refused_by_fdr(p_values, fdr) & np.isfinite(scores)
             rule = f"{self.score.name}, at most {100 * fdr:g} % of the refused being known, in expectation"
         return Verdicts(
             names=tuple(names) or tuple(str(row) for row in range(len(scores))),

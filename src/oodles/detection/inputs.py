@@ -104,14 +104,17 @@ class Expected:
         if _kind(inputs.dtype) != _kind(dtype):
             got = str(inputs.dtype).removeprefix("torch.")
             raise ValueError(f"inputs must be {self.dtype} numbers, got {got}: convert them, x.to(torch.{self.dtype}).")
-        return inputs.to(dtype)
+        inputs = inputs.to(dtype)
+        # infinity as NaN, since a layer that squashes numbers would hide it
+        return inputs.masked_fill(inputs.isinf(), torch.nan) if inputs.is_floating_point() else inputs
 
     def _check(self, rows: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(rows.shape[1:]) != shape:
             hint = ": a single one needs another dimension, x[None]" if tuple(rows.shape) == shape else ""
             raise ValueError(f"inputs must have shape (N, {_sides(shape)}), got {tuple(rows.shape)}{hint}.")
         if self.unit_range and rows.numel():
-            low, high = (float(bound) for bound in rows.detach().aminmax())
+            known = rows.detach()
+            low, high = (float(bound) for bound in known.where(known.isfinite(), known.new_zeros(())).aminmax())
             if not (low >= -SLACK and high <= 1 + SLACK):
                 hint = ": divide by 255" if high > 2 and low >= 0 else ": leave normalising to the classifier"
                 raise ValueError(f"inputs must be in [0, 1], got {low:.3g} to {high:.3g}{hint}.")

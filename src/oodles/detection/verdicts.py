@@ -1,5 +1,6 @@
 """What a detector says of inputs."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class Verdicts:
     predictions: NDArray[np.int64]
     """Their class ids."""
     scores: NDArray[np.float64]
-    """Higher is more out-of-distribution."""
+    """Higher is more out-of-distribution; infinite for rows that hold NaN or infinity, or come to that."""
     p_values: NDArray[np.float64]
     """Of a known input, at most α with a probability of at most α."""
     thresholds: NDArray[np.float64]
@@ -52,13 +53,12 @@ class Verdicts:
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, for JSON."""
         keys = ("input", "class", "score", "accepted", "p_value", "threshold")
-        columns = (self.names, self.classes, *(values.tolist() for values in self._numbers()))
+        scores = [score if math.isfinite(score) else None for score in self.scores.tolist()]  # JSON has no infinity
+        others = (values.tolist() for values in (self.accepted, self.p_values, self.thresholds))
+        columns = (self.names, self.classes, scores, *others)
         rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
         alike = len(set(self.thresholds.tolist())) == 1
         return {"score": self.score, "threshold": self.threshold if alike else None, "inputs": rows}
-
-    def _numbers(self) -> tuple[NDArray[Any], ...]:
-        return self.scores, self.accepted, self.p_values, self.thresholds
 
     def to_csv(self) -> str:
         """Write one line per input: its name, class, score, ``accept`` or ``reject``, and p-value."""
