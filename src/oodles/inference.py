@@ -176,11 +176,20 @@ def all_or_none(labels: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _run(classifier: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    if isinstance(classifier, Classifier):
-        features = classifier.features(inputs)
-        logits = classifier.head(features)
-    else:
-        logits = apply(classifier, inputs)
+    try:
+        if isinstance(classifier, Classifier):
+            features = classifier.features(inputs)
+            logits = classifier.head(features)
+        else:
+            logits = apply(classifier, inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        first = first_of(inputs)
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"The classifier must run on inputs of shape {tuple(first.shape)} and {first.dtype}, but: {said}."
+        ) from error
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"The classifier must return a tensor of logits, got {type(logits).__name__}: "

@@ -467,3 +467,37 @@ def test_only_images_in_unit_range_tell_their_range() -> None:
     ):
         seen = Observed(batches)
         assert len(list(seen)) == len(batches) and seen.expected() == expected
+
+
+def test_a_folder_of_another_program_is_damaged_whatever_it_lacks(detector: Detector, tmp_path: Path) -> None:
+    """With a right digest: what is missing or of another type is found when it is read."""
+    from oodles.detection.saved import _digest
+
+    detector.save(tmp_path / "detector")
+    file = tmp_path / "detector" / ABOUT
+    about = json.loads(file.read_text())
+    del about["sha256"]
+    fresh = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh()), nn.Linear(8, 3))
+    for key in ("score", "classes", "expected", "tensors", "false_alarms"):
+        for forged in ({k: v for k, v in about.items() if k != key}, {**about, key: 7}, {**about, key: None}):
+            file.write_text(json.dumps({**forged, "sha256": _digest(forged)}))
+            with pytest.raises(ValueError):
+                Detector.load(tmp_path / "detector", classifier=fresh)
+
+
+def test_what_no_detector_can_be_made_of_is_a_sentence(
+    classifier: Classifier, detector: Detector, tmp_path: Path
+) -> None:
+    mixed = [rows(60)[0], torch.rand(9, 1, 5, 5)]
+    wide = [rows(60)[0], rows(60)[0].double()]
+    for given, kind, sentence in (
+        ((None, loader(60)), TypeError, "classifier must be a Classifier or a module that gives logits, got NoneType"),
+        ((classifier, None), TypeError, "validation must be a loader of known rows, got NoneType"),
+        ((classifier, mixed), ValueError, r"must run on inputs of shape \(9, 1, 5, 5\) and torch.float32, but: mat1"),
+        ((classifier, wide), ValueError, r"must run on inputs of shape \(60, 1, 6, 6\) and torch.float64, but: mat1"),
+    ):
+        with pytest.raises(kind, match=sentence):
+            Detector.fit(*given)  # type: ignore[arg-type]  # on purpose
+    detector.save(tmp_path / "detector")
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'tpu'"):
+        Detector.load(tmp_path / "detector", classifier=classifier, device="tpu")  # type: ignore[arg-type]

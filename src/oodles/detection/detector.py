@@ -89,6 +89,12 @@ class Detector(Parts):
             ValueError: for fewer validation rows than the rate needs, an unknown score, one that lacks training rows,
                 and validation rows that are not what ``preprocessing`` gives.
         """
+        if not isinstance(classifier, nn.Module):
+            raise TypeError(
+                f"classifier must be a Classifier or a module that gives logits, got {type(classifier).__name__}."
+            )
+        if not isinstance(validation, Iterable):
+            raise TypeError(f"validation must be a loader of known rows, got {type(validation).__name__}.")
         seen = Observed(validation)
         if score == BEST and outliers is None:
             raise ValueError(f"score={BEST!r} needs outliers=…, rows that nothing was trained on: or name a score.")
@@ -271,7 +277,11 @@ class Detector(Parts):
         """
         parts = read_detector(Path(folder), classifier, network)
         there = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        parts.classifier.to(there).eval()
+        try:
+            place = torch.device(there)
+        except RuntimeError as error:
+            raise ValueError(f"device must be auto, cpu or cuda, got {device!r}.") from error
+        parts.classifier.to(place).eval()
         return cls(**vars(parts)).naming(encoder)
 
     def export(self, to: str | Path) -> Exported:

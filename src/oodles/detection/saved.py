@@ -95,6 +95,13 @@ def read_detector(folder: Path, classifier: nn.Module | None, network: str | Non
     if not (folder / ABOUT).is_file():
         raise FileNotFoundError(f"{folder} is no folder of a detector, it has no {ABOUT}: Detector.save makes one.")
     about = _read_about(folder / ABOUT)
+    try:
+        return _read_parts(folder, about, classifier, network)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:  # written by another program
+        raise ValueError(_damaged(folder / ABOUT)) from error
+
+
+def _read_parts(folder: Path, about: Mapping[str, Any], classifier: nn.Module | None, network: str | None) -> Parts:
     tensors = _read_tensors(folder / about["tensors"], about["tensors_sha256"])
     weights = _part(tensors, WEIGHTS)
     module = classifier if classifier is not None else _rebuilt(folder, about["network"], network)
