@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 import oodles
@@ -223,6 +224,12 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(m, CLASSES, *space)
         case "background_out" | "discriminator_out":
             return draw.normal(m, 1, *space)
+        case "virtual_logits":
+            return draw.normal(m, CLASSES)
+        case "judged":
+            return draw.normal(n)
+        case "judged_virtual":
+            return draw.normal(m)
         case "background" | "confidence":
             return draw.normal(n, 1, *space)
         case "targets" | "targets_in":
@@ -233,10 +240,16 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(n, FEATURES)
         case "features_out":
             return draw.normal(m, FEATURES)
-        case "points" | "weight":
+        case "projections":
+            return draw.normal(n, FEATURES)
+        case "projections_out":
+            return draw.normal(m, FEATURES)
+        case "points" | "weight" | "prototypes" | "centers" | "head_weight":
             return draw.normal(CLASSES, FEATURES)
+        case "slope":
+            return draw.normal()
         case "bias":
-            return draw.normal(CLASSES)
+            return draw.normal(*([] if annotation == Float[Tensor, ""] else [CLASSES]))
         case "head":
             return QuotientHead(FEATURES, CLASSES, "cosine")
         case "loss":

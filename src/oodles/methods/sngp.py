@@ -13,6 +13,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.precision import at_least_float32, in_one_precision
 from oodles.scores.score import Score, check_features, check_training_rows
+from oodles.targets import RowTargets, cross_entropy
 
 
 def orthogonal_gaussian(rows: int, columns: int) -> Float[Tensor, "r c"]:
@@ -97,6 +98,10 @@ class SNGP(Method):
         self.bound = bound
         self.number = number
         self.length_scale = length_scale
+
+    def forward(self, logits: Float[Tensor, "n c"], targets: RowTargets) -> Float[Tensor, ""]:
+        """Loss of the process's logits and class ids or probabilities: their cross-entropy, as of plain training."""
+        return cross_entropy(logits, targets)
 
     def change_classifier(self, classifier: Classifier) -> None:
         if not isinstance(classifier.head, RandomFeatures):

@@ -14,6 +14,7 @@ from oodles.checks import shapes_checked
 from oodles.classifier import Classifier, Inputs, frozen
 from oodles.heads import affine_map
 from oodles.precision import at_least_float32
+from oodles.spelling import shown
 
 ROWS = 1024
 """So many training rows go through a further head at once."""
@@ -186,7 +187,7 @@ class ComparingScore(Score):
 
     def __init__(self, head: str = ""):
         if not isinstance(head, str):
-            raise TypeError(f"head must be the name of a further head of the classifier, got {head!r}.")
+            raise TypeError(f"head must be the name of a further head of the classifier, got {shown(head)}.")
         self.head = head
         self.needs_heads = (head,) if head else ()
 
