@@ -228,6 +228,8 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(m, CLASSES)
         case "judged":
             return draw.normal(n)
+        case "others":
+            return draw.normal(n, 1)
         case "judged_virtual":
             return draw.normal(m)
         case "background" | "confidence":

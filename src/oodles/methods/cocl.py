@@ -15,7 +15,7 @@ from oodles.heads import distances
 from oodles.methods.background_class import BACKGROUND, background_term, known_logit
 from oodles.methods.pascl import by_frequency, check_as_many, check_counts, count_classes, rarest
 from oodles.methods.shared_discriminator import no_s1
-from oodles.precision import at_least_float32, unit_length
+from oodles.precision import at_least_float32, in_one_precision, unit_length
 from oodles.processes import mean_over_processes, rows_of_all_processes
 from oodles.scores import HeadScore
 from oodles.targets import as_probabilities, mean_over_rows
@@ -198,13 +198,14 @@ class COCL(Method):
         prototypes: Float[Tensor, "r f"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Terms of rare and frequent classes, for features, probabilities of classes, and prototypes of the rare."""
-        everybody, _ = rows_of_all_processes(at_least_float32(features_out))
-        rows, _ = rows_of_all_processes(at_least_float32(features_in))
-        y, _ = rows_of_all_processes(targets_in)
+        known, targets, unknown, points = in_one_precision(features_in, targets_in, features_out, prototypes)
+        everybody, _ = rows_of_all_processes(unknown)
+        rows, _ = rows_of_all_processes(known)
+        y, _ = rows_of_all_processes(targets)
         frequent = y[:, self._frequent] if self.class_counts else y
-        rare = targets_in[:, self._rare] if self.class_counts else targets_in
-        in_tail = tail_loss(features_in, rare, everybody, prototypes, self.temperature)
-        in_head = head_loss(features_out, everybody, rows, frequent.sum(1), self.margin)
+        rare = targets[:, self._rare] if self.class_counts else targets
+        in_tail = tail_loss(known, rare, everybody, points, self.temperature)
+        in_head = head_loss(unknown, everybody, rows, frequent.sum(1), self.margin)
         return self.tail_weight * in_tail, self.head_weight * in_head
 
     def change_classifier(self, classifier: Classifier) -> None:

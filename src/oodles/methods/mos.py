@@ -12,7 +12,7 @@ from oodles.checks import check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import batches_seen, in_eval_mode, without_void
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, in_one_precision
 from oodles.scores import HeadScore
 from oodles.spelling import shown
 from oodles.targets import RowTargets, as_probabilities, as_rows, mean_over_rows
@@ -152,7 +152,7 @@ class MOS(Method):
     ) -> Float[Tensor, ""]:
         """Loss of the logits of classes and of the groups' others, and class ids or probabilities."""
         groups = torch.tensor(self._of_all(logits.shape[1]), device=logits.device)
-        log_p, log_others = log_probabilities(at_least_float32(logits), at_least_float32(others), groups)
+        log_p, log_others = log_probabilities(*in_one_precision(logits, others), groups)
         return group_cross_entropy(log_p, log_others, targets, groups)
 
     def _of_all(self, classes: int) -> tuple[int, ...]:

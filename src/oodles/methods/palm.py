@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from oodles.checks import check_flag, check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.precision import at_least_float32, unit_length
+from oodles.precision import at_least_float32, in_one_precision, unit_length
 from oodles.targets import mean_over_rows
 from oodles.views import PROJECTION, projected_views, with_view
 
@@ -116,8 +116,8 @@ class PALM(Method):
         self, projections: Float[Tensor, "n d"], targets: Float[Tensor, "n c"], centers: Float[Tensor, "p d"]
     ) -> Float[Tensor, ""]:
         """Term for projections of any length, probabilities, and prototypes at unit length, by class in turn."""
-        rows = unit_length(projections)
-        return self.weight * self._loss(rows, targets, centers, slice(0, len(rows)))
+        rows, y, prototypes = in_one_precision(unit_length(projections), targets, centers)
+        return self.weight * self._loss(rows, y, prototypes, slice(0, len(rows)))
 
     def moved(
         self, rows: Float[Tensor, "n d"], targets: Float[Tensor, "n c"], centers: Float[Tensor, "p d"]

@@ -12,7 +12,7 @@ from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.inference import as_labels, read_batch
 from oodles.methods.balanced_energy import per_class
-from oodles.precision import unit_length
+from oodles.precision import in_one_precision, unit_length
 from oodles.processes import mean_over_processes, rows_of_all_processes
 from oodles.views import PROJECTION, projected_views, with_view
 
@@ -191,8 +191,8 @@ class PASCL(Method):
         self, projections: Float[Tensor, "n d"], targets: Float[Tensor, "n c"], projections_out: Float[Tensor, "m d"]
     ) -> Float[Tensor, ""]:
         """Term for projections of all views, their probabilities of classes, and projections of outliers."""
-        rows, outliers = unit_length(projections), unit_length(projections_out)
-        return self.weight * tail_contrast(rows, self._of_rare(targets), outliers, self.temperature)
+        rows, y, outliers = in_one_precision(unit_length(projections), targets, unit_length(projections_out))
+        return self.weight * tail_contrast(rows, self._of_rare(y), outliers, self.temperature)
 
     def _of_rare(self, targets: Float[Tensor, "n c"]) -> Float[Tensor, "n rare"]:
         return targets[:, self._rare] if self.class_counts else targets
