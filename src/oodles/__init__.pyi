@@ -76,6 +76,7 @@ from oodles.methods.regmixup import RegMixup as RegMixup
 from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction
 from oodles.methods.shared_discriminator import SharedDiscriminator as SharedDiscriminator
+from oodles.methods.siren import SIREN as SIREN
 from oodles.methods.sngp import SNGP as SNGP
 from oodles.methods.supcon import SupCon as SupCon
 from oodles.methods.t2fnorm import T2FNorm as T2FNorm

@@ -24,6 +24,7 @@ from oodles import (
     PALM,
     PASCL,
     PFS,
+    SIREN,
     SNGP,
     VOS,
     AugMix,
@@ -759,6 +760,19 @@ ROWS: dict[str, Row] = {
             ({"groups": (0, 3, 2, 0)}, "groups must be numbered from 0 on, got none of number 1"),
         ),
         no_strength="another last layer than that of plain training",
+        refuses=needs_rows,
+    ),
+    "siren": Row(
+        SIREN,
+        settings={"weight": 0.8, "dimensions": 5, "prototype_momentum": 0.9, "concentration": 3.0},
+        defaults={"weight": 1.5, "prototype_momentum": 0.95, "concentration": 10.0, "dimensions": 128},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("prototype_momentum"),
+            ({"prototype_momentum": 1.0}, "prototype_momentum must be below 1, got 1"),
+            *(({"concentration": n}, "concentration must be a finite number > 0, got") for n in (0, -1.0, NAN, INF)),
+            *(({"dimensions": n}, "dimensions must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+        ),
         refuses=needs_rows,
     ),
 }

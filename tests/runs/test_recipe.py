@@ -109,6 +109,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "cocl": ("cocl", {"weight": 0.05}, 1e-3, 5e-4, True, ("cosine", ()), 100, 128, 256),
     "pascl": ("outlier-exposure + pascl", {"weight": 0.5}, 1e-3, 5e-4, True, ("cosine", ()), 200, 256, 256),
     "elogit-norm": ("elogit-norm", {}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "siren": ("siren", {"weight": 1.5, "dimensions": 16}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
     "mos": ("mixup + mos", {"alpha": 0.1}, 3e-3, 0, False, ("steps", (2, 5, 7)), 8, 512, None),
     "pfs": ("outlier-exposure + pfs", {"weight": 0.5}, 0.07, 5e-4, True, ("cosine", ()), 50, 128, 256),
     "sngp": ("sngp", {"bound": 6.0, "number": 1024}, 0.08, 3e-4, True, ("steps", (60, 120, 160)), 250, 128, None),

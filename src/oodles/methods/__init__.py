@@ -64,6 +64,7 @@ METHODS = {
     "cocl": "COCL",
     "elogit-norm": "ELogitNorm",
     "mos": "MOS",
+    "siren": "SIREN",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -88,6 +89,7 @@ METHOD_SCORES = {
     "gp-variance": ("sngp", "GPVariance"),
     "cocl": ("cocl", "CalibratedOutlierClass"),
     "mos": ("mos", "OtherGroups"),
+    "vmf": ("siren", "LeastDensity"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
