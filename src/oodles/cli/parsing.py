@@ -117,9 +117,9 @@ def _check_segment(
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the settings of a method that are given, checked by its class, and the arguments that are not its own."""
-    facts = card(name)
+    facts, cls = card(name), method_class(name)
     method, left_over = tyro.cli(
-        method_class(name),
+        cls if facts.parameters else lambda: cls(),  # tyro parses no class that takes nothing
         prog=f"oodles train {name}",
         description=f"{facts.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
         args=arguments,
