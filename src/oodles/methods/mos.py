@@ -152,7 +152,8 @@ class MOS(Method):
     ) -> Float[Tensor, ""]:
         """Loss of the logits of classes and of the groups' others, and class ids or probabilities."""
         groups = torch.tensor(self._of_all(logits.shape[1]), device=logits.device)
-        log_p, log_others = log_probabilities(*in_one_precision(logits, others), groups)
+        own, foreign = in_one_precision(logits, others)
+        log_p, log_others = log_probabilities(own, foreign, groups)
         return group_cross_entropy(log_p, log_others, targets, groups)
 
     def _of_all(self, classes: int) -> tuple[int, ...]:
