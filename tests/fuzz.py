@@ -218,7 +218,7 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
     """Return a right argument of a method's ``forward``, by its name."""
     n, m, space = draw.rows, OUTLIERS, draw.space
     match name:
-        case "logits" | "logits_in" | "outputs":
+        case "logits" | "logits_in" | "outputs" | "densities":
             return draw.normal(n, CLASSES, *space)
         case "logits_out" | "second_out" | "logits_noise" | "logits_jigsaw":
             return draw.normal(m, CLASSES, *space)

@@ -158,6 +158,13 @@ def test_groups_that_miss_a_class_are_refused(groups: tuple[int, ...]) -> None:
     assert is_one_sentence(str(refusal.value))
 
 
+def test_logits_of_others_of_another_number_of_groups_are_refused() -> None:
+    z, o, _ = rows()
+    with pytest.raises(ValueError, match="others must have a logit for each of 3 groups, got 2") as refusal:
+        MOS(groups=GROUPS)(z, o[:, :2], IDS)
+    assert is_one_sentence(str(refusal.value))
+
+
 def test_groups_may_come_from_json() -> None:
     assert MOS(groups=[0, 1, 1]).groups == (0, 1, 1)  # type: ignore[arg-type]
 

@@ -151,7 +151,10 @@ class MOS(Method):
         self, logits: Float[Tensor, "n c"], others: Float[Tensor, "n g"], targets: RowTargets
     ) -> Float[Tensor, ""]:
         """Loss of the logits of classes and of the groups' others, and class ids or probabilities."""
-        groups = torch.tensor(self._of_all(logits.shape[1]), device=logits.device)
+        numbers = self._of_all(logits.shape[1])
+        if others.shape[1] != max(numbers) + 1:
+            raise ValueError(f"others must have a logit for each of {max(numbers) + 1} groups, got {others.shape[1]}.")
+        groups = torch.tensor(numbers, device=logits.device)
         own, foreign = in_one_precision(logits, others)
         log_p, log_others = log_probabilities(own, foreign, groups)
         return group_cross_entropy(log_p, log_others, targets, groups)
