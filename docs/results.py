@@ -33,6 +33,17 @@ in a terminal, and `--to report.html` draws them.
 A protocol is a suite, a network and a schedule, and has a name of its own: figures of two protocols do not compare.
 """
 
+SHAPING = {
+    *("supcon", "cider", "palm", "reweight-ood", "vos", "npos", "duq", "sngp", "elogit-norm", "mos", "siren"),
+    *("pascl", "cocl", "pfs", "distillation"),
+}
+"""Methods that act on features: by contrast, prototypes, virtual outliers, kernels or a teacher."""
+SCORES = ("energy", "knn", "mahalanobis")
+FEATURES = """Their papers read them by scores of features, and compare with plain training read by others. Here both are
+read by the same one: the difference of the AUROC to plain cross-entropy in points, mean ± standard deviation over seeds,
+averaged over the near or the far sets of a suite. *Better* and *worse* are differences whose 95 % interval excludes 0,
+with no correction for how many there are; a row that ends in `alone` trains without cross-entropy, as its paper does."""
+
 RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
 
 
@@ -40,13 +51,45 @@ def page(files: Sequence[Path], published: Path = PUBLISHED) -> str:
     """Write the whole page: a section for every file, ranks over all, and published figures beside ours."""
     compared = {path: compare([path]) for path in files}
     lines = [INTRODUCTION]
+    tables = [table for comparison in compared.values() for table in comparison.tables]
+    lines += ["## Methods that shape features", "", *on_features(tables)]
     for path, comparison in compared.items():
         lines += section(path.name, comparison)
-    tables = [table for comparison in compared.values() for table in comparison.tables]
     if ranks := ranking(tables):
         lines += ["## Ranks", "", RANKS, "", *ranks_table(ranks)]
     lines += ["## Published numbers", "", *beside_published(tables, tomllib.loads(published.read_text("utf-8")))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def on_features(tables: Sequence[Table]) -> list[str]:
+    """Say in words which methods that shape features bring something under a score that plain training has, too."""
+    lines = [FEATURES, ""]
+    for table in tables:
+        shaping = (group for group in table.groups if SHAPING & {name for name, _ in group.runs[0].methods})
+        groups = [group for group in shaping if group.plain]
+        for score in SCORES if groups else ():
+            for kind in ("near", "far"):
+                told: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+                for group in groups:
+                    value, plain = (over_sets(rows, kind, score) for rows in (group, group.plain) if rows)
+                    difference = value.minus(plain) if value and plain else None
+                    if difference is not None:
+                        told[_told(difference)].append(f"{group.label} {_points(difference)}")
+                words = [f"{verdict}: {', '.join(rows)}" for verdict, rows in told.items() if rows]
+                if words:
+                    lines.append(f"* **{escape(table.suite)}, {kind}-OOD under {score}** · {' · '.join(words)}.")
+    return [*lines, ""]
+
+
+def _told(difference: Seeds) -> str:
+    """Say whether chance alone would give such a difference."""
+    low, high = difference.interval or (-1.0, 1.0)
+    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
+
+
+def _points(difference: Seeds) -> str:
+    spread = f" ± {100 * difference.std:.1f}" if difference.std is not None else ""
+    return f"{in_points(difference.mean)}{spread} (n = {difference.n})"
 
 
 def section(file: str, comparison: Comparison) -> list[str]:
