@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -207,3 +208,25 @@ def test_recorded_decisions_are_of_the_recorded_runs(results: ModuleType) -> Non
         assert 0.9 < row["accuracy"] <= seeds[row["label"], row["seed"]]
     own = {(row["label"], row["score"]) for row in measured if row["own"]}
     assert own == {(group.label, group.own_score) for group in recorded.groups}
+
+
+def test_what_methods_on_features_bring_under_one_score_is_that_of_the_rows(results: ModuleType) -> None:
+    rows = [json.loads(line) for line in (results.RESULTS / "digits.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def aurocs(label: str) -> dict[int, float]:
+        return {
+            row["seed"]: row["metrics"]["test"]["near:digits"]["energy"]["auroc"]
+            for row in rows
+            if row["label"] == label
+        }
+
+    plain, words = aurocs("cross-entropy"), (DOCS / "results.md").read_text(encoding="utf-8")
+    line = next(line for line in words.splitlines() if line.startswith("* **digits, near-OOD under energy**"))
+    better, worse = line.partition("worse:")[::2]
+    for label, where in (("vos", better), ("sngp", worse)):
+        own = aurocs(label)
+        differences = [100 * (own[seed] - plain[seed]) for seed in plain]
+        mean, std = statistics.mean(differences), statistics.stdev(differences)
+        assert f"{label} {mean:+.1f} ± {std:.1f}".replace("-", "−") in where
+        assert abs(mean) > 2.262 * std / len(differences) ** 0.5, "Student's interval of ten seeds excludes 0"
+    assert "supcon" not in line, "it is not told apart"
