@@ -121,7 +121,8 @@ def page(method: Card) -> str:
         pictures=show(method),
         facts=facts(method),
         call=call(method),
-        command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}{method.name} --data digits",
+        command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}{method.name} --data digits"
+        + (" --teacher path/to/run" if "teacher" in method.needs else ""),
         recipes=schedules(method),
         parameters=parameters(method),
         results=results(method.name),
@@ -214,6 +215,7 @@ NEEDS = {
     "vectors": "features that are vectors, one label per row",
     "linear-head": "a linear last layer",
     "weights": "weights of a trained classifier to start from",
+    "teacher": "a trained classifier of the same classes, `teacher=…`",
 }
 
 

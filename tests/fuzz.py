@@ -32,7 +32,7 @@ from oodles import Classifier, Method, Part, TrainingStep, metrics, scores
 from oodles.cards import card
 from oodles.checks import annotations
 from oodles.data import arrays
-from oodles.methods import METHOD_SCORES, METHODS, method_class, method_score
+from oodles.methods import METHOD_SCORES, METHODS, build_methods, method_class, method_score
 from oodles.methods.g_odin import QuotientHead
 from oodles.targets import cross_entropy
 
@@ -234,6 +234,8 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(m)
         case "background" | "confidence":
             return draw.normal(n, 1, *space)
+        case "student" | "teacher":
+            return draw.normal(n, CLASSES)
         case "targets" | "targets_in":
             return draw.targets(n)
         case "labels":
@@ -490,7 +492,9 @@ def of_step(draw: Draw) -> Call:
     name = draw.pick(*STEPS, *METHODS)
     settings = {"pictures": picture_file()} if name == "pixmix" else {"steps": 2} if name == "acet" else {}
     torch.manual_seed(0)
-    step = TrainingStep(small_classifier(), *([method_class(name)(**settings)] if name else []))
+    step = TrainingStep(
+        small_classifier(), *build_methods([(name, settings)] if name else [], teacher=small_classifier())
+    )
     needs = "outliers" in (card(name).needs if name else ())
     draw.space = ()
     outliers = draw.images(OUTLIERS).float() if needs or draw.pick(True, False) else None

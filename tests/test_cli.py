@@ -201,6 +201,7 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         "milestones": (3, 4),
         "seed": 4,
         "weights": "w.safetensors",
+        "teacher": "runs/big",
         "suggest": True,
         "mixed_precision": "auto",
         "train_layers": ("layer4", "layer3.1"),

@@ -290,7 +290,8 @@ def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, Modu
     assert all(getattr(built, parameter.name) == parameter.default for parameter in facts.parameters)
     (command,) = fenced(page, "sh")
     start = ["--recipe", name] if "weights" in facts.needs else [name]
-    assert shlex.split(command) == ["oodles", "train", *start, "--data", "digits"]
+    teacher = ["--teacher", "path/to/run"] if "teacher" in facts.needs else []
+    assert shlex.split(command) == ["oodles", "train", *start, "--data", "digits", *teacher]
 
 
 def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dict[str, ModuleType]) -> None:

@@ -40,6 +40,7 @@ from oodles.methods.cocl import COCL as COCL
 from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranch
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
+from oodles.methods.distillation import Distillation as Distillation
 from oodles.methods.duq import DUQ as DUQ
 from oodles.methods.edl import EDL as EDL
 from oodles.methods.elogit_norm import ELogitNorm as ELogitNorm

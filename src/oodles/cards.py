@@ -74,6 +74,7 @@ class Card:
     measured_on: tuple[str, ...]
     moments: tuple[str, ...]
     parameters: tuple[Parameter, ...]
+    """Without a teacher, which is no setting: it is among what the method needs."""
 
     def acts(self, settings: Mapping[str, Any]) -> bool:
         """Tell whether a method with these settings does anything: at strength zero it does not."""
@@ -121,7 +122,11 @@ def card(name: str) -> Card:
         cost=sections.get("Cost", ""),
         caveat=sections.get("Caveat", ""),
         source=sections.get("Source", ""),
-        parameters=tuple(_parameters(functions.get("__init__"), _entries(sections.get("Args", "")))),
+        parameters=tuple(
+            parameter
+            for parameter in _parameters(functions.get("__init__"), _entries(sections.get("Args", "")))
+            if parameter.name not in facts["needs"]
+        ),
         **facts,
     )
 

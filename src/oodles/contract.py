@@ -297,7 +297,8 @@ class Method(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     """What must be there: the parts ``outliers`` or ``wild``, ``images`` (floating point, (N, C, H, W)),
     ``unit-range`` (inputs in [0, 1]), ``vectors`` (features (N, F), one label a row), ``linear-head`` (a last layer
-    that gives W·h + b), or ``weights`` (of a trained classifier, which a run has to start from)."""
+    that gives W·h + b), ``weights`` (of a trained classifier, which a run has to start from), or ``teacher`` (a trained
+    classifier, which is no setting but an argument of that name)."""
     adds: ClassVar[tuple[str, ...]] = ()
     """Roles that it adds to a batch; to a part that is there, such as ``outliers``, it may add rows."""
     shares: ClassVar[tuple[str, ...]] = ()

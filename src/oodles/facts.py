@@ -55,7 +55,7 @@ PLAIN_TERM = "cross_entropy"
 
 ROLES = ("outliers", "wild")
 """Parts that come with a batch, besides ``id``."""
-NEEDS = (*ROLES, "images", "unit-range", "vectors", "linear-head", "weights")
+NEEDS = (*ROLES, "images", "unit-range", "vectors", "linear-head", "weights", "teacher")
 INPUTS = "in-distribution inputs"
 CHOICE = "choice of outliers"
 OUTLIER_LABELS = "labels of outliers"
@@ -235,8 +235,9 @@ def _check_pair(a: Any, b: Any) -> None:
                 f"{reader.name} needs the linear last layer that {changer.name} replaces: use one of them."
             )
     for inside, viewer in ((a, b), (b, a)):
-        if "change_hidden" in inside.moments and viewer.views and inside.active and viewer.active:
+        seen = "views of" if viewer.views else "what its teacher says of" if "teacher" in viewer.needs else ""
+        if "change_hidden" in inside.moments and seen and inside.active and viewer.active:
             raise ValueError(
-                f"{inside.name} mixes rows inside the network and {viewer.name} compares them with views of the "
+                f"{inside.name} mixes rows inside the network and {viewer.name} compares them with {seen} the "
                 "unmixed ones: use one of them."
             )

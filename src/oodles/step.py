@@ -592,7 +592,9 @@ def _restored_on_error(classifier: Classifier) -> Iterator[None]:
 
 
 def _check_needs(method: Method, classifier: Classifier) -> None:
-    """Refuse a classifier whose head is for dense prediction, or not linear, where a method needs another."""
+    """Refuse a classifier whose head is for dense prediction, or not linear, where a method needs another, and a method
+    that has no teacher and needs one.
+    """
     if "vectors" in method.needs and classifier.dense:
         raise ValueError(
             f"{method.name} needs features of shape (N, F) and one label per row, got a head for dense prediction: "
@@ -600,6 +602,11 @@ def _check_needs(method: Method, classifier: Classifier) -> None:
         )
     if "linear-head" in method.needs:
         linear_head(classifier, method.name)
+    if "teacher" in method.needs and getattr(method, "teacher", None) is None:
+        raise ValueError(
+            f"{method.name} needs a teacher, got none: say {type(method).__name__}(teacher=…), a classifier that was "
+            "trained on the same classes."
+        )
 
 
 def _number_repeated(names: Sequence[str]) -> list[str]:

@@ -81,6 +81,18 @@ def test_a_shipped_recipe_to_start_from_becomes_a_row() -> None:
     assert rows[0].recipe.learning_rate == Recipe.load("openood").learning_rate
 
 
+def test_a_teacher_is_found_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    row = {"methods": ["distillation"], "teacher": "large"}
+    (tmp_path / "mine.toml").write_text('teacher = "large"\n[[methods]]\nname = "distillation"\n')
+    for given in (row, {"recipe": "mine.toml"}):
+        assert parsed(tmp_path, recipes=[given]).rows[0].recipe.teacher == str(tmp_path / "large")
+    (there,) = parsed(tmp_path, recipes=[{**row, "teacher": "my:function"}]).rows
+    assert there.recipe.teacher == "my:function"
+    with pytest.raises(ValueError, match="'distillation' cannot be trained: distillation needs a teacher, got none"):
+        parsed(tmp_path, recipes=[{"methods": ["distillation"]}])
+
+
 def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").touch()
     (row,) = parsed(tmp_path, recipes=[{"methods": ["mixup"], "weights": "mine.safetensors"}]).rows

@@ -33,6 +33,7 @@ from oodles import (
     ConfidenceBranch,
     CrossEntropy,
     CutMix,
+    Distillation,
     ELogitNorm,
     EnergyBounded,
     EnergyGap,
@@ -59,7 +60,7 @@ from oodles import (
     UnleashingMask,
 )
 
-from .networks import KINDS
+from .networks import KINDS, Teacher
 
 NAN, INF = float("nan"), float("inf")
 
@@ -103,6 +104,15 @@ class Row:
 
     def make(self, **changes: Any) -> Method:
         return self.cls(**{**self.settings, **changes})
+
+    @property
+    def handed(self) -> Mapping[str, Any]:
+        """Return the arguments that are no settings: what the method needs and is handed, a teacher."""
+        return {name: value for name, value in self.settings.items() if name in self.cls.needs}
+
+    def taught(self, classes: int) -> "Row":
+        """Return the row with a teacher of so many classes, where there is one."""
+        return self.with_settings(**{name: Teacher(classes) for name in self.handed})
 
     def off(self) -> Method:
         """Make the method at strength zero."""
@@ -772,6 +782,18 @@ ROWS: dict[str, Row] = {
             ({"prototype_momentum": 1.0}, "prototype_momentum must be below 1, got 1"),
             *(({"concentration": n}, "concentration must be a finite number > 0, got") for n in (0, -1.0, NAN, INF)),
             *(({"dimensions": n}, "dimensions must be a whole number of at least 1, got") for n in (0, 3.0, True)),
+        ),
+        refuses=needs_rows,
+    ),
+    "distillation": Row(
+        Distillation,
+        settings={"teacher": Teacher(), "weight": 0.7, "temperature": 2.0, "norm_temperature": 0.3},
+        defaults={"weight": 1.0, "temperature": 4.0, "norm_temperature": 0.04},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("norm_temperature"),
+            *(({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, NAN, INF)),
+            ({"teacher": "big"}, "teacher must be a Classifier or a module that gives logits, got str"),
         ),
         refuses=needs_rows,
     ),

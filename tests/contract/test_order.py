@@ -12,6 +12,7 @@ from oodles import (
     AugMix,
     Batch,
     CrossEntropy,
+    Distillation,
     ManifoldMixup,
     Method,
     Mixup,
@@ -141,7 +142,7 @@ def test_rows_that_are_mixed_inside_the_network_are_taken_clean_by_others(order:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-@pytest.mark.parametrize("viewer", [AugMix, RotationPrediction])
+@pytest.mark.parametrize("viewer", [AugMix, RotationPrediction, Distillation])
 def test_what_no_order_makes_right_is_refused(viewer: type[Method], order: tuple[int, int]) -> None:
     methods = [ManifoldMixup(), viewer()]
     with pytest.raises(ValueError, match="manifold-mixup mixes rows inside the network and") as refusal:

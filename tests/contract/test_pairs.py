@@ -18,7 +18,9 @@ PAIRS = list(itertools.combinations(ROWS, 2))
 def clash(first: Row, second: Row) -> bool:
     a, b = first.cls, second.cls
     shared = {"terms": set(a.heads) & set(b.heads), "adds": set(a.shares) & set(b.shares)}
-    inside = any("change_hidden" in one.moments and other.views for one, other in ((a, b), (b, a)))
+    inside = any(
+        "change_hidden" in one.moments and (other.views or "teacher" in other.needs) for one, other in ((a, b), (b, a))
+    )
     replaced = set(first.make().replaced) & set(second.make().replaced)
     both = (set(getattr(a, fact)) & set(getattr(b, fact)) - shared[fact] for fact in ("adds", "terms"))
     reads = any("linear-head" in one.needs and "head" in other.replaces for one, other in ((a, b), (b, a)))

@@ -14,6 +14,7 @@ from .steps import is_one_sentence
 
 def check_signature(row: Row) -> None:
     parameters = dict(list(inspect.signature(row.cls.__init__).parameters.items())[1:])
+    parameters = {name: parameter for name, parameter in parameters.items() if name not in row.cls.needs}
     assert {name: parameter.default for name, parameter in parameters.items()} == dict(row.defaults)
     hints = typing.get_type_hints(row.cls.__init__)
     for name, parameter in parameters.items():
@@ -51,7 +52,7 @@ def test_wrong_values_are_refused_when_the_method_is_made(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_default_settings_train(name: str) -> None:
     row = ROWS[name]
-    terms = TrainingStep(classifier(row.kinds[0]), row.cls())(batch(row.kinds[0]))
+    terms = TrainingStep(classifier(row.kinds[0]), row.cls(**row.handed))(batch(row.kinds[0]))
     assert all(value.isfinite() for value in terms.values())
 
 

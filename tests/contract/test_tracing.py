@@ -43,7 +43,9 @@ def check_no_loop(row: Row, kind: str) -> None:
     """Check that a step takes as many operations for more rows and for more classes."""
     counts = []
     for rows, classes in ((6, 4), (12, 4), (24, 4), (6, 9)):
-        step = TrainingStep(classifier(kind, classes=classes), row.make(**dict.fromkeys(row.of_classes, ())))
+        step = TrainingStep(
+            classifier(kind, classes=classes), row.taught(classes).make(**dict.fromkeys(row.of_classes, ()))
+        )
         given = batch(kind, rows=rows)
         given = given.with_part("id", Part(given["id"].inputs, labels(kind, rows, classes=classes)))
         with Operations() as operations:

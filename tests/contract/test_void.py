@@ -75,7 +75,9 @@ def naive_terms(step: TrainingStep, prepared: Batch) -> Mapping[str, Tensor]:
             parts[role] = replace(part, targets=part.targets[part.valid] if ids else dropped(part.targets, part.valid))
     draws, valid = dict(prepared.draws), prepared["id"].valid
     for name, draw in draws.items():
-        if draw.ndim == 1 and len(draw) == len(valid):
+        if draw.ndim and len(draw) == len(valid) and valid.ndim == 1:
+            draws[name] = draw[valid]
+        elif draw.ndim == 1 and len(draw) == len(valid):
             draws[name] = draw.reshape(-1, *[1] * (valid.ndim - 1)).expand(valid.shape)[valid]
     outputs = Outputs(
         left(whole.features), left(whole.logits), {name: left(by_role) for name, by_role in whole.heads.items()}

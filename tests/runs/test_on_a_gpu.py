@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from oodles import Classifier, TrainingStep
 from oodles.data.augment import Augment
 from oodles.data.image_set import ImageSet, Resident
-from oodles.methods import METHODS, method_class
+from oodles.methods import METHODS, build_methods
 
 GPU = torch.device("meta")
 NUMBERS = np.random.default_rng(0)
@@ -62,7 +62,8 @@ EVERY = [*((name, SETTINGS.get(name, {})) for name in METHODS), *OTHERS.items()]
 def _step(name: str, settings: dict[str, Any]) -> TrainingStep:
     layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()]
     classifier = Classifier(torch.nn.Sequential(*layers), torch.nn.Linear(144, 4))
-    return TrainingStep(classifier, method_class(name)(**settings))
+    (method,) = build_methods([(name, settings)], teacher=Classifier(torch.nn.Flatten(), torch.nn.Linear(192, 4)))
+    return TrainingStep(classifier, method)
 
 
 @pytest.mark.parametrize("name, settings", EVERY)

@@ -11,7 +11,7 @@ from torch import nn
 
 from oodles.cards import cards
 from oodles.classifier import Classifier
-from oodles.methods import method_class
+from oodles.methods import build_methods
 from oodles.runs.preparation import settle_recipe, warm_up
 from oodles.runs.recipe import Recipe, own_score, recipes
 from oodles.step import TrainingStep
@@ -154,7 +154,7 @@ def test_every_recipe_says_where_it_comes_from_and_fits_the_classes_it_names(nam
     assert any(kind in text.split("\n\n")[0] for kind in (".py", ".yml", ".sh")) or name not in PUBLISHED
     written = tomllib.loads(text)
     recipe = Recipe.load(name)
-    methods = [method_class(key)(**settings) for key, settings in recipe.methods]
+    methods = build_methods(recipe.methods, teacher=nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))
     for entry, method in zip(written.get("methods", []), methods, strict=False):
         assert {key: getattr(method, key) for key in entry} == entry, "a class takes what the file gives it"
     TrainingStep(Classifier(nn.Flatten(), nn.Linear(4, 3)), *methods)

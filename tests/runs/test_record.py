@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, Any] = {
     "data": replace(small_suite(), name="other"),
     "seed": 1,
     "weights": "cross-entropy",
+    "teacher": "tests.runs.small:taught",
     "network": "tests.runs.small:with_dropout",
     "head": "3",
     "mean": [0.5],
@@ -74,6 +75,7 @@ SETTINGS: dict[str, Any] = {
     "patience": 2,
     "class_weights": "balanced",
     "balanced_sampling": True,
+    "teacher": "tests.runs.small:taught",
 }
 
 

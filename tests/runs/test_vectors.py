@@ -135,6 +135,7 @@ def test_methods_that_need_pixels_refuse_vectors_before_training(tmp_path: Path)
 def test_every_other_method_trains_on_vectors(name: str, run: Run, tmp_path: Path) -> None:
     write_suite(tmp_path / "data")
     start: dict[str, Any] = {"weights": str(run.folder)} if "weights" in card(name).needs else {}
+    start |= {"teacher": str(run.folder)} if "teacher" in card(name).needs else {}
     settings = {**RECIPE.as_dict(), "epochs": 1, "learning_rate": 0.005, **start}
     recipe = Recipe.from_dict({**settings, "methods": [{"name": name}]})
     ended = train(recipe, tmp_path / "data", folder=tmp_path / "run", progress=False, device="cpu")

@@ -13,7 +13,7 @@ from oodles.data.description import read_description
 from oodles.facts import check_composition
 from oodles.methods import build_methods
 from oodles.networks import NETWORKS
-from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, check_weights, merge_settings, recipes
+from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, check_teacher, check_weights, merge_settings, recipes
 from oodles.spelling import suggestion
 
 OPTIONS = {
@@ -327,7 +327,7 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
     if not _can_name_a_folder(name):
         raise ValueError(f"{where}: name must be one that a folder can have, got {name!r}.")
     _check_methods(recipe, name)
-    return Row(name, recipe)
+    return Row(name, replace(recipe, teacher=_teacher(recipe.teacher, at)))
 
 
 def _check_methods(recipe: Recipe, name: str) -> None:
@@ -335,19 +335,26 @@ def _check_methods(recipe: Recipe, name: str) -> None:
     try:
         check_composition(build_methods(recipe.methods))
         check_weights(recipe)
+        check_teacher(recipe)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name!r} cannot be trained: {error}") from error
 
 
 def _recipe(source: str, at: Path) -> dict[str, Any]:
-    """Return a recipe's settings; the weights of a recipe in a file are relative to that file."""
+    """Return a recipe's settings; the weights and the teacher of a recipe in a file are relative to that file."""
     if not source.endswith(".toml"):
         return Recipe.load(source).as_dict()
     values = Recipe.load(at / source).as_dict()
     weights = values["weights"]
     if weights and weights not in (OF_NETWORK, *recipes()) and ((at / source).parent / weights).exists():
         values["weights"] = str(((at / source).parent / weights).resolve())
+    values["teacher"] = _teacher(values["teacher"], (at / source).parent)
     return values
+
+
+def _teacher(given: str | None, at: Path) -> str | None:
+    """Return a teacher; a path that is there, relative to a folder, becomes absolute."""
+    return str((at / given).resolve()) if given and given not in NETWORKS and (at / given).exists() else given
 
 
 def _methods(given: Any, where: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -117,9 +117,9 @@ def _check_segment(
 
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the settings of a method that are given, checked by its class, and the arguments that are not its own."""
-    facts, cls = card(name), method_class(name)
+    facts = card(name)
     method, left_over = tyro.cli(
-        cls if facts.parameters else lambda: cls(),  # tyro parses no class that takes nothing
+        _with_settings_alone(name),
         prog=f"oodles train {name}",
         description=f"{facts.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
         args=arguments,
@@ -129,6 +129,24 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
     flags = {word.split("=")[0].replace("_", "-") for word in arguments}
     given = [parameter.name for parameter in facts.parameters if parameter.flag in flags]
     return {name: getattr(method, name) for name in given}, left_over
+
+
+def _with_settings_alone(name: str) -> Callable[..., Any]:
+    """Return a method's class, or a function where it needs an argument that is no setting, or has no settings at all:
+    tyro parses no class that takes nothing.
+    """
+    cls, settings = method_class(name), [parameter.name for parameter in card(name).parameters]
+    signature = inspect.signature(cls)
+    if settings and list(signature.parameters) == settings:
+        return cls
+
+    def build(**given: Any) -> Any:
+        return cls(**given)
+
+    hints: Any = build
+    hints.__doc__, hints.__annotations__ = cls.__doc__, {key: get_type_hints(cls.__init__)[key] for key in settings}
+    hints.__signature__ = signature.replace(parameters=[signature.parameters[key] for key in settings])
+    return build
 
 
 def _check_flags(

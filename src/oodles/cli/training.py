@@ -51,6 +51,7 @@ def train(
     ] = (),
     seed: Annotated[int | None, setting("seed", "COUNT")] = None,
     weights: OptionalName = None,
+    teacher: OptionalName = None,
     suggest: bool = False,
     no_suggest: bool = False,
     to: OptionalPath = None,
@@ -102,6 +103,8 @@ def train(
         seed: of every random number, and of the split of an embedded suite.
         weights: what training starts from, a file (.safetensors, .pt), the folder of another run, a bundled recipe, or
             the word network for the weights that the network brings.
+        teacher: what distillation learns from, the folder of a run, a file of weights of the same network, or a network
+            that brings its weights.
         suggest: measure settings such as energy margins before training, also those that are given; unless said, those
             that neither the line nor the recipe gives.
         no_suggest: measure nothing, the papers' numbers stay.
@@ -136,6 +139,7 @@ def train(
         "milestones": milestones or None,
         "seed": seed,
         "weights": weights,
+        "teacher": teacher,
         "suggest": True if suggest else False if no_suggest else None,
         "mixed_precision": mixed_precision,
         "methods": [{"name": name, **given} for name, given in chain] or None,

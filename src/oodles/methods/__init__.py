@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from oodles.classifier import Classifier
     from oodles.contract import Method
     from oodles.scores import Score
@@ -65,6 +67,7 @@ METHODS = {
     "elogit-norm": "ELogitNorm",
     "mos": "MOS",
     "siren": "SIREN",
+    "distillation": "Distillation",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -117,10 +120,17 @@ def _module(method: str) -> ModuleType:
 
 
 def build_methods(
-    methods: "Iterable[tuple[str, Mapping[str, Any]]]", measured: Mapping[str, Mapping[str, Any]] | None = None
+    methods: "Iterable[tuple[str, Mapping[str, Any]]]",
+    measured: Mapping[str, Mapping[str, Any]] | None = None,
+    teacher: "nn.Module | None" = None,
 ) -> "list[Method]":
-    """Build methods from their names and settings; ``measured`` settings win."""
-    return [method_class(name)(**{**given, **(measured or {}).get(name, {})}) for name, given in methods]
+    """Build methods from their names and settings; ``measured`` settings win, and who needs the teacher gets it."""
+    built = []
+    for name, given in methods:
+        cls = method_class(name)
+        handed = {"teacher": teacher} if "teacher" in cls.needs else {}
+        built.append(cls(**{**given, **(measured or {}).get(name, {}), **handed}))
+    return built
 
 
 def change_classifier_by(methods: "Iterable[Method]", classifier: "Classifier") -> None:

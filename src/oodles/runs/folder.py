@@ -139,9 +139,15 @@ class RunFolder:
         return str(self.record["initial"]["label"])
 
     @property
+    def teacher(self) -> str | None:
+        """Say what its methods learnt from, if there is a teacher: a run's methods and network, or a name."""
+        return None if "teacher" not in self.record else str(self.record["teacher"]["label"])
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Return all choices but data, seed, device and paths; runs with the same ones are one row of a comparison."""
         chosen = {**self.recipe.as_dict(), **self.arguments, "initial weights": self.initial_weights}
+        chosen["teacher"] = self.teacher
         return {key: value for key, value in chosen.items() if key not in _NOT_THE_RECIPE}
 
     def other_settings(self, wanted: Mapping[str, Any], besides: Collection[str] = ()) -> str:

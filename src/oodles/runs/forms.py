@@ -111,6 +111,7 @@ RUN_FORM: Form = {
         **{"draft?": TRUTH, "features?": {"columns?": Every(TEXT), "encoder?": TEXT, "text?": TEXT, "label?": TEXT}},
     },
     "frozen?": {"layers": Every(TEXT), "runs": TEXT, "because?": TEXT},
+    "teacher?": {"label": TEXT, "file?": TEXT, "sha256?": TEXT},
     **{"draws?": COUNT, "validation_chose?": Every(TEXT), "command?": TEXT, "label?": TEXT, "environment?": Each(FACT)},
 }
 BUILT_FORM: Form = {"suite": {"input_shape": SIDES, "mean": Every(NUMBER), "std": Every(POSITIVE)}}

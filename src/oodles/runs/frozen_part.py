@@ -23,7 +23,7 @@ from oodles.data.image_set import Rows
 from oodles.files import UNFINISHED, in_one_piece, sha256_of, write_json
 from oodles.precision import at_least_float32
 from oodles.runs.folder import FROZEN
-from oodles.runs.recipe import Recipe, changes_inputs, needs_outliers
+from oodles.runs.recipe import Recipe, changes_inputs, needs_outliers, needs_teacher
 
 ABOUT = "about.json"
 """Says what the kept results belong to; written last."""
@@ -158,9 +158,13 @@ def _learned(classifier: Classifier, names: list[str]) -> list[str]:
 
 
 def _changed_inputs(recipe: Recipe, suite: Suite) -> str:
-    """Say what changes the inputs of a network from step to step, the end of a sentence; nothing where nothing does."""
+    """Say what changes a network's inputs from step to step, or sees them, the end of a sentence; nothing where nothing
+    does.
+    """
     if (name := changes_inputs(recipe.methods)) is not None:
         return f"{name} changes or makes inputs"
+    if needs_teacher(recipe.methods):
+        return "a teacher sees the inputs, too"
     sets = {"training rows": suite.train}
     if needs_outliers(recipe.methods) and suite.outliers is not None:
         sets["outliers"] = suite.outliers

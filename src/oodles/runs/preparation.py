@@ -217,7 +217,7 @@ def warm_up(recipe: Recipe) -> Recipe | None:
         return None
     epochs = max(1, recipe.epochs // WARM_UP)
     rise = recipe.warm_up * epochs / recipe.epochs
-    plain = replace(recipe, methods=(), suggest=None, keep="last", patience=0)
+    plain = replace(recipe, methods=(), suggest=None, keep="last", patience=0, teacher=None)
     return replace(plain, schedule="cosine", milestones=(), epochs=epochs, warm_up=rise)
 
 
@@ -227,6 +227,7 @@ def record(
     arguments: Mapping[str, Any],
     contents: Mapping[str, Any],
     initial: Mapping[str, str],
+    teacher: Mapping[str, str] | None,
     suggested: Measured,
     warm: Mapping[str, str] | None,
     accelerator: Accelerator,
@@ -241,6 +242,7 @@ def record(
         "recipe": recipe.as_dict(),
         "arguments": dict(arguments),
         "initial": dict(initial),
+        **({} if teacher is None else {"teacher": dict(teacher)}),
         "suggested": {name: dict(values) for name, values in suggested.items()},
         "validation_chose": chosen_on_validation(recipe),
         **({} if warm is None else {"warm_up": dict(warm)}),
@@ -275,9 +277,11 @@ def _rounded(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
-    """Refuse to resume a run whose initial weights have changed, or on hardware of another precision."""
+    """Refuse to resume a run whose initial weights or teacher have changed, or on hardware of another precision."""
     if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
         raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
+    if earlier.record.get("teacher", {}).get("sha256") != now.get("teacher", {}).get("sha256"):
+        raise ValueError(f"{earlier.folder} was begun with another teacher of the same name: choose another folder.")
     before, here = (about["environment"]["mixed_precision"] for about in (earlier.record, now))
     if before != here:
         raise ValueError(

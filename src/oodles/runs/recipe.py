@@ -31,7 +31,7 @@ LATER = (
         "decay_exempt",
         "clip_gradients",
     ),
-    *("ema", "keep", "patience", "class_weights", "balanced_sampling"),
+    *("ema", "keep", "patience", "class_weights", "balanced_sampling", "teacher"),
 )
 """Settings that earlier versions did not have."""
 _FROM_ZERO = ("seed", "epochs", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience")
@@ -89,6 +89,8 @@ class Recipe:
             class; see :class:`oodles.TrainingStep`.
         balanced_sampling: draw as many rows of each class in every epoch, which has as many rows as without; those of
             small classes are repeated, those of large ones are others in each epoch.
+        teacher: what methods such as ``distillation`` learn from: the folder of a run, a file of weights of the network
+            that trains, or a network that brings its weights, see :func:`oodles.train`.
 
     Raises:
         ValueError: for unknown methods or settings, and for values that make no sense.
@@ -122,6 +124,7 @@ class Recipe:
     patience: int = 0
     class_weights: str | tuple[float, ...] | None = None
     balanced_sampling: bool = False
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
@@ -294,7 +297,7 @@ def needs_outliers(methods: Methods) -> bool:
 
 
 def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = False) -> None:
-    """Refuse methods whose needs are not met: initial weights, outliers from the data, and images.
+    """Refuse methods whose needs are not met: initial weights, a teacher, outliers from the data, and images.
 
     Args:
         recipe: what is to be trained.
@@ -303,6 +306,7 @@ def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = Fa
         vectors: whether its rows are feature vectors, and no images.
     """
     check_weights(recipe)
+    check_teacher(recipe)
     for method, _ in active_methods(recipe.methods):
         if vectors and "features" not in card(method).takes:
             raise ValueError(
@@ -327,6 +331,24 @@ def check_weights(recipe: Recipe) -> None:
                 f"{name} fine-tunes a trained classifier, and training would start from random weights: "
                 f"say which weights to start from, or take the recipe {name!r}."
             )
+
+
+def needs_teacher(methods: Methods) -> bool:
+    """Say whether any of the methods learns from a teacher."""
+    return any("teacher" in card(name).needs for name, _ in active_methods(methods))
+
+
+def check_teacher(recipe: Recipe) -> None:
+    """Refuse methods that learn from a teacher where there is none, and a teacher from which nothing learns."""
+    pupils = [name for name, _ in recipe.methods if "teacher" in card(name).needs]
+    if recipe.teacher is None and needs_teacher(recipe.methods):
+        raise ValueError(
+            f"{pupils[0]} needs a teacher, got none: name the folder of a run, a file of weights, or a network."
+        )
+    if recipe.teacher is not None and not pupils:
+        raise ValueError(
+            f"{recipe.label} learns from no teacher, got {recipe.teacher!r}: leave it out, or add distillation."
+        )
 
 
 def _first_in_need_of_outliers(methods: Methods) -> str | None:

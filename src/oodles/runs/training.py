@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -68,8 +69,9 @@ from oodles.runs.preparation import (
     settle_recipe,
     warm_up,
 )
-from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_outliers, recipes
+from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_outliers, needs_teacher, recipes
 from oodles.runs.saved_state import fingerprint, load_state, load_weights, save_state, save_weights, weights_fit
+from oodles.runs.teacher import load_teacher, teacher_name
 from oodles.runs.testing import score_arrays
 from oodles.spelling import visible
 from oodles.step import TrainingStep
@@ -98,6 +100,7 @@ def train(
     root: str | Path | Sequence[str | Path] = (),
     seed: int | None = None,
     weights: str | Path | None = None,
+    teacher: Network | Path | None = None,
     folder: str | Path | None = None,
     network: Network | None = None,
     head: str | None = None,
@@ -131,6 +134,9 @@ def train(
         root: folders that hold the suite's files.
         seed: in place of the recipe's.
         weights: in place of the recipe's; ``network`` for those that the network brings.
+        teacher: in place of the recipe's: the folder of a finished run on the same classes and inputs; a file of
+            weights of ``network``; or a network that brings all of its weights, such as a module, a file of ONNX, or
+            ``package.module:function``.
         folder: the run folder; ``runs/METHODS-DATA-SEED`` unless given.
         network: see :func:`oodles.networks.build_network`; ``small-cnn`` unless given, and ``mlp`` for feature vectors,
             whose data are then read first. A module counts as trained: a copy of it starts from its own
@@ -154,10 +160,12 @@ def train(
 
     Raises:
         ValueError: for settings, data or weights that do not fit together, and for a folder that holds another run.
-        FileNotFoundError: for a recipe or weights that are not there.
+        FileNotFoundError: for a recipe, weights or a teacher that are not there.
     """
     network = default_network(data, root) if network is None else network
     recipe = settle_recipe(recipe, seed, weights, network)
+    taught_by = recipe.teacher if teacher is None else teacher
+    recipe = replace(recipe, teacher=None if taught_by is None else teacher_name(taught_by))
     if bool(mean) != bool(std):
         raise ValueError(f"mean and std must be given together, got {tuple(mean)} and {tuple(std)}.")
     check_composition(build_methods(recipe.methods))
@@ -219,6 +227,10 @@ def train(
                 )
             )
 
+            master, taught = None, None
+            if taught_by is not None and needs_teacher(recipe.methods):
+                build = partial(_classifier, network, head, suite, mean, std)
+                master, taught = load_teacher(taught_by, suite, contents, name, network, build)
             first = _train_first(recipe, data, suite, folder, {**options, **running})
             initial = initial_weights(recipe, name, contents, first)
             torch.manual_seed(random_seed(recipe.seed, INITIAL_WEIGHTS))
@@ -247,7 +259,7 @@ def train(
             part = frozen_part(classifier, recipe, suite, compiled=compile)
             step = TrainingStep(
                 classifier,
-                *build_methods(recipe.methods, suggested),
+                *build_methods(recipe.methods, suggested, master),
                 seed=recipe.seed,
                 class_weights=class_weights(recipe, suite),
             )
@@ -257,7 +269,9 @@ def train(
                 step.compile()
 
             warmed = None if warm is None else about_weights(warm.folder / WEIGHTS, warm.label)
-            about = record(folder, recipe, arguments, contents, initial, suggested, warmed, accelerator, precision)
+            about = record(
+                folder, recipe, arguments, contents, initial, taught, suggested, warmed, accelerator, precision
+            )
             about["warnings"] = list(warned)
             if part is not None:
                 about["frozen"] = part.as_dict()
