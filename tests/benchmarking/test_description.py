@@ -93,6 +93,24 @@ def test_a_teacher_is_found_beside_the_file(tmp_path: Path) -> None:
         parsed(tmp_path, recipes=[{"methods": ["distillation"]}])
 
 
+def test_a_row_learns_from_the_run_of_another_row(tmp_path: Path) -> None:
+    pupil = {"name": "pupil", "methods": ["distillation"], "teacher": "tuned", "weights": "cross-entropy"}
+    tuned = {"name": "tuned", "methods": ["mixup"], "weights": "cross-entropy"}
+    spec = parsed(recipes=[pupil, tuned, PLAIN], seeds=[3, 5])
+    assert [(row.name, row.after, row.taught_by) for row in spec.rows] == [
+        ("cross-entropy", None, None),
+        ("tuned", "cross-entropy", None),
+        ("pupil", "cross-entropy", "tuned"),
+    ]
+    last = spec.tasks(tmp_path)[-1]
+    teacher = tmp_path / "runs" / next(iter(spec.suites)) / "tuned-5"
+    assert last.taught_by == teacher == Path(str(last.recipe.teacher)) and "cross-entropy-5" in str(last.after)
+    with pytest.raises(ValueError, match="'pupil' from 'tuned' from 'pupil': rows cannot start or learn from one"):
+        parsed(recipes=[pupil, {**tuned, "weights": "pupil"}, PLAIN])
+    with pytest.raises(ValueError, match="teacher cannot be settings of all rows"):
+        parsed(settings={"teacher": "cross-entropy"}, recipes=[pupil, tuned, PLAIN])
+
+
 def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").touch()
     (row,) = parsed(tmp_path, recipes=[{"methods": ["mixup"], "weights": "mine.safetensors"}]).rows
@@ -148,9 +166,12 @@ def test_weights_of_ones_own_are_found_beside_the_file(tmp_path: Path) -> None:
         ),
         (
             {"recipes": [{"methods": ["mixup"], "weights": "cutmix"}, {"methods": ["cutmix"], "weights": "mixup"}]},
-            "'mixup' from 'cutmix' from 'mixup': rows cannot start from one another in a circle",
+            "'mixup' from 'cutmix' from 'mixup': rows cannot start or learn from one another in a circle",
         ),
-        ({"recipes": [{"methods": ["mixup"], "name": "x", "weights": "x"}]}, "'x' from 'x': rows cannot start from"),
+        (
+            {"recipes": [{"methods": ["mixup"], "name": "x", "weights": "x"}]},
+            "'x' from 'x': rows cannot start or learn from",
+        ),
         ({"recipes": [{"methods": ["mixup"], "suggest": True}]}, "suggest has nothing to measure for mixup"),
         ({"settings": ["fast"]}, r"settings must be a \[settings\] table"),
         ({"settings": {"epoch": 3}}, "settings have no 'epoch': did you mean 'epochs'?"),
@@ -254,6 +275,7 @@ def test_shipped_benchmarks_are_whole() -> None:
         assert {"mixup", "logit-norm", "outlier-exposure", *of_images} <= set(rows)
         for row in spec.rows:
             assert row.after == (None if row.recipe.weights is None else "cross-entropy")
+            assert row.taught_by == row.recipe.teacher in (None, "cross-entropy")
             measures = any(card(method).suggests for method, _ in row.recipe.methods)
             assert bool(row.recipe.suggest) == (measures and row.after is not None), row.name
 

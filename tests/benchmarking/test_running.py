@@ -40,6 +40,19 @@ name = "unreadable"
 methods = ["logit-norm"]
 weights = "tiny.toml"
 """
+PUPILS = """
+[[recipes]]
+methods = ["distillation"]
+teacher = "cross-entropy"
+[[recipes]]
+name = "wild"
+methods = ["mixup"]
+learning_rate = 1e30
+[[recipes]]
+name = "taught-by-wild"
+methods = ["distillation"]
+teacher = "wild"
+"""
 DIVERGED = "the loss term 'cross_entropy' was not finite in epoch"
 
 
@@ -143,6 +156,18 @@ def test_a_damaged_run_stops_no_others(tmp_path: Path, capsys: pytest.CaptureFix
     shutil.rmtree(broken)
     shutil.rmtree(runs / "mixup-1")
     assert not benchmark(file, folder, jobs=1, progress=False).failed and len(ended(folder)) == RUNS
+
+
+def test_a_row_learns_from_the_run_of_another_row_once_it_has_ended(tmp_path: Path) -> None:
+    file, folder = write_benchmark(tmp_path, PUPILS), tmp_path / "out"
+    done = benchmark(file, folder, seeds=1, progress=False)
+    assert set(done.failed) == {"wild, small, seed 0", "taught-by-wild, small, seed 0"}
+    assert done.failed["taught-by-wild, small, seed 0"] == "it learns from wild-0, which failed"
+    run = open_run(folder / "runs" / "small" / "distillation-0")
+    assert run.recipe.teacher == str(run.folder.parent / "cross-entropy-0") and "distillation" in run.log[0]["terms"]
+    assert run.teacher == "cross-entropy (tests.benchmarking.small:slow)"
+    moved = folder.rename(tmp_path / "moved")
+    assert set(benchmark(file, moved, seeds=1, progress=False).failed) == set(done.failed), "nothing is trained again"
 
 
 def test_missing_files_and_outliers_are_refused_before_anything_trains(tmp_path: Path) -> None:

@@ -42,9 +42,11 @@ class Row:
 
     name: str
     recipe: Recipe
-    """With a path as ``weights``, or the name of the row that it starts from."""
+    """With paths as ``weights`` and ``teacher``, or the names of the rows that it starts and learns from."""
     after: str | None = None
     """The row that it starts from."""
+    taught_by: str | None = None
+    """The row that it learns from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,8 @@ class Task:
     """Arguments of :func:`oodles.train` that are not at their defaults."""
     after: Path | None
     """The folder of the run that it starts from."""
+    taught_by: Path | None
+    """The folder of the run that it learns from."""
 
     def __str__(self) -> str:
         return f"{self.row}, {self.suite}, seed {self.seed}"
@@ -133,22 +137,30 @@ class Benchmark:
         )
 
     def tasks(self, folder: Path) -> tuple[Task, ...]:
-        """List every run, after the one that it starts from; the runs of a row lie side by side in ``folder``."""
+        """List every run, after those that it starts and learns from; runs of a row lie side by side in ``folder``."""
         return tuple(
             Task(
                 row=row.name,
                 suite=suite,
                 seed=seed,
-                recipe=replace(row.recipe, seed=seed, weights=str(after) if after else row.recipe.weights),
+                recipe=replace(
+                    row.recipe,
+                    seed=seed,
+                    weights=str(after) if after else row.recipe.weights,
+                    teacher=str(taught_by) if taught_by else row.recipe.teacher,
+                ),
                 data=data,
                 folder=folder_of_run(folder, suite, row.name, seed),
                 options={**self.options, **({"root": list(self.root)} if self.root else {})},
                 after=after,
+                taught_by=taught_by,
             )
             for row in self.rows
             for suite, data in self.suites.items()
             for seed in self.seeds
-            for after in [folder_of_run(folder, suite, row.after, seed) if row.after else None]
+            for after, taught_by in [
+                [folder_of_run(folder, suite, name, seed) if name else None for name in (row.after, row.taught_by)]
+            ]
         )
 
 
@@ -246,11 +258,11 @@ def _settings(given: Any) -> dict[str, Any]:
     """Return the settings that all rows share; refuse keys that are none."""
     if not isinstance(given, dict):
         raise ValueError(f"settings must be a [settings] table, got {given!r}.")
-    known = [name for name in ("recipe", *_SETTINGS) if name not in ("methods", "weights", "seed")]
+    known = [name for name in ("recipe", *_SETTINGS) if name not in ("methods", "weights", "teacher", "seed")]
     for key in given:
         if key in _KEYS:
             raise ValueError(f"{key} is no setting of a recipe: write it above [settings].")
-        if key in ("methods", "weights"):
+        if key in ("methods", "weights", "teacher"):
             raise ValueError(f"{key} cannot be settings of all rows: give them to one of the [[recipes]].")
         if key not in known:
             raise ValueError(f"settings have no {key!r}{suggestion(key, known)}")
@@ -281,23 +293,31 @@ def _rows(given: Sequence[Any], settings: Mapping[str, Any], at: Path) -> tuple[
             raise ValueError(
                 f"{row.name!r} starts from {name!r}, which is no row, recipe or path{suggestion(name, known)}"
             )
+    for name, row in rows.items():
+        if (teacher := row.recipe.teacher) in rows:
+            rows[name] = replace(row, taught_by=teacher)
+        elif teacher and teacher not in NETWORKS and (at / teacher).exists():
+            rows[name] = replace(row, recipe=replace(row.recipe, teacher=str((at / teacher).resolve())))
     return tuple(_in_order(rows))
 
 
 def _in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
-    """Yield each row after the one that it starts from."""
+    """Yield each row after those that it starts and learns from."""
     done: set[str] = set()
+
+    def with_those_before(row: Row, chain: Sequence[str]) -> Iterator[Row]:
+        if row.name in chain:
+            circle = " from ".join(map(repr, [*chain[chain.index(row.name) :], row.name]))
+            raise ValueError(f"{circle}: rows cannot start or learn from one another in a circle.")
+        for name in (row.after, row.taught_by):
+            if name is not None:
+                yield from with_those_before(rows[name], [*chain, row.name])
+        if row.name not in done:
+            done.add(row.name)
+            yield row
+
     for row in rows.values():
-        chain = [row]
-        while (start := chain[-1].after) and start not in done:
-            if start in [link.name for link in chain]:
-                circle = " from ".join(repr(link.name) for link in [*chain, rows[start]])
-                raise ValueError(f"{circle}: rows cannot start from one another in a circle.")
-            chain.append(rows[start])
-        for link in reversed(chain):
-            if link.name not in done:
-                done.add(link.name)
-                yield link
+        yield from with_those_before(row, [])
 
 
 def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
@@ -327,7 +347,7 @@ def _row(given: Any, where: str, settings: Mapping[str, Any], at: Path) -> Row:
     if not _can_name_a_folder(name):
         raise ValueError(f"{where}: name must be one that a folder can have, got {name!r}.")
     _check_methods(recipe, name)
-    return Row(name, replace(recipe, teacher=_teacher(recipe.teacher, at)))
+    return Row(name, recipe)
 
 
 def _check_methods(recipe: Recipe, name: str) -> None:
@@ -345,16 +365,11 @@ def _recipe(source: str, at: Path) -> dict[str, Any]:
     if not source.endswith(".toml"):
         return Recipe.load(source).as_dict()
     values = Recipe.load(at / source).as_dict()
-    weights = values["weights"]
-    if weights and weights not in (OF_NETWORK, *recipes()) and ((at / source).parent / weights).exists():
-        values["weights"] = str(((at / source).parent / weights).resolve())
-    values["teacher"] = _teacher(values["teacher"], (at / source).parent)
+    for key in ("weights", "teacher"):
+        path = values[key]
+        if path and path not in (OF_NETWORK, *recipes(), *NETWORKS) and ((at / source).parent / path).exists():
+            values[key] = str(((at / source).parent / path).resolve())
     return values
-
-
-def _teacher(given: str | None, at: Path) -> str | None:
-    """Return a teacher; a path that is there, relative to a folder, becomes absolute."""
-    return str((at / given).resolve()) if given and given not in NETWORKS and (at / given).exists() else given
 
 
 def _methods(given: Any, where: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Train a benchmark's runs, each once and each after the one that it starts from, and compare them."""
+"""Train a benchmark's runs, each once and each after those that it starts and learns from, and compare them."""
 
 import os
 import time
@@ -148,10 +148,11 @@ def _run_all(
 
 
 def _run_each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: Submit) -> Iterator[tuple[Task, str]]:
-    """Run each task once, after the run that it starts from; yield it when it is done, with the reason if it failed.
+    """Run each task once, after those that it starts and learns from; yield it when it is done, with the reason if it
+    failed.
 
     Args:
-        tasks: those that have not ended, each after the one that it starts from.
+        tasks: those that have not ended, each after those that it starts and learns from.
         reasons: of those that are done, why they failed or nothing, by folder; the caller adds each task it gets.
         submit: starts one.
     """
@@ -159,10 +160,14 @@ def _run_each_once(tasks: Sequence[Task], reasons: Mapping[Path, str], submit: S
     while waiting or begun:
         blocked: list[Task] = []
         for task in waiting:
-            if task.after is not None and task.after not in reasons:
+            before = {"starts": task.after, "learns": task.taught_by}
+            needed = {word: folder for word, folder in before.items() if folder is not None}
+            if any(folder not in reasons for folder in needed.values()):
                 blocked.append(task)
-            elif task.after is not None and reasons[task.after]:
-                yield task, f"it starts from {task.after.name}, which failed"
+            elif failed := [
+                f"it {word} from {folder.name}, which failed" for word, folder in needed.items() if reasons[folder]
+            ]:
+                yield task, failed[0]
             else:
                 begun[submit(train_task, task)] = task
         waiting = blocked
@@ -212,7 +217,8 @@ def _outcome(task: Task) -> tuple[Result | None, str]:
         return None, ""
     wanted: dict[str, Any] = {**task.recipe.as_dict(), **OPTIONS, "data": task.data, **task.options}
     wanted["network"] = wanted["network"] or default_network(task.data, wanted.get("root", ()))
-    besides = {"weights"} if task.after else set()  # the folder may have moved, and the row is in its place
+    # a folder may have moved, and the row is in its place
+    besides = {key for key, folder in (("weights", task.after), ("teacher", task.taught_by)) if folder}
     besides |= {"device"} if wanted["device"] == "auto" else set()
     try:
         run = replace(open_run(task.folder), suite=task.data)

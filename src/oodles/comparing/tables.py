@@ -370,12 +370,13 @@ def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
     """Say in which settings of training, methods apart, a row differs from plain cross-entropy."""
     start = settings.get("initial weights")
     words = [] if start == plain.get("initial weights") else [f"starts from {start} weights"]
+    words += [f"learns from {settings['teacher']}"] if settings.get("teacher") else []
     return ", ".join(
         words
         + [
             f"{key.replace('_', ' ')} {value} (not {plain[key]})"
             for key, value in settings.items()
-            if key in plain and value != plain[key] and key not in ("methods", "suggest", "initial weights")
+            if key in plain and value != plain[key] and key not in ("methods", "suggest", "initial weights", "teacher")
         ]
     )
 
