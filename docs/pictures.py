@@ -19,7 +19,7 @@ from oodles.benchmarking.description import Benchmark
 from oodles.cards import Card, card, cards
 from oodles.classifier import Classifier
 from oodles.data import ImageSet, Suite, load_suite
-from oodles.methods import method_class
+from oodles.methods import build_methods
 from oodles.networks import build_network
 
 ROWS, SHOWN = 64, 8
@@ -126,7 +126,8 @@ def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:
         given = given.with_part("outliers", Part(_part(suite.outliers, side).inputs))
     classifier = _classifier(suite, side)
     plain_head, plain_terms = classifier.head, tuple(TrainingStep(classifier)(given))
-    step = TrainingStep(classifier, method_class(method.name)(**settings))
+    # a teacher that has learnt nothing serves for a picture
+    step = TrainingStep(classifier, *build_methods([(method.name, settings)], teacher=_classifier(suite, side)))
     step.epoch, step.epochs = EPOCHS - 1, EPOCHS
     optimizer = torch.optim.SGD(step.parameter_groups(0.02), momentum=0.9)
     for _ in range(STEPS):

@@ -57,7 +57,9 @@ class Distillation(Method):
 
     When to use: there is a larger or better pretrained classifier of the same classes, too large to deploy.
     Cost: a forward pass of the teacher for every batch, without gradients.
-    Caveat: what the teacher takes for known, so does the student; classes near the known ones may be told worse.
+    Caveat: what the teacher takes for known, so does the student; classes near the known ones may be told worse. Of
+    logits of one length, gradients are T/τ times larger, so that at a high learning rate training collapses unless they
+    are clipped.
 
     Args:
         teacher: gives logits (N, C) from the inputs of a batch; a copy of it is kept as it is, in eval mode. It is no
