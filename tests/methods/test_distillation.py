@@ -159,8 +159,20 @@ def test_half_precision_is_its_own() -> None:
     assert torch.equal(found, teacher(rows.bfloat16()).float())
 
 
-def test_it_follows_the_rows_to_their_device() -> None:
-    method = Distillation(teacher=classifier("vectors", seed=4))
+class Fixed(nn.Module):
+    """Tensors that no optimizer knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(6, 4))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows @ self.get_buffer("weight")
+
+
+@pytest.mark.parametrize("teacher", [classifier("vectors", seed=4), Fixed()], ids=["parameters", "buffers"])
+def test_it_follows_the_rows_to_their_device(teacher: nn.Module) -> None:
+    method = Distillation(teacher=teacher)
     step = TrainingStep(classifier("vectors"), method).to("meta")
     meta = Part(torch.zeros(6, 6, device="meta"), torch.zeros(6, dtype=torch.int64, device="meta"))
     taught = method.change_batch(Batch({"id": meta}), step._now()).draws["teacher_logits"]

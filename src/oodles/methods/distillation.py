@@ -1,6 +1,7 @@
 """Distillation: predictions follow those of a frozen teacher, here of logits whose lengths say nothing."""
 
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -33,9 +34,9 @@ def logits_of_teacher(teacher: nn.Module, inputs: Inputs | None, num_classes: in
         ValueError: for a teacher that gives something else than logits (N, C) of ``num_classes`` classes.
     """
     first = first_of(inputs)  # type: ignore[arg-type]  # those of known rows, which are there
-    like = next(teacher.parameters(), first)
+    like = next(chain(teacher.parameters(), teacher.buffers()), first)
     if like.device != first.device:
-        like = next(teacher.to(first.device, non_blocking=True).parameters())
+        teacher.to(first.device, non_blocking=True)
 
     def fitting(rows: Tensor) -> Tensor:
         return rows.to(like.dtype) if rows.is_floating_point() and like.is_floating_point() else rows

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from oodles.classifier import Classifier
 from oodles.data import Suite
 from oodles.networks import NETWORKS, Network, build_network, is_own_code, network_name, share_of_own_weights
@@ -41,7 +39,7 @@ def load_teacher(
     network: Network,
     build: Callable[[], Classifier],
 ) -> tuple[Classifier, dict[str, str]]:
-    """Return a teacher for the classes and inputs of a suite, and what a run records of it; torch's draws stay.
+    """Return a teacher for the classes and inputs of a suite, and what a run records of it.
 
     Args:
         given: the folder of a run, a file of weights of the network that trains, or a network, see :func:`train`.
@@ -57,19 +55,18 @@ def load_teacher(
     """
     name = teacher_name(given)
     sizes: dict[str, Any] = {"num_classes": len(suite.classes), "input_shape": suite.input_shape}
-    with torch.random.fork_rng(devices=[]):
-        if Path(name).is_dir():
-            return _of_run(Path(name), contents, data, network)
-        try:
-            if Path(name).is_file() and library_of(name) is None:
-                classifier = build()
-                load_weights(classifier, Path(name))
-                return classifier, about_weights(Path(name), Path(name).name)
-            taught = name if isinstance(given, Path) else given
-            own = share_of_own_weights(taught, **sizes)
-            classifier = build_network(taught, **sizes, mean=suite.mean, std=suite.std)
-        except ValueError as error:
-            raise ValueError(f"The teacher {name} cannot be built: {error}") from error
+    if Path(name).is_dir():
+        return _of_run(Path(name), contents, data, network)
+    try:
+        if Path(name).is_file() and library_of(name) is None:
+            classifier = build()
+            load_weights(classifier, Path(name))
+            return classifier, about_weights(Path(name), Path(name).name)
+        taught = name if isinstance(given, Path) else given
+        own = share_of_own_weights(taught, **sizes)
+        classifier = build_network(taught, **sizes, mean=suite.mean, std=suite.std)
+    except ValueError as error:
+        raise ValueError(f"The teacher {name} cannot be built: {error}") from error
     if own < 1:
         raise ValueError(
             f"A teacher must bring all of its weights, and {name} is built with random ones for these "
