@@ -332,7 +332,7 @@ def test_nothing_of_the_callers_is_changed() -> None:
 
 def test_modes_return_after_an_exception() -> None:
     classifier = make_classifier().train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"of shape \(2, 6\) and torch.float32, but: mat1 and mat2"):
         collect(classifier, [normal(2, 6)])
     assert all(module.training for module in classifier.modules())
 

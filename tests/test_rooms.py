@@ -56,6 +56,7 @@ LATE = {
     "detection/exporting.py:onnxruntime": "optional",
     "methods/mos.py:sklearn": "start-up time: only what is measured is clustered",
     "runs/folder.py:fcntl": "optional: not every system has it",
+    "runs/folder.py:oodles.classifier": "start-up time: a comparison needs no torch",
     "runs/folder.py:oodles.networks": "start-up time: a comparison needs no torch",
     "runs/folder.py:oodles.runs.saved_state": "start-up time: a comparison needs no torch",
     "runs/opened.py:oodles.runs.deployment": "start-up time: a comparison needs no torch",

@@ -47,6 +47,19 @@ def device_of(module: nn.Module) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
+def device_named(name: str) -> torch.device:
+    """Return a device by its name; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ValueError: for a device that is not there.
+    """
+    there = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=there).device
+    except (RuntimeError, AssertionError) as error:  # torch without a part asserts it
+        raise ValueError(f"device must be auto, cpu or cuda, got {shown(name)}, which is not here.") from error
+
+
 def frozen(module: nn.Module) -> AbstractContextManager[None]:
     """Set eval mode inside; afterwards every submodule is in its own mode again, also after an exception.
 

@@ -1,5 +1,6 @@
 """Evaluation of a trained classifier: its accuracy, and how well scores tell the unknown from the known."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from oodles.checks import check_index, check_targets, differs
 from oodles.classifier import device_of
-from oodles.inference import BatchSeen, Collected, all_or_none, batches_seen, collect, in_eval_mode
+from oodles.inference import BatchSeen, Collected, all_or_none, batches_seen, collect, finite_rows, in_eval_mode
 from oodles.methods import METHOD_SCORES, method_score
 from oodles.metrics import METRICS, Histogram, accuracy, doubts, ood_metrics
 from oodles.scores import FURTHER_SCORES, SCORES, Score, settings_of
@@ -199,12 +200,15 @@ class Scored(NamedTuple):
     """By score: the numbers of known rows among unknown ones."""
     doubts: tuple[str, ...] = ()
     """What is wrong with the classifier, by the labels of the in-distribution set."""
-    finite: NDArray[np.bool_] | None = None
-    """Of each row or pixel that is kept, whether its logits and scores are neither NaN nor infinite."""
 
 
 def score_rows(
-    classifier: nn.Module, loader: Iterable[Any], scores: Sequence[Score], *, name: str = "loader", strict: bool = True
+    classifier: nn.Module,
+    loader: Iterable[Any],
+    scores: Sequence[Score],
+    *,
+    name: str = "loader",
+    strict: bool = True,
 ) -> Scored:
     """Score and classify every row of a loader, in eval mode; modes and the global random state stay.
 
@@ -213,11 +217,11 @@ def score_rows(
         loader: as :func:`collect` takes it.
         scores: fitted where they have to be.
         name: of the loader, for errors.
-        strict: refuse logits or scores that are NaN or infinite, of which no order means anything; otherwise the result
-            says which they are.
+        strict: refuse all rows where the logits or a score of one are NaN or infinite; otherwise a row whose inputs,
+            logits or score are scores infinity, also where its score would look sure.
 
     Raises:
-        ValueError: for a loader that gives no rows, and numbers that ``strict`` refuses.
+        ValueError: for a loader that gives no rows, and for what is refused.
     """
     chosen = resolve(scores, classifier)
     _check_fitted(chosen)
@@ -317,14 +321,17 @@ def _score(
             either = own if own is None or known is None else own | known
             for score in scores:
                 value = score.of(classifier, batch.inputs, batch.features, batch.logits)  # type: ignore[arg-type]  # checked
-                finite[score.name].append(_finite_rows(value) if own is None else _taken(value.isfinite(), either))
+                if not strict:
+                    usable = finite_rows(batch.inputs, batch.logits, value)
+                    value = value.where(usable, math.inf)
+                finite[score.name].append(finite_rows(value) if own is None else _taken(value.isfinite(), either))
                 if not keep:  # at once, and nothing is held
                     _check_finite(score.name, finite[score.name].pop(), name)
                 values[score.name].add(_taken(value.flatten(), own))
                 if known is not None:
                     beside[score.name].add(_taken(value.flatten(), known))
             whole = batch.logits
-            finite["logits"].append(_finite_rows(whole) if own is None else _taken(whole.isfinite().all(1), either))
+            finite["logits"].append(finite_rows(whole) if own is None else _taken(whole.isfinite().all(1), either))
             if not keep:
                 _check_finite("logits", finite["logits"].pop(), name)
             known_rows += 0 if known is None else int(known.sum())
@@ -343,10 +350,9 @@ def _score(
         for predicted, given in zip(predictions, labels, strict=True):
             if given is not None:
                 answers.add(predicted, given, classes)
-    usable = {result: torch.cat(flags) for result, flags in finite.items() if flags}
-    for result, flags in usable.items():
-        if strict:
-            _check_finite(result, flags, name)
+    for result, flags in finite.items():
+        if flags and strict:
+            _check_finite(result, torch.cat(flags), name)
     if not rows:
         side = f"none with the label {sides.ood_index}" if known_rows and sides.ood_index is not None else "none"
         raise ValueError(
@@ -361,7 +367,6 @@ def _score(
         share,
         {score: gathered.all() for score, gathered in beside.items()} if known_rows else {},
         () if share is None else tuple(doubts(answers.named, answers.sizes, share, "in-distribution rows")),
-        torch.stack(list(usable.values())).all(0).cpu().numpy() if usable else None,
     )
 
 
@@ -451,11 +456,6 @@ def _check_fitted(scores: Sequence[Score]) -> None:
     for score in scores:
         if score.needs_fit and not score.fitted:
             raise ValueError(f"{score.name} compares with training rows: give them as train_loader=….")
-
-
-def _finite_rows(values: Tensor) -> Tensor:
-    """Say of each row whether all its numbers are finite."""
-    return values.isfinite().flatten(1).all(1) if values.ndim > 1 else values.isfinite()
 
 
 def _check_finite(result: str, finite: Tensor, name: str) -> None:

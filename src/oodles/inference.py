@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import reduce
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,9 +124,49 @@ def without_void(batch: BatchSeen, ignore_index: int | None) -> BatchSeen:
 
 @contextmanager
 def in_eval_mode(classifier: nn.Module) -> Iterator[None]:
-    """Set eval mode, switch gradients off, and keep the global random state, from which a DataLoader draws a seed."""
-    with torch.random.fork_rng(devices=[]), frozen(classifier), torch.no_grad():
+    """Set eval mode, switch gradients off, and keep the global random state, from which a DataLoader draws a seed.
+
+    Several threads may be inside at once: what belongs to the classifier is given back when the last one leaves.
+    """
+    with torch.random.fork_rng(devices=[]), _used(classifier), torch.no_grad():
         yield
+
+
+@dataclass
+class _Use:
+    """How a classifier was before the first of those that run it began, and how many do."""
+
+    modes: list[tuple[nn.Module, bool]]
+    input_name: str | None
+    users: int = 0
+
+
+_USED: dict[int, _Use] = {}
+"""By identity of a classifier, which lives as long as it is used."""
+_CHANGING = Lock()
+
+
+@contextmanager
+def _used(classifier: nn.Module) -> Iterator[None]:
+    """Set eval mode inside; after the last thread, modes and the name of the inputs are what they were."""
+    with _CHANGING:
+        if id(classifier) not in _USED:
+            modes = [(module, module.training) for module in classifier.modules()]
+            _USED[id(classifier)] = _Use(modes, classifier.input_name if isinstance(classifier, Classifier) else None)
+        use = _USED[id(classifier)]
+        use.users += 1
+        classifier.eval()
+    try:
+        yield
+    finally:
+        with _CHANGING:
+            use.users -= 1
+            if not use.users:
+                del _USED[id(classifier)]
+                for module, training in use.modes:
+                    module.training = training
+                if isinstance(classifier, Classifier):
+                    classifier.input_name = use.input_name
 
 
 def batches_seen(
@@ -134,12 +177,13 @@ def batches_seen(
     What comes with the inputs and is no label of each row is ignored, or refused where rows are ``labelled``.
 
     Raises:
-        TypeError: for batches that are no tensors, and models that return no tensor of logits.
-        ValueError: for a loader, called ``name``, that gives no rows.
+        TypeError: for what gives no batches, batches that are no tensors, and models that return no tensor of logits.
+        ValueError: for a loader, called ``name``, that gives no rows, and inputs on which the classifier does not run.
     """
     device = device_of(classifier)
     rows = 0
     of_loader = f"A batch of {name[:1].lower()}{name[1:]}"
+    check_gives_batches(loader, name)
     for batch in loader:
         inputs, beside = read_batch(batch, of_loader)
         labels = _labels_of(inputs, beside, of_loader, labelled=labelled)
@@ -151,6 +195,23 @@ def batches_seen(
         yield BatchSeen(inputs, at_least_float32(features), at_least_float32(logits), labels)
     if not rows:
         raise ValueError(f"{name} must give at least one row, got none: is its data set empty?")
+
+
+def check_gives_batches(loader: object, name: str) -> None:
+    """Refuse what cannot be iterated over.
+
+    Raises:
+        TypeError: that names it.
+    """
+    if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        raise TypeError(f"{name} must give batches, as a DataLoader or a list of them does, got {_kind(loader)}.")
+
+
+def finite_rows(*values: Inputs) -> Tensor:
+    """Say of each row (N,) whether all its numbers are finite, in tensors and dictionaries with N rows each."""
+    tensors = [one for value in values for one in (value.values() if isinstance(value, Mapping) else [value])]
+    rows = (one.isfinite().flatten(1).all(1) if one.ndim > 1 else one.isfinite() for one in tensors)
+    return reduce(torch.logical_and, rows)
 
 
 def _labels_of(inputs: Inputs, beside: Any, name: str, *, labelled: bool) -> Tensor | None:

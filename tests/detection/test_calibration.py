@@ -139,8 +139,11 @@ def test_mistakes_get_a_sentence(settings: dict[str, Any], words: str) -> None:
         calibration(50, **settings)
     with pytest.raises(ValueError, match="scores of calibration rows must be finite"):
         Calibration(np.array([np.nan] * 50), np.zeros(50, int), NAMES)
-    with pytest.raises(ValueError, match=r"fdr must be below 1, got 1\.5"):
-        refused_by_fdr(np.ones(3), 1.5)
+    with pytest.raises(ValueError, match="predictions must be ids of the 2 classes: give the names of all"):
+        Calibration(np.zeros(50), np.arange(50) % 3, NAMES[:2])
+    for fdr in (1.0, 1.5):
+        with pytest.raises(ValueError, match=rf"fdr must be below 1, got {fdr}"):
+            refused_by_fdr(np.ones(3), fdr)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.049999999, 1 / 3, 0.07, 5e-324, 1e-12, 0.9999999999999999])

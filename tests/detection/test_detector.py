@@ -1,9 +1,12 @@
 """One object from a classifier, or from a run, to verdicts, a folder and a file."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,13 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from oodles import Classifier, Detector, Preprocessing
+from oodles import Classifier, Detector, Preprocessing, evaluate
 from oodles.detection.calibration import choosing_rows
 from oodles.detection.inputs import Expected, Observed
 from oodles.detection.saved import ABOUT
 from oodles.detection.watching import Evidence
 from oodles.networks import build_network
-from oodles.scores import Msp
+from oodles.scores import SCORES, Msp
 
 NAMES = ("dark", "grey", "light")
 
@@ -501,3 +504,270 @@ def test_what_no_detector_can_be_made_of_is_a_sentence(
     detector.save(tmp_path / "detector")
     with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'tpu'"):
         Detector.load(tmp_path / "detector", classifier=classifier, device="tpu")  # type: ignore[arg-type]
+
+
+BROKEN = (math.nan, math.inf, -math.inf)
+
+
+def with_broken(x: torch.Tensor) -> torch.Tensor:
+    """Put NaN, infinity and minus infinity into the first rows."""
+    x = x.clone()
+    for row, value in enumerate(BROKEN):
+        x[row].view(-1)[row] = value
+    return x
+
+
+@pytest.mark.parametrize("name", [name for name in SCORES])
+def test_a_row_that_is_not_finite_is_refused_and_changes_no_other(classifier: Classifier, name: str) -> None:
+    x = rows(30, 3)[0]
+    for settings in ({}, {"fdr": 0.2}):
+        detector = Detector.fit(classifier, loader(300, 2), train=loader(300, 1), score=name, false_alarms=0.1)
+        whole, verdicts = detector(x[3:], **settings), detector(with_broken(x), **settings)
+        assert verdicts.scores[:3].tolist() == [math.inf] * 3 and not verdicts.accepted[:3].any()
+        assert verdicts.p_values[:3].tolist() == [1 / 301] * 3 and verdicts.not_finite == 3 and whole.not_finite == 0
+        np.testing.assert_allclose(verdicts.scores[3:], whole.scores, rtol=1e-5, atol=1e-6)
+        assert verdicts.accepted[3:].tolist() == whole.accepted.tolist() and whole.accepted.any()
+
+
+def test_rows_that_are_not_finite_are_told_and_counted(detector: Detector) -> None:
+    x = rows(30, 3)[0]
+    verdicts = detector([x[:10], with_broken(x)[:10], x[10:]])
+    assert str(verdicts).endswith(f"{detector.threshold:.6g}; 3 not finite, and refused for it")
+    document = json.loads(json.dumps(verdicts.as_dict(), allow_nan=False))
+    assert document["not_finite"] == 3 and [row["score"] for row in document["inputs"][10:13]] == [None] * 3
+    assert [line.split(",")[2:4] for line in verdicts.to_csv().split()[11:14]] == [["inf", "reject"]] * 3
+    watch = detector.watch()
+    watch(x)
+    before = watch.refused
+    watch(with_broken(x))
+    assert watch.refused == before + (~detector(with_broken(x)).accepted).sum() >= before + 3
+    nan = replace(verdicts, scores=np.full(40, math.nan))
+    assert detector.watch().count(nan), "another's verdicts may say NaN"
+
+
+def test_inputs_are_looked_at_where_the_network_hides_what_is_wrong_with_them() -> None:
+    """A saturated unit makes a sure answer of an infinite number."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))
+    known = torch.randn(200, 4)
+    detector = Detector.fit(model, [known], score="energy", false_alarms=0.3)
+    new = known[:1].repeat(3, 1)
+    new[1, 0], new[2, 0] = math.inf, -math.inf
+    assert model(new).isfinite().all()
+    assert detector(new).scores.tolist()[1:] == [math.inf] * 2 and not detector(new).accepted[1:].any()
+    with pytest.raises(ValueError, match=r"Validation rows must be finite, .* got NaN or infinity in 2 of 203: leave"):
+        Detector.fit(model, [new, known])
+
+
+def test_the_range_is_told_of_the_finite_rows(detector: Detector) -> None:
+    x = with_broken(rows(5, 3)[0])
+    with pytest.raises(ValueError, match=r"inputs must be in \[0, 1\], got [\d.]+ to 148: divide by 255"):
+        detector(x * 255)
+
+
+def test_the_exported_graph_refuses_the_same_rows(detector: Detector, tmp_path: Path) -> None:
+    x = with_broken(rows(30, 3)[0])
+    for one in (detector, detector.at(0.3, per_class=True)):
+        given = torch.export.load(one.export(tmp_path / "model.pt2").path).module()(x)
+        assert given["accept"].tolist() == one(x).accepted.tolist() and not given["accept"][:3].any()
+    torch.manual_seed(0)
+    table = Detector.fit(nn.Sequential(nn.Linear(4, 3), nn.Tanh()), [torch.randn(200, 4)], score="energy")
+    hidden = torch.tensor([[0.0, 0, 0, 0], [math.inf, 0, 0, 0]])
+    given = torch.export.load(table.export(tmp_path / "table.pt2").path).module()(hidden)
+    assert given["accept"].tolist() == table(hidden).accepted.tolist() == [True, False]
+
+
+def test_threads_share_a_classifier() -> None:
+    """One ends while another is at work: this goes on in eval mode, and the last one gives the modes back."""
+    torch.manual_seed(0)
+    model = Classifier(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Dropout()), nn.Linear(36, 3))
+    x = rows(200)[0]
+    detector = Detector.fit(model, [x])
+    model.train()
+    model.backbone[1].eval()  # type: ignore[index]
+    modes = [module.training for module in model.modules()]
+    expected = detector(x).scores
+    first_begun, second_begun, first_ended = Event(), Event(), Event()
+
+    def slowly(begun: Event, wait: Event) -> Iterator[torch.Tensor]:
+        yield x[:100]
+        begun.set()
+        assert wait.wait(60)
+        yield x[100:]
+
+    results = {}
+
+    def first() -> None:
+        results["first"] = detector(slowly(first_begun, second_begun)).scores
+        first_ended.set()
+
+    def second() -> None:
+        assert first_begun.wait(60)
+        results["second"] = detector(slowly(second_begun, first_ended)).scores
+
+    threads = [Thread(target=first), Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for scores in results.values():
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert len(results) == 2 and [module.training for module in model.modules()] == modes
+
+
+class Named(nn.Module):
+    """Reads its rows by their name, of two that it knows."""
+
+    def forward(self, left: torch.Tensor | None = None, right: torch.Tensor | None = None) -> torch.Tensor:
+        return left if left is not None else -right  # type: ignore[operator]
+
+
+def test_asking_a_figure_leaves_the_classifier_as_it_was() -> None:
+    model = Classifier(Named(), nn.Linear(4, 3))
+    x = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    before = model(x)
+    batches = [({"right": x}, torch.arange(100) % 3)]
+    evaluate(model, batches, {"other": [{"right": x + 1}]}, ["msp", "knn"], batches)
+    assert model.input_name is None and torch.equal(model(x), before)
+    model.input_name = "right"
+    evaluate(model, [({"left": x}, torch.arange(100) % 3)], {"other": [{"left": x + 1}]})
+    assert model.input_name == "right"
+
+
+def forged(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """Change a description, and write the digest that fits it."""
+    about = json.loads((folder / ABOUT).read_text())
+    del about["sha256"]
+    change(about)
+    digest = sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    (folder / ABOUT).write_text(json.dumps({**about, "sha256": digest}))
+    return folder
+
+
+KEYS = ("score", "false_alarms", "per_class", "classes", "expected", "preprocessing", "network", "tensors", "about")
+
+
+@pytest.mark.parametrize("key", [*KEYS, "tensors_sha256"])
+@pytest.mark.parametrize("value", ["nothing", 7, [], [[]], {"rejected": 1}, "../../secrets", math.nan])
+def test_a_forged_description_gets_a_sentence(classifier: Classifier, tmp_path: Path, key: str, value: Any) -> None:
+    made = Detector.fit(classifier, loader(100), score="energy", false_alarms=0.2)
+    folder = made.save(tmp_path / "detector")
+
+    def change(about: dict[str, Any]) -> None:
+        about.pop(key) if value == "nothing" else about.update({key: value})
+
+    forged(folder, change)
+    with pytest.raises(ValueError, match=r"[;:] take it from a copy, or save the detector again") as refused:
+        Detector.load(folder, classifier=classifier)
+    assert "\n" not in str(refused.value)
+
+
+def test_forged_details_get_a_sentence(tmp_path: Path) -> None:
+    made = build_network("small-cnn", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.2])
+    x = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    reading = Preprocessing((1, 8, 8), resize=9)
+    folder = Detector.fit(made, [x], false_alarms=0.2, preprocessing=reading).save(tmp_path / "one")
+    assert Detector.load(folder).preprocessing == reading
+    kept = (folder / ABOUT).read_text()
+    changes: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
+        (lambda about: about["expected"].update(dtype="load"), "expected.dtype must be a type of numbers, got 'load'"),
+        (lambda about: about["expected"].update(shape=[1, "8", 8]), r"expected.shape\[1\] must be a whole number"),
+        (lambda about: about["network"].pop("num_classes"), "network.num_classes is missing"),
+        (lambda about: about["network"].update(depth=9), "describes what cannot be made: .*depth"),
+        (lambda about: about["network"].update(mean=[[]]), "describes what cannot be made"),
+        (lambda about: about["preprocessing"].update(resize="9"), "describes what cannot be made: resize must be"),
+        (lambda about: about["preprocessing"].update(zoom=9), "describes what cannot be made: .*zoom"),
+        (lambda about: about.update(score="enrgy"), "describes what cannot be made: score must be one of"),
+        (lambda about: about.update(score="knn"), "describes what cannot be made: knn learns"),
+        (lambda about: about.update(false_alarms=1e-9), "describes what cannot be made: A rate of false alarms"),
+        (lambda about: about["about"].update(rejected={"far": "all"}), "about.rejected.far must be a number"),
+    )
+    for change, words in changes:
+        forged(folder, change)
+        with pytest.raises(ValueError, match=words) as refused:
+            Detector.load(folder)
+        assert "\n" not in str(refused.value)
+        (folder / ABOUT).write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("batches", "words"),
+    [
+        (None, "validation must be a loader of known rows, got NoneType"),
+        (7, "validation must be a loader of known rows, got int"),
+        ([torch.rand(9, 4), torch.rand(9, 5)], r"must run on inputs of shape \(9, 5\) and torch.float32, but: mat1"),
+        (
+            [torch.rand(9, 4), torch.rand(9, 4).double()],
+            r"inputs of shape \(9, 4\) and torch.float64, but: mat1 and mat2",
+        ),
+        (
+            [{"input": torch.rand(9, 4)}, {"input": torch.rand(9, 5)}],
+            r"inputs of shape \(9, 5\) and torch.float32, but: mat1",
+        ),
+    ],
+)
+def test_batches_that_cannot_be_read_get_a_sentence(batches: Any, words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words) as refused:
+        Detector.fit(nn.Linear(4, 3), batches, false_alarms=0.2)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_device_that_is_not_there_gets_a_sentence(detector: Detector, tmp_path: Path) -> None:
+    folder = detector.save(tmp_path / "detector")
+    with pytest.raises(ValueError, match=r"device must be auto, cpu or cuda, got 'tpu', which is not here\."):
+        Detector.load(folder, classifier=detector.classifier, device="tpu")  # type: ignore[arg-type]
+    assert Detector.load(folder, classifier=detector.classifier, device="auto").score.name == "knn(k=5)"
+
+
+def test_a_score_at_the_threshold_is_accepted() -> None:
+    known = torch.arange(99.0)[:, None].repeat(1, 3)
+    detector = Detector.fit(nn.Identity(), [known], score="max-logit", false_alarms=0.1)
+    verdicts = detector(torch.tensor([[8.0], [9.0], [10.0]]).repeat(1, 3))
+    assert detector.threshold == -9 and verdicts.accepted.tolist() == [False, True, True]
+    assert verdicts.p_values.tolist() == [0.1, 0.11, 0.12]
+
+
+def test_a_little_beyond_the_range_is_rounding(classifier: Classifier) -> None:
+    x = torch.cat([rows(100)[0], torch.full((1, 1, 6, 6), -5e-4), torch.full((1, 1, 6, 6), 1 + 5e-4)])
+    detector = Detector.fit(classifier, [x], false_alarms=0.2)
+    assert detector.expected.unit_range and len(detector(x[-2:])) == 2
+    with pytest.raises(ValueError, match="resize must be a whole number of at least 6, got 5"):
+        Preprocessing((1, 6, 4), resize=5)
+
+
+def test_as_many_rows_as_a_share_needs_are_enough() -> None:
+    known = torch.randn(99, 3, generator=torch.Generator().manual_seed(0))
+    detector = Detector.fit(nn.Identity(), [known], score="energy", false_alarms=0.2)
+    assert detector(known + 1000, fdr=0.01).accepted.all()
+
+
+def test_classes_stay_beside_their_scores_where_half_of_the_rows_chooses(classifier: Classifier) -> None:
+    noise = [torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(0)).round()]
+    best = Detector.fit(classifier, loader(300), score="best", outliers=noise)
+    kept = best(rows(300, 0)[0][~choosing_rows(300)])
+    np.testing.assert_array_equal(best.calibration.predictions, kept.predictions)
+    np.testing.assert_allclose(best.calibration.scores, kept.scores, rtol=1e-6)
+
+
+def test_files_of_verdicts_say_what_the_verdicts_say(detector: Detector) -> None:
+    for one in (detector, detector.at(0.3, per_class=True)):
+        verdicts = one(rows(30, 3)[0])
+        lines = [line.split(",") for line in verdicts.to_csv().split()[1:]]
+        assert [line[3] == "accept" for line in lines] == verdicts.accepted.tolist()
+        assert [float(line[4]) for line in lines] == verdicts.p_values.tolist()
+        document = verdicts.as_dict()
+        for key, values in (("p_value", verdicts.p_values), ("threshold", verdicts.thresholds)):
+            assert [row[key] for row in document["inputs"]] == values.tolist()
+        if one is detector:
+            assert document["threshold"] == verdicts.threshold == detector.threshold
+        else:
+            assert document["threshold"] is None
+            with pytest.raises(ValueError, match="The threshold must be one for all inputs, and classes"):
+                assert verdicts.threshold
+
+
+def test_another_name_than_the_folders_imports_nothing(tmp_path: Path) -> None:
+    mine = build_network("tests.runs.small:linear", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.2])
+    folder = Detector.fit(mine, [torch.rand(120, 1, 8, 8)], false_alarms=0.2).save(tmp_path / "mine")
+    with pytest.raises(ValueError, match="no code is imported because a folder names it"):
+        Detector.load(folder, network="tests.runs.small:with_dropout")

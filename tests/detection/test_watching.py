@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from oodles.detection.calibration import Calibration, refused_rank
 from oodles.detection.verdicts import Verdicts
@@ -141,3 +142,40 @@ def test_mistakes_get_a_sentence(tmp_path: Path) -> None:
         watch_of(calibration, to=tmp_path)
     watch = watch_of(calibration)
     assert not watch.count(verdicts([], calibration)) and watch.rows == 0
+
+
+@pytest.mark.parametrize(("times", "windows"), [(2, 8), (3, 3), (5, 1)])
+def test_more_refusals_are_noticed_the_sooner_the_more_they_are(times: int, windows: int) -> None:
+    """The median of windows of 100 rows until the alarm, after a calibration of 1,000 rows."""
+    shift = ndtri(1 - RATE) - ndtri(1 - times * RATE)
+    took = []
+    for stream in range(15):
+        random = np.random.default_rng((times, stream))
+        calibration = known(1000, random)
+        watch = watch_of(calibration, window=100)
+        while not watch.alarm and len(watch.windows) < 50:
+            watch.count(verdicts(random.normal(size=100) + shift, calibration))
+        took.append(len(watch.windows))
+    assert np.median(took) <= windows, took
+
+
+def test_an_alarm_stays_and_comes_at_the_level() -> None:
+    calibration = known(1000, np.random.default_rng(0))
+    watch = watch_of(calibration, window=100, level=0.01)
+    rows = 0
+    while not watch.alarm:
+        before = watch.evidence
+        watch.count(verdicts([9.0], calibration))
+        rows += 1
+    assert before < 100 <= watch.evidence and rows < 20
+    watch.count(verdicts(np.full(3000, -9.0), calibration))
+    assert watch.alarm and watch.evidence < 100 and len(watch.windows) == 30
+    watch.count(verdicts(np.full(30_000, 9.0), calibration))
+    assert math.isfinite(watch.evidence), "evidence beyond what a number can hold"
+
+
+def test_a_row_at_the_threshold_is_no_refusal() -> None:
+    calibration = known(200, np.random.default_rng(0))
+    watch = watch_of(calibration)
+    watch.count(verdicts([calibration.thresholds[0], np.nextafter(calibration.thresholds[0], 9)], calibration))
+    assert watch.refused == 1

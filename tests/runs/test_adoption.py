@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from oodles import Classifier, Detector, Normalize, Recipe, Run, TrainingWarning, adopt, compare, open_run, train
+from oodles.runs.deployment import export
 from oodles.runs.testing import evaluate_run
 from tests.onnx_files import write_onnx
 from tests.runs.small import linear, small_suite
@@ -216,6 +217,9 @@ def test_an_onnx_file_is_adopted_as_it_is_and_not_trained(trained: Run, tmp_path
     for name, values in trained.scores.items():
         np.testing.assert_allclose(run.scores[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
     detector = open_run(run.folder).detector("knn", false_alarms=0.2)
+    with pytest.raises(ValueError, match="cannot be exported: a network from an ONNX file runs in ONNX Runtime alone"):
+        export(run, tmp_path / "model.pt2", score="knn(k=7)")  # which would have to be fitted first
+    assert not list(tmp_path.glob("model*"))
     detector.save(tmp_path / "detector")
     images = small_suite().test.images[:4].astype(np.float32)
     np.testing.assert_array_equal(Detector.load(tmp_path / "detector")(images).scores, detector(images).scores)

@@ -515,3 +515,15 @@ class TwoInputs(torch.nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a + b)[:, :3]
+
+
+def test_accept_is_the_other_side_of_false_alarms(plain: Run, tmp_path: Path) -> None:
+    given = ["export", str(plain.folder), "--to", str(tmp_path / "model.pt2")]
+    given += ["--network", plain.arguments["network"]]
+    assert main([*given, "--accept", "0.9"]) == 0
+    accepted = export(plain, tmp_path / "model.pt2", accept=0.9)
+    assert accepted.about["false_alarms"] == 0.1
+    assert accepted.threshold == export(plain, tmp_path / "model.pt2", false_alarms=0.1).threshold
+    assert accepted.threshold != export(plain, tmp_path / "model.pt2", false_alarms=0.2).threshold
+    with pytest.raises(ValueError, match="false_alarms and accept say the same: leave accept out"):
+        export(plain, tmp_path / "model.pt2", false_alarms=0.1, accept=0.9)

@@ -81,6 +81,7 @@ def export(
     to: File = Path("model.onnx"),
     score: OptionalName = None,
     false_alarms: OptionalFraction = None,
+    accept: OptionalFraction = None,
     per_class: bool = False,
     root: Folders = (),
     network: OptionalName = None,
@@ -99,6 +100,7 @@ def export(
         score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
             method's own unless given.
         false_alarms: share of known inputs that may be rejected; 0.05 unless given, or a saved detector's.
+        accept: share of known inputs to accept, in place of --false-alarms.
         per_class: keep the share of false alarms for each predicted class by itself.
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
@@ -112,6 +114,7 @@ def export(
         to,
         score=score,
         false_alarms=false_alarms,
+        accept=accept,
         per_class=per_class,
         root=root,
         network=network,

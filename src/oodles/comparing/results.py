@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from oodles.files import write_lines
+from oodles.files.forms import check_form, parse_json
 from oodles.metrics import accuracy
 from oodles.runs.fits import kept_fit
 from oodles.runs.folder import Metrics, metrics_of
-from oodles.runs.forms import LINE_FORM, check_form, parse_json
+from oodles.runs.forms import LINE_FORM
 from oodles.runs.opened import Run
 from oodles.runs.recipe import LATER, Recipe, own_score
 

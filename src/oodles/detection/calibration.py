@@ -35,8 +35,8 @@ class Calibration:
         per_class: keep the promise for each predicted class by itself.
 
     Raises:
-        ValueError: for a rate that is none, scores that are not finite, and fewer rows than the rate needs: 1/α − 1,
-            with ``per_class`` of each class.
+        ValueError: for a rate that is none, ids of no class, scores that are not finite, and fewer rows than the rate
+            needs: 1/α − 1, with ``per_class`` of each class.
     """
 
     scores: Numbers
@@ -52,6 +52,8 @@ class Calibration:
                 f"false_alarms must be below 1, got {self.false_alarms}: 0.05 refuses at most 5 % of known inputs."
             )
         check_flag("per_class", self.per_class)
+        if not np.isin(self.predictions, range(len(self.classes))).all():
+            raise ValueError(f"predictions must be ids of the {len(self.classes)} classes: give the names of all.")
         if not np.isfinite(self.scores).all():
             raise ValueError("scores of calibration rows must be finite, got NaN or infinity: did training diverge?")
         needed = rows_needed(self.false_alarms)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
-from oodles.classifier import Classifier
+from oodles.classifier import Classifier, device_named
 from oodles.data.features import Features
 from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, refused_rank, rows_needed
 from oodles.detection.exporting import MEASURED, Exported, write_graph
@@ -87,7 +86,7 @@ class Detector(Parts):
         Raises:
             TypeError: for batches of other kinds.
             ValueError: for fewer validation rows than the rate needs, an unknown score, one that lacks training rows,
-                and validation rows that are not what ``preprocessing`` gives.
+                and validation rows that are not finite, or not what ``preprocessing`` gives.
         """
         if not isinstance(classifier, nn.Module):
             raise TypeError(
@@ -102,6 +101,11 @@ class Detector(Parts):
         if train is not None:
             chosen = fit_scores(classifier, train, chosen, leave_out=score == BEST)
         known = score_rows(classifier, seen, chosen, name="validation")
+        if seen.broken:
+            raise ValueError(
+                f"Validation rows must be finite, as no other row is accepted later, got NaN or infinity in "
+                f"{seen.broken} of {seen.rows}: leave them out, or fill them in before they reach the detector."
+            )
         if known.predictions.shape != (seen.rows,):
             raise ValueError(
                 f"A detector gives one verdict for each row, and this classifier gives {known.predictions.size} "
@@ -164,8 +168,8 @@ class Detector(Parts):
     def __call__(self, inputs: Any, *, fdr: float | None = None) -> Verdicts:
         """Score inputs and say which to accept.
 
-        A row that holds NaN or infinity, or of which the classifier makes that, is refused and leaves the others as
-        they are.
+        A row that is not finite, in its inputs, logits or score, is never accepted: it scores infinity, which gives it
+        the lowest p-value, and no other row's verdict depends on it.
 
         Args:
             inputs: the path of an image, a folder or an array; an image of Pillow's, an array in bytes or in [0, 1], or
@@ -184,14 +188,13 @@ class Detector(Parts):
         batches, names = as_batches(inputs, self.expected, self.preprocessing)
         scored = score_rows(self.classifier, batches, [self.score], name="inputs", strict=False)
         scores, predictions = scored.scores[self.score.name].astype(np.float64), scored.predictions
-        if scored.finite is not None:  # no order means anything for others: refused, as by the exported graph
-            scores[~scored.finite] = np.inf
         p_values = self.calibration.p_values(scores, predictions)
         thresholds = self.calibration.threshold_of(predictions)
         rule = self.rule
         accepted = scores <= thresholds
         if fdr is not None:
-            accepted = ~refused_by_fdr(p_values, fdr) & np.isfinite(scores)
+            finite = np.isfinite(scores)
+            accepted[finite] = ~refused_by_fdr(p_values[finite], fdr)
             rule = f"{self.score.name}, at most {100 * fdr:g} % of the refused being known, in expectation"
         return Verdicts(
             names=tuple(names) or tuple(str(row) for row in range(len(scores))),
@@ -273,15 +276,12 @@ class Detector(Parts):
 
         Raises:
             FileNotFoundError: for a folder without a detector.
-            ValueError: for a file that is damaged or of another version, and another network or encoder than was saved.
+            ValueError: for a file that is damaged or of another version, another network or encoder than was saved,
+                and a device that is not there.
         """
+        there = device_named(device)
         parts = read_detector(Path(folder), classifier, network)
-        there = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            place = torch.device(there)
-        except RuntimeError as error:
-            raise ValueError(f"device must be auto, cpu or cuda, got {device!r}.") from error
-        parts.classifier.to(place).eval()
+        parts.classifier.to(there).eval()
         return cls(**vars(parts)).naming(encoder)
 
     def export(self, to: str | Path) -> Exported:

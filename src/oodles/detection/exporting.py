@@ -23,6 +23,7 @@ from oodles.data import preprocess
 from oodles.detection.inputs import SLACK, Preprocessing, Reading
 from oodles.detection.saved import Parts
 from oodles.files import check_writable, in_one_piece, write_text
+from oodles.inference import finite_rows
 from oodles.precision import at_least_float32
 from oodles.scores import Score
 from oodles.spelling import set_name
@@ -88,6 +89,8 @@ class Deployed(nn.Module):
         score: fitted where it has to be.
         threshold: rows that score at most this are accepted; one for all, or one for each predicted class (C,).
         unit_range: never accept inputs outside [0, 1].
+
+    What is not finite, in its inputs, logits or score, is never accepted.
     """
 
     thresholds: Tensor
@@ -109,8 +112,7 @@ class Deployed(nn.Module):
             logits = at_least_float32(self.classifier(inputs))
             features = logits[:, :0]
         score = self.score.of(self.classifier, inputs, at_least_float32(features), logits)  # type: ignore[arg-type]
-        # an infinite logit gives a score that looks sure
-        usable = logits.isfinite().all(1) & score.isfinite()
+        usable = finite_rows(inputs, logits, score)  # an infinite logit gives a score that looks sure
         if self.unit_range:
             usable &= ((inputs >= -SLACK) & (inputs <= 1 + SLACK)).flatten(1).all(1)
         threshold = self.thresholds if len(self.thresholds) == 1 else self.thresholds[logits.argmax(1)]

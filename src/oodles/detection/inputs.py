@@ -16,7 +16,7 @@ from oodles.data import ImageSet, from_images, read_images
 from oodles.data.arrays import from_arrays
 from oodles.data.conversion import check_shape
 from oodles.data.features import Features
-from oodles.inference import read_batch
+from oodles.inference import finite_rows, read_batch
 
 SLACK = 1e-3
 """By so much inputs may lie outside [0, 1], whatever the precision that they were rounded to."""
@@ -95,7 +95,7 @@ class Expected:
         """
         inputs, _ = read_batch(batch, "Inputs")
         if isinstance(inputs, Mapping):
-            if self.shape is not None:  # not one of a single tensor either: a classifier keeps the name that it saw
+            if self.shape is not None:
                 raise ValueError(f"inputs must be one tensor (N, {_sides(self.shape)}), got a dictionary.")
             return inputs
         if self.shape is not None:
@@ -104,17 +104,14 @@ class Expected:
         if _kind(inputs.dtype) != _kind(dtype):
             got = str(inputs.dtype).removeprefix("torch.")
             raise ValueError(f"inputs must be {self.dtype} numbers, got {got}: convert them, x.to(torch.{self.dtype}).")
-        inputs = inputs.to(dtype)
-        # infinity as NaN, since a layer that squashes numbers would hide it
-        return inputs.masked_fill(inputs.isinf(), torch.nan) if inputs.is_floating_point() else inputs
+        return inputs.to(dtype)
 
     def _check(self, rows: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(rows.shape[1:]) != shape:
             hint = ": a single one needs another dimension, x[None]" if tuple(rows.shape) == shape else ""
             raise ValueError(f"inputs must have shape (N, {_sides(shape)}), got {tuple(rows.shape)}{hint}.")
-        if self.unit_range and rows.numel():
-            known = rows.detach()
-            low, high = (float(bound) for bound in known.where(known.isfinite(), known.new_zeros(())).aminmax())
+        if self.unit_range and (rows := rows.detach()[finite_rows(rows)]).numel():  # the others are never accepted
+            low, high = (float(bound) for bound in rows.aminmax())
             if not (low >= -SLACK and high <= 1 + SLACK):
                 hint = ": divide by 255" if high > 2 and low >= 0 else ": leave normalising to the classifier"
                 raise ValueError(f"inputs must be in [0, 1], got {low:.3g} to {high:.3g}{hint}.")
@@ -129,6 +126,8 @@ class Observed:
     low: float = 0.0
     high: float = 0.0
     rows: int = 0
+    broken: int = 0
+    """How many of them are not finite."""
     dtype: str = "float32"
     example: Any = None
     """The first batch."""
@@ -140,6 +139,7 @@ class Observed:
             one = isinstance(inputs, Tensor)
             first = first_of(inputs)
             self.rows += len(first)
+            self.broken += int((~finite_rows(inputs)).sum())
             self.shapes.add(tuple(first.shape[1:]) if one else None)
             self.dtype = str(first.dtype).removeprefix("torch.")
             if first.numel() and not first.is_complex():

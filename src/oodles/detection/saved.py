@@ -5,7 +5,8 @@ The file of tensors is named by its fingerprint and written first, so a crash le
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from oodles.detection.calibration import Calibration
 from oodles.detection.inputs import Expected, Preprocessing, Reading
 from oodles.evaluation import is_named, score_named
 from oodles.files import in_one_piece, write_json
+from oodles.files.forms import ANY, COUNT, NUMBER, SHARE, TEXT, TRUTH, Each, Every, Form, Maybe, Value, check_form
 from oodles.methods import build_methods, change_classifier_by
 from oodles.networks import build_network, is_own_code
 from oodles.scores import Score
@@ -33,6 +35,20 @@ ABOUT = "detector.json"
 TENSORS = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
 WEIGHTS, FIT, CALIBRATION = "weights/", "fit/", "calibration/"
 Tensors = dict[str, Tensor]
+TYPE = Value(
+    "a type of numbers", lambda name: isinstance(name, str) and isinstance(getattr(torch, name, None), torch.dtype)
+)
+FILE = Value("the name of a file of tensors", lambda name: isinstance(name, str) and bool(TENSORS.fullmatch(name)))
+DETECTOR_FORM: Form = {
+    **{"score": TEXT, "false_alarms": NUMBER, "per_class": TRUTH, "classes": Every(TEXT)},
+    "expected": {"shape": Maybe(Every(COUNT)), "unit_range": TRUTH, "dtype?": TYPE},
+    "preprocessing": Maybe(Each(ANY)),
+    "network": Maybe({"network": TEXT, "num_classes": COUNT, "input_shape": Every(COUNT), "methods?": Every(ANY)}),
+    **{"tensors": FILE, "tensors_sha256": TEXT},
+    "about": {"false_alarms_on_test?": SHARE, "rejected?": Each(SHARE)},
+}
+"""Of ``detector.json``; what a network and preprocessing need besides, they say when they are built."""
+ADVICE = "take it from a copy, or save the detector again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +111,6 @@ def read_detector(folder: Path, classifier: nn.Module | None, network: str | Non
     if not (folder / ABOUT).is_file():
         raise FileNotFoundError(f"{folder} is no folder of a detector, it has no {ABOUT}: Detector.save makes one.")
     about = _read_about(folder / ABOUT)
-    try:
-        return _read_parts(folder, about, classifier, network)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:  # written by another program
-        raise ValueError(_damaged(folder / ABOUT)) from error
-
-
-def _read_parts(folder: Path, about: Mapping[str, Any], classifier: nn.Module | None, network: str | None) -> Parts:
     tensors = _read_tensors(folder / about["tensors"], about["tensors_sha256"])
     weights = _part(tensors, WEIGHTS)
     module = classifier if classifier is not None else _rebuilt(folder, about["network"], network)
@@ -110,24 +119,36 @@ def _read_parts(folder: Path, about: Mapping[str, Any], classifier: nn.Module | 
             f"{folder} holds the weights of another network than {type(module).__name__}: hand over the classifier "
             "that it was saved with, or one like it."
         )
-    module.load_state_dict(weights)
-    score, fit = score_named(about["score"]), _part(tensors, FIT)
-    calibration = Calibration(
-        tensors[CALIBRATION + "scores"].numpy(),
-        tensors[CALIBRATION + "predictions"].numpy(),
-        tuple(about["classes"]),
-        about["false_alarms"],
-        about["per_class"],
-    )
-    shape, preprocessing = about["expected"]["shape"], about["preprocessing"]
-    return Parts(
-        module,
-        score.load_state(fit) if score.needs_fit else score,
-        calibration,
-        Expected(**{**about["expected"], "shape": None if shape is None else tuple(shape)}),
-        _reading(preprocessing),
-        about["about"],
-    )
+    with _read_from(folder / ABOUT):
+        score, fit = score_named(about["score"]), _part(tensors, FIT)
+        calibration = Calibration(
+            tensors[CALIBRATION + "scores"].numpy(),
+            tensors[CALIBRATION + "predictions"].numpy(),
+            tuple(about["classes"]),
+            about["false_alarms"],
+            about["per_class"],
+        )
+        shape, preprocessing = about["expected"]["shape"], about["preprocessing"]
+        parts = Parts(
+            module,
+            score.load_state(fit) if score.needs_fit else score,
+            calibration,
+            Expected(**{**about["expected"], "shape": None if shape is None else tuple(shape)}),
+            _reading(preprocessing),
+            about["about"],
+        )
+    module.load_state_dict(weights)  # when nothing can fail any more
+    return parts
+
+
+@contextmanager
+def _read_from(path: Path) -> Iterator[None]:
+    """Name the file whose content something cannot be made of."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise ValueError(f"{path} describes what cannot be made: {said}; {ADVICE}.") from error
 
 
 def _described(reading: Reading | None) -> dict[str, Any] | None:
@@ -158,12 +179,13 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise ValueError(_damaged(path)) from error
     if digest != _digest({"format": FORMAT, **about}):
         raise ValueError(_damaged(path))
+    check_form(about, DETECTOR_FORM, str(path), ADVICE)
     return dict(about)
 
 
 def _read_tensors(path: Path, fingerprint: str) -> Tensors:
     if not path.is_file():
-        raise ValueError(f"{path} is missing: take it from a copy, or save the detector again.")
+        raise ValueError(f"{path} is missing: {ADVICE}.")
     content = path.read_bytes()
     if sha256(content).hexdigest() != fingerprint:
         raise ValueError(_damaged(path))
@@ -174,7 +196,7 @@ def _read_tensors(path: Path, fingerprint: str) -> Tensors:
 
 
 def _damaged(path: Path) -> str:
-    return f"{path} is not what was saved, it was changed or damaged: take it from a copy, or save the detector again."
+    return f"{path} is not what was saved, it was changed or damaged: {ADVICE}."
 
 
 def _part(tensors: Tensors, start: str) -> Tensors:
@@ -215,7 +237,8 @@ def _rebuilt(folder: Path, origin: Mapping[str, Any] | None, network: str | None
             f"{folder} names a network of one's own, {name!r}, and no code is imported because a folder names it: if "
             f"you trust it, say network={name!r}."
         )
-    return _built(origin)
+    with _read_from(folder / ABOUT):
+        return _built(origin)
 
 
 def _built(origin: Mapping[str, Any]) -> Classifier:

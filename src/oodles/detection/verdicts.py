@@ -21,7 +21,7 @@ class Verdicts:
     predictions: NDArray[np.int64]
     """Their class ids."""
     scores: NDArray[np.float64]
-    """Higher is more out-of-distribution; infinite for rows that hold NaN or infinity, or come to that."""
+    """Higher is more out-of-distribution; infinity of inputs that are not finite, or that the classifier makes so."""
     p_values: NDArray[np.float64]
     """Of a known input, at most α with a probability of at most α."""
     thresholds: NDArray[np.float64]
@@ -47,18 +47,25 @@ class Verdicts:
             raise ValueError("The threshold must be one for all inputs, and classes have their own: read thresholds.")
         return float(self.thresholds[0])
 
+    @property
+    def not_finite(self) -> int:
+        """Return how many inputs are refused since NaN or infinity is in them, or in what the classifier says."""
+        return int((~np.isfinite(self.scores)).sum())
+
     def __str__(self) -> str:
-        return f"{int(self.accepted.sum())} of {len(self.names)} accepted: {self.rule}"
+        broken = f"; {self.not_finite} not finite, and refused for it" if self.not_finite else ""
+        return f"{int(self.accepted.sum())} of {len(self.names)} accepted: {self.rule}{broken}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values, for JSON."""
+        """Return all of it as plain values, for JSON; a score that is not finite is None."""
         keys = ("input", "class", "score", "accepted", "p_value", "threshold")
-        scores = [score if math.isfinite(score) else None for score in self.scores.tolist()]  # JSON has no infinity
-        others = (values.tolist() for values in (self.accepted, self.p_values, self.thresholds))
-        columns = (self.names, self.classes, scores, *others)
+        scores = [score if math.isfinite(score) else None for score in self.scores.tolist()]
+        numbers = (self.accepted.tolist(), self.p_values.tolist(), self.thresholds.tolist())
+        columns = (self.names, self.classes, scores, *numbers)
         rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
         alike = len(set(self.thresholds.tolist())) == 1
-        return {"score": self.score, "threshold": self.threshold if alike else None, "inputs": rows}
+        about = {"score": self.score, "threshold": self.threshold if alike else None, "not_finite": self.not_finite}
+        return {**about, "inputs": rows}
 
     def to_csv(self) -> str:
         """Write one line per input: its name, class, score, ``accept`` or ``reject``, and p-value."""

@@ -180,7 +180,7 @@ class Watch:
 
     def count(self, verdicts: Verdicts) -> bool:
         """Take in verdicts of this detector, by its threshold, and return whether there is an alarm."""
-        refused = verdicts.scores > verdicts.thresholds
+        refused = ~(verdicts.scores <= verdicts.thresholds)  # also what is no number
         ids = verdicts.predictions if len(self._groups) > 1 else np.zeros(len(refused), np.int64)
         begin = 0
         while begin < len(refused):

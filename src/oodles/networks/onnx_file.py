@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 CPU = "CPUExecutionProvider"
+ALONE = (
+    "a network from an ONNX file runs in ONNX Runtime alone, so save the detector in its place, with "
+    "detector.save(folder), or adopt the model that the file was made from"
+)
+"""Why no other graph holds it."""
 
 
 class OnnxBackbone(nn.Module):
@@ -31,10 +36,7 @@ class OnnxBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            raise ValueError(
-                "a network from an ONNX file runs in ONNX Runtime alone: save the detector in its place, with "
-                "detector.save(folder), or adopt the model that the file was made from"
-            )
+            raise ValueError(ALONE)
         rows = images.detach().to("cpu", torch.float32).numpy()
         (features,) = self._session.run(None, {self.input.name: np.ascontiguousarray(rows)})
         return torch.from_numpy(features).to(images.device)

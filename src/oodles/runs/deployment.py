@@ -19,6 +19,8 @@ from oodles.evaluation import score_named
 from oodles.files import write_text
 from oodles.methods import METHODS
 from oodles.metrics import auroc
+from oodles.networks.libraries import library_of
+from oodles.networks.onnx_file import ALONE
 from oodles.runs.folder import RUN, SCORES, RunFolder, check_output, read_run
 from oodles.runs.recipe import Methods, needs_outliers, own_score, scores_brought
 from oodles.runs.testing import ready_score
@@ -88,6 +90,7 @@ def detector_at(
     score: str | None = None,
     *,
     false_alarms: float | None = None,
+    accept: float | None = None,
     per_class: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     root: Root = (),
@@ -97,12 +100,13 @@ def detector_at(
 ) -> Detector:
     """Return the detector of a run or of its folder, or the one that a folder holds, at the rate that is asked for.
 
-    Arguments are those of :meth:`Run.detector` and :func:`open_run`.
+    Arguments are those of :meth:`Run.detector` and :func:`open_run`; ``accept`` is 1 − ``false_alarms``, in its place.
 
     Raises:
         FileNotFoundError: for a folder that is neither, and a run that is not finished.
         ValueError: for another score than a saved detector has.
     """
+    false_alarms = rate_of(false_alarms, accept)
     if isinstance(place, RunFolder) or not (Path(place) / ABOUT).is_file():
         run = place if isinstance(place, RunFolder) else read_run(place, network=network, data=data)
         rate = RATE if false_alarms is None else false_alarms
@@ -153,13 +157,13 @@ def score_inputs(
         FileNotFoundError: for a folder that is no run or is not finished, and for inputs that are not there.
         ValueError: for an unknown score, unreadable images, a rate outside (0, 1), and one that needs more rows.
     """
-    rate = rate_of(false_alarms, accept)
     if to is not None:
         check_output(Path(to))
     detector = detector_at(
         run,
         score,
-        false_alarms=rate,
+        false_alarms=false_alarms,
+        accept=accept,
         per_class=per_class,
         device="auto",
         root=root,
@@ -179,6 +183,7 @@ def export(
     *,
     score: str | None = None,
     false_alarms: float | None = None,
+    accept: float | None = None,
     per_class: bool = False,
     root: Root = (),
     network: str | None = None,
@@ -197,6 +202,7 @@ def export(
             learnt.
         false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given, or that of a saved
             detector.
+        accept: 1 − ``false_alarms``, in its place.
         per_class: keep the promise for each predicted class by itself.
         root: where the files of the run's suite are now, if they have moved; for scores that it was not tested with.
         network: of a folder, see :func:`open_run`.
@@ -205,8 +211,8 @@ def export(
     Raises:
         FileNotFoundError: for a folder that is no run or is not finished.
         ImportError: for ONNX without the packages that write it.
-        ValueError: for another ending, a rate outside (0, 1) or one that needs more rows, an unknown score, and one
-            that no graph can hold.
+        ValueError: for another ending, a rate outside (0, 1) or one that needs more rows, an unknown score, and a score
+            or a network that no graph can hold, as one that was adopted from an ONNX file.
     """
     to = Path(to)
     check_output(to)
@@ -215,8 +221,10 @@ def export(
         run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
         others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
         check_differentiates(named_score(run, score), others)
+        if library_of(run.arguments["network"]) == "onnx":
+            raise ValueError(f"{run.folder} cannot be exported: {ALONE}.")
     detector = detector_at(
-        run, score, false_alarms=false_alarms, per_class=per_class, root=root, network=network, data=data
+        run, score, false_alarms=false_alarms, accept=accept, per_class=per_class, root=root, network=network, data=data
     )
     return detector.export(to)
 

@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodles.files import UNFINISHED, check_writable
+from oodles.files.forms import check_form, parse_json, read_json
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import ood_metrics
-from oodles.runs.forms import BUILT_FORM, LOG_FORM, RESULT_FORM, RUN_FORM, check_form, parse_json, read_json
+from oodles.runs.forms import BUILT_FORM, LOG_FORM, RESULT_FORM, RUN_FORM
 from oodles.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -194,13 +195,16 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: where training has not come to its end.
-            ValueError: for damaged weights, and for a network of one's own that the caller has not named.
+            ValueError: for damaged weights, a network of one's own that the caller has not named, and a device that is
+                not there.
         """
         import torch
 
+        from oodles.classifier import device_named
         from oodles.networks import build_network, is_own_code
         from oodles.runs.saved_state import load_weights
 
+        there = device_named(device)
         if not (self.folder / WEIGHTS).is_file():
             raise FileNotFoundError(f"{self.folder} has no trained weights: {self.why_not(WEIGHTS)}")
         network = self.arguments["network"]
@@ -235,9 +239,7 @@ class RunFolder:
         if classifier.origin is not None:
             classifier.origin = {**classifier.origin, "methods": methods}
         load_weights(classifier, self.folder / WEIGHTS, self.result.get("sha256", {}).get(WEIGHTS), ADVICE[WEIGHTS])
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return classifier.to(device).eval()
+        return classifier.to(there).eval()
 
 
 def read_run(folder: str | Path, *, network: "Network | None" = None, data: str | Path | None = None) -> RunFolder:

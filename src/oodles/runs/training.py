@@ -36,6 +36,7 @@ from oodles.data.overlaps import warn_of_overlaps
 from oodles.detection.calibration import choosing_rows
 from oodles.facts import check_composition
 from oodles.files import sha256_of, write_arrays, write_json, write_lines, write_text
+from oodles.files.forms import check_form
 from oodles.inference import collect
 from oodles.memory import hand_back_memory
 from oodles.methods import build_methods, change_classifier_by
@@ -46,7 +47,7 @@ from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
 from oodles.runs.folder import ADVICE, LOG, RECIPE, RESULT, RUN, SCORES, STATE, WEIGHTS, locked, metrics_of, read_log
-from oodles.runs.forms import check_form, counters_form
+from oodles.runs.forms import counters_form
 from oodles.runs.frozen_part import SETS, Cut, FrozenPart, Kept, discard, frozen_part, keep, kept
 from oodles.runs.kept_weights import KeptWeights
 from oodles.runs.opened import Run, open_run
