@@ -570,11 +570,43 @@ def test_the_exported_graph_refuses_the_same_rows(detector: Detector, tmp_path: 
     for one in (detector, detector.at(0.3, per_class=True)):
         given = torch.export.load(one.export(tmp_path / "model.pt2").path).module()(x)
         assert given["accept"].tolist() == one(x).accepted.tolist() and not given["accept"][:3].any()
-    torch.manual_seed(0)
-    table = Detector.fit(nn.Sequential(nn.Linear(4, 3), nn.Tanh()), [torch.randn(200, 4)], score="energy")
-    hidden = torch.tensor([[0.0, 0, 0, 0], [math.inf, 0, 0, 0]])
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+    nn.init.constant_(model[0].weight, 1.0)  # type: ignore[arg-type]  # an infinite number looks sure
+    table = Detector.fit(model, [torch.randn(200, 4, generator=torch.Generator().manual_seed(0))], score="energy")
+    hidden = torch.tensor([[9.0, 0, 0, 0], [math.inf, 0, 0, 0]])
     given = torch.export.load(table.export(tmp_path / "table.pt2").path).module()(hidden)
     assert given["accept"].tolist() == table(hidden).accepted.tolist() == [True, False]
+
+
+def test_a_logit_of_minus_infinity_is_refused_though_its_energy_is_finite(tmp_path: Path) -> None:
+    detector = Detector.fit(nn.ReLU6(), [torch.rand(200, 3)], score="energy", false_alarms=0.1)
+    sure = torch.tensor([[5.0, 5.0, 5.0]])
+    assert detector(sure).accepted.all()
+    logits = replace(detector, classifier=Lowest())
+    assert logits(sure).scores.tolist() == [math.inf] and not logits(sure).accepted.any()
+    given = torch.export.load(logits.export(tmp_path / "model.pt2").path).module()(sure)
+    assert given["score"].isfinite().all() and not given["accept"].any()
+
+
+class Lowest(nn.Module):
+    """Gives minus infinity as the last logit."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.cat([logits[:, :2], torch.full_like(logits[:, 2:], -math.inf)], 1)
+
+
+def test_rows_that_are_not_finite_do_not_count_among_discoveries(detector: Detector) -> None:
+    """One of thirty would be no discovery and so accepted; thirty would be many and let others be refused."""
+    x = rows(60, 3)[0]
+    one = x[:30].clone()
+    one[0, 0, 0, 0] = math.nan
+    assert not detector(one, fdr=0.05).accepted[0] and detector(one, fdr=0.05).p_values[0] > 0.05 / 30
+    many = x.clone()
+    many[30:, 0, 0, 0] = math.nan
+    many[0] = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(0)).round()
+    for fdr in (0.02, 0.05, 0.2, 0.5):
+        assert detector(many, fdr=fdr).accepted[:30].tolist() == detector(many[:30], fdr=fdr).accepted.tolist()
+    assert not detector(many, fdr=0.5).accepted[30:].any()
 
 
 def test_threads_share_a_classifier() -> None:
