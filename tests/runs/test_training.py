@@ -509,7 +509,7 @@ def test_weights_that_are_not_finite_are_refused_before_training(tmp_path: Path)
         assert not (tmp_path / "run" / "run.json").exists()
 
 
-@pytest.mark.filterwarnings("ignore:(Nothing says how images|.*at chance|All predictions):oodles.TrainingWarning")
+@pytest.mark.filterwarnings("ignore:(Nothing says how inputs|.*at chance|All predictions):oodles.TrainingWarning")
 def test_training_starts_from_a_networks_own_weights(tmp_path: Path) -> None:
     state = linear(3, (1, 8, 8)).state_dict()
     save_file(state, tmp_path / "start.safetensors")

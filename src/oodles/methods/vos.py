@@ -147,7 +147,7 @@ class VOS(Method):
         z = torch.randn(len(classes), size, generator=generator)
         steps = (radii / z.norm(dim=1)).to(z.dtype)[:, None] * z
         variances = self.covariance.diagonal()
-        wide = self.covariance + (RIDGE + 0.1 * RIDGE * variances.mean()) * torch.eye(size).to(variances)
+        wide = self.covariance + (RIDGE + 0.1 * RIDGE * variances.mean()) * torch.eye(size, device=variances.device)
         with torch.autocast(variances.device.type, enabled=False):
             root = torch.linalg.cholesky_ex(wide).L
             made: Tensor = self.means[classes] + steps.to(root.device, root.dtype, non_blocking=True) @ root.T
@@ -166,7 +166,7 @@ class VOS(Method):
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         count = len(batch["id"])
         made = self.drawn(classes_in_turn(self.counts > 0, count, now.step * count), now.generator)
-        begun = torch.tensor(float(now.epoch >= int(self.start * now.epochs))).to(made)
+        begun = made.new_full((), float(now.epoch >= int(self.start * now.epochs)))
         return batch.with_part(VIRTUAL, Part(features=made)).with_draws(vos=begun)
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
