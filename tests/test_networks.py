@@ -310,7 +310,7 @@ def test_an_onnx_file_gives_the_networks_features_and_logits(layer: Literal["Gem
     torch.testing.assert_close(classifier.features(images), module[:3](normal))  # type: ignore[index]
     torch.testing.assert_close(deepcopy(classifier)(images), module(normal))
     assert not any(parameter.requires_grad for parameter in classifier.parameters())
-    with pytest.raises(ValueError, match="runs in ONNX Runtime alone: save the detector in its place"):
+    with pytest.raises(ValueError, match="runs in ONNX Runtime alone, so save the detector in its place"):
         torch.export.export(classifier.eval(), (images,))
 
 

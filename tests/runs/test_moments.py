@@ -53,9 +53,9 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Notes]]:
     """Recipes whose methods are joined by one that is not in the package."""
     made: list[Notes] = []
 
-    def build(methods: Any, measured: Any = None) -> list[Method]:
+    def build(methods: Any, measured: Any = None, teacher: Any = None) -> list[Method]:
         made.append(Notes())
-        return [*build_methods(methods, measured), made[-1]]
+        return [*build_methods(methods, measured, teacher), made[-1]]
 
     monkeypatch.setattr(training, "build_methods", build)
     yield made
