@@ -52,7 +52,8 @@ def step_costs() -> dict[str, dict[str, float]]:
     table = {}
     for name in METHODS:
         cls = method_class(name)
-        method = cls() if name != "cross-entropy" else cls(label_smoothing=0.1)
+        taught = {"teacher": classifier()} if "teacher" in cls.needs else {}
+        method = cls(**taught) if name != "cross-entropy" else cls(label_smoothing=0.1)
         step, plain = TrainingStep(classifier(), method), TrainingStep(classifier())
         given = outliers if "outliers" in method.needs else None
 
