@@ -208,7 +208,9 @@ def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first:
         )
     images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
     if first and images and readable(given, True) and readable(known, True):
-        (low, high), (other_low, other_high) = ([float(end) for end in rows.aminmax()] for rows in (given, known))
+        (low, high), (other_low, other_high) = (
+            [float(end) for end in rows.detach().aminmax()] for rows in (given, known)
+        )
         for least, most, other in ((low, high, other_high), (other_low, other_high, high)):
             if 0 <= least <= most <= 1 and most > 0 and other > 16:
                 raise ValueError(

@@ -8,9 +8,12 @@ from torch import Tensor
 from oodles.checks import check_mixing, check_no_one_hot, check_targets, check_whole, shapes_checked
 from oodles.precision import at_least_float32
 from oodles.processes import process_count, sum_over_processes
+from oodles.spelling import shown
 
 Targets = Integer[Tensor, " n *space"] | Float[Tensor, "n c *space"]
 """Class ids or probabilities, of rows or of pixels."""
+MOST_CLASSES = 2**31
+"""Of more classes no row of probabilities fits into memory."""
 RowTargets = Integer[Tensor, " n"] | Float[Tensor, "n c"]
 """Class ids or probabilities of rows."""
 
@@ -22,6 +25,8 @@ def as_probabilities(
     check_targets(name, targets, num_classes)
     if targets.is_floating_point():
         return targets
+    if num_classes > MOST_CLASSES:
+        raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {shown(num_classes)}.")
     return _one_hot(targets, num_classes)
 
 

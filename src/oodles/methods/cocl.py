@@ -248,4 +248,8 @@ class CalibratedOutlierClass(HeadScore):
 
     def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n _"]) -> Tensor:
         background, log_prior = heads
+        if log_prior.shape != logits.shape:
+            raise ValueError(
+                f"The prior must have a number for each logit, {tuple(logits.shape)}, got {tuple(log_prior.shape)}."
+            )
         return no_s1(known_logit(at_least_float32(logits) - self.tau * log_prior, background))

@@ -223,4 +223,6 @@ class OtherGroups(HeadScore):
 
     def __call__(self, features: Tensor, logits: Tensor, *heads: Float[Tensor, "n g"]) -> Tensor:
         (log_others,) = heads
+        if not log_others.shape[1]:
+            raise ValueError("The head of the groups must give a number for each of them, got none.")
         return log_others.amin(1)
