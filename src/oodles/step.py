@@ -62,6 +62,8 @@ class _Acting:
     """Whether the cross-entropy is the step's own."""
     alone: bool
     """Whether it reaches the last layer alone."""
+    slopes: tuple[tuple[Method, str], ...]
+    """The roles in whose inputs they differentiate."""
 
     @classmethod
     def of(cls, in_order: Sequence[tuple[Method, str]], places: list[int]) -> "_Acting":
@@ -76,6 +78,7 @@ class _Acting:
             frozenset(role for method in methods for role in method.adds),
             all("cross-entropy" not in method.replaces for method in methods),
             any(method.alone for method in methods),
+            tuple((method, role) for method in methods for role in method.differentiates),
         )
 
 
@@ -331,10 +334,10 @@ class TrainingStep(nn.Module):
         # a copy, since torch limits how often one function is compiled, and steps differ
         losses = FunctionType(_losses.__code__.replace(), globals(), "losses")
         settings: Any = torch._dynamo.config
-        slopes = [method.name for method in self._active() if method.differentiates]
+        slopes = self._acting().slopes
         if slopes and not hasattr(settings, "trace_autograd_ops"):
             raise ValueError(
-                f"{slopes[0]} differentiates in its inputs, which torch {torch.__version__} cannot compile: "
+                f"{slopes[0][0].name} differentiates in its inputs, which torch {torch.__version__} cannot compile: "
                 "leave compile out, or take a newer torch."
             )
         compiled = torch.compile(losses, **{"fullgraph": True, **options})
@@ -398,7 +401,9 @@ def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch
             )
         whole = changed
     _check_made(step.classifier, whole, given, first=not step._checked)
-    whole = _with_slopes(with_places(whole, acting.methods, acting.reading.roles), acting.methods)
+    whole = with_places(whole, acting.methods, acting.reading.roles)
+    if acting.slopes:
+        whole = _with_slopes(whole, acting.slopes)
     for method in acting.hooks["change_weights"]:
         with _naming(method):
             changed = method.change_weights(whole, partial(_gradient, step), nows[method])
@@ -433,11 +438,11 @@ def _given(method: Method, hook: str, kind: type[Given], value: Given) -> Given:
     return value
 
 
-def _with_slopes(batch: Batch, methods: Sequence[Method]) -> Batch:
+def _with_slopes(batch: Batch, slopes: Sequence[tuple[Method, str]]) -> Batch:
     """Return a batch in which inputs record gradients where a method differentiates in them."""
     parts = dict(batch.parts)
-    for method in methods:
-        for role in set(method.differentiates) & set(parts):
+    for method, role in slopes:
+        if role in parts:
             with _naming(method):
                 parts[role] = replace(parts[role], inputs=parts[role].rows.detach().requires_grad_())
     return replace(batch, parts=parts)

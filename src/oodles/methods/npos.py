@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from oodles.checks import check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.methods.vos import VIRTUAL, classes_in_turn, told_apart
+from oodles.methods.vos import VIRTUAL, begun, classes_in_turn, told_apart
 from oodles.precision import at_least_float32
 from oodles.processes import rows_of_all_processes
 from oodles.targets import as_probabilities
@@ -171,8 +171,7 @@ class NPOS(Method):
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         count = min(len(self.written), CLASSES)
         made = self.drawn(classes_in_turn(self.written > 0, count, now.step * count), now.generator)
-        begun = torch.tensor(float(now.epoch >= int(self.start * now.epochs))).to(made)
-        return batch.with_part(VIRTUAL, Part(features=made)).with_draws(npos=begun)
+        return batch.with_part(VIRTUAL, Part(features=made)).with_draws(npos=begun(self.start, now, made))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         judged = outputs.heads[JUDGE]

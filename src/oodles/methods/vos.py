@@ -44,6 +44,11 @@ def classes_in_turn(seen: Bool[Tensor, " c"], count: int, turn: int) -> Int64[Te
     return first[torch.arange(count, device=seen.device) % seen.sum().clamp(min=1)]
 
 
+def begun(start: float, now: Now, like: Tensor) -> Float[Tensor, ""]:
+    """Return 1 from the epoch on that begins behind this share of all, and 0 before, on the device of a tensor."""
+    return like.new_full((), float(now.epoch >= int(start * now.epochs)))
+
+
 def told_apart(known: Float[Tensor, " n"], made: Float[Tensor, " m"]) -> Float[Tensor, ""]:
     """Return the mean log(1 + exp(−z)) of known rows + the mean log(1 + exp(z)) of others, for log-odds z."""
     return mean_over_rows(softplus(-known)) + mean_over_rows(softplus(made))
@@ -166,8 +171,7 @@ class VOS(Method):
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         count = len(batch["id"])
         made = self.drawn(classes_in_turn(self.counts > 0, count, now.step * count), now.generator)
-        begun = made.new_full((), float(now.epoch >= int(self.start * now.epochs)))
-        return batch.with_part(VIRTUAL, Part(features=made)).with_draws(vos=begun)
+        return batch.with_part(VIRTUAL, Part(features=made)).with_draws(vos=begun(self.start, now, made))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         term = self(outputs.logits["id"], outputs.logits[VIRTUAL], softplus(self.slope), self.bias)

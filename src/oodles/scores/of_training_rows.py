@@ -131,8 +131,9 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _neighbours(logits: Tensor, labels: Tensor | None) -> int:
     """Choose k for classes of these sizes."""
-    counted = labels is not None and labels.ndim == 1 and not (labels.is_floating_point() or labels.is_complex())
-    ids = labels if counted and labels is not None else logits.argmax(1)
+    ids = labels
+    if labels is None or labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        ids = logits.argmax(1)
     sizes = torch.unique(ids, return_counts=True)[1].double()
     median = float(sizes.quantile(0.5))
     return min(50, math.ceil(median / 20), int(sizes.min()))
