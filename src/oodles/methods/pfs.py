@@ -11,7 +11,7 @@ from oodles.classifier import device_of
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.heads import affine_map
 from oodles.precision import at_least_float32, unit_length
-from oodles.scores import Score
+from oodles.scores.score import ScoreOfLastLayer
 from oodles.targets import RowTargets, as_probabilities, mean_over_rows
 
 
@@ -95,19 +95,14 @@ class PFS(Method):
         return {"pfs": torch.where(batch.draws["pfs_begun"], term, 0.0)}
 
 
-class FeatureSeparation(Score):
+class FeatureSeparation(ScoreOfLastLayer):
     """−Σ_c abs cos(h, w_c) − max_c p_c: how little a row is like the weights of any class."""
 
     name = "feature-separation"
-    needs_fit = True
-    needs_vectors = True
     needs_affine_head = True
     learns = ("weight",)
 
     weight: Tensor
-
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        raise ValueError(f"{self.name} reads the classifier's head: call fit_of(classifier, features, logits, labels).")
 
     def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         self.weight, _ = affine_map(classifier, self.name)

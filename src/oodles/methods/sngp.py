@@ -12,7 +12,7 @@ from oodles.checks import check_number, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.precision import at_least_float32, in_one_precision
-from oodles.scores.score import Score, check_features, check_training_rows
+from oodles.scores.score import ScoreOfLastLayer, check_features, check_training_rows
 from oodles.targets import RowTargets, cross_entropy
 
 
@@ -136,7 +136,7 @@ def _weights(classifier: Classifier) -> list[tuple[str, nn.Parameter]]:
     ]
 
 
-class GPVariance(Score):
+class GPVariance(ScoreOfLastLayer):
     """φᵀ(I + Σ φφᵀ / r)⁻¹φ: the process's variance at a row of random features φ, given all training rows.
 
     One covariance serves all classes, as with the Gaussian likelihood in the authors' program (equation 9).
@@ -149,8 +149,6 @@ class GPVariance(Score):
     """
 
     name = "gp-variance"
-    needs_fit = True
-    needs_vectors = True
     learns = ("frequencies", "phases", "root")
     frequencies: Tensor
     phases: Tensor
@@ -165,9 +163,6 @@ class GPVariance(Score):
         super().check(classifier)
         if not (isinstance(classifier, Classifier) and isinstance(classifier.head, RandomFeatures)):
             raise ValueError(f"{self.name} needs a head of random features: train the classifier with sngp.")
-
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        raise ValueError(f"{self.name} reads the classifier's head: call fit_of(classifier, features, logits, labels).")
 
     def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         self.check(classifier)

@@ -13,7 +13,7 @@ from oodles.classifier import Classifier, Inputs
 from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
-from oodles.scores.score import Score, check_features, check_training_rows
+from oodles.scores.score import Score, ScoreOfLastLayer, check_features, check_training_rows
 
 
 class FeatureNorm(Score):
@@ -144,7 +144,7 @@ class React(ShapedScore):
         return features.clamp(max=self.cut)
 
 
-class Dice(Score):
+class Dice(ScoreOfLastLayer):
     """The energy of a linear head in which only the weights that contribute most are left.
 
     The contribution of a weight is w_cf times the mean of feature f over the training rows.
@@ -156,17 +156,12 @@ class Dice(Score):
     """
 
     name = "dice"
-    needs_fit = True
-    needs_vectors = True
     needs_affine_head = True
     learns = ("weight", "bias")
 
     def __init__(self, percentile: float = 0.9):
         check_share("percentile", percentile)
         self.percentile = percentile
-
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        raise ValueError(f"{self.name} reads the classifier's head: call fit_of(classifier, features, logits, labels).")
 
     def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_features(features)

@@ -13,7 +13,7 @@ from oodles.heads import affine_map
 from oodles.precision import at_least_float32
 from oodles.scores.of_logits import energy
 from oodles.scores.scatter import Scatter, directions_remark, in_float64, scatter_of, warn_of_rank
-from oodles.scores.score import ComparingScore, Score, check_features, check_training_rows, class_ids
+from oodles.scores.score import ComparingScore, Score, ScoreOfLastLayer, check_features, check_training_rows, class_ids
 
 AT_ONCE = 2**22
 """So many numbers of stored rows are in float64 at once on a CPU, and so many distances."""
@@ -298,7 +298,7 @@ class Cosine(ComparingScore):
         return 1 - (rows @ self.directions.T).amax(1)
 
 
-class VirtualLogit(Score):
+class VirtualLogit(ScoreOfLastLayer):
     """α·‖x⊥‖ − logsumexp z: a virtual logit of the part of the features that training rows have little of.
 
     x are the features from the origin −W⁺·b, x⊥ what is left without the D principal directions of the training rows,
@@ -313,8 +313,6 @@ class VirtualLogit(Score):
     """
 
     name = "vim"
-    needs_fit = True
-    needs_vectors = True
     needs_affine_head = True
     learns = ("origin", "principal", "alpha")
 
@@ -322,9 +320,6 @@ class VirtualLogit(Score):
         if dim is not None:
             check_whole("dim", dim, low=1)
         self.dim = dim
-
-    def fit(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
-        raise ValueError(f"{self.name} reads the classifier's head: call fit_of(classifier, features, logits, labels).")
 
     def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
         check_features(features)

@@ -203,6 +203,25 @@ class ComparingScore(Score):
         return self(_outputs(classifier, self.head, features) if self.head else features, logits)
 
 
+class ScoreOfLastLayer(Score):
+    """An outlier score that reads the classifier's last layer when it sees training rows: by ``fit_of`` alone."""
+
+    needs_fit = True
+    needs_vectors = True
+
+    def fit(
+        self,
+        features: Float[Tensor, "n *features"],
+        logits: Float[Tensor, "n c *space"],
+        labels: Shaped[Tensor, " n *labels"] | None,
+    ) -> Self:
+        raise ValueError(f"{self.name} reads the classifier's head: call fit_of(classifier, features, logits, labels).")
+
+    @abstractmethod
+    def fit_of(self, classifier: nn.Module, features: Tensor, logits: Tensor, labels: Tensor | None) -> Self:
+        """Learn from a classifier and its training rows, whose features and logits are there already."""
+
+
 def _outputs(classifier: Classifier, head: str, features: Tensor) -> Tensor:
     """Return the outputs of a further head, in float32 at least."""
     return at_least_float32(classifier.heads[head](features.to(next(classifier.parameters()).dtype)))
