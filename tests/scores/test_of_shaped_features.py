@@ -111,7 +111,8 @@ def test_no_features_are_left_out_at_a_percentile_of_zero() -> None:
 @pytest.mark.parametrize("name", ["scale", "ash", "feature-norm"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_networks_of_other_precision(name: str, dtype: torch.dtype) -> None:
-    features = torch.rand(4, 5)
+    # drawn once: of others, rounding may change which activations are cut
+    features = torch.rand(4, 5, generator=torch.Generator().manual_seed(0))
     actual = scored(score_named(name), features.to(dtype), dtype)
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual.double(), scored(score_named(name), features.double()), rtol=3e-2, atol=3e-2)
