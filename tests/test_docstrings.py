@@ -31,7 +31,7 @@ def test_the_examples_are_found() -> None:
         "oodles.step.TrainingStep",
         "oodles.classifier.Classifier",
         "oodles.classifier.Classifier.split",
-        "oodles.outliers.pair",
+        "oodles.outliers.pairs.pair",
         "oodles.methods.mixup.mixup_data",
         "oodles.methods.mixup.mixup_criterion",
         "oodles.methods.cutmix.CutMix",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from oodles import Classifier, OutlierExposure, TrainingStep, pair
-from oodles.outliers import in_pairs
+from oodles.outliers.pairs import in_pairs
 
 from .contract.steps import is_one_sentence, total
 

@@ -14,11 +14,11 @@ PAGE = "__init__"
 FLOORS = (
     ("remarks", "spelling"),
     ("checks",),
-    ("files", "layers", "memory", "metrics", "outliers", "precision", "processes", "randomness"),
+    ("files", "layers", "memory", "metrics", "precision", "processes", "randomness"),
     ("classifier", "facts", "importing"),
     ("augmentations", "heads", "inference", "targets"),
     ("contract", "data", "networks", "scores"),
-    ("forward_pass", "given", "views"),
+    ("forward_pass", "given", "outliers", "views"),
     ("methods",),
     ("cards", "evaluation", "step"),
     ("detection",),

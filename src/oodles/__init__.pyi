@@ -83,7 +83,7 @@ from oodles.methods.supcon import SupCon as SupCon
 from oodles.methods.t2fnorm import T2FNorm as T2FNorm
 from oodles.methods.unleashing_mask import UnleashingMask as UnleashingMask
 from oodles.methods.vos import VOS as VOS
-from oodles.outliers import pair as pair
+from oodles.outliers.pairs import pair as pair
 from oodles.processes import mean_over_processes as mean_over_processes
 from oodles.processes import rows_of_all_processes as rows_of_all_processes
 from oodles.processes import sum_over_processes as sum_over_processes

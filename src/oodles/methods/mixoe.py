@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from oodles.checks import check_alike, check_choice, check_number, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms, valid_in_both
 from oodles.methods.cutmix import outside_of_box
-from oodles.outliers import in_pairs
+from oodles.outliers.pairs import in_pairs
 from oodles.randomness import draw_beta
 from oodles.targets import Targets, cross_entropy, indexable, smoothed
 

@@ -9,7 +9,7 @@ from oodles.checks import check_alike, check_mixing, check_number, shapes_checke
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms, valid_in_both
 from oodles.methods.background_class import BACKGROUND, background_term, known_logit
-from oodles.outliers import in_pairs
+from oodles.outliers.pairs import in_pairs
 from oodles.randomness import draw_beta
 from oodles.targets import Targets, cross_entropy, mean_over_rows
 
