@@ -492,10 +492,11 @@ def of_step(draw: Draw) -> Call:
     name = draw.pick(*STEPS, *METHODS)
     settings = {"pictures": picture_file()} if name == "pixmix" else {"steps": 2} if name == "acet" else {}
     torch.manual_seed(0)
-    step = TrainingStep(
-        small_classifier(), *build_methods([(name, settings)] if name else [], teacher=small_classifier())
-    )
-    needs = "outliers" in (card(name).needs if name else ())
+    facts = card(name) if name else None
+    feeds = facts is not None and {"choice of outliers", "outliers"} & set(facts.replaces) and not facts.terms
+    chosen = [*([(name, settings)] if name else []), *([("outlier-exposure", {})] if feeds else [])]
+    step = TrainingStep(small_classifier(), *build_methods(chosen, teacher=small_classifier()))
+    needs = facts is not None and "outliers" in facts.needs
     draw.space = ()
     outliers = draw.images(OUTLIERS).float() if needs or draw.pick(True, False) else None
 

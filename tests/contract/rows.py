@@ -101,9 +101,20 @@ class Row:
     """Why it forwards rows itself while a batch is prepared, for methods that do."""
     backward: str = ""
     """Why autograd's derivative is not that of the loss, for methods that change it on purpose."""
+    beside: tuple[str, ...] = ()
+    """Methods that always act with it, for one that makes, chooses or changes outliers and has no terms of its own."""
 
     def make(self, **changes: Any) -> Method:
         return self.cls(**{**self.settings, **changes})
+
+    def methods(self, **changes: Any) -> list[Method]:
+        """Make the method, and those that always act with it."""
+        return [self.make(**changes), *(ROWS[name].make() for name in self.beside)]
+
+    @property
+    def classes(self) -> tuple[type[Method], ...]:
+        """Return the classes of the same."""
+        return (self.cls, *(ROWS[name].cls for name in self.beside))
 
     @property
     def handed(self) -> Mapping[str, Any]:
@@ -128,6 +139,13 @@ class Row:
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(kind for kind in KINDS if kind not in self.refuses)
+
+
+def together(*rows: Row) -> list[Method]:
+    """Make the methods of rows, and those that always act with them, each once."""
+    made = [row.make() for row in rows]
+    names = dict.fromkeys(name for row in rows for name in row.beside)
+    return [*made, *(ROWS[name].make() for name in names if all(ROWS[name].cls is not row.cls for row in rows))]
 
 
 def numbers_at_least_zero(name: str) -> tuple[tuple[Mapping[str, Any], str], ...]:

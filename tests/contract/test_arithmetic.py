@@ -15,8 +15,8 @@ from .steps import roles_in_order, terms_of, total
 
 def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> None:
     """Check that under autocast a term is the term of the same outputs cast to float32, to 1e-6."""
-    method, net = row.make(), classifier(kind)
-    step = TrainingStep(net, method)
+    methods, net = row.methods(), classifier(kind)
+    step = TrainingStep(net, *methods)
     prepared = step.prepare(batch(kind))
     results: dict[str, list[Tensor]] = {"features": [], "logits": [], **{name: [] for name in net.heads}}
 
@@ -29,10 +29,12 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
         terms = step.losses(prepared)
     for hook in hooks:
         hook.remove()
-    roles = roles_in_order(prepared, [method])
-    apart = sum(role in method.separate for role in roles)
+    roles = roles_in_order(prepared, methods)
+    apart = sum(role in method.separate for method in methods for role in roles)
     assert results["features"][0].dtype == dtype or kind == "tokens", "autocast is on in the forward pass"
-    assert results["logits"][0].dtype == dtype or "head" in method.replaces, "autocast is on in the head"
+    assert results["logits"][0].dtype == dtype or any("head" in method.replaces for method in methods), (
+        "autocast is on in the head"
+    )
     made = [prepared[role].first.to(dtype) for role in roles if prepared[role].features is not None]
     results["features"][0] = torch.cat([results["features"][0], *made])
     sizes = [len(prepared[role]) for role in roles]
@@ -60,7 +62,7 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
 
 def check_float64(row: Row, kind: str) -> None:
     """Check that terms of float64 networks are computed in float64 throughout."""
-    step = TrainingStep(classifier(kind, dtype=torch.float64), row.make())
+    step = TrainingStep(classifier(kind, dtype=torch.float64), *row.methods())
     for name, value in step(batch(kind, dtype=torch.float64)).items():
         assert value.dtype == torch.float64, name
         assert value != value.float().double(), f"{name} was rounded to float32 on the way"
@@ -81,7 +83,7 @@ def test_float64_stays(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_networks_in_half_precision_have_float32_terms(name: str, dtype: torch.dtype) -> None:
     kind = ROWS[name].kinds[0]
-    step = TrainingStep(classifier(kind, dtype=dtype), ROWS[name].make())
+    step = TrainingStep(classifier(kind, dtype=dtype), *ROWS[name].methods())
     terms = step(batch(kind, dtype=dtype))
     assert {value.dtype for value in terms.values()} == {torch.float32}
     total(terms).backward()

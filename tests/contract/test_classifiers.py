@@ -50,16 +50,16 @@ def check_changed_once(row: Row, kind: str) -> None:
     """Check that a second step changes nothing more, and that new weights depend on the seed alone."""
     net = classifier(kind)
     before = torch.get_rng_state()
-    TrainingStep(net, row.make(), seed=3)
+    TrainingStep(net, *row.methods(), seed=3)
     assert torch.equal(torch.get_rng_state(), before), "drew global random numbers"
     state, once = {name: value.clone() for name, value in net.state_dict().items()}, outputs_of(net, kind)
-    TrainingStep(net, row.make(), seed=3)
+    TrainingStep(net, *row.methods(), seed=3)
     assert net.state_dict().keys() == state.keys(), "changed twice"
     for name, value in outputs_of(net, kind).items():
         assert torch.equal(value, once[name]), f"{name} changed twice"
     again = classifier(kind)
     torch.manual_seed(99)
-    TrainingStep(again, row.make(), seed=3)
+    TrainingStep(again, *row.methods(), seed=3)
     for name, value in again.state_dict().items():
         assert torch.equal(value, state[name]), f"{name} does not depend on the seed alone"
 
@@ -67,7 +67,7 @@ def check_changed_once(row: Row, kind: str) -> None:
 def check_built_again(row: Row, kind: str) -> None:
     """Check that a new network that the method changes takes the trained weights and gives the same scores."""
     net = classifier(kind, noisy=True).train()
-    step = TrainingStep(net, row.make())
+    step = TrainingStep(net, *row.methods())
     optimizer = torch.optim.SGD(step.parameter_groups(0.05), momentum=0.9)
     for seed in range(3):
         optimizer.zero_grad()
@@ -107,14 +107,14 @@ def test_a_trained_classifier_is_built_again(name: str, kind: str) -> None:
 def test_new_parts_are_as_wide_as_the_classifier(name: str) -> None:
     kind = ROWS[name].kinds[0]
     net = classifier(kind, dtype=torch.float64)
-    TrainingStep(net, ROWS[name].make())
+    TrainingStep(net, *ROWS[name].methods())
     assert {value.dtype for value in net.state_dict().values() if value.is_floating_point()} == {torch.float64}
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_parameter_is_in_one_group(name: str) -> None:
     kind = ROWS[name].kinds[0]
-    step = TrainingStep(classifier(kind), ROWS[name].make())
+    step = TrainingStep(classifier(kind), *ROWS[name].methods())
     grouped = [id(parameter) for group in step.parameter_groups(0.1) for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in step.parameters())
 

@@ -264,7 +264,7 @@ def test_no_cross_entropy_is_computed_where_it_is_replaced(monkeypatch: pytest.M
     original = contract.cross_entropy_of_checked
     monkeypatch.setattr(contract, "cross_entropy_of_checked", lambda *args: calls.append(args) or original(*args))
     for name, row in ROWS.items():
-        TrainingStep(classifier("images"), row.make())(batch("images"))
+        TrainingStep(classifier("images"), *row.methods())(batch("images"))
         assert bool(calls) == ("cross-entropy" not in row.cls.replaces), name
         calls.clear()
 

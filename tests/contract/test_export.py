@@ -29,7 +29,7 @@ def changes_inference(row: Row) -> bool:
 
 def check_exports(row: Row, suffix: str) -> None:
     net = classifier(KIND, noisy=True)
-    step = TrainingStep(net, row.make())
+    step = TrainingStep(net, *row.methods())
     step(batch(KIND))
     step.after_update()
     net.eval()

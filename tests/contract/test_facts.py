@@ -15,6 +15,7 @@ from .rows import KINDS_OF_ROWS, ROWS, Row
 from .steps import all_terms, gradients, is_one_sentence, leaf_outputs, terms_of
 
 INPUTS, LOGITS = "in-distribution inputs", "logits"
+OUTLIERS = {"choice of outliers", "outliers"}
 
 
 def check_facts(row: Row, kind: str) -> None:
@@ -22,16 +23,17 @@ def check_facts(row: Row, kind: str) -> None:
     method = row.make()
     net = classifier(kind, dtype=torch.float64)
     head = net.head
-    step = TrainingStep(net, method)
+    step = TrainingStep(net, method, *row.methods()[1:])
     assert (net.head is not head) == ("head" in row.cls.replaces), "replaces the head"
-    assert set(net.heads) == set(row.cls.heads), "heads"
+    assert set(net.heads) == {head for cls in row.classes for head in cls.heads}, "heads"
     given = batch(kind, dtype=torch.float64).with_part("unread", Part(inputs(kind, 4, seed=3, dtype=torch.float64)))
     prepared = step.prepare(given)
-    assert set(prepared.parts) - set(given.parts) == set(row.cls.adds), "adds"
+    assert set(prepared.parts) - set(given.parts) == set(row.cls.adds) - set(given.parts), "adds"
     pairs = zip(tensors(prepared["id"].inputs), tensors(given["id"].inputs), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs) == (INPUTS in row.cls.replaces), "replaces inputs"
-    for role in ("outliers", "unread"):
-        assert prepared[role].inputs is given[role].inputs, f"{role} replaced"
+    replaced = prepared["outliers"].inputs is not given["outliers"].inputs
+    assert replaced == ("outliers" in row.cls.adds or bool(OUTLIERS & set(row.cls.replaces))), "replaces outliers"
+    assert prepared["unread"].inputs is given["unread"].inputs, "unread replaced"
 
     outputs = leaf_outputs(net, prepared, list(prepared.parts))
     changed = method.change_outputs(outputs, prepared, Now(net))
@@ -43,26 +45,26 @@ def check_facts(row: Row, kind: str) -> None:
             assert not torch.equal(changed.logits[role], outputs.logits[role]), f"logits of {role} left as they were"
 
     terms = terms_of(step, prepared, outputs)
-    assert set(terms) == all_terms(row.cls), "terms"
+    assert set(terms) == all_terms(*row.classes), "terms"
     read = {"id"}
     for value in terms.values():
         assert value.ndim == 0, "a term is a scalar"
         read |= {name.split(" of ")[1] for name, slope in gradients(value, outputs).items() if slope.any()}
-    assert read == {"id", *row.cls.reads}, "reads"
-    assert "outliers" in row.cls.needs or "outliers" not in read, "needs"
+    assert read == {"id", *(role for cls in row.classes for role in cls.reads)}, "reads"
+    assert "outliers" not in read or any("outliers" in (*cls.needs, *cls.adds) for cls in row.classes), "needs"
 
 
 def check_needs(row: Row, kind: str) -> None:
     """Check that a method refuses a batch without outliers if, and only if, it needs them."""
     given = batch(kind)
     pair = given["id"].inputs, given["id"].targets
-    step = TrainingStep(classifier(kind), row.make())
+    step = TrainingStep(classifier(kind), *row.methods())
     if "outliers" in row.cls.needs:
         with pytest.raises(ValueError, match=f"{row.cls.name} needs outliers, got none") as refusal:
             step(pair)
         assert is_one_sentence(str(refusal.value))
     else:
-        assert set(step(pair)) == all_terms(row.cls)
+        assert set(step(pair)) == all_terms(*row.classes)
     assert ("images" in row.cls.needs) == ("vectors" in row.refuses and "tokens" in row.refuses)
     assert "vectors" not in row.cls.needs or "dense" in row.refuses
 

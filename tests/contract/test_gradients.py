@@ -26,7 +26,7 @@ def check_reaches_network(row: Row, kind: str) -> None:
     given = batch(kind, dtype=torch.float64)
     net = classifier(kind, dtype=torch.float64)
     plain = TrainingStep(Classifier(net.backbone, net.head))  # the head as it was
-    step = TrainingStep(net, row.make())
+    step = TrainingStep(net, *row.methods())
     prepared = step.prepare(given)
     parameters = dict(net.backbone.named_parameters())
     slopes = {}

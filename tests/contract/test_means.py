@@ -15,10 +15,10 @@ from .steps import belongs_to_rows, gradients, leaf_outputs, repeat_rows, roles_
 
 def check_means(row: Row, kind: str) -> None:
     """Check that doubling the rows of one part after the forward changes no term and no gradient of other parts."""
-    method = row.make()
-    step = TrainingStep(classifier(kind, dtype=torch.float64), method)
+    methods = row.methods()
+    step = TrainingStep(classifier(kind, dtype=torch.float64), *methods)
     prepared = step.prepare(batch(kind, dtype=torch.float64))
-    roles = roles_in_order(prepared, [method])
+    roles = roles_in_order(prepared, methods)
     outputs = leaf_outputs(step.classifier, prepared, roles)
     terms = terms_of(step, prepared, outputs)
     before = gradients(total(terms), outputs)
@@ -71,8 +71,7 @@ def test_doubling_a_part_changes_nothing(name: str, kind: str) -> None:
 
 def check_empty_part(row: Row, kind: str, role: str) -> None:
     """Check that a part without rows contributes an exact zero with a graph, and nothing becomes NaN."""
-    method = row.make()
-    step = TrainingStep(classifier(kind), method)
+    step = TrainingStep(classifier(kind), *row.methods())
     given = batch(kind)
     none = repeat_rows(given[role], 1)
     inputs = (

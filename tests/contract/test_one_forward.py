@@ -30,18 +30,19 @@ def first(part: Part) -> Tensor:
 
 
 def check_one_forward(row: Row, kind: str) -> None:
-    method, given = row.make(), batch(kind)
+    methods, given = row.methods(), batch(kind)
     unread = Part(inputs(kind, 3, seed=9))
     mixed_up = Batch({"unread": unread, "outliers": given["outliers"], "id": given["id"]})
     net = classifier(kind)
-    step = TrainingStep(net, method)
+    step = TrainingStep(net, *methods)
     calls = Calls(net)
     prepared = step.prepare(mixed_up)
     assert bool(calls.backbone) == bool(row.forwards), "an extra forward pass while the batch is prepared"
-    roles = [role for role in roles_in_order(prepared, [method]) if prepared[role].features is None]
-    together = [role for role in roles if role not in method.separate]
+    roles = [role for role in roles_in_order(prepared, methods) if prepared[role].features is None]
+    apart = {role for method in methods for role in method.separate}
+    together = [role for role in roles if role not in apart]
     expected = [torch.cat([first(prepared[role]) for role in together])]
-    expected += [first(prepared[role]) for role in roles if role in method.separate]
+    expected += [first(prepared[role]) for role in roles if role in apart]
     for _ in range(2):
         calls.backbone.clear(), calls.head.clear()
         step.losses(prepared)

@@ -27,7 +27,7 @@ from oodles import (
 
 from .additions import ADDITIONS, Hardest
 from .networks import batch, classifier
-from .rows import ROWS
+from .rows import ROWS, together
 from .steps import equal_batches, is_one_sentence, total
 from .test_pairs import clash
 
@@ -45,7 +45,7 @@ def outcome(*methods: Method) -> tuple[TrainingStep, dict[str, Tensor], dict[str
 
 @pytest.mark.parametrize("a, b", PAIRS)
 def test_two_orders_are_one(a: str, b: str) -> None:
-    first, second = (outcome(*(ALL[name].make() for name in names)) for names in ((a, b), (b, a)))
+    first, second = (outcome(*together(*(ALL[name] for name in names))) for names in ((a, b), (b, a)))
     assert list(first[1]) == list(second[1])
     for swapped, expected in zip(second[1:], first[1:], strict=True):
         assert swapped.keys() == expected.keys()
@@ -70,11 +70,11 @@ DRAW = [name for name, row in ALL.items() if row.random]
 def test_another_method_leaves_the_draws_as_they_were(name: str, other: str) -> None:
     if name == other or clash(ALL[name], ALL[other]):
         pytest.skip("they cannot be combined")
-    alone = TrainingStep(classifier("images"), ALL[name].make(), seed=3)
-    for methods in ((ALL[name].make(), ALL[other].make()), (ALL[other].make(), ALL[name].make())):
-        together = TrainingStep(classifier("images"), *methods, seed=3)
+    alone = TrainingStep(classifier("images"), *ALL[name].methods(), seed=3)
+    for rows in ((ALL[name], ALL[other]), (ALL[other], ALL[name])):
+        beside = TrainingStep(classifier("images"), *together(*rows), seed=3)
         for _ in range(2):
-            given, both = alone.prepare(batch("images")), together.prepare(batch("images"))
+            given, both = alone.prepare(batch("images")), beside.prepare(batch("images"))
             for role in ("id", *ALL[name].cls.adds):
                 expected, actual = given[role], both[role]
                 assert torch.equal(actual.first, expected.first), role
@@ -88,10 +88,10 @@ def test_another_method_leaves_the_draws_as_they_were(name: str, other: str) -> 
 def test_another_method_leaves_new_weights_as_they_were(name: str, other: str) -> None:
     if name == other or clash(ALL[name], ALL[other]):
         pytest.skip("they cannot be combined")
-    alone = TrainingStep(classifier("images"), ALL[name].make(), seed=3).classifier.state_dict()
+    alone = TrainingStep(classifier("images"), *ALL[name].methods(), seed=3).classifier.state_dict()
     for order in ((name, other), (other, name)):
-        together = TrainingStep(classifier("images"), *(ALL[method].make() for method in order), seed=3)
-        state = together.classifier.state_dict()
+        beside = TrainingStep(classifier("images"), *together(*(ALL[method] for method in order)), seed=3)
+        state = beside.classifier.state_dict()
         assert all(torch.equal(state[key], value) for key, value in alone.items())
 
 

@@ -42,7 +42,7 @@ def check_owns_nothing(row: Row, kind: str) -> None:
                 module.p = 0.0  # dropout itself draws global numbers
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()  # as people freeze it
-        step = TrainingStep(net, row.make())
+        step = TrainingStep(net, *row.methods())
         handed_over = [tensor for part in given.parts.values() for tensor in tensors(part.inputs)] + [targets]
         owned = [*handed_over, *net.parameters(), *net.buffers()]
         copies, versions = [tensor.detach().clone() for tensor in owned], [tensor._version for tensor in owned]
@@ -62,7 +62,7 @@ def check_owns_nothing(row: Row, kind: str) -> None:
 def check_unit_range(row: Row, kind: str) -> None:
     """Check that prepared inputs stay in [0, 1]: only the classifier normalises."""
     for seed in range(5):
-        step = TrainingStep(classifier(kind), row.make(), seed=seed)
+        step = TrainingStep(classifier(kind), *row.methods(), seed=seed)
         given = batch(kind, seed=seed)
         extremes = inputs(kind, 6, seed=seed)
         if isinstance(extremes, torch.Tensor):
@@ -79,7 +79,7 @@ def test_images_outside_of_the_unit_range_are_refused_where_it_matters(name: str
     pixels = given["id"].inputs
     assert isinstance(pixels, torch.Tensor)
     with pytest.raises(ValueError, match=rf"{name} needs images in \[0, 1\], got .* to 2: let Normalize") as refusal:
-        TrainingStep(classifier("images"), ROWS[name].make())(
+        TrainingStep(classifier("images"), *ROWS[name].methods())(
             given.with_part("id", Part(4 * pixels.clamp(0.25, 0.5), given["id"].targets))
         )
     assert is_one_sentence(str(refusal.value))
@@ -100,7 +100,7 @@ def test_tensors_that_share_memory_or_repeat_are_left_alone(name: str) -> None:
     row, base = ROWS[name], torch.rand(1, 2, 8, 8)
     views = base.expand(6, 2, 8, 8)  # a write would show in every row
     before = base.clone()
-    TrainingStep(classifier("images"), row.make())((views, labels("images", 6)), outliers=views)
+    TrainingStep(classifier("images"), *row.methods())((views, labels("images", 6)), outliers=views)
     assert torch.equal(base, before)
 
 

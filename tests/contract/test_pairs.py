@@ -9,7 +9,7 @@ from oodles import CrossEntropy, EnergyGap, LogitNorm, Mixup, OutlierExposure, R
 from oodles.targets import cross_entropy
 
 from .networks import batch, classifier, inputs, tensors
-from .rows import ROWS, Row
+from .rows import ROWS, Row, together
 from .steps import all_terms, is_one_sentence, total
 
 PAIRS = list(itertools.combinations(ROWS, 2))
@@ -29,7 +29,7 @@ def clash(first: Row, second: Row) -> bool:
 
 def check_pair(a: Row, b: Row, kind: str = "images") -> None:
     """Check that both methods act in one step, or are refused for what both declare to change."""
-    methods = a.make(), b.make()
+    methods = together(a, b)
     if clash(a, b):
         with pytest.raises(ValueError) as refusal:
             TrainingStep(classifier(kind), *methods)
@@ -39,7 +39,7 @@ def check_pair(a: Row, b: Row, kind: str = "images") -> None:
     step = TrainingStep(classifier(kind), *methods)
     before = [parameter.detach().clone() for parameter in step.parameters()]
     terms = step(batch(kind))
-    assert set(terms) == all_terms(a.cls, b.cls), "the terms of both"
+    assert set(terms) == all_terms(*a.classes, *b.classes), "the terms of both"
     assert all(value.ndim == 0 and value.isfinite() for value in terms.values())
     total(terms).backward()
     torch.optim.SGD(step.parameters(), lr=0.1).step()
@@ -64,7 +64,7 @@ def test_which_pairs_are_refused() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_method_given_twice_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is given twice") as refusal:
-        TrainingStep(classifier("images"), ROWS[name].make(), ROWS[name].make())
+        TrainingStep(classifier("images"), *ROWS[name].methods(), ROWS[name].make())
     assert is_one_sentence(str(refusal.value))
 
 
@@ -74,8 +74,8 @@ def test_all_methods_that_do_not_clash_train_together() -> None:
         if not any(clash(row, other) for other in chosen):
             chosen.append(row)
     assert len(chosen) > len(ROWS) / 2
-    terms = TrainingStep(classifier("images"), *(row.make() for row in chosen))(batch("images"))
-    assert set(terms) == all_terms(*(row.cls for row in chosen))
+    terms = TrainingStep(classifier("images"), *together(*chosen))(batch("images"))
+    assert set(terms) == all_terms(*(cls for row in chosen for cls in row.classes))
     total(terms).backward()
 
 

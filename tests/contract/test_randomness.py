@@ -25,7 +25,7 @@ def check_randomness(row: Row, kind: str) -> None:
     given = batch(kind)
 
     def fresh(seed: int = 7) -> TrainingStep:
-        return TrainingStep(classifier(kind), row.make(), seed=seed)
+        return TrainingStep(classifier(kind), *row.methods(), seed=seed)
 
     with torch.random.fork_rng(devices=[]):
         states = random.getstate(), np.random.get_state()

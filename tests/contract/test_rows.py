@@ -33,5 +33,5 @@ def test_a_row_tests_at_least_one_kind_of_input(name: str) -> None:
 @pytest.mark.parametrize("name, kind", [(name, kind) for name, row in ROWS.items() for kind in row.refuses])
 def test_other_kinds_of_input_are_refused_in_a_sentence(name: str, kind: str) -> None:
     with pytest.raises((ValueError, TypeError), match=ROWS[name].refuses[kind]) as refusal:
-        TrainingStep(classifier(kind), ROWS[name].make())(batch(kind))
+        TrainingStep(classifier(kind), *ROWS[name].methods())(batch(kind))
     assert is_one_sentence(str(refusal.value))

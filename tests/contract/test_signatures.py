@@ -52,7 +52,7 @@ def test_wrong_values_are_refused_when_the_method_is_made(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_default_settings_train(name: str) -> None:
     row = ROWS[name]
-    terms = TrainingStep(classifier(row.kinds[0]), row.cls(**row.handed))(batch(row.kinds[0]))
+    terms = TrainingStep(classifier(row.kinds[0]), row.cls(**row.handed), *row.methods()[1:])(batch(row.kinds[0]))
     assert all(value.isfinite() for value in terms.values())
 
 

@@ -30,12 +30,12 @@ def _train(step: TrainingStep, kind: str, seeds: range) -> list[float]:
 
 def check_state(row: Row, kind: str) -> None:
     """Check that a state dictionary holds all that later steps depend on: a fresh step resumes exactly."""
-    step = TrainingStep(classifier(kind, noisy=True).train(), row.make(), seed=2)
+    step = TrainingStep(classifier(kind, noisy=True).train(), *row.methods(), seed=2)
     _train(step, kind, range(3))
     state = {name: value.clone() for name, value in step.state_dict().items()}
     assert all(isinstance(value, Tensor) for value in step.state_dict().values())
     copied = copy.deepcopy(step)
-    fresh = TrainingStep(classifier(kind, noisy=True, seed=5).train(), row.make(), seed=2)
+    fresh = TrainingStep(classifier(kind, noisy=True, seed=5).train(), *row.methods(), seed=2)
     fresh.load_state_dict(state)
     assert fresh.steps == copied.steps == 3
     expected = _train(step, kind, range(3, 6))
@@ -57,10 +57,10 @@ def test_a_fresh_step_goes_on_where_another_was_saved(name: str, kind: str) -> N
 @pytest.mark.parametrize("name", ROWS)
 def test_states_are_saved_and_read_without_unpickling_code(name: str, tmp_path: Path) -> None:
     row = ROWS[name]
-    step = TrainingStep(classifier(row.kinds[0]), row.make())
+    step = TrainingStep(classifier(row.kinds[0]), *row.methods())
     step(batch(row.kinds[0]))
     torch.save(step.state_dict(), tmp_path / "state.pt")
-    fresh = TrainingStep(classifier(row.kinds[0], seed=9), row.make())
+    fresh = TrainingStep(classifier(row.kinds[0], seed=9), *row.methods())
     fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert fresh.steps == 1
 

@@ -36,7 +36,7 @@ def check_strength_zero(row: Row, kind: str) -> None:
         assert row.make().active
         return
     assert not row.no_strength
-    off = row.off()
+    off, beside = row.off(), row.methods()[1:]
     assert not off.active and row.make().active, "active, unless its strength is zero"
     given = batch(kind)
     prepared = TrainingStep(classifier(kind), off).prepare(given)
@@ -44,14 +44,14 @@ def check_strength_zero(row: Row, kind: str) -> None:
     for role, part in given.parts.items():
         assert prepared[role].inputs is part.inputs, "off, it hands on the very same tensors"
         assert prepared[role].targets is part.targets, "off, it hands on the very same tensors"
-    expected, expected_names, _ = _train(kind, outliers=False)
-    for outliers in (False, True):
-        weights, names, step = _train(kind, off, outliers=outliers)
+    expected, expected_names, _ = _train(kind, *beside, outliers=bool(beside))
+    for outliers in {bool(beside), True}:
+        weights, names, step = _train(kind, off, *beside, outliers=outliers)
         assert names == expected_names, "off, it leaves its terms out"
         assert step.steps == 4
         for name, value in expected.items():
             assert torch.equal(weights[name], value), f"{name} differs from plain training"
-    active, *_ = _train(kind, row.make(), outliers=True)
+    active, *_ = _train(kind, *row.methods(), outliers=True)
     assert any(not torch.equal(active[name], value) for name, value in expected.items()), "no effect at all"
 
 

@@ -17,7 +17,7 @@ from .steps import is_one_sentence, total
 
 
 def _terms(row: Row, kind: str, targets: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-    step = TrainingStep(classifier(kind, dtype=torch.float64), row.make())
+    step = TrainingStep(classifier(kind, dtype=torch.float64), *row.methods())
     given = batch(kind, dtype=torch.float64)
     terms = step(given.with_part("id", Part(given["id"].inputs, targets)))
     total(terms).backward()
@@ -49,7 +49,7 @@ def check_prepared_targets(row: Row, kind: str) -> None:
     """Check that the targets a method makes are class ids or distributions, one per row."""
     given = batch(kind)
     for targets in (labels(kind, 6), probabilities(kind, 6).float()):
-        step = TrainingStep(classifier(kind), row.make())
+        step = TrainingStep(classifier(kind), *row.methods())
         prepared = step.prepare(given.with_part("id", Part(given["id"].inputs, targets)))
         for role, part in prepared.parts.items():
             if part.targets is None:
@@ -74,8 +74,8 @@ def test_prepared_targets_are_distributions(name: str, kind: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_other_whole_numbers_are_class_ids_too(name: str, dtype: torch.dtype) -> None:
     given = batch("images")
-    expected = TrainingStep(classifier("images"), ROWS[name].make())(given)
-    terms = TrainingStep(classifier("images"), ROWS[name].make())(
+    expected = TrainingStep(classifier("images"), *ROWS[name].methods())(given)
+    terms = TrainingStep(classifier("images"), *ROWS[name].methods())(
         given.with_part("id", Part(given["id"].inputs, given["id"].targets.to(dtype)))
     )
     for term, value in expected.items():
@@ -98,7 +98,7 @@ BAD_TARGETS = {
 @pytest.mark.parametrize("case", BAD_TARGETS)
 def test_wrong_targets_are_refused_in_a_sentence(name: str, case: str) -> None:
     targets, sentence = BAD_TARGETS[case]
-    step = TrainingStep(classifier("images"), ROWS[name].make())
+    step = TrainingStep(classifier("images"), *ROWS[name].methods())
     given = batch("images")
     with pytest.raises((ValueError, TypeError), match=sentence) as refusal:
         step(given.with_part("id", Part(given["id"].inputs, targets)))
@@ -159,9 +159,9 @@ def test_a_tensor_alone_in_a_dictionary_is_the_rows(name: str) -> None:
     net, other = named()
     y, o = torch.arange(5) % CLASSES, inputs("images", 4, seed=5)
     roles = [role for role in ("outliers", "wild") if role in ROWS[name].cls.needs]
-    expected = TrainingStep(other, ROWS[name].make())((IMAGES, y), **dict.fromkeys(roles, o))
+    expected = TrainingStep(other, *ROWS[name].methods())((IMAGES, y), **dict.fromkeys(roles, o))
     given = UserDict(pixel_values=IMAGES, labels=y)
-    terms = TrainingStep(net, ROWS[name].make())(given, **{role: {"pixel_values": o} for role in roles})
+    terms = TrainingStep(net, *ROWS[name].methods())(given, **{role: {"pixel_values": o} for role in roles})
     assert terms.keys() == expected.keys()
     for term, value in expected.items():
         assert torch.equal(terms[term], value), term

@@ -12,15 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from oodles import EnergyGap, LogitNorm, Mixup, OutlierExposure, Part, RegMixup, TrainingStep
 
 from .networks import batch, classifier, labels
-from .rows import KINDS_OF_ROWS, ROWS, Row
+from .rows import KINDS_OF_ROWS, ROWS, Row, together
 from .steps import map_tensors, total
 
 
 def check_no_sync(row: Row, kind: str) -> None:
     """Forward and backward run on tensors without values, so that nothing can have waited for a value."""
-    prepared = TrainingStep(classifier(kind), row.make()).prepare(batch(kind))
+    prepared = TrainingStep(classifier(kind), *row.methods()).prepare(batch(kind))
     with FakeTensorMode() as mode:
-        step = TrainingStep(classifier(kind), row.make())
+        step = TrainingStep(classifier(kind), *row.methods())
         terms = step.losses(map_tensors(prepared, mode.from_tensor))
         total(terms).backward()
         for name, parameter in step.named_parameters():
@@ -44,7 +44,7 @@ def check_no_loop(row: Row, kind: str) -> None:
     counts = []
     for rows, classes in ((6, 4), (12, 4), (24, 4), (6, 9)):
         step = TrainingStep(
-            classifier(kind, classes=classes), row.taught(classes).make(**dict.fromkeys(row.of_classes, ()))
+            classifier(kind, classes=classes), *row.taught(classes).methods(**dict.fromkeys(row.of_classes, ()))
         )
         given = batch(kind, rows=rows)
         given = given.with_part("id", Part(given["id"].inputs, labels(kind, rows, classes=classes)))
@@ -57,8 +57,8 @@ def check_no_loop(row: Row, kind: str) -> None:
 def check_compiles(row: Row, kind: str, backend: str) -> None:
     """Check that a step compiles to one graph with the same numbers, and is not compiled again in later steps."""
     given = [batch(kind, seed=seed) for seed in range(3)]
-    eager = TrainingStep(classifier(kind), row.make())
-    compiled = TrainingStep(classifier(kind), row.make())
+    eager = TrainingStep(classifier(kind), *row.methods())
+    compiled = TrainingStep(classifier(kind), *row.methods())
     compiled.compile(backend=backend)
     torch._dynamo.reset()
     for index, rows in enumerate(given):
@@ -124,7 +124,7 @@ def test_many_compiled_steps_live_in_one_process() -> None:
     assert len(pairs) > enough
     for seed, names in enumerate(pairs[:enough]):
         eager, compiled = (
-            TrainingStep(classifier("images", seed=seed), *(ROWS[name].make() for name in names)) for _ in range(2)
+            TrainingStep(classifier("images", seed=seed), *together(*(ROWS[name] for name in names))) for _ in range(2)
         )
         compiled.compile(backend="eager")
         torch.testing.assert_close(total(compiled(batch("images"))), total(eager(batch("images"))))
@@ -153,7 +153,7 @@ def test_compiling_from_outside_gives_the_same_terms() -> None:
 @pytest.mark.parametrize("name", ["cutmix", "outlier-exposure", "energy-gap"])
 def test_a_last_batch_of_another_size_and_no_outliers_at_all(name: str) -> None:
     torch._dynamo.reset()
-    eager, compiled = (TrainingStep(classifier("images"), ROWS[name].make()) for _ in range(2))
+    eager, compiled = (TrainingStep(classifier("images"), *ROWS[name].methods()) for _ in range(2))
     compiled.compile(backend="eager")
     for rows, outliers in ((6, 10), (3, 5), (1, 10), (6, 0)):
         given = batch("images", rows=rows).with_part("outliers", Part(torch.ones(outliers, 2, 8, 8)))

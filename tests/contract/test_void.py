@@ -87,7 +87,7 @@ def naive_terms(step: TrainingStep, prepared: Batch) -> Mapping[str, Tensor]:
 
 def check_void(row: Row, kind: str, *, soft: bool = False) -> None:
     """Check that terms and gradients are those of the rows or pixels that count."""
-    step = TrainingStep(classifier(kind, dtype=torch.float64), row.make())
+    step = TrainingStep(classifier(kind, dtype=torch.float64), *row.methods())
     prepared = step.prepare(void_batch(kind, soft=soft))
     terms, expected = step.losses(prepared), naive_terms(step, prepared)
     assert terms.keys() == expected.keys()
@@ -106,7 +106,7 @@ def check_void_labels_matter_nowhere(row: Row, kind: str) -> None:
     made = []
     for garbage in (0, 3):
         given, net, method = void_batch(kind, garbage=garbage), classifier(kind, dtype=torch.float64), row.make()
-        TrainingStep(net, method)
+        TrainingStep(net, method, *row.methods()[1:])
         made.append(method.change_batch(given, Now(net, step=0, epoch=0, epochs=1, seed=(0,), name=method.name)))
     for role, part in made[0].parts.items():
         other = made[1][role]
@@ -126,7 +126,7 @@ def check_all_void(row: Row, kind: str) -> None:
     """Check that a batch of which nothing counts gives finite terms with a graph, and no gradient becomes NaN."""
     given = void_batch(kind)
     nothing = {role: replace(part, valid=torch.zeros_like(part.valid)) for role, part in given.parts.items()}
-    step = TrainingStep(classifier(kind, dtype=torch.float64), row.make())
+    step = TrainingStep(classifier(kind, dtype=torch.float64), *row.methods())
     terms = step(Batch(nothing))
     for name, value in terms.items():
         assert value.isfinite() and value.requires_grad, name
@@ -142,7 +142,7 @@ def check_nothing_void(row: Row, kind: str) -> None:
     everything = torch.ones(len(given["outliers"]), *((8, 8) if kind == "dense" else ()), dtype=torch.bool)
     found = []
     for index, outliers in ((None, given["outliers"]), (VOID, replace(given["outliers"], valid=everything))):
-        step = TrainingStep(classifier(kind), row.make(), ignore_index=index)
+        step = TrainingStep(classifier(kind), *row.methods(), ignore_index=index)
         prepared = step.prepare(given.with_part("outliers", outliers))
         assert not prepared.places
         terms = step.losses(prepared)

@@ -47,7 +47,7 @@ class LocalBuffer(EnergyGap):
 
 def prepared(row: Row, kind: str) -> Case:
     net = classifier(kind, dtype=torch.float64)
-    return Case(row, net, TrainingStep(net, row.make(), seed=7).prepare(batch(kind, dtype=torch.float64)))
+    return Case(row, net, TrainingStep(net, *row.methods(), seed=7).prepare(batch(kind, dtype=torch.float64)))
 
 
 def with_a_hinge_on_one_process(name: str) -> Case:
@@ -168,7 +168,7 @@ def test_compiled_as_well(cases: dict[str, Case], results: list[dict[str, Any]])
 @pytest.mark.parametrize("name, even", VOID)
 def test_void_pixels(name: str, even: bool, results: list[dict[str, Any]]) -> None:
     """Two processes equal one with as many pixels in each; else each has a mean of its own, but for energy-gap's."""
-    step = TrainingStep(classifier("dense", dtype=torch.float64), ROWS[name].make())
+    step = TrainingStep(classifier("dense", dtype=torch.float64), *ROWS[name].methods())
     expected = outcome(step, Traced(step), step.prepare(void_batch(even)))
     found = [result["void"][name, even] for result in results]
     own_mean = {"cross_entropy"} if name in ("energy-gap", "mcd") else {"cross_entropy", *ROWS[name].cls.terms}
@@ -183,7 +183,7 @@ def test_void_pixels(name: str, even: bool, results: list[dict[str, Any]]) -> No
 @pytest.mark.parametrize("name", ROWS)
 def test_each_process_draws_its_own_numbers(name: str, results: list[dict[str, Any]]) -> None:
     kind = ROWS[name].kinds[0]
-    step = TrainingStep(classifier(kind), ROWS[name].make(), seed=7)
+    step = TrainingStep(classifier(kind), *ROWS[name].methods(), seed=7)
     alone = [step.prepare(batch(kind)) for _ in range(2)]
     first, second = (result["batches"][name] for result in results)
     for index in range(2):
@@ -194,7 +194,7 @@ def test_each_process_draws_its_own_numbers(name: str, results: list[dict[str, A
 @pytest.mark.parametrize("name", ROWS)
 def test_whole_steps_in_ddp_keep_the_weights_in_step(name: str, results: list[dict[str, Any]]) -> None:
     first, second = (result["whole steps"][name] for result in results)
-    start = dict(TrainingStep(classifier(ROWS[name].kinds[0]), ROWS[name].make()).classifier.named_parameters())
+    start = dict(TrainingStep(classifier(ROWS[name].kinds[0]), *ROWS[name].methods()).classifier.named_parameters())
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
         assert key not in start or not torch.equal(value, start[key]), f"{key} was not trained"

@@ -28,7 +28,7 @@ class Case:
 
     def step(self) -> TrainingStep:
         torch.manual_seed(0)
-        return TrainingStep(self.net, self.row.make())
+        return TrainingStep(self.net, *self.row.methods())
 
 
 class Traced(nn.Module):
@@ -79,7 +79,7 @@ def work(rank: int, world: int, folder: str) -> None:
         rows = {name.split("/")[0]: case.row for name, case in cases.items() if name.count("/") == 1}
         for name, row in rows.items():
             kind = row.kinds[0]
-            step = TrainingStep(classifier(kind), row.make(), seed=7)
+            step = TrainingStep(classifier(kind), *row.methods(), seed=7)
             results["batches"][name] = [step.prepare(batch(kind)) for _ in range(2)]
             results["whole steps"][name] = _whole_step(row, kind, rank)
         results["other weights"] = _other_weights(rank, world)
@@ -158,7 +158,7 @@ def void_batch(even: bool) -> Batch:
 
 def _void(name: str, even: bool, rank: int, world: int) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    step = TrainingStep(classifier("dense", dtype=torch.float64), ROWS[name].make())
+    step = TrainingStep(classifier("dense", dtype=torch.float64), *ROWS[name].methods())
     given = void_batch(even)
     own = {role: part.take(torch.arange(len(part)).tensor_split(world)[rank]) for role, part in given.parts.items()}
     return outcome(step, DistributedDataParallel(Traced(step)), step.prepare(Batch(own)))
@@ -173,7 +173,7 @@ def _other_weights(rank: int, world: int) -> dict[str, Tensor]:
 
 def _whole_step(row: Row, kind: str, rank: int) -> dict[str, Tensor]:
     """Two steps of training with everything inside DDP, each process with data of its own."""
-    wrapped = DistributedDataParallel(TrainingStep(classifier(kind), row.make()))
+    wrapped = DistributedDataParallel(TrainingStep(classifier(kind), *row.methods()))
     optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
     for seed in range(2):
         optimizer.zero_grad()
