@@ -76,6 +76,7 @@ from oodles.methods.pixmix import PixMix as PixMix
 from oodles.methods.regmixup import RegMixup as RegMixup
 from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction
+from oodles.methods.sam import SAM as SAM
 from oodles.methods.shared_discriminator import SharedDiscriminator as SharedDiscriminator
 from oodles.methods.siren import SIREN as SIREN
 from oodles.methods.sngp import SNGP as SNGP

@@ -188,27 +188,6 @@ class Wild(Weighted):
         self.price += 0.1 * (self.level - outputs.measures["wild_energy"]).sign()
 
 
-class Sharpness(Method):
-    """Descends where the loss is after a step up of a given length, as sharpness-aware minimisation does.
-
-    Args:
-        radius: of the step.
-    """
-
-    name = "sharpness"
-    paper = NOBODY
-    strength = "radius"
-
-    def __init__(self, *, radius: float = 0.3):
-        super().__init__()
-        self.radius = radius
-
-    def change_weights(self, batch: Batch, gradient: Gradient, now: Now) -> Batch:
-        slopes = gradient(batch)
-        length = torch.stack([slope.square().sum() for slope in slopes.values()]).sum().sqrt()
-        return batch.with_weights(batch.parts, {name: self.radius * slope / length for name, slope in slopes.items()})
-
-
 class Shaken(Weighted):
     """Forwards outliers with weights that are shaken, and raises their energy there."""
 
@@ -255,13 +234,6 @@ ADDITIONS: dict[str, Row] = {
         aligned=("view",),
     ),
     "contrast": Row(Contrast, **WEIGHT, refuses=DENSE, curved="rows are compared with one another"),
-    "sharpness": Row(
-        Sharpness,
-        settings={"radius": 0.3},
-        defaults={"radius": 0.3},
-        wrong=(),
-        forwards="it differentiates the loss with respect to the weights",
-    ),
     "shaken": Row(Shaken, **WEIGHT, random=True),
 }
 """Those that act alone, as rows of the suite."""

@@ -24,6 +24,7 @@ from oodles import (
     PALM,
     PASCL,
     PFS,
+    SAM,
     SIREN,
     SNGP,
     VOS,
@@ -814,6 +815,14 @@ ROWS: dict[str, Row] = {
             ({"teacher": "big"}, "teacher must be a Classifier or a module that gives logits, got str"),
         ),
         refuses=needs_rows,
+    ),
+    "sam": Row(
+        SAM,
+        settings={"radius": 0.3},
+        defaults={"radius": 0.05},
+        wrong=numbers_at_least_zero("radius"),
+        forwards="it differentiates the loss with respect to the weights",
+        curved="the weights are moved along a gradient that depends on the targets",
     ),
 }
 

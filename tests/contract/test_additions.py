@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from oodles import Batch, Classifier, Data, LogitNorm, Mixup, OutlierExposure, Part, PixMix, TrainingStep
+from oodles import SAM, Batch, Classifier, Data, LogitNorm, Mixup, OutlierExposure, Part, PixMix, TrainingStep
 from oodles.contract import Now, WrongPart
 from oodles.randomness import generator_for
 from oodles.scores import energy
 from oodles.views import random_view, with_view
 
-from .additions import ADDITIONS, Alone, Generated, Hardest, MoreViews, Shaken, Sharpness, Views, Virtual, Wild
+from .additions import ADDITIONS, Alone, Generated, Hardest, MoreViews, Shaken, Views, Virtual, Wild
 from .networks import batch, classifier, inputs, tensors
 from .rows import ROWS, Row
 from .steps import equal_batches, is_one_sentence, total
@@ -316,7 +316,7 @@ def test_one_step_up_is_that_of_sharpness_aware_minimisation() -> None:
     plain = one_step_up(net, given, 0.3)
     expected = loss_at(plain, given)
     expected.backward()
-    terms = TrainingStep(net, Sharpness(radius=0.3))(given)
+    terms = TrainingStep(net, SAM(radius=0.3))(given)
     total(terms).backward()
     assert terms["cross_entropy"].item() == pytest.approx(expected.item(), rel=1e-12)
     for (name, parameter), other in zip(net.named_parameters(), plain.parameters(), strict=True):
@@ -326,11 +326,11 @@ def test_one_step_up_is_that_of_sharpness_aware_minimisation() -> None:
 def test_the_extra_pass_moves_neither_statistics_nor_random_numbers() -> None:
     net, plain = (classifier("images", noisy=True).train() for _ in range(2))
     state = torch.get_rng_state()
-    prepared = TrainingStep(net, Sharpness()).prepare(batch("images"))
+    prepared = TrainingStep(net, SAM()).prepare(batch("images"))
     assert torch.equal(torch.get_rng_state(), state)
     for name, buffer in plain.named_buffers():
         assert torch.equal(net.get_buffer(name), buffer), name
-    step = TrainingStep(net, Sharpness())
+    step = TrainingStep(net, SAM())
     step.losses(prepared)
     assert int(net.get_buffer("backbone.1.num_batches_tracked")) == 1, "one forward pass in the step"
 
@@ -354,7 +354,7 @@ def test_weights_that_layers_share_change_together_and_come_back() -> None:
     weight, given = shared.weight, batch("vectors", dtype=torch.float64)
     plain = one_step_up(net, given, 0.3)
     for _ in range(2):
-        terms = TrainingStep(net, Sharpness(radius=0.3))(given)
+        terms = TrainingStep(net, SAM(radius=0.3))(given)
         assert terms["cross_entropy"].item() == pytest.approx(loss_at(plain, given).item(), rel=1e-12)
         assert shared.weight is weight and isinstance(weight, nn.Parameter)
         assert [name for name, _ in net.named_parameters()] == [name for name, _ in plain.named_parameters()]
@@ -374,7 +374,7 @@ CHANGES: dict[str, tuple[tuple[object, dict[str, tuple[int, ...]]], str]] = {
 def test_changes_of_weights_that_cannot_be_are_refused(case: str) -> None:
     (roles, shapes), sentence = CHANGES[case]
 
-    class Wrong(Sharpness):
+    class Wrong(SAM):
         name = "wrong"
 
         def change_weights(self, batch, gradient, now):  # type: ignore[no-untyped-def]
@@ -387,7 +387,7 @@ def test_changes_of_weights_that_cannot_be_are_refused(case: str) -> None:
 
 def test_two_methods_that_change_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="both replace 'weights'"):
-        TrainingStep(classifier("vectors"), Sharpness(), Shaken())
+        TrainingStep(classifier("vectors"), SAM(), Shaken())
 
 
 # numbers of a process and numbers of all

@@ -9,10 +9,10 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
-from oodles import Batch, EnergyGap, Part, TrainingStep
+from oodles import SAM, Batch, EnergyGap, Part, TrainingStep
 from oodles.scores import energy
 
-from ..contract.additions import ADDITIONS, Sharpness
+from ..contract.additions import ADDITIONS
 from ..contract.networks import batch, classifier
 from ..contract.rows import KINDS_OF_ROWS, ROWS, Row
 from ..contract.steps import equal_batches
@@ -129,7 +129,7 @@ def test_class_weights_count_over_all_processes(results: list[dict[str, Any]]) -
 
 def test_weights_that_follow_the_gradient_follow_that_of_all_processes(results: list[dict[str, Any]]) -> None:
     given = batch("images", dtype=torch.float64)
-    ((_, expected),) = TrainingStep(classifier("images", dtype=torch.float64), Sharpness()).prepare(given).weights
+    ((_, expected),) = TrainingStep(classifier("images", dtype=torch.float64), SAM()).prepare(given).weights
     for result in results:
         for name, value in expected.items():
             torch.testing.assert_close(result["other weights"][name], value, rtol=1e-9, atol=1e-12, msg=name)

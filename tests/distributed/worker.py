@@ -9,10 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from oodles import Batch, Classifier, Part, TrainingStep, mean_over_processes, rows_of_all_processes
+from oodles import SAM, Batch, Classifier, Part, TrainingStep, mean_over_processes, rows_of_all_processes
 from oodles.targets import cross_entropy_of_checked
 
-from ..contract.additions import Sharpness
 from ..contract.networks import batch, classifier
 from ..contract.rows import ROWS, Row
 from ..contract.steps import belongs_to_rows, map_tensors, total
@@ -167,7 +166,7 @@ def _void(name: str, even: bool, rank: int, world: int) -> dict[str, Tensor]:
 def _other_weights(rank: int, world: int) -> dict[str, Tensor]:
     """What is added to the weights where it follows the gradient over all processes."""
     net, given = classifier("images", dtype=torch.float64), batch("images", dtype=torch.float64)
-    ((_, change),) = TrainingStep(net, Sharpness()).prepare(shard(given, rank, world)).weights
+    ((_, change),) = TrainingStep(net, SAM()).prepare(shard(given, rank, world)).weights
     return dict(change)
 
 

@@ -125,6 +125,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         256,
         None,
     ),
+    "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")

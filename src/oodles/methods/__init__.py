@@ -68,6 +68,7 @@ METHODS = {
     "mos": "MOS",
     "siren": "SIREN",
     "distillation": "Distillation",
+    "sam": "SAM",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
