@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from oodles.classifier import Classifier
-from oodles.evaluation import Evaluation, evaluate, score_named, score_rows
+from oodles.evaluation import Evaluation, evaluate, score_rows
 from oodles.inference import Collected, collect
+from oodles.methods import score_named
 from oodles.metrics import ood_metrics
 from oodles.scores import SCORES, Energy, HeadScore, NearestNeighbours, Score, energy, msp
 

@@ -192,6 +192,7 @@ class Now:
         name: of the method, on which its own random numbers depend, too.
         rank: of the process, on which all random numbers but those of ``shared`` depend.
         class_weights: (C,), by which cross-entropies are weighted; the same for all classes unless given.
+        scores: by role, the outlier score of the method that trains on this part.
     """
 
     def __init__(
@@ -205,6 +206,7 @@ class Now:
         name: str = "",
         rank: int = 0,
         class_weights: Tensor | None = None,
+        scores: Mapping[str, str] | None = None,
     ):
         self.classifier = classifier
         self._class_weights = class_weights
@@ -212,6 +214,7 @@ class Now:
         self._seed = seed
         self._name = name
         self._rank = rank
+        self._scores = scores or {}
 
     @cached_property
     def generator(self) -> Generator:
@@ -252,6 +255,10 @@ class Now:
         if count is None:  # traced, where a number that changes would be compiled anew every time
             raise RuntimeError("Steps and epochs are counted in change_batch; hand them on with batch.with_draws(…).")
         return count
+
+    def score_of(self, role: str) -> str:
+        """Name the outlier score of the method that trains on a part: of several, of the first one to act."""
+        return self._scores.get(role, Method.score)
 
     def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of logits (N, C, …) to targets, weighted by class where the step says so.

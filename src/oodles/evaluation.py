@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from oodles.checks import check_index, check_targets, differs
 from oodles.classifier import device_of
 from oodles.inference import BatchSeen, Collected, all_or_none, batches_seen, collect, finite_rows, in_eval_mode
-from oodles.methods import METHOD_SCORES, method_score
+from oodles.methods import score_named
 from oodles.metrics import METRICS, Histogram, accuracy, doubts, ood_metrics
-from oodles.scores import FURTHER_SCORES, SCORES, Score, settings_of
-from oodles.spelling import suggestion
+from oodles.scores import Score
 
 
 @dataclass(frozen=True)
@@ -388,33 +387,6 @@ def _labelled(rows: Collected, ignore_index: int | None) -> Collected:
     return Collected(*(values[places] for values in rows if values is not None))
 
 
-def score_named(name: str) -> Score:
-    """Make a score of a name, with settings where the name has some: ``energy``, ``knn(k=5)``.
-
-    Raises:
-        ValueError: for an unknown score, unknown settings, or values that a setting cannot have.
-    """
-    plain, opened, inside = name.strip().partition("(")
-    known: dict[str, type[Score]] = {**SCORES, **FURTHER_SCORES}
-    if plain not in known and plain not in METHOD_SCORES:
-        names = [*known, *METHOD_SCORES]
-        hint = suggestion(plain, names, "choose one of them.")
-        raise ValueError(f"score must be one of {', '.join(names)}, got {name!r}{hint}")
-    cls = known.get(plain) or type(method_score(plain))
-    defaults, settings = settings_of(cls), {}
-    if opened and not inside.endswith(")"):
-        raise ValueError(f"A score with settings is written like knn(k=5), got {name!r}: close the bracket.")
-    for pair in inside.removesuffix(")").split(",") if inside.strip(") ") else []:
-        setting, equals, value = (word.strip() for word in pair.partition("="))
-        if setting not in defaults:
-            hint = suggestion(setting, defaults) if defaults else ": leave the brackets out."
-            raise ValueError(f"{plain} has no setting {setting!r}{hint}")
-        if not equals or not value or setting in settings:
-            raise ValueError(f"The setting {setting!r} of {plain} must have one value, as in knn(k=5), got {name!r}.")
-        settings[setting] = _read_value(value, defaults[setting])
-    return cls(**settings)
-
-
 def is_named(score: Score) -> bool:
     """Say whether a score is what its name means, and not one of the caller's own."""
     try:
@@ -422,21 +394,6 @@ def is_named(score: Score) -> bool:
     except (ValueError, TypeError):
         return False
     return type(named) is type(score) and bool(score.learns or not score.needs_fit)
-
-
-def _read_value(text: str, default: object) -> object:
-    """Read the value of a setting as the name of a score shows it; what cannot be read is left to the score."""
-    words = {"true": True, "false": False, "none": None}
-    if isinstance(default, str):
-        return text
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
 
 
 def resolve(scores: str | Sequence[str | Score], classifier: nn.Module) -> list[Score]:

@@ -74,6 +74,8 @@ REPLACES: dict[str, tuple[str, ...]] = {
 """Things that can be replaced, and the hooks of which one must be overridden for it."""
 REPLACED_ALONE = ("cross-entropy", "logits")
 """What a method replaces that is set to train alone."""
+OF_OUTLIERS = {CHOICE, "outliers", OUTLIER_LABELS}
+"""Things by whose replacing a method prepares outliers for others."""
 FOLLOWS = {"change_weights": "weights", "change_outputs": "logits", "change_sum": "the sum"}
 """Things that a method replaces by overriding a hook."""
 BACKING: dict[str, tuple[str, ...]] = {
@@ -96,6 +98,12 @@ def roles_read(needs: Iterable[str], adds: Iterable[str], consumes: Iterable[str
 def things_replaced(declared: Iterable[str], moments: Iterable[str]) -> tuple[str, ...]:
     """Return what a method replaces: what it declares, and what its overridden hooks imply."""
     return tuple(dict.fromkeys((*declared, *(FOLLOWS[moment] for moment in moments if moment in FOLLOWS))))
+
+
+def trains_on(role: str, method: Any) -> bool:
+    """Tell whether a method learns from a part, and does not only make, choose or change it for others."""
+    prepares = role in method.adds or OF_OUTLIERS & set(method.replaces)
+    return role in (*method.reads, *method.consumes) and bool(method.terms or not prepares)
 
 
 def turn(method: Any) -> int:
@@ -140,10 +148,10 @@ def check_composition(methods: Sequence[Any]) -> None:
     for index, method in enumerate(methods):
         for other in methods[:index]:
             _check_pair(other, method)
-    for method in methods:
-        if method.active and {CHOICE, "outliers", OUTLIER_LABELS} & set(method.replaces):
-            users = [other for other in methods if other.active and (other is not method or method.terms)]
-            if not any("outliers" in (*user.reads, *user.consumes) for user in users):
+    acting = [method for method in methods if method.active]
+    if not any(trains_on("outliers", method) for method in acting):
+        for method in acting:
+            if OF_OUTLIERS & set(method.replaces):
                 raise ValueError(
                     f"{method.name} chooses or changes outliers, and no other method uses them: "
                     "add one that does, such as outlier-exposure."

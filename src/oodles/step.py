@@ -19,7 +19,7 @@ from oodles.checks import (
 )
 from oodles.classifier import Classifier, device_of
 from oodles.contract import Batch, Data, Method, Now, Outputs, Terms, WrongPart
-from oodles.facts import HOOKS, PLAIN_TERM, check_composition, order
+from oodles.facts import HOOKS, PLAIN_TERM, ROLES, check_composition, order, trains_on
 from oodles.forward_pass import ForwardPass, Reading, valid_rows
 from oodles.given import as_batch, check_runs, checked, describe, with_places
 from oodles.heads import linear_head
@@ -64,6 +64,8 @@ class _Acting:
     """Whether it reaches the last layer alone."""
     slopes: tuple[tuple[Method, str], ...]
     """The roles in whose inputs they differentiate."""
+    scores: Mapping[str, str]
+    """By role, the score of the first one that trains on it."""
 
     @classmethod
     def of(cls, in_order: Sequence[tuple[Method, str]], places: list[int]) -> "_Acting":
@@ -79,6 +81,7 @@ class _Acting:
             all("cross-entropy" not in method.replaces for method in methods),
             any(method.alone for method in methods),
             tuple((method, role) for method in methods for role in method.differentiates),
+            {role: method.score for role in ROLES for method in reversed(methods) if trains_on(role, method)},
         )
 
 
@@ -379,7 +382,7 @@ class TrainingStep(nn.Module):
         return list(zip(acting.methods, acting.names, strict=True))
 
     def _now(self, **known: Any) -> Now:
-        return Now(self.classifier, epoch=self.epoch, epochs=self.epochs, **known)
+        return Now(self.classifier, epoch=self.epoch, epochs=self.epochs, scores=self._acting().scores, **known)
 
 
 def _prepare(step: TrainingStep, batch: Any, others: Mapping[str, Any]) -> Batch:

@@ -155,7 +155,7 @@ class Hardest(Method):
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates = batch["outliers"]
         assert candidates.inputs is not None
-        scores = energy(now.seen(candidates.inputs, rows=3).logits)
+        scores = energy(now.seen(candidates.inputs).logits)
         return batch.with_part("outliers", candidates.take(scores.argsort()[: self.keep]))
 
 
@@ -235,5 +235,14 @@ ADDITIONS: dict[str, Row] = {
     ),
     "contrast": Row(Contrast, **WEIGHT, refuses=DENSE, curved="rows are compared with one another"),
     "shaken": Row(Shaken, **WEIGHT, random=True),
+    "hardest": Row(
+        Hardest,
+        settings={"keep": 3},
+        defaults={"keep": 4},
+        wrong=(),
+        no_strength="with no fewer candidates than it keeps, it keeps all",
+        forwards="it looks at the candidates",
+        beside=("outlier-exposure",),
+    ),
 }
-"""Those that act alone, as rows of the suite."""
+"""As rows of the suite."""

@@ -9,13 +9,28 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from oodles import SAM, Batch, Classifier, Data, LogitNorm, Mixup, OutlierExposure, Part, PixMix, TrainingStep
+from oodles import (
+    SAM,
+    BackgroundClass,
+    Batch,
+    Classifier,
+    Data,
+    EnergyBounded,
+    LogitNorm,
+    Method,
+    MixOE,
+    Mixup,
+    OutlierExposure,
+    Part,
+    PixMix,
+    TrainingStep,
+)
 from oodles.contract import Now, WrongPart
 from oodles.randomness import generator_for
 from oodles.scores import energy
 from oodles.views import random_view, with_view
 
-from .additions import ADDITIONS, Alone, Generated, Hardest, MoreViews, Shaken, Views, Virtual, Wild
+from .additions import ADDITIONS, NOBODY, Alone, Generated, Hardest, MoreViews, Shaken, Views, Virtual, Wild
 from .networks import batch, classifier, inputs, tensors
 from .rows import ROWS, Row
 from .steps import equal_batches, is_one_sentence, total
@@ -264,6 +279,53 @@ def test_a_miner_whose_choice_nobody_looks_at_is_refused() -> None:
     with pytest.raises(ValueError, match="hardest chooses or changes outliers, and no other method uses them") as no:
         TrainingStep(classifier("vectors"), Hardest(), Mixup())
     assert is_one_sentence(str(no.value))
+
+
+class Changed(Method):
+    """Doubles the outliers, for others."""
+
+    name = "changed"
+    paper = NOBODY
+    needs = ("outliers",)
+    consumes = ("outliers",)
+    replaces = ("outliers",)
+
+    def change_batch(self, batch: Batch, now: Now) -> Batch:
+        return batch.with_part("outliers", Part(2 * batch["outliers"].rows))
+
+
+def test_methods_that_prepare_outliers_for_one_another_alone_are_refused() -> None:
+    for preparing in ((Changed(), Hardest()), (Hardest(), Generated())):
+        with pytest.raises(ValueError, match="chooses or changes outliers, and no other method uses them") as no:
+            TrainingStep(classifier("vectors"), *preparing)
+        assert is_one_sentence(str(no.value))
+        TrainingStep(classifier("vectors"), *preparing, OutlierExposure())
+
+
+@pytest.mark.parametrize(
+    "methods, score",
+    [
+        ((OutlierExposure(),), "msp"),
+        ((OutlierExposure(), EnergyBounded()), "energy"),
+        ((BackgroundClass(), OutlierExposure()), "background"),
+        ((EnergyBounded(weight=0), OutlierExposure()), "msp"),
+        ((Changed(), EnergyBounded()), "energy"),
+        ((MixOE(), LogitNorm()), "msp"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " + ".join(method.name for method in value),
+)
+def test_the_score_of_what_trains_on_outliers_is_known(methods: tuple[Method, ...], score: str) -> None:
+    told = []
+
+    class Asks(Hardest):
+        name = "asks"
+
+        def change_batch(self, batch: Batch, now: Now) -> Batch:
+            told.append((now.score_of("outliers"), now.score_of("wild")))
+            return batch
+
+    TrainingStep(classifier("images"), *methods, Asks()).prepare(batch("images"))
+    assert told == [(score, "msp")]
 
 
 def test_made_outliers_are_enough_and_are_added_to_real_ones() -> None:

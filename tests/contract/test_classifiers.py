@@ -20,8 +20,7 @@ from oodles import (
     evaluate,
 )
 from oodles.contract import Now, Rows, Terms
-from oodles.evaluation import score_named
-from oodles.methods import scores_of
+from oodles.methods import score_named, scores_of
 from oodles.methods.edl import log_concentration
 
 from .networks import batch, classifier, inputs, labels, tensors

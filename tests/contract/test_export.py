@@ -5,9 +5,9 @@ import torch
 
 from oodles import TrainingStep
 from oodles.detection.exporting import _FORMS, Deployed, _silence, as_program
-from oodles.evaluation import score_named, score_rows
+from oodles.evaluation import score_rows
 from oodles.inference import collect
-from oodles.methods import scores_of
+from oodles.methods import score_named, scores_of
 
 from .networks import batch, classifier, inputs, labels
 from .rows import ROWS, Row

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from oodles import Now, Paper, Part, TrainingStep
-from oodles.evaluation import score_named
-from oodles.methods import METHOD_SCORES, METHODS, scores_of
+from oodles.methods import METHOD_SCORES, METHODS, score_named, scores_of
 from oodles.scores import SCORES
 
 from .networks import batch, classifier, inputs, tensors

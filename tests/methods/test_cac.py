@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from oodles import CAC, Classifier, TrainingStep, evaluate
-from oodles.evaluation import score_named
+from oodles.methods import score_named
 from oodles.methods.cac import AnchorDistance, anchor_distances, anchor_loss, tuplet_loss
 
 from ..contract.networks import batch, classifier

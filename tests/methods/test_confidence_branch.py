@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from oodles import Classifier, ConfidenceBranch, TrainingStep, evaluate
-from oodles.evaluation import score_named
+from oodles.methods import score_named
 from oodles.methods.confidence_branch import (
     Confidence,
     ConfidencePerturbed,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from oodles import EDL, Classifier, TrainingStep, evaluate
-from oodles.evaluation import score_named
+from oodles.methods import score_named
 from oodles.methods.edl import Concentration, dirichlet_risk, log_concentration, misleading_evidence
 
 from ..contract.networks import batch, classifier

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oodles import GODIN, Batch, Classifier, Now, Outputs, Part, TrainingStep, evaluate
-from oodles.evaluation import score_named
+from oodles.methods import score_named
 from oodles.methods.g_odin import Perturbed, QuotientHead, Unperturbed
 
 from ..contract.networks import classifier as network

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oodles import BackgroundClass, Classifier, OpenMix, TrainingStep
-from oodles.evaluation import score_named
-from oodles.methods import openmix
+from oodles.methods import openmix, score_named
 from oodles.methods.openmix import mixed_cross_entropy
 from oodles.scores import msp
 

@@ -19,7 +19,7 @@ from oodles.data import read_images
 from oodles.detection import exporting
 from oodles.detection.exporting import ABOUT, as_program
 from oodles.detection.inputs import DRAFTED
-from oodles.evaluation import score_named
+from oodles.methods import score_named
 from oodles.runs.deployment import export, score_inputs
 from oodles.runs.folder import RESULT, SCORES, WEIGHTS
 from oodles.runs.opened import Run, open_run

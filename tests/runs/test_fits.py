@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from oodles import Detector
 from oodles.cli import main
-from oodles.evaluation import score_named, score_rows
+from oodles.evaluation import score_rows
 from oodles.inference import collect
+from oodles.methods import score_named
 from oodles.runs.deployment import export, score_inputs
 from oodles.runs.fits import Fit, keep_fits, kept_fit, size_of_fits
 from oodles.runs.folder import FITS, SCORES

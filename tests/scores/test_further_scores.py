@@ -10,9 +10,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from oodles import Classifier, evaluate
-from oodles.evaluation import score_named
 from oodles.heads import ScaledLinear
 from oodles.inference import collect
+from oodles.methods import score_named
 from oodles.scores import FURTHER_SCORES, SCORES, Cosine, Dice, Gen, KlMatching, Odin, React, Score, She, VirtualLogit
 
 N, F, C = 60, 10, 4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from oodles import Classifier, evaluate
-from oodles.evaluation import score_named
+from oodles.methods import score_named
 from oodles.scores import Ash, FeatureNorm, Scale, Score
 
 WEIGHT = [[0.5, -1.0, 2.0, 0.3, -0.2], [1.5, 0.25, -0.75, 0.1, 0.4], [-0.5, 0.6, 0.2, -1.1, 0.9]]

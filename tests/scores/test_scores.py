@@ -13,8 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from oodles import Classifier
-from oodles.evaluation import score_named
-from oodles.methods import METHOD_SCORES
+from oodles.methods import METHOD_SCORES, score_named
 from oodles.methods.cac import AnchorDistance
 from oodles.methods.confidence_branch import ConfidencePerturbed
 from oodles.scores import (

@@ -22,10 +22,10 @@ from oodles.classifier import Classifier
 from oodles.data.features import Features
 from oodles.detection.calibration import Calibration
 from oodles.detection.inputs import Expected, Preprocessing, Reading
-from oodles.evaluation import is_named, score_named
+from oodles.evaluation import is_named
 from oodles.files import in_one_piece, write_json
 from oodles.files.forms import ANY, COUNT, NUMBER, SHARE, TEXT, TRUTH, Each, Every, Form, Maybe, Value, check_form
-from oodles.methods import build_methods, change_classifier_by
+from oodles.methods import build_methods, change_classifier_by, score_named
 from oodles.networks import build_network, is_own_code
 from oodles.scores import Score
 

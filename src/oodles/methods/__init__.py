@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from oodles.spelling import suggestion
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -114,6 +116,49 @@ def method_score(name: str) -> "Score":
     method, cls = METHOD_SCORES[name]
     score: Score = getattr(_module(method), cls)()
     return score
+
+
+def score_named(name: str) -> "Score":
+    """Make a score of a name, with settings where the name has some: ``energy``, ``knn(k=5)``.
+
+    Raises:
+        ValueError: for an unknown score, unknown settings, or values that a setting cannot have.
+    """
+    scores: Any = import_module("oodles.scores")
+    plain, opened, inside = name.strip().partition("(")
+    known: dict[str, type[Score]] = {**scores.SCORES, **scores.FURTHER_SCORES}
+    if plain not in known and plain not in METHOD_SCORES:
+        names = [*known, *METHOD_SCORES]
+        hint = suggestion(plain, names, "choose one of them.")
+        raise ValueError(f"score must be one of {', '.join(names)}, got {name!r}{hint}")
+    cls = known.get(plain) or type(method_score(plain))
+    defaults, settings = scores.settings_of(cls), {}
+    if opened and not inside.endswith(")"):
+        raise ValueError(f"A score with settings is written like knn(k=5), got {name!r}: close the bracket.")
+    for pair in inside.removesuffix(")").split(",") if inside.strip(") ") else []:
+        setting, equals, value = (word.strip() for word in pair.partition("="))
+        if setting not in defaults:
+            hint = suggestion(setting, defaults) if defaults else ": leave the brackets out."
+            raise ValueError(f"{plain} has no setting {setting!r}{hint}")
+        if not equals or not value or setting in settings:
+            raise ValueError(f"The setting {setting!r} of {plain} must have one value, as in knn(k=5), got {name!r}.")
+        settings[setting] = _read_value(value, defaults[setting])
+    return cls(**settings)
+
+
+def _read_value(text: str, default: object) -> object:
+    """Read the value of a setting as the name of a score shows it; what cannot be read is left to the score."""
+    words = {"true": True, "false": False, "none": None}
+    if isinstance(default, str):
+        return text
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _module(method: str) -> ModuleType:

@@ -15,9 +15,8 @@ from oodles.detection.exporting import Exported, check_differentiates, check_for
 from oodles.detection.inputs import Expected, Preprocessing
 from oodles.detection.saved import ABOUT
 from oodles.detection.verdicts import Verdicts
-from oodles.evaluation import score_named
 from oodles.files import write_text
-from oodles.methods import METHODS
+from oodles.methods import METHODS, score_named
 from oodles.metrics import auroc
 from oodles.networks.libraries import library_of
 from oodles.networks.onnx_file import ALONE
