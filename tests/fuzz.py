@@ -244,7 +244,7 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(n, FEATURES)
         case "features_out":
             return draw.normal(m, FEATURES)
-        case "projections":
+        case "projections" | "projections_in":
             return draw.normal(n, FEATURES)
         case "projections_out":
             return draw.normal(m, FEATURES)

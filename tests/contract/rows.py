@@ -40,6 +40,7 @@ from oodles import (
     EnergyGap,
     EntropicOpenSet,
     Flooding,
+    HopfieldBoosting,
     IsoMax,
     IsoMaxPlus,
     Jigsaw,
@@ -802,6 +803,22 @@ ROWS: dict[str, Row] = {
             *(({"concentration": n}, "concentration must be a finite number > 0, got") for n in (0, -1.0, NAN, INF)),
             *(({"dimensions": n}, "dimensions must be a whole number of at least 1, got") for n in (0, 3.0, True)),
         ),
+        refuses=needs_rows,
+    ),
+    "hopfield-boosting": Row(
+        HopfieldBoosting,
+        settings={"weight": 20.0, "kept": 8, "beta": 8.0, "hidden": 6, "dimensions": 5, "memory": 12},
+        defaults={"weight": 0.5, "kept": 128, "beta": 4.0, "hidden": 256, "dimensions": 128, "memory": 4096},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(({"beta": value}, "beta must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
+            *(
+                ({name: n}, f"{name} must be a whole number of at least 1, got")
+                for name in ("kept", "hidden", "dimensions", "memory")
+                for n in (0, 3.0, True)
+            ),
+        ),
+        random=True,
         refuses=needs_rows,
     ),
     "distillation": Row(

@@ -71,6 +71,7 @@ METHODS = {
     "siren": "SIREN",
     "distillation": "Distillation",
     "sam": "SAM",
+    "hopfield-boosting": "HopfieldBoosting",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -96,6 +97,7 @@ METHOD_SCORES = {
     "cocl": ("cocl", "CalibratedOutlierClass"),
     "mos": ("mos", "OtherGroups"),
     "vmf": ("siren", "LeastDensity"),
+    "hopfield": ("hopfield-boosting", "EnergyDifference"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""
 
