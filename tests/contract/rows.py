@@ -820,6 +820,7 @@ ROWS: dict[str, Row] = {
         ),
         random=True,
         refuses=needs_rows,
+        forwards="candidates are looked at before some are drawn",
     ),
     "distillation": Row(
         Distillation,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import permutations
 
 Vector = list[float]
 Rows = Sequence[Sequence[float]]
@@ -35,13 +34,12 @@ def loss(known: Rows, outliers: Rows, weight: float, beta: float) -> float:
 def chances(weights: Sequence[float], count: int) -> Vector:
     """How likely each place is among ``count`` draws, one after the other, of those that are left."""
     found = [0.0] * len(weights)
-    for drawn in permutations(range(len(weights)), count):
-        left, chance = sum(weights), 1.0
-        for place in drawn:
-            chance *= weights[place] / left
-            left -= weights[place]
-        for place in drawn:
-            found[place] += chance
+    for first, weight in enumerate(weights):
+        chance = weight / sum(weights) if count else 0.0
+        found[first] += chance
+        if chance:
+            left = [0.0 if place == first else other for place, other in enumerate(weights)]
+            found = [a + chance * b for a, b in zip(found, chances(left, count - 1), strict=True)]
     return found
 
 
