@@ -320,7 +320,7 @@ def of_score(make: Callable[..., scores.Score], settings: Sequence[str] = ()) ->
         draw.rows, draw.space = max(draw.rows, 1), ()
         heads = [
             draw.normal(draw.rows, CLASSES if head == "second" else 4 if head == "rotation" else 1)
-            for head in score.needs_heads
+            for head in (score.needs_heads if isinstance(score, scores.HeadScore) else ())
         ]
         if score.name == "rotation":
             heads = [draw.normal(draw.rows, 4) for _ in range(4)]

@@ -44,7 +44,7 @@ def border_energy(energy_in: Float[Tensor, " n"], energy_out: Float[Tensor, " n"
     E_∪ is the energy of both memories as one, with equal shares. exp(−β·E_b) is 4·p·(1 − p), with p the probability
     that the row is of the first one.
     """
-    union = (math.log(2) - torch.logaddexp(-beta * energy_in, -beta * energy_out)) / beta
+    union = (math.log(2) - torch.logaddexp(beta * -energy_in, beta * -energy_out)) / beta
     return energy_in + energy_out - 2 * union
 
 
@@ -175,7 +175,7 @@ class HopfieldBoosting(Method):
             )
             for rows in (known, outliers)
         )
-        return -self.weight * torch.stack([mean_over_rows(values) for values in energies]).mean()
+        return self.weight * -torch.stack([mean_over_rows(values) for values in energies]).mean()
 
     def change_classifier(self, classifier: Classifier) -> None:
         if HOPFIELD not in classifier.heads:
@@ -200,7 +200,7 @@ class HopfieldBoosting(Method):
             hopfield_energy(seen, seen, self.beta, candidates.valid),
             self.beta,
         )
-        weights = -self.beta * energies
+        weights = self.beta * -energies
         if candidates.valid is not None:
             weights = weights.masked_fill(~candidates.valid, -torch.inf)
         return batch.with_part("outliers", candidates.take(draw_without_replacement(weights, self.kept, now.generator)))
