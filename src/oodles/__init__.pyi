@@ -41,6 +41,7 @@ from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranc
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
 from oodles.methods.distillation import Distillation as Distillation
+from oodles.methods.doe import DOE as DOE
 from oodles.methods.duq import DUQ as DUQ
 from oodles.methods.edl import EDL as EDL
 from oodles.methods.elogit_norm import ELogitNorm as ELogitNorm

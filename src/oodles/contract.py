@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from torch import Generator, Tensor, nn
 
@@ -284,8 +284,14 @@ class Now:
 Terms = Mapping[str, Tensor]
 Rows = Mapping[str, slice]
 """The place of each part among the rows that are forwarded together."""
-Gradient = Callable[[Batch], dict[str, Tensor]]
-"""Computes the gradient of a batch's loss in the classifier's parameters, by name, as a mean over processes."""
+
+
+class Gradient(Protocol):
+    """Computes gradients in the classifier's parameters, by name, as means over processes."""
+
+    def __call__(self, batch: Batch, of: Callable[[Outputs], Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the gradient of a batch's loss, or ``of`` another number that is made of its outputs."""
+        ...
 
 
 class Method(nn.Module):

@@ -169,7 +169,8 @@ class TrainingStep(nn.Module):
         self._forward = ForwardPass(classifier, self._active())
         with _restored_on_error(classifier), torch.random.fork_rng(devices=[]):
             classifier.heads_seed = seed
-            for method, name in self._active_with_names():
+            # who moves weights comes last, since it may make tensors like those of a head that another one replaces
+            for method, name in sorted(self._active_with_names(), key=lambda acting: "weights" in acting[0].replaces):
                 torch.default_generator.manual_seed(random_seed(seed, name, NEW_HEADS))
                 _check_needs(method, classifier)
                 head = classifier.head
@@ -490,14 +491,24 @@ def _check_weights(classifier: Classifier, batch: Batch) -> None:
                 )
 
 
+def _outputs(step: TrainingStep, batch: Batch, now: Now) -> Outputs:
+    """Run the forward pass, and let methods change its outputs."""
+    acting = step._acting()
+    outputs = step._forward(batch, acting.reading)
+    if acting.hooks["change_outputs"]:
+        valid = valid_rows(batch)
+        with torch.autocast(outputs.logits["id"].device.type, enabled=False):
+            for method in acting.hooks["change_outputs"]:
+                outputs = method.change_outputs(outputs, valid, now)
+    return outputs
+
+
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
     acting, now = step._acting(), Now(step.classifier, class_weights=step.class_weights)
     methods, hooks = acting.methods, acting.hooks
-    outputs = step._forward(batch, acting.reading)
+    outputs = _outputs(step, batch, now)
     batch = valid_rows(batch)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):
-        for method in hooks["change_outputs"]:
-            outputs = method.change_outputs(outputs, batch, now)
         terms: Terms = {}
         if acting.plain:
             logits = now.probe(outputs.features["id"]) if acting.alone else outputs.logits["id"]
@@ -546,15 +557,20 @@ def _detach(by_role: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {role: value.detach() for role, value in by_role.items()}
 
 
-def _gradient(step: TrainingStep, batch: Batch) -> dict[str, Tensor]:
-    """Return the loss's gradient in the classifier's parameters, the mean over processes; change nothing else."""
+def _gradient(step: TrainingStep, batch: Batch, of: Callable[[Outputs], Tensor] | None = None) -> dict[str, Tensor]:
+    """Return a gradient in the classifier's parameters, the mean over processes; change nothing else."""
     parameters = {name: value for name, value in step.classifier.named_parameters() if value.requires_grad}
     buffers = [(buffer, buffer.clone()) for buffer in step.buffers()]
     device = device_of(step.classifier)
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            terms, _, _ = _losses(step, batch)
-            loss = torch.stack(list(terms.values())).sum()
+            if of is None:
+                terms, _, _ = _losses(step, batch)
+                loss = torch.stack(list(terms.values())).sum()
+            else:
+                outputs = _outputs(step, batch, Now(step.classifier))
+                with torch.autocast(device.type, enabled=False):
+                    loss = of(outputs)
             slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     finally:
         for buffer, before in buffers:

@@ -12,6 +12,7 @@ from oodles import (
     CEDA,
     CIDER,
     COCL,
+    DOE,
     DUQ,
     EDL,
     GODIN,
@@ -841,6 +842,22 @@ ROWS: dict[str, Row] = {
         wrong=numbers_at_least_zero("radius"),
         forwards="it differentiates the loss with respect to the weights",
         curved="the weights are moved along a gradient that depends on the targets",
+    ),
+    "doe": Row(
+        DOE,
+        settings={"weight": 0.8, "start": 0.0, "scales": (0.3, 0.2, 0.1, 0.05)},
+        defaults={"weight": 1.0, "start": 0.5, "scales": (0.1, 0.01, 0.001, 0.0001), "perturbation_momentum": 0.6},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("start"),
+            *numbers_at_least_zero("perturbation_momentum"),
+            ({"start": 1.0}, "start must be below 1, got 1"),
+            ({"perturbation_momentum": 1.0}, "perturbation_momentum must be below 1, got 1"),
+            *(({"scales": given}, "scales must be one or more numbers, got") for given in ((), 0.1, "ab")),
+            *(({"scales": (0.1, n)}, r"scales\[1\] must be a finite number > 0, got") for n in (0, -0.1, NAN)),
+        ),
+        random=True,
+        forwards="it differentiates the outliers' regret with respect to the weights",
     ),
 }
 

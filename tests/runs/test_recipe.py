@@ -136,13 +136,14 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         256,
         None,
     ),
+    "doe": ("doe", {"weight": 1.0, "start": 0.5}, 0.01, 5e-4, True, ("cosine", ()), 10, 128, 256),
     "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
-FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs")
+FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs", "doe")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

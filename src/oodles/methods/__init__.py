@@ -72,6 +72,7 @@ METHODS = {
     "distillation": "Distillation",
     "sam": "SAM",
     "hopfield-boosting": "HopfieldBoosting",
+    "doe": "DOE",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
