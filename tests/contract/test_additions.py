@@ -25,7 +25,7 @@ from oodles import (
     PixMix,
     TrainingStep,
 )
-from oodles.contract import Now, WrongPart
+from oodles.contract import Gradient, Now, WrongPart
 from oodles.randomness import generator_for
 from oodles.scores import energy
 from oodles.views import random_view, with_view
@@ -395,6 +395,29 @@ def test_the_extra_pass_moves_neither_statistics_nor_random_numbers() -> None:
     step = TrainingStep(net, SAM())
     step.losses(prepared)
     assert int(net.get_buffer("backbone.1.num_batches_tracked")) == 1, "one forward pass in the step"
+
+
+def test_a_gradient_is_of_the_loss_or_of_another_number() -> None:
+    found = []
+
+    class Looks(Shaken):
+        def change_weights(self, batch: Batch, gradient: Gradient, now: Now) -> Batch:
+            found.extend((gradient(batch), gradient(batch, lambda outputs: energy(outputs.logits["outliers"]).mean())))
+            return batch
+
+    net, given = classifier("vectors", dtype=torch.float64), batch("vectors", dtype=torch.float64)
+    net.add_head("further", 2)
+    total(TrainingStep(net, Looks(weight=0.7))(given)).backward()
+
+    def mean() -> torch.Tensor:
+        return energy(net(given["outliers"].rows)).mean()
+
+    wanted = loss_at(net, given) - 0.7 * mean(), mean()
+    expected = [torch.autograd.grad(value, net.head.weight)[0] for value in wanted]
+    for gradients, slope in zip(found, expected, strict=True):
+        assert gradients.keys() == dict(net.named_parameters()).keys()
+        torch.testing.assert_close(gradients["head.weight"], slope)
+        assert not gradients["heads.further.weight"].any(), "zeros where it does not depend on them"
 
 
 def test_some_roles_are_forwarded_with_other_weights() -> None:
