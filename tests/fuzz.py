@@ -234,6 +234,8 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(m)
         case "background" | "confidence":
             return draw.normal(n, 1, *space)
+        case "unknown":
+            return draw.normal(m)
         case "student" | "teacher":
             return draw.normal(n, CLASSES)
         case "targets" | "targets_in":

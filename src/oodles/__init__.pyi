@@ -65,6 +65,7 @@ from oodles.methods.mixup import mixup_criterion as mixup_criterion
 from oodles.methods.mixup import mixup_data as mixup_data
 from oodles.methods.mos import MOS as MOS
 from oodles.methods.npos import NPOS as NPOS
+from oodles.methods.ntom import NTOM as NTOM
 from oodles.methods.objectosphere import Objectosphere as Objectosphere
 from oodles.methods.odnl import ODNL as ODNL
 from oodles.methods.oecc import OECC as OECC

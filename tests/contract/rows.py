@@ -20,6 +20,7 @@ from oodles import (
     MCD,
     MOS,
     NPOS,
+    NTOM,
     ODNL,
     OECC,
     PALM,
@@ -157,6 +158,23 @@ def numbers_at_least_zero(name: str) -> tuple[tuple[Mapping[str, Any], str], ...
 
 needs_tensor = "cannot act on this batch: inputs must be one floating-point tensor, got a dictionary of ids, mask"
 needs_rows = {"dense": r"needs features of shape \(N, F\) and one label per row, got a head for dense prediction"}
+choosing = {
+    "no_strength": "it keeps all where there are no more candidates than it keeps",
+    "forwards": "it looks at the candidates",
+    "beside": ("outlier-exposure",),
+}
+settings_of_choice = (*(({"keep": n}, "keep must be a whole number of at least 1, got") for n in (0, -1, 3.0, True)),)
+settings_of_criterion = (
+    *settings_of_choice,
+    ({"by": "enrgy"}, "score must be one of .* did you mean 'energy'"),
+    ({"by": "energy(temperature=0)"}, "temperature must be a finite number > 0, got 0"),
+    ({"by": "knn"}, "by must be a score of what the classifier gives for a row, got 'knn', which compares with"),
+    ({"by": "odin"}, "by must be a score of what the classifier gives for a row, got 'odin', which"),
+    ({"by": "g-odin"}, "got 'g-odin', which differentiates in the inputs: choose another, such as energy"),
+    ({"by": 3}, "by must be the name of an outlier score, got 3"),
+    ({"by": None}, "by must be the name of an outlier score, got None"),
+    ({"by": []}, r"by must be the name of an outlier score, got list"),
+)
 settings_of_contrast = (
     *(({"temperature": value}, "temperature must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
     *(({"dimensions": n}, "dimensions must be a whole number of at least 1, got") for n in (0, 3.0, True)),
@@ -359,6 +377,17 @@ ROWS: dict[str, Row] = {
         defaults={"weight": 3.0},
         wrong=numbers_at_least_zero("weight"),
         random=True,
+    ),
+    "ntom": Row(
+        NTOM,
+        settings={"keep": 4, "quantile": 0.3, "by": "energy"},
+        defaults={"keep": 128, "quantile": 0.125, "by": ""},
+        wrong=(
+            *settings_of_criterion,
+            *numbers_at_least_zero("quantile"),
+            ({"quantile": 1.0}, "quantile must be below 1, got 1.0"),
+        ),
+        **choosing,
     ),
     "confidence-branch": Row(
         ConfidenceBranch,

@@ -70,6 +70,7 @@ METHODS = {
     "mos": "MOS",
     "siren": "SIREN",
     "distillation": "Distillation",
+    "ntom": "NTOM",
     "sam": "SAM",
     "hopfield-boosting": "HopfieldBoosting",
     "doe": "DOE",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from oodles.cards import card
-from oodles.facts import INPUTS
+from oodles.facts import CHOICE, INPUTS
 from oodles.spelling import shown, suggestion
 
 Methods = tuple[tuple[str, Mapping[str, Any]], ...]
@@ -316,6 +316,21 @@ def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = Fa
     name = _first_in_need_of_outliers(recipe.methods)
     if name is not None and not outliers:
         raise ValueError(f"{name} needs outliers, and the data {data!r} has none: add an outliers set to it.")
+    check_candidates(recipe)
+
+
+def check_candidates(recipe: Recipe) -> None:
+    """Refuse methods that keep more of a batch's outliers than come with it, where no method makes others."""
+    active = active_methods(recipe.methods)
+    if any("outliers" in card(name).adds for name, _ in active):
+        return
+    for name, settings in active:
+        keep = {**_defaults(name), **settings}.get("keep", 0) if CHOICE in card(name).replaces else 0
+        if keep > recipe.outlier_batch_size:
+            raise ValueError(
+                f"{name} keeps {keep} outliers of a batch that has {recipe.outlier_batch_size}: raise "
+                "outlier_batch_size above keep, or lower keep."
+            )
 
 
 def check_weights(recipe: Recipe) -> None:
