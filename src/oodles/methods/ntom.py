@@ -20,7 +20,7 @@ def hard_slice(unknown: Float[Tensor, " n"], keep: int, quantile: float = 0.0) -
     """
     order = unknown.argsort(stable=True)
     count = (unknown < torch.inf).sum()
-    start = torch.minimum((quantile * count.double()).long(), (count - keep).clamp(min=0))
+    start = torch.minimum((count.double() * quantile).long(), (count - keep).clamp(min=0))
     return order[start + torch.arange(min(keep, len(order)), device=order.device)]
 
 
@@ -28,11 +28,8 @@ def criterion(by: str) -> Score:
     """Make the score of a name by which outliers can be chosen in the middle of training.
 
     Raises:
-        TypeError: for what is no name.
         ValueError: for an unknown score, and for one that needs more than what a classifier gives for the row.
     """
-    if not isinstance(by, str):
-        raise TypeError(f"by must be the name of an outlier score, got {shown(by)}.")
     score = score_named(by)
     if score.needs_fit or score.differentiates:
         needs = "compares with training rows" if score.needs_fit else "differentiates in the inputs"
@@ -41,6 +38,14 @@ def criterion(by: str) -> Score:
             "such as energy."
         )
     return score
+
+
+def check_criterion(by: object) -> None:
+    """Refuse what neither names a score by which outliers can be chosen nor, empty, leaves it open."""
+    if not isinstance(by, str):
+        raise TypeError(f"by must be the name of an outlier score, got {shown(by)}.")
+    if by:
+        criterion(by)
 
 
 class NTOM(Method):
@@ -82,8 +87,7 @@ class NTOM(Method):
         super().__init__()
         check_whole("keep", keep, low=1)
         check_share("quantile", quantile)
-        if by != "":
-            criterion(by)
+        check_criterion(by)
         self.keep = keep
         self.quantile = quantile
         self.by = by
