@@ -230,11 +230,14 @@ class Work:
         """Return a function that trains on one batch by a method."""
         import torch
 
-        from oodles import TrainingStep
+        from oodles import OutlierExposure, TrainingStep
+        from oodles.facts import trains_on
         from oodles.methods import method_class
 
         cls = method_class(name)
-        step = TrainingStep(self.classifier(), cls()).to(self.device)
+        prepares = "outliers" in (*cls.needs, *cls.adds) and not trains_on("outliers", cls)
+        beside = [OutlierExposure()] if prepares else []  # refused alone
+        step = TrainingStep(self.classifier(), cls(), *beside).to(self.device)
         if compiled:
             step.compile(**({"backend": "eager"} if self.tiny else {}))
         optimizer = torch.optim.SGD(step.parameter_groups(0.001), momentum=0.9)

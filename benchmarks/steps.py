@@ -27,6 +27,7 @@ from oodles import (
     mixup_criterion,
     mixup_data,
 )
+from oodles.facts import trains_on
 from oodles.methods import METHODS, method_class
 from oodles.methods.energy_bounded import energy_hinge
 from oodles.methods.energy_gap import energy_gap
@@ -54,7 +55,9 @@ def step_costs() -> dict[str, dict[str, float]]:
         cls = method_class(name)
         taught = {"teacher": classifier()} if "teacher" in cls.needs else {}
         method = cls(**taught) if name != "cross-entropy" else cls(label_smoothing=0.1)
-        step, plain = TrainingStep(classifier(), method), TrainingStep(classifier())
+        prepares = "outliers" in (*cls.needs, *cls.adds) and not trains_on("outliers", cls)
+        beside = [OutlierExposure()] if prepares else []  # refused alone
+        step, plain = TrainingStep(classifier(), method, *beside), TrainingStep(classifier())
         given = outliers if "outliers" in method.needs else None
 
         def run(step: TrainingStep = step, given: torch.Tensor | None = given) -> None:

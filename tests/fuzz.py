@@ -32,6 +32,7 @@ from oodles import Classifier, Method, Part, TrainingStep, metrics, scores
 from oodles.cards import card
 from oodles.checks import annotations
 from oodles.data import arrays
+from oodles.facts import trains_on
 from oodles.methods import METHOD_SCORES, METHODS, build_methods, method_class, method_score
 from oodles.methods.g_odin import QuotientHead
 from oodles.targets import cross_entropy
@@ -272,6 +273,10 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.pick(0.3, 0, 1, torch.tensor(0.5))
         case "annealing":
             return 0.5
+        case "classifier":
+            return small_classifier()
+        case "valid":
+            return None
         case "generator":
             return draw.pick(None, torch.Generator().manual_seed(1))
     raise KeyError(f"tests/fuzz.py has no argument {name!r} of type {annotation}: add one.")
@@ -495,8 +500,9 @@ def of_step(draw: Draw) -> Call:
     settings = {"pictures": picture_file()} if name == "pixmix" else {"steps": 2} if name == "acet" else {}
     torch.manual_seed(0)
     facts = card(name) if name else None
-    feeds = facts is not None and {"choice of outliers", "outliers"} & set(facts.replaces) and not facts.terms
-    chosen = [*([(name, settings)] if name else []), *([("outlier-exposure", {})] if feeds else [])]
+    prepares = facts is not None and "outliers" in (*facts.needs, *facts.adds)
+    alone = not prepares or trains_on("outliers", facts)
+    chosen = [*([(name, settings)] if name else []), *([] if alone else [("outlier-exposure", {})])]
     step = TrainingStep(small_classifier(), *build_methods(chosen, teacher=small_classifier()))
     needs = facts is not None and "outliers" in facts.needs
     draw.space = ()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodles.randomness import draw_beta, draw_permutation, generator_for, random_seed
+from oodles.randomness import draw_beta, draw_betas, draw_permutation, generator_for, random_seed
 
 
 @given(alpha=st.floats(0, allow_infinity=False, exclude_min=True), seed=st.integers(0, 2**32))
@@ -23,6 +23,17 @@ def test_shares_have_the_moments_of_the_beta_distribution(alpha: float) -> None:
     assert lam.var().item() == pytest.approx(variance, rel=0.02)
     if alpha == 1:  # the uniform distribution
         assert np.abs(np.sort(lam.numpy()) - np.linspace(0, 1, 200_000)).max() < 0.005
+
+
+@pytest.mark.parametrize("a, b", [(0.01, 0.01), (0.05, 4.0), (2.5, 0.7), (3.0, 1.0)])
+def test_every_share_has_parameters_of_its_own(a: float, b: float) -> None:
+    both = torch.tensor([[a], [b]], dtype=torch.float64).expand(2, 200_000)
+    lam = draw_betas(torch.cat([both, both.flip(0)], 1), torch.Generator().manual_seed(0))
+    for found, mean in ((lam[:200_000], a / (a + b)), (lam[200_000:], b / (a + b))):
+        assert found.mean().item() == pytest.approx(mean, abs=0.005)
+        assert found.var().item() == pytest.approx(a * b / ((a + b) ** 2 * (a + b + 1)), rel=0.04)
+    if b == 1:  # P(λ ≤ x) = x^a
+        assert np.abs(np.sort(lam[:200_000].numpy()) ** a - np.linspace(0, 1, 200_000)).max() < 0.005
 
 
 def test_permutations_are_uniform() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from oodles import Classifier, TrainingStep, mixup_criterion, mixup_data, soft_targets
-from oodles.targets import cross_entropy
+from oodles.targets import cross_entropy, mean_per_row
 
 from .contract.steps import is_one_sentence
 from .methods.losses import logits
@@ -143,3 +143,12 @@ def test_targets_that_do_not_fit_the_logits_are_refused_by_a_step() -> None:
     step = TrainingStep(Classifier(torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 3, 1)))
     with pytest.raises(ValueError, match=r"must have shape \(2, 6, 6\) for logits of shape .*, got \(2, 5\)"):
         step((torch.rand(2, 1, 8, 8), torch.zeros(2, 5, dtype=torch.long)))
+
+
+def test_a_row_is_the_mean_of_its_pixels_that_count() -> None:
+    values = torch.tensor([[[1.0, 3.0], [5.0, 7.0]], [[2.0, 2.0], [2.0, 10.0]], [[9.0, 9.0], [9.0, 9.0]]])
+    valid = torch.tensor([[[1, 0], [0, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]]).bool()
+    assert mean_per_row(values).tolist() == [4, 4, 9]
+    assert mean_per_row(values, valid).tolist() == [4, 10, 0]
+    assert mean_per_row(values[:, 0, 0]).tolist() == mean_per_row(values[:, 0, 0], valid[:, 0, 1]).tolist() == [1, 2, 9]
+    assert mean_per_row(values[:0]).shape == (0,)

@@ -28,6 +28,7 @@ from oodles.evaluation import Evaluation as Evaluation
 from oodles.evaluation import evaluate as evaluate
 from oodles.inference import collect as collect
 from oodles.methods.acet import ACET as ACET
+from oodles.methods.aoe import AOE as AOE
 from oodles.methods.arpl import ARPL as ARPL
 from oodles.methods.ascood import ASCOOD as ASCOOD
 from oodles.methods.augmix import AugMix as AugMix
@@ -41,6 +42,8 @@ from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranc
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
 from oodles.methods.distillation import Distillation as Distillation
+from oodles.methods.diversemix import DiverseMix as DiverseMix
+from oodles.methods.divoe import DivOE as DivOE
 from oodles.methods.doe import DOE as DOE
 from oodles.methods.duq import DUQ as DUQ
 from oodles.methods.edl import EDL as EDL

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from oodles.checks import check_mixing, check_no_one_hot, check_targets, check_whole, shapes_checked
@@ -100,6 +100,20 @@ def smoothed(targets: Shaped[Tensor, " n *rest"], amount: float, num_classes: in
 def mean_over_rows(values: Float[Tensor, " n *rest"]) -> Float[Tensor, ""]:
     """Return the mean, or for no rows an exact zero that still has a graph."""
     return values.mean() if values.numel() else values.sum()
+
+
+def mean_per_row(
+    values: Float[Tensor, " n *space"], valid: Bool[Tensor, " n *space"] | None = None
+) -> Float[Tensor, " n"]:
+    """Return each row's mean over its pixels, or over those that count; a row without pixels is its own mean.
+
+    Where none of a row's pixels count, it is zero.
+    """
+    pixels = values.unsqueeze(-1).flatten(1)
+    if valid is None or valid.ndim == 1:  # rows that do not count are left out later
+        return pixels.mean(1)
+    counts = valid.flatten(1).to(values.dtype)
+    return (pixels * counts).sum(1) / counts.sum(1).clamp(min=1)
 
 
 @shapes_checked

@@ -18,6 +18,8 @@ from oodles.data.augment import Augment
 from oodles.data.image_set import ImageSet, Resident
 from oodles.methods import METHODS, build_methods
 
+from ..contract.rows import ROWS
+
 GPU = torch.device("meta")
 NUMBERS = np.random.default_rng(0)
 SETTINGS: dict[str, Any] = {"cross-entropy": {"label_smoothing": 0.1}}
@@ -62,8 +64,9 @@ EVERY = [*((name, SETTINGS.get(name, {})) for name in METHODS), *OTHERS.items()]
 def _step(name: str, settings: dict[str, Any]) -> TrainingStep:
     layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()]
     classifier = Classifier(torch.nn.Sequential(*layers), torch.nn.Linear(144, 4))
-    (method,) = build_methods([(name, settings)], teacher=Classifier(torch.nn.Flatten(), torch.nn.Linear(192, 4)))
-    return TrainingStep(classifier, method)
+    chosen = [(name, settings), *((other, dict(ROWS[other].settings)) for other in ROWS[name].beside)]
+    methods = build_methods(chosen, teacher=Classifier(torch.nn.Flatten(), torch.nn.Linear(192, 4)))
+    return TrainingStep(classifier, *methods)
 
 
 @pytest.mark.parametrize("name, settings", EVERY)

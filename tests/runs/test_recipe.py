@@ -149,12 +149,25 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     ),
     "doe": ("doe", {"weight": 1.0, "start": 0.5}, 0.01, 5e-4, True, ("cosine", ()), 10, 128, 256),
     "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
+    "divoe": ("divoe + outlier-exposure", {"epsilon": 0.05}, 1e-3, 5e-4, True, ("cosine", ()), 10, 128, 128),
+    "aoe": ("aoe + outlier-exposure", {"epsilon": 0.07}, 1e-3, 5e-4, True, ("cosine", ()), 1, 256, 256),
+    "diversemix": (
+        "diversemix + energy-bounded",
+        {"alpha": 4.0, "temperature": 10.0},
+        0.2,
+        1e-4,
+        True,
+        ("steps", (50, 75, 90)),
+        100,
+        128,
+        128,
+    ),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
-FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs", "doe")
+FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs", "doe", "divoe", "aoe")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -19,6 +19,8 @@ from oodles.runs.deployment import export, score_inputs
 from oodles.runs.opened import Run, open_run
 from oodles.runs.testing import evaluate_run
 
+from ..contract.rows import ROWS
+
 RECIPE = Recipe(learning_rate=0.05, epochs=3, batch_size=20, outlier_batch_size=10)
 CENTRES = np.array([[4, 0, 0, 0, 100], [0, 4, 0, 0, 100], [0, 0, 4, 0, 100]], np.float32)
 
@@ -124,7 +126,7 @@ def test_methods_that_need_pixels_refuse_vectors_before_training(tmp_path: Path)
     assert {"cutmix", "pixmix", "rotation-prediction", "ascood"} <= set(pixels)
     for name in pixels:
         with pytest.raises(ValueError, match=f"{name} needs images, and the rows of .* are feature vectors"):
-            trained(tmp_path, name, to=name)
+            trained(tmp_path, name, *ROWS[name].beside, to=name)
         assert not (tmp_path / name / "run.json").exists()
     with pytest.raises(ValueError, match=r"small-cnn takes images, got feature vectors of 5 numbers: try mlp\."):
         train(RECIPE, tmp_path / "data", folder=tmp_path / "run", network="small-cnn", progress=False)
@@ -137,7 +139,8 @@ def test_every_other_method_trains_on_vectors(name: str, run: Run, tmp_path: Pat
     start: dict[str, Any] = {"weights": str(run.folder)} if "weights" in card(name).needs else {}
     start |= {"teacher": str(run.folder)} if "teacher" in card(name).needs else {}
     settings = {**RECIPE.as_dict(), "epochs": 1, "learning_rate": 0.005, **start}
-    recipe = Recipe.from_dict({**settings, "methods": [{"name": name}]})
+    beside = [{"name": other, **ROWS[other].settings} for other in ROWS[name].beside]
+    recipe = Recipe.from_dict({**settings, "methods": [{"name": name}, *beside]})
     ended = train(recipe, tmp_path / "data", folder=tmp_path / "run", progress=False, device="cpu")
     assert ended.status == "finished" and ended.result["test_accuracy"] > 0.3
 

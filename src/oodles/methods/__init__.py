@@ -74,6 +74,9 @@ METHODS = {
     "sam": "SAM",
     "hopfield-boosting": "HopfieldBoosting",
     "doe": "DOE",
+    "divoe": "DivOE",
+    "aoe": "AOE",
+    "diversemix": "DiverseMix",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

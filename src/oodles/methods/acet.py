@@ -9,8 +9,9 @@ from torch import Generator, Tensor
 from oodles.checks import check_images, check_number, check_unit_range, check_whole
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.methods.ceda import log_confidence, noise_images
+from oodles.outliers.ascent import climb
 from oodles.precision import at_least_float32
-from oodles.targets import mean_over_rows
+from oodles.targets import mean_over_rows, mean_per_row
 
 
 def most_confident(
@@ -34,36 +35,18 @@ def most_confident(
         steps: of the ascent.
         generator: a CPU generator; by default torch's own.
     """
-    if not len(x):
-        return x
-    start = at_least_float32(x.detach())
-    low, high = (start - epsilon).clamp(min=0), (start + epsilon).clamp(max=1)
     reach = torch.rand(len(x), 1, 1, 1, generator=generator)
     offset = epsilon * reach * (2 * torch.rand(x.shape, generator=generator) - 1)
-    u = torch.clamp(start + offset.to(x.device, start.dtype, non_blocking=True), low, high)
-    best, highest = start, _mean_log_confidence(classify, x).detach()
-    for _ in range(steps):
-        with torch.enable_grad():
-            u = u.detach().requires_grad_()
-            confidence = _mean_log_confidence(classify, u.to(x.dtype))
-            (gradient,) = torch.autograd.grad(confidence.sum(), u)
-        best, highest = _keep_higher(u, confidence, best, highest)
-        u = torch.clamp(u.detach() + epsilon / steps * gradient.sign(), low, high)
-    best, _ = _keep_higher(u, _mean_log_confidence(classify, u.to(x.dtype)), best, highest)
-    return best.to(x.dtype)
-
-
-def _mean_log_confidence(classify: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the log confidence of each row, its mean where there is one for each pixel."""
-    values = log_confidence(classify(x))
-    return values.reshape(len(values), -1).mean(1)
-
-
-def _keep_higher(u: Tensor, confidence: Tensor, best: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each row the more confident of the images u and ``best``, and its log confidence."""
-    confidence = confidence.detach()
-    better = (confidence > highest).reshape(-1, 1, 1, 1)
-    return torch.where(better, u.detach(), best), torch.maximum(highest, confidence)
+    start = at_least_float32(x.detach())
+    return climb(
+        lambda u: mean_per_row(log_confidence(classify(u))),
+        x,
+        start + offset.to(x.device, start.dtype, non_blocking=True),
+        epsilon=epsilon,
+        step=epsilon / steps,
+        steps=steps,
+        best=True,
+    )
 
 
 class ACET(Method):
