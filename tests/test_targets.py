@@ -149,6 +149,7 @@ def test_a_row_is_the_mean_of_its_pixels_that_count() -> None:
     values = torch.tensor([[[1.0, 3.0], [5.0, 7.0]], [[2.0, 2.0], [2.0, 10.0]], [[9.0, 9.0], [9.0, 9.0]]])
     valid = torch.tensor([[[1, 0], [0, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]]).bool()
     assert mean_per_row(values).tolist() == [4, 4, 9]
-    assert mean_per_row(values, valid).tolist() == [4, 10, 0]
+    for odd in (0.0, torch.inf, torch.nan):
+        assert mean_per_row(values.masked_fill(~valid, odd), valid).tolist() == [4, 10, 0]
     assert mean_per_row(values[:, 0, 0]).tolist() == mean_per_row(values[:, 0, 0], valid[:, 0, 1]).tolist() == [1, 2, 9]
     assert mean_per_row(values[:0]).shape == (0,)

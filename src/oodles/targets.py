@@ -112,8 +112,8 @@ def mean_per_row(
     pixels = values.unsqueeze(-1).flatten(1)
     if valid is None or valid.ndim == 1:  # rows that do not count are left out later
         return pixels.mean(1)
-    counts = valid.flatten(1).to(values.dtype)
-    return (pixels * counts).sum(1) / counts.sum(1).clamp(min=1)
+    counts = valid.flatten(1)
+    return torch.where(counts, pixels, 0.0).sum(1) / counts.sum(1).clamp(min=1)
 
 
 @shapes_checked
