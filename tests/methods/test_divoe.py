@@ -17,8 +17,10 @@ from oodles import (
     Method,
     OutlierExposure,
     Part,
+    Recipe,
     TrainingStep,
 )
+from oodles.methods import build_methods
 from oodles.methods.divoe import OBJECTIVES, losses_of, raised
 from oodles.randomness import draw_permutation, generator_for
 
@@ -242,3 +244,26 @@ def test_two_that_change_outliers_are_refused(pair: tuple[Method, Method]) -> No
 def test_without_a_method_that_learns_from_outliers_they_are_refused(method: Method) -> None:
     with pytest.raises(ValueError, match=f"{method.name} chooses or changes outliers, and no other method uses them"):
         TrainingStep(classifier("images"), method)
+
+
+def test_the_recipe_of_atom_attacks_half_of_the_chosen_outliers_within_8_grey_levels() -> None:
+    ntom, divoe, background = build_methods(Recipe.load("atom").methods)
+    assert isinstance(divoe, DivOE) and divoe.epsilon == 8 / 255 and divoe.relative_step * divoe.epsilon == 2 / 255
+    given, small = batch("images", rows=24), {"keep": 20, "quantile": 0.125}
+    choose = type(ntom)(**small)
+    net = classifier("images")
+    step = TrainingStep(net, background, divoe, choose, seed=3)
+    chosen = TrainingStep(net, background, type(ntom)(**small), seed=3).prepare(given)["outliers"].rows
+    found = step.prepare(given)["outliers"].rows
+    apart = (found - chosen).abs().flatten(1).amax(1)
+    assert len(found) == 20 and int((apart > 0).sum()) == 10 and float(apart.max()) == pytest.approx(8 / 255, abs=1e-6)
+    with torch.no_grad():
+        before, after = (background_share(net, rows) for rows in (chosen, found))
+    assert (after <= before + 1e-6).all() and (after < before).sum() == 10
+
+
+def background_share(net: Classifier, x: Tensor) -> Tensor:
+    """The probability of the background class."""
+    features = net.features(x)
+    logits = torch.cat([net.head(features), net.heads["background"](features)], 1)
+    return logits.softmax(1)[:, -1]

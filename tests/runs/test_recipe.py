@@ -149,6 +149,17 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     ),
     "doe": ("doe", {"weight": 1.0, "start": 0.5}, 0.01, 5e-4, True, ("cosine", ()), 10, 128, 256),
     "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
+    "atom": (
+        "ntom + divoe + background-class",
+        {"keep": 128, "quantile": 0.125},
+        0.1,
+        1e-4,
+        True,
+        ("steps", (50, 75, 90)),
+        100,
+        64,
+        512,
+    ),
     "divoe": ("divoe + outlier-exposure", {"epsilon": 0.05}, 1e-3, 5e-4, True, ("cosine", ()), 10, 128, 128),
     "aoe": ("aoe + outlier-exposure", {"epsilon": 0.07}, 1e-3, 5e-4, True, ("cosine", ()), 1, 256, 256),
     "diversemix": (
