@@ -188,7 +188,7 @@ def test_void_outliers_are_drawn_last_and_void_known_rows_draw_nobody() -> None:
     chosen = step.prepare(given.with_part("outliers", void))["outliers"]
     assert chosen.valid is not None and chosen.valid.all()
     turned = known.rows.clone()
-    turned[::2] = torch.tensor([0.0, 0.0, 1.0])
+    turned[::2] = torch.tensor([0.0, 1.0, 0.0])
     half = Part(turned, known.labels, valid=torch.arange(8) % 2 == 1)
     chosen = step.prepare(Batch({"id": half, "outliers": Part(outliers.rows)}))["outliers"]
     assert torch.equal(chosen.rows, outliers.rows[3::6])
