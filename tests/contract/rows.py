@@ -840,14 +840,14 @@ ROWS: dict[str, Row] = {
     ),
     "hopfield-boosting": Row(
         HopfieldBoosting,
-        settings={"weight": 20.0, "kept": 8, "beta": 8.0, "hidden": 6, "dimensions": 5, "memory": 12},
-        defaults={"weight": 0.5, "kept": 128, "beta": 4.0, "hidden": 256, "dimensions": 128, "memory": 4096},
+        settings={"weight": 20.0, "keep": 8, "beta": 8.0, "hidden": 6, "dimensions": 5, "memory": 12},
+        defaults={"weight": 0.5, "keep": 128, "beta": 4.0, "hidden": 256, "dimensions": 128, "memory": 4096},
         wrong=(
             *numbers_at_least_zero("weight"),
             *(({"beta": value}, "beta must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
             *(
                 ({name: n}, f"{name} must be a whole number of at least 1, got")
-                for name in ("kept", "hidden", "dimensions", "memory")
+                for name in ("keep", "hidden", "dimensions", "memory")
                 for n in (0, 3.0, True)
             ),
         ),

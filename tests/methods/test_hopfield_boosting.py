@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodles import Batch, Classifier, HopfieldBoosting, OutlierExposure, Part, TrainingStep, evaluate
+from oodles import Batch, Classifier, HopfieldBoosting, OutlierExposure, Part, Recipe, TrainingStep, evaluate
 from oodles.methods.hopfield_boosting import (
     UNIT,
     EnergyDifference,
@@ -20,6 +21,7 @@ from oodles.methods.hopfield_boosting import (
     memory_of,
 )
 from oodles.precision import unit_length
+from oodles.runs.recipe import check_candidates
 
 from ..contract.networks import batch, classifier
 from ..contract.steps import is_one_sentence, total
@@ -34,7 +36,7 @@ def rows(count: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def small(**settings: Any) -> HopfieldBoosting:
-    return HopfieldBoosting(**{"kept": 4, "hidden": 6, "dimensions": 5, "memory": 12, **settings})
+    return HopfieldBoosting(**{"keep": 4, "hidden": 6, "dimensions": 5, "memory": 12, **settings})
 
 
 def near(found: Tensor, recorded: list[float], accuracy: float = 2e-6) -> None:
@@ -125,9 +127,7 @@ def test_draws_are_one_after_the_other_by_what_is_left() -> None:
     logs = torch.tensor(weights).log()
     counts = torch.zeros(5)
     for _ in range(times):
-        places = draw_without_replacement(logs, 2, generator)
-        assert places[0] < places[1]
-        counts[places] += 1
+        counts[draw_without_replacement(logs, 2, generator)] += 1
     expected = torch.tensor(reference.chances(weights, 2))
     torch.testing.assert_close(counts / times, expected, rtol=0, atol=0.015)
 
@@ -135,8 +135,8 @@ def test_draws_are_one_after_the_other_by_what_is_left() -> None:
 def test_a_weight_of_zero_is_drawn_last() -> None:
     logs = torch.tensor([-torch.inf, 0.0, -torch.inf, -50.0])
     for seed in range(20):
-        assert draw_without_replacement(logs, 2, torch.Generator().manual_seed(seed)).tolist() == [1, 3]
-    assert draw_without_replacement(logs, 9).tolist() == [0, 1, 2, 3]
+        assert draw_without_replacement(logs, 2, torch.Generator().manual_seed(seed)).sort().values.tolist() == [1, 3]
+    assert sorted(draw_without_replacement(logs, 9).tolist()) == [0, 1, 2, 3]
 
 
 class Planted(nn.Module):
@@ -146,10 +146,10 @@ class Planted(nn.Module):
         return features
 
 
-def planted(kept: int, beta: float = 60.0, **settings: Any) -> tuple[TrainingStep, Batch]:
+def planted(keep: int, beta: float = 60.0, **settings: Any) -> tuple[TrainingStep, Batch]:
     """Known rows along one axis, 20 far outliers along another, and 4 between them in places 3, 9, 15, 21."""
     net = Classifier(Planted(), nn.Linear(3, 2))
-    step = TrainingStep(net, small(kept=kept, beta=beta, dimensions=3, hidden=3, **settings))
+    step = TrainingStep(net, small(keep=keep, beta=beta, dimensions=3, hidden=3, **settings))
     memory_of(net).projection = nn.Identity()
     known = torch.tensor([[1.0, 0, 0]]).repeat(8, 1)
     outliers = torch.tensor([[0.0, 1, 0]]).repeat(24, 1)
@@ -173,10 +173,25 @@ def test_draws_differ_by_step_and_are_those_of_the_seed() -> None:
     assert all(torch.equal(rows, again.prepare(given)["outliers"].rows) for rows in drawn)
 
 
-@pytest.mark.parametrize("kept", [24, 100])
-def test_all_stay_where_no_more_are_there_than_are_kept(kept: int) -> None:
-    step, given = planted(kept)
+@pytest.mark.parametrize("keep", [24, 100])
+def test_all_stay_where_no_more_are_there_than_are_kept(keep: int) -> None:
+    step, given = planted(keep)
     assert step.prepare(given)["outliers"] is given["outliers"]
+
+
+def test_the_order_of_the_outliers_stays() -> None:
+    step, given = planted(12, beta=1.0)
+    numbers = torch.arange(24.0)
+    rows = torch.stack([torch.zeros(24), numbers + 1, torch.zeros(24)], 1)
+    drawn = step.prepare(given.with_part("outliers", Part(rows)))["outliers"].rows[:, 1].tolist()
+    assert drawn == sorted(drawn) and len(set(drawn)) == 12
+
+
+def test_a_recipe_that_draws_more_than_come_is_refused() -> None:
+    recipe = replace(Recipe.load("hopfield-boosting"), outlier_batch_size=127)
+    with pytest.raises(ValueError, match="hopfield-boosting keeps 128 outliers of a batch that has 127") as refusal:
+        check_candidates(recipe)
+    assert is_one_sentence(str(refusal.value))
 
 
 def test_void_outliers_are_drawn_last_and_void_known_rows_draw_nobody() -> None:

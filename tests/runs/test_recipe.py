@@ -123,7 +123,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "siren": ("siren", {"weight": 1.5, "dimensions": 16}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
     "hopfield-boosting": (
         "hopfield-boosting",
-        {"weight": 0.5, "kept": 128, "beta": 4.0, "hidden": 256, "dimensions": 128},
+        {"weight": 0.5, "keep": 128, "beta": 4.0, "hidden": 256, "dimensions": 128},
         0.1,
         5e-4,
         True,

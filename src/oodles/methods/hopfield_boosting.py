@@ -9,7 +9,8 @@ from torch import Generator, Tensor, nn
 
 from oodles.checks import check_number, check_whole
 from oodles.classifier import Classifier
-from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms, WrongPart
+from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
+from oodles.outliers.choice import look, take
 from oodles.precision import unit_length
 from oodles.processes import rows_of_all_processes
 from oodles.scores.score import ComparingScore, check_features, check_training_rows
@@ -51,14 +52,14 @@ def border_energy(energy_in: Float[Tensor, " n"], energy_out: Float[Tensor, " n"
 def draw_without_replacement(
     log_weights: Float[Tensor, " n"], count: int, generator: Generator | None = None
 ) -> Int64[Tensor, " k"]:
-    """Draw ``count`` places in ascending order, one after the other, each by its weight among those that are left.
+    """Draw ``count`` places, one after the other, each by its weight among those that are left.
 
     They are the largest of the weights' logarithms with Gumbel noise (Kool et al., ICML 2019), which is drawn on the
     CPU. Those of weight zero come last.
     """
     noise = -torch.empty(len(log_weights), dtype=torch.float64).exponential_(generator=generator).log()
     keys = log_weights + noise.to(log_weights.device, log_weights.dtype, non_blocking=True)
-    return keys.topk(min(count, len(keys)), sorted=False).indices.sort().values
+    return keys.topk(min(count, len(keys)), sorted=False).indices
 
 
 class Memory(nn.Module):
@@ -105,7 +106,7 @@ class HopfieldBoosting(Method):
 
     Args:
         weight: λ; 0 switches off.
-        kept: the number of outliers that are drawn in each process; the others are not trained on.
+        keep: the number of outliers that are drawn in each process; of no more candidates all are.
         beta: β, the inverse temperature of energies and draws, above 0.
         hidden: the width of the projection's hidden layer.
         dimensions: of the projection.
@@ -142,7 +143,7 @@ class HopfieldBoosting(Method):
         self,
         *,
         weight: float = 0.5,
-        kept: int = 128,
+        keep: int = 128,
         beta: float = 4.0,
         hidden: int = 256,
         dimensions: int = 128,
@@ -151,10 +152,10 @@ class HopfieldBoosting(Method):
         super().__init__()
         check_number("weight", weight, low=0)
         check_number("beta", beta, above=0)
-        for name, size in {"kept": kept, "hidden": hidden, "dimensions": dimensions, "memory": memory}.items():
+        for name, size in {"keep": keep, "hidden": hidden, "dimensions": dimensions, "memory": memory}.items():
             check_whole(name, size, low=1)
         self.weight = weight
-        self.kept = kept
+        self.keep = keep
         self.beta = beta
         self.hidden = hidden
         self.dimensions = dimensions
@@ -192,7 +193,7 @@ class HopfieldBoosting(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates, known = batch["outliers"], batch["id"]
-        if len(candidates) <= self.kept:
+        if len(candidates) <= self.keep:
             return batch
         seen, patterns = (_projected(part, now) for part in (candidates, known))
         energies = border_energy(
@@ -203,7 +204,9 @@ class HopfieldBoosting(Method):
         weights = self.beta * -energies
         if candidates.valid is not None:
             weights = weights.masked_fill(~candidates.valid, -torch.inf)
-        return batch.with_part("outliers", candidates.take(draw_without_replacement(weights, self.kept, now.generator)))
+        return batch.with_part(
+            "outliers", take(candidates, draw_without_replacement(weights, self.keep, now.generator))
+        )
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         own = [unit_length(outputs.heads[HOPFIELD][role]) for role in ("id", "outliers")]
@@ -223,9 +226,7 @@ def memory_of(classifier: Any) -> Memory:
 
 def _projected(part: Part, now: Now) -> Float[Tensor, "n d"]:
     """Return projections of inputs at unit length, in eval mode."""
-    if part.inputs is None:
-        raise WrongPart("rows to choose by must be inputs, got features.")
-    return unit_length(now.seen(part.inputs).heads[HOPFIELD])
+    return unit_length(look(part, now).heads[HOPFIELD])
 
 
 class EnergyDifference(ComparingScore):
