@@ -45,6 +45,7 @@ from oodles.methods.distillation import Distillation as Distillation
 from oodles.methods.diversemix import DiverseMix as DiverseMix
 from oodles.methods.divoe import DivOE as DivOE
 from oodles.methods.doe import DOE as DOE
+from oodles.methods.dos import DOS as DOS
 from oodles.methods.duq import DUQ as DUQ
 from oodles.methods.edl import EDL as EDL
 from oodles.methods.elogit_norm import ELogitNorm as ELogitNorm

@@ -14,6 +14,7 @@ from oodles import (
     CIDER,
     COCL,
     DOE,
+    DOS,
     DUQ,
     EDL,
     GODIN,
@@ -390,6 +391,15 @@ ROWS: dict[str, Row] = {
             *numbers_at_least_zero("quantile"),
             ({"quantile": 1.0}, "quantile must be below 1, got 1.0"),
         ),
+        **choosing,
+    ),
+    "dos": Row(
+        DOS,
+        settings={"keep": 4, "by": "energy"},
+        defaults={"keep": 64, "by": ""},
+        wrong=settings_of_criterion,
+        random=True,
+        refuses=needs_rows,
         **choosing,
     ),
     "confidence-branch": Row(

@@ -71,6 +71,7 @@ METHODS = {
     "siren": "SIREN",
     "distillation": "Distillation",
     "ntom": "NTOM",
+    "dos": "DOS",
     "sam": "SAM",
     "hopfield-boosting": "HopfieldBoosting",
     "doe": "DOE",
