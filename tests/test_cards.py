@@ -44,8 +44,7 @@ def test_parameters_are_the_signature(card: cards.Card, cls: type[Method]) -> No
     hints = get_type_hints(cls.__init__)
     built = cls()
     for parameter in card.parameters:
-        hint = hints[parameter.name]
-        assert parameter.type == (str(hint) if get_origin(hint) else hint.__name__)
+        assert eval(parameter.type, vars(inspect.getmodule(cls))) == hints[parameter.name]
         assert parameter.default == signature[parameter.name].default == getattr(built, parameter.name)
         assert type(parameter.default) is type(signature[parameter.name].default)
 

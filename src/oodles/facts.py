@@ -151,9 +151,9 @@ def check_composition(methods: Sequence[Any]) -> None:
     acting = [method for method in methods if method.active]
     if not any(trains_on("outliers", method) for method in acting):
         for method in acting:
-            if OF_OUTLIERS & set(method.replaces):
+            if OF_OUTLIERS & {*method.replaces, *method.adds}:
                 raise ValueError(
-                    f"{method.name} chooses or changes outliers, and no other method uses them: "
+                    f"{method.name} makes, chooses or changes outliers, and no other method uses them: "
                     "add one that does, such as outlier-exposure."
                 )
 

@@ -47,6 +47,7 @@ from oodles import (
     EntropicOpenSet,
     Flooding,
     HopfieldBoosting,
+    GeneratedOutliers,
     IsoMax,
     IsoMaxPlus,
     Jigsaw,
@@ -951,6 +952,21 @@ ROWS: dict[str, Row] = {
         refuses={"tokens": needs_tensor},
         forwards="it looks at the energies of the outliers that it mixes",
         beside=("energy-bounded",),
+    ),
+    ),
+    "generated-outliers": Row(
+        GeneratedOutliers,
+        settings={"share": 1.5},
+        defaults={"kinds": (), "share": 0.5},
+        wrong=(
+            *numbers_at_least_zero("share"),
+            ({"kinds": ("fractals",)}, "There is no kind of outliers 'fractals'"),
+            ({"kinds": "jigsaw"}, "kinds must be names of kinds or functions that make outliers, got 'jigsaw'"),
+            ({"kinds": (3,)}, "kinds must be names of kinds or functions that make outliers, got 3"),
+        ),
+        random=True,
+        curved="rows of two classes are mixed, of which the likeliest is one",
+        beside=("outlier-exposure",),
     ),
 }
 

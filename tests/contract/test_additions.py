@@ -276,7 +276,9 @@ def test_a_miner_chooses_with_a_frozen_classifier() -> None:
 
 
 def test_a_miner_whose_choice_nobody_looks_at_is_refused() -> None:
-    with pytest.raises(ValueError, match="hardest chooses or changes outliers, and no other method uses them") as no:
+    with pytest.raises(
+        ValueError, match="hardest makes, chooses or changes outliers, and no other method uses them"
+    ) as no:
         TrainingStep(classifier("vectors"), Hardest(), Mixup())
     assert is_one_sentence(str(no.value))
 

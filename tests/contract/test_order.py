@@ -183,7 +183,7 @@ def test_rows_mixed_with_outliers_are_mixed_with_those_that_were_chosen() -> Non
     prepared = TrainingStep(classifier("vectors"), mixes, Hardest(keep=2)).prepare(given)
     hardest = TrainingStep(classifier("vectors"), OutlierExposure(), Hardest(keep=2)).prepare(given)["outliers"].rows
     assert torch.equal(prepared["id"].rows[2:], hardest)
-    with pytest.raises(ValueError, match="hardest chooses or changes outliers, and no other method uses them"):
+    with pytest.raises(ValueError, match="hardest makes, chooses or changes outliers, and no other method uses them"):
         TrainingStep(classifier("vectors"), OutlierExposure(weight=0), Hardest())
 
 

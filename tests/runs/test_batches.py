@@ -58,6 +58,29 @@ def _shared(shares: Shares, rows: int, size: int = 6, **settings: int) -> list[t
     return [batches[position][1] for position in range(400)]  # type: ignore[misc]
 
 
+def test_fewer_outliers_are_a_choice_of_the_seed() -> None:
+    chosen = {}
+    for seed in (0, 1):
+        batches = _batches(max_outliers=3, seed=seed)
+        stream = [row for position in range(20) for row in _rows(batches[position][1][0])]  # type: ignore[index]
+        chosen[seed] = set(stream)
+        assert all(len(set(stream[start : start + 3])) == 3 for start in range(0, 120, 3)), "each once a pass"
+        assert _rows(batches[7][0][0]) == _rows(_batches(seed=seed)[7][0][0]), "the known rows are as they were"
+    assert len(chosen[0]) == len(chosen[1]) == 3 and chosen[0] != chosen[1]
+    for many in (7, 1000):
+        assert all(torch.equal(_batches(max_outliers=many)[3][1][0], _batches()[3][1][0]) for _ in range(2))  # type: ignore[index]
+
+
+def test_fewer_outliers_keep_the_proportions_of_their_sources() -> None:
+    drawn = _shared(((20, 0.75), (20, 0.25)), 40, max_outliers=10)
+    rows = Counter(row for images, _ in drawn for row in _rows(images))
+    assert len(rows) == 10
+    first = sum(count for row, count in rows.items() if row < 20)
+    assert first / sum(rows.values()) == pytest.approx(0.75, abs=0.01)
+    alone = _shared(((39, 0.5), (1, 0.5)), 40, max_outliers=4)  # the second source has no row left, or its only one
+    assert len(alone) == 400
+
+
 def test_sources_of_outliers_get_their_shares_and_their_rows_come_equally_often() -> None:
     stream = [row for images, _ in _shared(((30, 0.4), (2, 0.5), (5, 0.1)), 37) for row in _rows(images)]
     counts = np.bincount(stream, minlength=37)

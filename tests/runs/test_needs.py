@@ -88,6 +88,58 @@ def test_outliers_that_another_method_makes_count(monkeypatch: pytest.MonkeyPatc
     assert needs_outliers((("energy-bounded", {"weight": 0.1}),))
 
 
+GENERATED = ("generated-outliers", {})
+
+
+@pytest.mark.filterwarnings("ignore:.*at chance:oodles.TrainingWarning")  # labels that noise cannot tell
+def test_generated_outliers_take_the_place_of_a_file(tmp_path: Path) -> None:
+    data = without_outliers(tmp_path / "data")
+    checked((GENERATED, ON), data)
+    run = trained((GENERATED, ON), data)
+    assert run.status == "finished" and run.log[-1]["terms"]["outlier_exposure"] > 0
+
+
+def test_real_outliers_are_trained_on_beside_generated_ones_unless_there_shall_be_none(tmp_path: Path) -> None:
+    weights = {}
+    for name, suite, settings in (
+        ("both", small_suite(), {}),
+        ("few", small_suite(), {"max_outliers": 5}),
+        ("none", small_suite(), {"max_outliers": 0}),
+        ("no data", replace(small_suite(), outliers=None), {}),
+    ):
+        recipe = Recipe(methods=(GENERATED, ON), **{**SETTINGS, **settings})
+        weights[name] = train(recipe, suite, folder=tmp_path / name, **OPTIONS).classifier("cpu").state_dict()
+
+    def same(a: str, b: str) -> bool:
+        return all(torch.equal(value, weights[b][key]) for key, value in weights[a].items())
+
+    assert same("none", "no data") and not same("both", "none") and not same("few", "both") and not same("few", "none")
+
+
+def test_without_any_outliers_left_a_method_that_needs_them_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe(methods=(ON,), max_outliers=0, **SETTINGS)
+    with pytest.raises(ValueError, match="outlier-exposure needs outliers, and max_outliers = 0 leaves none: add gen"):
+        train(recipe, small_suite(), folder=tmp_path / "run", **OPTIONS)
+
+
+def test_margins_are_measured_on_the_outliers_that_are_trained_on(tmp_path: Path) -> None:
+    margins = {}
+    suite = small_suite()
+    assert suite.outliers is not None
+    for name, data, methods, settings in (
+        ("real", suite, (), {}),
+        ("one", suite, (), {"max_outliers": 1}),
+        ("made", suite, (GENERATED,), {"max_outliers": 0}),
+        ("made alone", replace(suite, outliers=None), (GENERATED,), {}),
+        ("both", suite, (GENERATED,), {}),
+    ):
+        recipe = Recipe(methods=(*methods, ("energy-bounded", {})), **{**SETTINGS, **settings})
+        run = train(recipe, data, folder=tmp_path / name, **OPTIONS)
+        margins[name] = run.suggested["energy-bounded"]["margin_out"]
+    assert margins["made"] == margins["made alone"]
+    assert len(set(margins.values())) == 4, margins
+
+
 def test_measuring_leaves_out_what_is_at_strength_zero(tmp_path: Path) -> None:
     first = train(Recipe(**SETTINGS), small_suite(), folder=tmp_path / "first", **OPTIONS)
     methods = (("energy-bounded", {"weight": 0.0}), ("mixup", {}))

@@ -132,21 +132,28 @@ def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], 
 
 
 def _with_settings_alone(name: str) -> Callable[..., Any]:
-    """Return a method's class, or a function where it needs an argument that is no setting, or has no settings at all:
-    tyro parses no class that takes nothing.
+    """Return a method's class, or a function where it takes what no line can say: an argument that is no setting, or
+    functions among its settings; or no settings at all, since tyro parses no class that takes nothing.
     """
     cls, settings = method_class(name), [parameter.name for parameter in card(name).parameters]
-    signature = inspect.signature(cls)
-    if settings and list(signature.parameters) == settings:
+    signature, given = inspect.signature(cls), get_type_hints(cls.__init__)
+    written = {key: _written(given[key]) for key in settings}
+    if settings and list(signature.parameters) == settings and all(given[key] == written[key] for key in settings):
         return cls
 
     def build(**given: Any) -> Any:
         return cls(**given)
 
     hints: Any = build
-    hints.__doc__, hints.__annotations__ = cls.__doc__, {key: get_type_hints(cls.__init__)[key] for key in settings}
+    hints.__doc__, hints.__annotations__ = cls.__doc__, written
     hints.__signature__ = signature.replace(parameters=[signature.parameters[key] for key in settings])
     return build
+
+
+def _written(hint: Any) -> Any:
+    """Return the type of a setting on a line: of values in a tuple that may be names or functions, names."""
+    first = next(iter(get_args(hint)), None)
+    return tuple[str, ...] if get_origin(hint) is tuple and str in get_args(first) else hint
 
 
 def _check_flags(

@@ -96,9 +96,10 @@ class ImageSet(Dataset[Any]):
 
     def evenly(self, count: int) -> "ImageSet":
         """Return at most ``count`` rows, spread evenly over the set, without augmentation."""
-        if len(self) <= count:
-            return self
-        rows = sample(len(self), count)
+        return self if len(self) <= count else self.rows(sample(len(self), count))
+
+    def rows(self, rows: NDArray[np.int64]) -> "ImageSet":
+        """Return these rows, in memory and without augmentation."""
         names = tuple(self.names[row] for row in rows) if self.names else ()
         return ImageSet(self.images[rows], self.labels[rows], names=names)
 

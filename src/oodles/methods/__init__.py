@@ -78,6 +78,7 @@ METHODS = {
     "divoe": "DivOE",
     "aoe": "AOE",
     "diversemix": "DiverseMix",
+    "generated-outliers": "GeneratedOutliers",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident, Rows
 from oodles.data.suite import Shares
-from oodles.randomness import BALANCED_ORDER, ID_ORDER, OUTLIER_ORDER
+from oodles.randomness import BALANCED_ORDER, FEWER_OUTLIERS, ID_ORDER, OUTLIER_ORDER
 from oodles.runs.frozen_part import Kept
 from oodles.runs.recipe import Recipe
 
@@ -44,6 +44,8 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
         self.suite = suite if outliers else replace(suite, outliers=None)
+        self.chosen = None if self.suite.outliers is None else chosen_outliers(self.suite.outliers, recipe)
+        self.outlier_shares = _shares(self.suite, self.chosen)
         self.train: ImageSet | Resident | Kept = self.suite.train
         self.outliers: ImageSet | Resident | Kept | None = self.suite.outliers
         self.recipe = recipe
@@ -77,17 +79,24 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         if self.outliers is None:
             return known, None
         size = self.recipe.outlier_batch_size
-        shares = self.suite.outlier_shares or ((len(self.outliers), 1.0),)
-        return known, self._rows(self.outliers, shares, position * size, size, OUTLIER_ORDER)
+        return known, self._rows(self.outliers, self.outlier_shares, position * size, size, OUTLIER_ORDER, self.chosen)
 
-    def _rows(self, images: ImageSet | Resident | Kept, shares: Shares, start: int, size: int, use: int) -> Rows:
+    def _rows(
+        self,
+        images: ImageSet | Resident | Kept,
+        shares: Shares,
+        start: int,
+        size: int,
+        use: int,
+        chosen_rows: Int64[np.ndarray, " n"] | None = None,
+    ) -> Rows:
         """Return this process's share of ``size`` rows, counted from the first row of the first pass."""
         passes, places = np.divmod(np.arange(start, start + size)[self.share], _length(shares))
         epochs, rows = np.empty_like(places), np.empty_like(places)
         for number in np.unique(passes):
             chosen = passes == number
             epochs[chosen], rows[chosen] = self._pass(int(number), use, shares)[:, places[chosen]]
-        return images.batch(epochs, rows)
+        return images.batch(epochs, rows if chosen_rows is None else chosen_rows[rows])
 
     def _pass(self, number: int, use: int, shares: Shares) -> Int64[np.ndarray, "2 n"]:
         if self.labels is None or use != ID_ORDER:
@@ -96,6 +105,28 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
             self._balanced = {number: balanced_order(self.labels, self.recipe.seed, number)}
         rows = self._balanced[number]
         return np.stack([np.full_like(rows, number), rows])
+
+
+def chosen_outliers(outliers: ImageSet, recipe: Recipe) -> Int64[np.ndarray, " n"] | None:
+    """Return the rows of the outliers that a run may train on, drawn by its seed where these are fewer than all."""
+    most = recipe.max_outliers
+    if most is None or most >= len(outliers):
+        return None
+    return np.sort(np.random.default_rng((recipe.seed, FEWER_OUTLIERS)).permutation(len(outliers))[:most])
+
+
+def _shares(suite: Suite, chosen: Int64[np.ndarray, " n"] | None) -> Shares:
+    """Return the stretches of outliers with their shares: of those that are chosen, in the same proportions."""
+    if suite.outliers is None:
+        return ()
+    shares = suite.outlier_shares or ((len(suite.outliers), 1.0),)
+    if chosen is None:
+        return shares
+    ends = np.cumsum([count for count, _ in shares])
+    counts = np.diff(np.searchsorted(chosen, [0, *ends]))
+    left = [(int(count), share) for count, (_, share) in zip(counts, shares, strict=True) if count]
+    total = sum(share for _, share in left)
+    return tuple((count, share / total) for count, share in left)
 
 
 def _length(shares: Shares) -> int:

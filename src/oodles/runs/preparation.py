@@ -17,13 +17,15 @@ from accelerate import Accelerator
 from oodles import __version__
 from oodles.cards import card
 from oodles.classifier import Classifier, device_of
+from oodles.contract import Batch, Now, Part
 from oodles.data import SUITES, ImageSet, Suite, holds_vectors
 from oodles.data.image_set import Rows
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
-from oodles.methods import method_class
+from oodles.methods import build_methods, method_class
 from oodles.networks import FOR_IMAGES, FOR_VECTORS, Network, brings_weights
 from oodles.remarks import warn
+from oodles.runs.batches import chosen_outliers
 from oodles.runs.folder import LOG, RESULT, RUN, STATE, WEIGHTS
 from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import OF_NETWORK, Recipe, active_methods, recipes
@@ -36,6 +38,8 @@ DRAWS = 2
 that was begun under one scheme and resumed under another would be neither of the two."""
 LATER = ("augment",)
 """What earlier versions did not record of a suite."""
+MEASURED = 2000
+"""Training rows of which outliers are made for measuring."""
 WARM_UP = 4
 """The epochs of a training for each one of its warm-up."""
 
@@ -139,7 +143,8 @@ def about_weights(path: Path, label: str) -> dict[str, str]:
 def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
     """Measure the settings that a recipe wants measured, with outliers and in-distribution rows but no test rows.
 
-    Of the validation rows only the half is used that may choose something.
+    Of the validation rows only the half is used that may choose something. Where methods make outliers, the unknown
+    rows are those that they make of training rows too.
 
     Args:
         recipe: says which.
@@ -148,7 +153,11 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
     """
     device = device_of(classifier)
 
-    outliers = suite.outliers
+    def unknown() -> Iterator[Any]:
+        if suite.outliers is not None and recipe.max_outliers != 0:
+            chosen = chosen_outliers(suite.outliers, recipe)
+            yield from (suite.outliers if chosen is None else suite.outliers.rows(chosen)).in_order(device)
+        yield from _made_outliers(recipe, classifier, suite.train, device)
 
     def rows(part: str) -> Iterator[Rows]:
         images: ImageSet = getattr(suite, part)
@@ -156,11 +165,19 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
 
     def measure(name: str) -> dict[str, Any]:
         known = chain.from_iterable(rows(part) for part in card(name).measured_on)
-        unknown = () if outliers is None else outliers.in_order(device)
-        measured = method_class(name).suggest(classifier, known, unknown)
+        measured = method_class(name).suggest(classifier, known, unknown())
         return {key: value for key, value in measured.items() if recipe.is_measured(name, key)}
 
     return {name: measure(name) for name in methods_to_measure(recipe)}
+
+
+def _made_outliers(recipe: Recipe, classifier: Classifier, train: ImageSet, device: torch.device) -> Iterator[Any]:
+    """Give batches of outliers as methods make them of training rows."""
+    makers = [(name, given) for name, given in active_methods(recipe.methods) if "outliers" in card(name).adds]
+    for method in build_methods(makers):
+        for step, (images, labels) in enumerate(train.evenly(MEASURED).in_order(device)):
+            now = Now(classifier, step=step, epoch=0, epochs=1, seed=(recipe.seed,), name=method.name)
+            yield method.change_batch(Batch({"id": Part(images, labels)}), now)["outliers"].inputs
 
 
 def _choosing(validation: ImageSet, device: torch.device) -> Iterator[Rows]:

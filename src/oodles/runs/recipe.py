@@ -31,10 +31,12 @@ LATER = (
         "decay_exempt",
         "clip_gradients",
     ),
-    *("ema", "keep", "patience", "class_weights", "balanced_sampling", "teacher"),
+    *("ema", "keep", "patience", "class_weights", "balanced_sampling", "teacher", "max_outliers"),
 )
 """Settings that earlier versions did not have."""
-_FROM_ZERO = ("seed", "epochs", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience")
+_FROM_ZERO = (
+    *("seed", "epochs", "momentum", "weight_decay", "warm_up", "clip_gradients", "ema", "patience", "max_outliers"),
+)
 """The settings that may be 0."""
 OF_NETWORK = "network"
 """In place of a file of weights: those that the network brings."""
@@ -58,6 +60,8 @@ class Recipe:
         epochs: passes over the in-distribution training rows; 0 trains nothing, and tests the weights that are given.
         batch_size: in-distribution rows per batch, over all processes together.
         outlier_batch_size: outliers per batch, over all processes together.
+        max_outliers: so many of the data's outliers, drawn by the seed, are trained on, and 0 for none of them; all
+            unless given.
         mixed_precision: of the forward pass, ``no``, ``bf16`` or ``fp16``; losses are computed in float32 throughout.
             ``auto`` is bf16 where the hardware computes in it, and ``no`` elsewhere.
         seed: of every random number, and of the split of an embedded suite.
@@ -108,6 +112,7 @@ class Recipe:
     epochs: int = 60
     batch_size: int = 64
     outlier_batch_size: int = 64
+    max_outliers: int | None = None
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     seed: int = 0
     weights: str | None = None
@@ -296,6 +301,12 @@ def needs_outliers(methods: Methods) -> bool:
     return _first_in_need_of_outliers(methods) is not None
 
 
+def uses_outliers(recipe: Recipe) -> bool:
+    """Say whether a run trains on outliers of the data where there are some."""
+    acting = [card(name) for name, _ in active_methods(recipe.methods)]
+    return recipe.max_outliers != 0 and any("outliers" in method.needs for method in acting)
+
+
 def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = False) -> None:
     """Refuse methods whose needs are not met: initial weights, a teacher, outliers from the data, and images.
 
@@ -314,8 +325,15 @@ def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = Fa
                 "lists those that take them."
             )
     name = _first_in_need_of_outliers(recipe.methods)
+    if name is not None and outliers and recipe.max_outliers == 0:
+        raise ValueError(
+            f"{name} needs outliers, and max_outliers = 0 leaves none: add generated-outliers, or leave it out."
+        )
     if name is not None and not outliers:
-        raise ValueError(f"{name} needs outliers, and the data {data!r} has none: add an outliers set to it.")
+        raise ValueError(
+            f"{name} needs outliers, and the data {data!r} has none: add an outliers set to it, "
+            "or generated-outliers to the methods."
+        )
     check_candidates(recipe)
 
 
@@ -486,7 +504,9 @@ def _check_value(name: str, kind: Any, value: Any) -> Any:
         return value
     value = _as(kind, value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
+        expected = {int: "a whole number", int | None: "a whole number", float: "a number", bool: "true or false"}.get(
+            kind, "text"
+        )
         raise TypeError(f"{name} must be {expected}, got {shown(value)}.")
     low = 0 if name in _FROM_ZERO else 1 if kind is int else math.ulp(0.0)
     if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value < math.inf:

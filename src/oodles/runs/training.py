@@ -70,7 +70,7 @@ from oodles.runs.preparation import (
     settle_recipe,
     warm_up,
 )
-from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_outliers, needs_teacher, recipes
+from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_teacher, recipes, uses_outliers
 from oodles.runs.saved_state import fingerprint, load_state, load_weights, save_state, save_weights, weights_fit
 from oodles.runs.teacher import load_teacher, teacher_name
 from oodles.runs.testing import score_arrays
@@ -221,7 +221,7 @@ def train(
                 else Batches(
                     suite,
                     recipe,
-                    outliers=needs_outliers(recipe.methods),
+                    outliers=uses_outliers(recipe),
                     accumulate=accumulate,
                     process=accelerator.process_index,
                     processes=accelerator.num_processes,
