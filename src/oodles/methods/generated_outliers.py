@@ -18,6 +18,7 @@ from oodles.targets import Targets, indexable
 
 Kind = Callable[[Part, int, Generator | None], Inputs]
 """Makes so many outliers, as inputs, of known rows; all that is random comes from the generator."""
+MOST = 100
 FINE = 16
 """Pixels along a side from which puzzles have 4 × 4 pieces; smaller images have 2 × 2."""
 
@@ -192,7 +193,7 @@ class GeneratedOutliers(Method):
         share: how many are made for each known row; 0 switches off.
 
     Raises:
-        ValueError: for a kind of another name, or a share that is negative, NaN or infinite; with the first batch, for
+        ValueError: for a kind of another name, or a share that is negative, NaN or above 100; with the first batch, for
             rows of which a kind cannot be made, or outliers of another shape to add to.
         TypeError: for a kind that is neither a name nor a function.
 
@@ -215,6 +216,8 @@ class GeneratedOutliers(Method):
     def __init__(self, *, kinds: tuple[str | Kind, ...] = (), share: float = 0.5):
         super().__init__()
         check_number("share", share, low=0)
+        if share > MOST:
+            raise ValueError(f"share must be at most {MOST} outliers for each known row, got {shown(share)}.")
         self.kinds = _as_kinds(kinds)
         self.share = share
 
