@@ -19,6 +19,7 @@ from readme import RESULTS, changes, read_record
 import oodles
 from oodles.cards import Card, cards
 from oodles.comparing.comparison import compare
+from oodles.comparing.figures import Figure, in_points
 from oodles.comparing.markdown import figures_table
 from oodles.comparing.tables import Table
 from oodles.comparing.words import overview
@@ -344,6 +345,43 @@ def methods_without_outliers() -> str:
     return grid(heads, [[f"[`{name}`](../methods/{name}.md)", score, *cells] for name, score, *cells in lines if score])
 
 
+MADE = {"outlier-exposure": "msp", "energy-bounded": "energy"}
+"""Losses on outliers of which rows with few and with generated ones are recorded, and their scores."""
+AT_HAND = {"": "all", "-100": "100", "-generated": "none", "-100-generated": "100", "-all-generated": "all"}
+"""How many of a suite's outliers a row trains on, by the end of its name."""
+
+
+def generated_outliers() -> str:
+    """Write a table of each suite whose rows train on all of its outliers, on 100 or none, and on generated ones."""
+    tables = []
+    for suite in ("fashion-12k", "cifar10-10k"):
+        table = recorded_table(suite)
+        groups = {group.label: group for group in table.groups}
+        lines = []
+        for loss, score in MADE.items():
+            rows = {end: groups[loss + end] for end in AT_HAND if loss + end in groups}
+            if len(rows) < len(AT_HAND):
+                continue
+            (plain,) = {group.plain for group in rows.values()}
+            beside = [(plain, "–", "–")]
+            beside += [(group, AT_HAND[end], "yes" if "generated" in end else "no") for end, group in rows.items()]
+            for group, real, made in beside:
+                figures = [table.figure(group, ood_set, metric, score, score) for ood_set, metric in overview(table)]
+                lines.append([f"`{group.label}`", real, made, score, *map(_beside_plain, figures)])
+        heads = ["row", "outliers at hand", "generated", "score"]
+        heads += [set_name(ood_set) if ood_set else "accuracy" for ood_set, _ in overview(table)]
+        if lines:
+            tables += [f"{suite}:", "", grid(heads, lines), ""]
+    return "\n".join(tables).rstrip() or "No such runs are recorded yet."
+
+
+def _beside_plain(figure: Figure | None) -> str:
+    if figure is None:
+        return "–"
+    mark = {"better": " ▲", "worse": " ▼", "": ""}[figure.verdict]
+    return f"{figure.value}" + (f" ({in_points(figure.difference.mean)}{mark})" if figure.difference else "")
+
+
 FIRST = ("TrainingStep", "Classifier", "pair", "Method", "Batch", "Part", "Outputs", "Now")
 """The names that begin a section."""
 STEP, RUNS, OWN = "The training step", "Training, evaluating, comparing", "Methods"
@@ -419,6 +457,7 @@ def pages() -> dict[str, str]:
         "_scores.md": method_scores(),
         "_outliers.md": outlier_methods(),
         "_without_outliers.md": methods_without_outliers(),
+        "_generated_outliers.md": generated_outliers(),
         "_api.md": api(),
     }
     for method in cards():

@@ -197,14 +197,14 @@ class GeneratedOutliers(Method):
             rows of which a kind cannot be made, or outliers of another shape to add to.
         TypeError: for a kind that is neither a name nor a function.
 
-    Source: none has all of it. Training on outliers is Hendrycks et al., ICLR 2019; pictures are those of PixMix, noise
-    that of CEDA, puzzles those of jigsaw training, whose methods have losses of their own for them. Where nothing else
-    is said, a third of the outliers each are pictures, puzzles and noise.
+    Source: no paper has it. Training on outliers is that of Hendrycks et al.; pictures are those of PixMix, noise is that
+    of CEDA, puzzles are those of jigsaw training, and these methods have losses of their own for them. Where nothing
+    else is said, a third of the outliers each are pictures, puzzles and noise.
     """
 
     name = "generated-outliers"
     paper = Paper(
-        title="Deep Anomaly Detection with Outlier Exposure, with outliers that no paper makes",
+        title="Deep Anomaly Detection with Outlier Exposure",
         authors="Hendrycks, Mazeika, Dietterich",
         venue="ICLR",
         year=2019,
