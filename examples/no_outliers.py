@@ -70,6 +70,24 @@ print(run.detector("best"))
 
 shell('oodles evaluate runs/plain --score msp --score energy --score "knn(k=5)" --score mahalanobis')
 
+shell('oodles train generated-outliers + outlier-exposure --data six.toml --weights runs/plain --epochs 10 --to runs/exposed')
+shell('oodles train cross-entropy --data six.toml --weights runs/plain --epochs 10 --to runs/longer')
+shell('oodles compare runs/longer runs/exposed')
+
+import torch
+
+from oodles import GeneratedOutliers, OutlierExposure, TrainingStep
+
+classifier = open_run("runs/plain").classifier()
+step = TrainingStep(classifier, GeneratedOutliers(kinds=("pictures", "jigsaw")), OutlierExposure())
+optimizer = torch.optim.SGD(step.parameter_groups(0.001), momentum=0.9)
+for batch in suite.train.loader(64, shuffle=True):
+    terms = step(batch)
+    optimizer.zero_grad()
+    sum(terms.values()).backward()
+    optimizer.step()
+print({name: round(float(term), 3) for name, term in terms.items()})
+
 from oodles import Recipe, compare, train
 
 runs = []

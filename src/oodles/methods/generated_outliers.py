@@ -197,9 +197,9 @@ class GeneratedOutliers(Method):
             rows of which a kind cannot be made, or outliers of another shape to add to.
         TypeError: for a kind that is neither a name nor a function.
 
-    Source: no paper has it. Training on outliers is that of Hendrycks et al.; pictures are those of PixMix, noise is that
-    of CEDA, puzzles are those of jigsaw training, and these methods have losses of their own for them. Where nothing
-    else is said, a third of the outliers each are pictures, puzzles and noise.
+    Source: no paper has it. Training on outliers is that of Hendrycks et al.; pictures are those of PixMix, noise is
+    that of CEDA, puzzles are those of jigsaw training, and these have losses of their own for them. Where nothing else
+    is said, a third of the outliers each are pictures, puzzles and noise.
     """
 
     name = "generated-outliers"
