@@ -165,7 +165,8 @@ class VOS(Method):
         steps = (radii / z.norm(dim=1)).to(z.dtype)[:, None] * z
         with torch.autocast(self.root.device.type, enabled=False):
             away = steps.to(self.root.device, self.root.dtype, non_blocking=True) @ self.root.T
-        return self.means[classes] + away
+        made: Tensor = self.means[classes] + away
+        return made
 
     def change_classifier(self, classifier: Classifier) -> None:
         if "means" in self._buffers:
