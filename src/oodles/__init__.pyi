@@ -41,6 +41,7 @@ from oodles.methods.cocl import COCL as COCL
 from oodles.methods.confidence_branch import ConfidenceBranch as ConfidenceBranch
 from oodles.methods.cross_entropy import CrossEntropy as CrossEntropy
 from oodles.methods.cutmix import CutMix as CutMix
+from oodles.methods.dal import DAL as DAL
 from oodles.methods.distillation import Distillation as Distillation
 from oodles.methods.diversemix import DiverseMix as DiverseMix
 from oodles.methods.divoe import DivOE as DivOE

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 from torch import Generator, Tensor, nn
+from torch.func import functional_call
 
 from oodles.checks import check_places, shapes_checked
 from oodles.classifier import Classifier, Inputs, first_of, frozen
@@ -193,6 +194,7 @@ class Now:
         rank: of the process, on which all random numbers but those of ``shared`` depend.
         class_weights: (C,), by which cross-entropies are weighted; the same for all classes unless given.
         scores: by role, the outlier score of the method that trains on this part.
+        changers: methods that change outputs, in their order.
     """
 
     def __init__(
@@ -207,6 +209,7 @@ class Now:
         rank: int = 0,
         class_weights: Tensor | None = None,
         scores: Mapping[str, str] | None = None,
+        changers: "Sequence[Method]" = (),
     ):
         self.classifier = classifier
         self._class_weights = class_weights
@@ -215,6 +218,7 @@ class Now:
         self._name = name
         self._rank = rank
         self._scores = scores or {}
+        self._changers = changers
 
     @cached_property
     def generator(self) -> Generator:
@@ -271,6 +275,23 @@ class Now:
         """Return the last layer's logits of features (N, F) whose gradient ends there."""
         precision = next(self.classifier.parameters()).dtype
         return at_least_float32(self.classifier.head(features.detach().to(precision)))
+
+    def logits(self, role: str, features: Tensor, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return the logits of other features (N, F) of a part, made as those of its own are: traced."""
+        head = self.classifier.head
+        precision = next(self.classifier.parameters()).dtype
+        weights = {
+            name.removeprefix("head."): head.get_parameter(name.removeprefix("head.")) + more
+            for roles, change in batch.weights
+            for name, more in change.items()
+            if role in roles and name.startswith("head.")
+        }
+        rows = features.to(precision)
+        z = at_least_float32(functional_call(head, weights, (rows,)) if weights else head(rows))
+        others = replace(outputs, features={**outputs.features, role: features}, logits={**outputs.logits, role: z})
+        for method in self._changers:
+            others = method.change_outputs(others, batch, self)
+        return others.logits[role]
 
     def frozen(self) -> Any:
         """Return a context in which the classifier is in eval mode and its statistics stay as they are."""

@@ -504,8 +504,9 @@ def _outputs(step: TrainingStep, batch: Batch, now: Now) -> Outputs:
 
 
 def _losses(step: TrainingStep, batch: Batch) -> _Losses:
-    acting, now = step._acting(), Now(step.classifier, class_weights=step.class_weights)
+    acting = step._acting()
     methods, hooks = acting.methods, acting.hooks
+    now = Now(step.classifier, class_weights=step.class_weights, changers=hooks["change_outputs"])
     outputs = _outputs(step, batch, now)
     batch = valid_rows(batch)
     with torch.autocast(outputs.logits["id"].device.type, enabled=False):

@@ -13,6 +13,7 @@ from oodles import (
     CEDA,
     CIDER,
     COCL,
+    DAL,
     DOE,
     DOS,
     DUQ,
@@ -967,6 +968,27 @@ ROWS: dict[str, Row] = {
         random=True,
         curved="rows of two classes are mixed, of which the likeliest is one",
         beside=("outlier-exposure",),
+    ),
+    "dal": Row(
+        DAL,
+        settings={"weight": 0.7, "radius": 0.05, "steps": 4, "step_length": 0.3},
+        defaults={
+            **{"weight": 0.5, "radius": 10.0, "price_limit": 10.0, "price_rate": 0.01},
+            **{"steps": 10, "step_length": 1.0},
+        },
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *(
+                ({name: value}, f"{name} must be a finite number > 0, got")
+                for name in ("radius", "step_length")
+                for value in (0, -0.1, NAN)
+            ),
+            *numbers_at_least_zero("price_limit"),
+            *numbers_at_least_zero("price_rate"),
+            *(({"steps": n}, "steps must be a whole number of at least 1, got") for n in (0, 10.0, True)),
+        ),
+        refuses=needs_rows,
+        backward="the way to the worst features has no gradient",
     ),
 }
 

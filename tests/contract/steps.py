@@ -66,8 +66,9 @@ def leaf_outputs(classifier: Classifier, batch: Batch, roles: list[str]) -> Outp
 def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
     """Compute the terms for given outputs, by calling the methods' moments by hand."""
     methods = [method for method in step.methods if isinstance(method, Method) and method.active]
-    now = Now(step.classifier)
-    for method in methods:
+    changers = [method for method in methods if "change_outputs" in method.moments]
+    now = Now(step.classifier, changers=changers)
+    for method in changers:
         outputs = method.change_outputs(outputs, batch, now)
     terms: Mapping[str, Tensor] = {}
     if not any("cross-entropy" in method.replaces for method in methods):
@@ -75,7 +76,8 @@ def terms_of(step: TrainingStep, batch: Batch, outputs: Outputs) -> dict[str, Te
         logits = now.probe(outputs.features["id"]) if alone else outputs.logits["id"]
         terms = {"cross_entropy": cross_entropy(logits, batch["id"].labels)}
     for method in methods:
-        terms = {**terms, **method.loss_terms(outputs, batch, now)}
+        own = method.loss_terms(outputs, batch, now)
+        terms = {**terms, **{name: value for name, value in own.items() if name not in method.measures}}
     for method in methods:
         terms = method.change_sum(terms, now)
     return dict(terms)

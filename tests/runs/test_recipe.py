@@ -148,6 +148,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         256,
         None,
     ),
+    "dal": ("dal", {"radius": 10.0, "steps": 10}, 0.07, 5e-4, True, ("cosine", ()), 50, 128, 256),
     "doe": ("doe", {"weight": 1.0, "start": 0.5}, 0.01, 5e-4, True, ("cosine", ()), 10, 128, 256),
     "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
     "atom": (
@@ -179,7 +180,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
-FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs", "doe", "divoe", "aoe")
+FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs", "dal", "doe", "divoe", "aoe")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -79,6 +79,7 @@ METHODS = {
     "aoe": "AOE",
     "diversemix": "DiverseMix",
     "generated-outliers": "GeneratedOutliers",
+    "dal": "DAL",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
