@@ -971,7 +971,7 @@ ROWS: dict[str, Row] = {
     ),
     "dal": Row(
         DAL,
-        settings={"weight": 0.7, "radius": 0.05, "steps": 4, "step_length": 0.3},
+        settings={"weight": 0.7, "radius": 0.005, "steps": 4, "step_length": 0.02},
         defaults={
             **{"weight": 0.5, "radius": 10.0, "price_limit": 10.0, "price_rate": 0.01},
             **{"steps": 10, "step_length": 1.0},
