@@ -180,7 +180,20 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
 WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
-FINE_TUNED = (*MEASURED, "ish", "outlier-exposure", "mixoe", "jigsaw", "oecc", "mcd", "pfs", "dal", "doe", "divoe", "aoe")
+FINE_TUNED = (
+    *MEASURED,
+    "ish",
+    "outlier-exposure",
+    "mixoe",
+    "jigsaw",
+    "oecc",
+    "mcd",
+    "pfs",
+    "dal",
+    "doe",
+    "divoe",
+    "aoe",
+)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
