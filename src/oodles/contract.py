@@ -254,6 +254,10 @@ class Now:
         """Return how many epochs there will be."""
         return self._counter("epochs")
 
+    def over(self, share: float) -> bool:
+        """Tell whether this share of the epochs is over, below 1, in whole ones: so the last epoch comes after it."""
+        return self.epoch >= int(share * self.epochs)
+
     def _counter(self, which: str) -> int:
         count = self._counters[which]
         if count is None:  # traced, where a number that changes would be compiled anew every time

@@ -47,6 +47,23 @@ class MoreNotes(Notes):
         return terms
 
 
+def test_a_share_of_the_epochs_is_over_before_the_last_one() -> None:
+    step = TrainingStep(classifier("vectors"))
+    over = {}
+    for share, epochs in ((0.0, 3), (0.4, 5), (0.5, 5), (0.9, 1), (0.99, 4)):
+        over[share, epochs] = []
+        for epoch in range(epochs):
+            step.start_epoch(epoch, epochs)
+            over[share, epochs].append(step._now().over(share))
+    assert over == {
+        (0.0, 3): [True] * 3,
+        (0.4, 5): [False, False, True, True, True],
+        (0.5, 5): [False, False, True, True, True],
+        (0.9, 1): [True],
+        (0.99, 4): [False, False, False, True],
+    }
+
+
 def test_every_moment_of_a_step_is_told_the_same() -> None:
     notes: list[tuple[object, ...]] = []
     net = classifier("vectors")

@@ -116,7 +116,7 @@ class DOE(Method):
             self.register_buffer("perturbation", torch.zeros_like(_joined(_kernels(classifier).values())))
 
     def change_weights(self, batch: Batch, gradient: Gradient, now: Now) -> Batch:
-        if now.epoch < int(self.start * now.epochs):
+        if not now.over(self.start):
             return batch
         kernels = _kernels(now.classifier)
         slopes = gradient(batch, lambda outputs: regret(outputs.logits["outliers"]))

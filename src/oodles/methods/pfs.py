@@ -86,7 +86,7 @@ class PFS(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         # a tensor, as is the term at all times, since what begins later would be compiled anew
-        begun = now.epoch >= self.start * now.epochs
+        begun = now.over(self.start)
         return batch.with_draws(pfs_begun=torch.full((), begun, device=device_of(now.classifier)))
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

@@ -56,8 +56,8 @@ def root_of(covariance: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
 
 
 def begun(start: float, now: Now, like: Tensor) -> Float[Tensor, ""]:
-    """Return 1 from the epoch on that begins behind this share of all, and 0 before, on the device of a tensor."""
-    return like.new_full((), float(now.epoch >= int(start * now.epochs)))
+    """Return 1 where this share of the epochs is over, and 0 before, on the device of a tensor."""
+    return like.new_full((), float(now.over(start)))
 
 
 def told_apart(known: Float[Tensor, " n"], made: Float[Tensor, " m"]) -> Float[Tensor, ""]:
