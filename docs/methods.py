@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pictures
-from pictures import AtWork, at_work, diagram, in_prose, sheet, timeline
+from pictures import AtWork, at_work, beside, diagram, in_prose, sheet, timeline
 from readme import RESULTS, changes, read_record
 
 import oodles
@@ -76,8 +76,7 @@ from oodles import {class_name}
 {call}
 ```
 
-These are its defaults. It goes into a [training step](../timeline.md), alone or with others:
-`TrainingStep(classifier, method)`. {recipes}
+These are its defaults. It goes into a [training step](../timeline.md), {company}. {recipes}
 
 {parameters}
 
@@ -122,15 +121,24 @@ def page(method: Card) -> str:
         pictures=show(method),
         facts=facts(method),
         call=call(method),
-        command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}{method.name} --data digits"
+        command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}"
+        f"{' + '.join([method.name, *beside(method)])} --data digits"
         + (" --teacher path/to/run" if "teacher" in method.needs else ""),
         recipes=schedules(method),
+        company=company(method),
         parameters=parameters(method),
         results=results(method.name),
         source=prose(method.source),
         paper=paper(method),
         citation=citation(method),
     )
+
+
+def company(method: Card) -> str:
+    """Say what a method goes into a step with."""
+    if beside(method):
+        return "beside a method that trains on outliers: `TrainingStep(classifier, method, OutlierExposure())`"
+    return "alone or with others: `TrainingStep(classifier, method)`"
 
 
 def call(method: Card) -> str:

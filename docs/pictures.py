@@ -19,6 +19,7 @@ from oodles.benchmarking.description import Benchmark
 from oodles.cards import Card, card, cards
 from oodles.classifier import Classifier
 from oodles.data import ImageSet, Suite, load_suite
+from oodles.facts import OF_OUTLIERS
 from oodles.methods import build_methods
 from oodles.networks import build_network
 
@@ -119,6 +120,12 @@ def at_work(name: str) -> AtWork:
     raise ValueError(f"{name} cannot be shown at work on digits: {refused}")
 
 
+def beside(method: Card) -> tuple[str, ...]:
+    """Name the methods that act beside one in its examples: one that trains on outliers, if it prepares these alone."""
+    prepares = OF_OUTLIERS & set(method.replaces) or "outliers" in method.adds
+    return ("outlier-exposure",) if prepares and not method.terms else ()
+
+
 def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:
     suite = load_suite("digits", 0)
     given = Batch({"id": _part(suite.train, side)})
@@ -127,7 +134,8 @@ def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:
     classifier = _classifier(suite, side)
     plain_head, plain_terms = classifier.head, tuple(TrainingStep(classifier)(given))
     # a teacher that has learnt nothing serves for a picture
-    step = TrainingStep(classifier, *build_methods([(method.name, settings)], teacher=_classifier(suite, side)))
+    chain = [(method.name, settings), *((name, {}) for name in beside(method))]
+    step = TrainingStep(classifier, *build_methods(chain, teacher=_classifier(suite, side)))
     step.epoch, step.epochs = EPOCHS - 1, EPOCHS
     optimizer = torch.optim.SGD(step.parameter_groups(0.02), momentum=0.9)
     for _ in range(STEPS):
