@@ -461,7 +461,8 @@ def _check_made(classifier: Classifier, batch: Batch, given: Batch, *, first: bo
             check_same_length(**{role: part.first, "targets": part.targets})
             if first:
                 check_targets(f"targets of {role!r}", part.targets, classifier.num_classes, read_gpu=True)
-            if part.valid is None and given["id"].valid is not None:
+            came_whole = role in given and given[role].valid is None
+            if part.valid is None and given["id"].valid is not None and not came_whole:
                 raise ValueError(
                     f"A method made the part {role!r} of rows or pixels some of which are void, and does not say which "
                     "of them count: give the part valid=…, see valid_in_both."

@@ -22,6 +22,7 @@ from oodles import (
 )
 from oodles.forward_pass import Reading
 
+from .additions import Hardest
 from .networks import CLASSES, batch, classifier, labels, probabilities
 from .rows import KINDS_OF_ROWS, ROWS, Row
 from .steps import equal_batches, is_one_sentence, terms_of, total
@@ -374,6 +375,17 @@ def test_a_method_that_forgets_what_counts_is_refused() -> None:
     with pytest.raises(ValueError, match="made the part 'more' of rows or pixels some of which are void") as refusal:
         made(Forgetful(), ignore_index=VOID)(with_label(VOID))
     assert is_one_sentence(str(refusal.value))
+
+
+def test_labelled_outliers_that_all_count_may_be_chosen_beside_void_rows() -> None:
+    """Their labels say nothing of which rows of the other part count."""
+    given, void = batch("vectors"), void_batch("vectors")["id"]
+    labelled = Part(given["outliers"].inputs, labels("vectors", len(given["outliers"])))
+    known = Part(given["id"].inputs, void.targets, valid=void.valid)
+    step = TrainingStep(classifier("vectors"), Hardest(keep=3), OutlierExposure())
+    prepared = step.prepare(Batch({"id": known, "outliers": labelled}))
+    assert len(prepared["outliers"]) == 3 and prepared["outliers"].valid is None
+    assert step.losses(prepared)["outlier_exposure"].isfinite()
 
 
 def test_features_of_another_resolution() -> None:
