@@ -93,7 +93,10 @@ class Part:
         check_places(places, len(self))
 
         def taken(rows: Tensor | None) -> Tensor | None:
-            return None if rows is None else indexable(rows).index_select(0, places).to(rows.dtype)
+            if rows is None:
+                return None
+            there = places.to(rows.device, non_blocking=True)  # they may have been drawn on the CPU
+            return indexable(rows).index_select(0, there).to(rows.dtype)
 
         given = self.inputs
         inputs: Any = {name: taken(rows) for name, rows in given.items()} if isinstance(given, dict) else taken(given)
