@@ -5,16 +5,13 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oodles.data import decoded
 from oodles.data.names import composed, some
 from oodles.data.preprocess import Pixels
 from oodles.data.raw import Listed, RawImages
@@ -55,18 +52,6 @@ def read_npz(path: Path) -> RawImages:
     return from_arrays(str(path), arrays[rows[0]], arrays.get("labels"), classes, vectors=rows[0] == "features")
 
 
-def read_npy(path: Path, labels: Path | None = None) -> RawImages:
-    """Read a single array: images (N, H, W), (N, H, W, C) or (N, C, H, W), or vectors (N, F); labels from another.
-
-    What would take more memory than :data:`oodles.data.decoded.IN_MEMORY` stays on the disk.
-    """
-    rows, place = open_npy(path), str(path)
-    ids = None if labels is None else open_npy(labels)
-    if rows.ndim > 2 and 4 * rows.size > decoded.IN_MEMORY:
-        return _labelled(place, Mapped(_with_channels(rows, place), place), ids)
-    return from_arrays(place, rows, ids, vectors=rows.ndim == 2)
-
-
 def are_vectors(path: Path) -> bool:
     """Tell whether a file of arrays holds vectors, by its header; what is damaged is told when it is read."""
     with suppress(Exception):
@@ -75,27 +60,6 @@ def are_vectors(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return "features.npy" in archive.namelist()
     return False
-
-
-@dataclass(frozen=True, eq=False)
-class Mapped(Listed):
-    """Images (N, H, W, C) in a file that is larger than memory, one by one."""
-
-    images: Pixels
-    place: str
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, row: int) -> Pixels:
-        return in_range(np.array(self.images[row]), f"{self.place}, at {row},")
-
-    def sizes(self) -> Sequence[tuple[int, int, int]]:
-        _, height, width, channels = self.images.shape
-        return [(height, width, channels)] * len(self)
-
-    def mark(self, row: int) -> str:
-        return str(row)
 
 
 def read_idx(images: Path, labels: Path | None = None) -> RawImages:
@@ -130,13 +94,14 @@ def from_arrays(
     for name, given in (("images", images), ("labels", labels)):
         if not isinstance(given, np.ndarray) and (given is not None or name == "images"):
             raise TypeError(f"{name} in {place} must be an array, got {type(given).__name__}.")
-    images = _as_vectors(images, place) if vectors else in_range(_with_channels(images, place), place)
-    return _labelled(place, images, labels, classes)
+    images = _as_vectors(images, place) if vectors else in_range(with_channels(images, place), place)
+    return with_labels(place, images, labels, classes)
 
 
-def _labelled(
+def with_labels(
     place: str, images: Pixels | Listed, labels: NDArray[np.generic] | None, classes: tuple[str, ...] = ()
 ) -> RawImages:
+    """Return images or vectors with their labels, named by their numbers; refuse labels that are no class ids."""
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(images),)):
         raise ValueError(
             f"labels in {place} must be {len(images)} whole numbers, got {labels.dtype} of shape {labels.shape}"
@@ -220,7 +185,7 @@ def _class_names(names: NDArray[np.generic], path: Path) -> tuple[str, ...]:
     return tuple(map(composed, words))
 
 
-def _with_channels(images: Pixels, place: str) -> Pixels:
+def with_channels(images: Pixels, place: str) -> Pixels:
     """Return images as (N, H, W, C); 1 or 3 tell the channels, or else they are fewer than the pixels of a side."""
     if images.ndim == 3:
         images = images[..., None]

@@ -114,10 +114,13 @@ class Decoded:
         """Decode rows: (n, C, H, W), or (C, H, W) of a single one."""
         if isinstance(rows, int | np.integer):
             return self._row(int(rows))
-        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
+        chosen = np.array(range(len(self))[rows] if isinstance(rows, slice) else rows, dtype=np.int64)
+        if strange := chosen[(chosen < -len(self)) | (chosen >= len(self))].tolist():
+            raise IndexError(f"row must be below {len(self)}, got {strange[0]}.")
+        chosen %= len(self)
         images = np.empty((len(chosen), *self.shape[1:]), self.dtype)
-        for place, row in enumerate(chosen):
-            images[place] = self._row(int(row))
+        for places, pixels in self.listed.fitted_rows(chosen, self._fit):
+            images[places] = self._checked(pixels, int(chosen[places[0]]))
         return images
 
     def all(self) -> Pixels:
@@ -140,20 +143,27 @@ class Decoded:
     def fingerprint(self) -> str:
         """Hash the mark of every row, for which none is decoded, and the pixels of a few."""
         digest = sha256(f"{self.shape} {self.dtype} {self.resize}{' drafted' * self.draft}".encode())
-        for row in range(len(self)):
-            digest.update(f"\n{self.listed.mark(row)}".encode("utf-8", "surrogateescape"))
+        for mark in self.listed.marks(np.arange(len(self))):
+            digest.update(f"\n{mark}".encode("utf-8", "surrogateescape"))
         digest.update(self[sample(len(self), 16)].tobytes())
         return digest.hexdigest()
+
+    @property
+    def _fit(self) -> Fit:
+        return Fit(self.shape[1:], self.resize, self.draft)
 
     def _row(self, row: int) -> Pixels:
         if not -len(self) <= row < len(self):
             raise IndexError(f"row must be below {len(self)}, got {row}.")
-        _, channels, height, width = self.shape
-        fit = Fit((channels, height, width), self.resize, self.draft)
-        pixels = self.listed.fitted(row % len(self), fit)
+        row %= len(self)
+        images: Pixels = self._checked(self.listed.fitted(row, self._fit)[None], row)[0]
+        return images
+
+    def _checked(self, pixels: Pixels, row: int) -> Pixels:
+        """Return images (n, H, W, C) from ``row`` on as (n, C, H, W); refuse those of another type."""
         if pixels.dtype != self.dtype:
             raise ValueError(f"images must all be {self.dtype}, but row {row} is {pixels.dtype}.")
-        return np.moveaxis(pixels, 2, 0)
+        return np.moveaxis(pixels, 3, 1)
 
 
 def loader_workers() -> int:

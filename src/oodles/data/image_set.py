@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from oodles.data.augment import PLAIN, Augment, Changes, draw, ready, transformed
 from oodles.data.decoded import Decoded, loader_workers, sample
+from oodles.data.mapped import lies_in_file, stream
 from oodles.memory import hand_back_memory
 
 Index = int | tuple[int, int]
@@ -37,8 +38,8 @@ class ImageSet(Dataset[Any]):
     Batches are made at once: hand loaders ``collate_fn=as_batch``, or use :meth:`loader`.
 
     Args:
-        images: (N, C, H, W), uint8, or floating point in [0, 1]; in memory, or decoded on demand. Or vectors (N, F),
-            float32 of any range.
+        images: (N, C, H, W), uint8, or floating point in [0, 1]; in memory, or decoded on demand, as those of a
+            ``np.memmap`` are, which is never all in memory. Or vectors (N, F), float32 of any range.
         labels: class ids (N,); −1 for rows of no known class.
         augment: the changes made to rows that are asked for by (epoch, row).
         seed: of the augmentation.
@@ -55,6 +56,8 @@ class ImageSet(Dataset[Any]):
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if lies_in_file(self.images) and self.images.ndim == 4:
+            object.__setattr__(self, "images", stream(self.images))
         if self.images.ndim not in (2, 4) or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"images must have shape (N, C, H, W), or vectors (N, F), and labels (N,), got {self.images.shape} and "

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from oodles.data import read_images
 from oodles.data.decoded import Decoded
+from oodles.files import cache_folder
 
 Shape = tuple[int, int, int]
 """(C, H, W)."""
@@ -79,7 +80,7 @@ def mixing_pictures(place: str, shape: Shape) -> MixingPictures:
 def kept_pictures(shape: Shape, count: int, seed: int = 0) -> NDArray[np.uint8]:
     """Return generated pictures, kept in ``$XDG_CACHE_HOME/oodles`` (``~/.cache/oodles``) where that is writable."""
     name = f"mixing-pictures-{VERSION}-{'x'.join(map(str, shape))}-{count}-{seed}.npz"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oodles"
+    folder = cache_folder()
     try:
         with (folder / name).open("rb") as kept_file, np.load(kept_file, allow_pickle=False) as archive:
             kept = archive["pictures"]

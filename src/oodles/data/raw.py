@@ -1,10 +1,9 @@
 """Images of a source before they get one shape: in memory, or in a list that decodes them one by one."""
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +16,10 @@ from oodles.data.preprocess import Fit, Pixels, fit_image
 def called(vectors: bool, count: int = 2) -> str:
     """Return what rows are called in sentences: images, unless they are feature vectors, as of tables and texts."""
     return ("row" if vectors else "image") + "s" * (count != 1)
+
+
+Places = Sequence[int] | NDArray[np.int64]
+"""Where rows stand among those that were asked for."""
 
 
 class BrokenImages(ValueError):
@@ -53,6 +56,10 @@ class Listed(Protocol):
         """Return a text that changes with the image of a row, without decoding it."""
         ...
 
+    def marks(self, rows: NDArray[np.int64], /) -> Iterator[str]:
+        """Give texts that change with the images of rows and their order, without decoding them."""
+        return (self.mark(int(row)) for row in rows)
+
     def stamp(self, row: int, /) -> str | None:
         """Return a text that changes whenever the file of a row is written; none of images that are in no file."""
         return None
@@ -60,6 +67,10 @@ class Listed(Protocol):
     def fitted(self, row: int, fit: Fit, /) -> Pixels:
         """Return the image of a row in the shape that is asked for."""
         return fit_image(self[row], fit.shape, fit.resize)
+
+    def fitted_rows(self, rows: NDArray[np.int64], fit: Fit, /) -> Iterator[tuple[Places, Pixels]]:
+        """Give the images (n, H, W, C) of n rows at a time, with their places in ``rows``, in any order."""
+        return (([place], self.fitted(int(row), fit)[None]) for place, row in enumerate(rows))
 
 
 @dataclass(frozen=True)
@@ -119,8 +130,14 @@ class Chosen(Listed):
     def stamp(self, row: int) -> str | None:
         return self.images.stamp(int(self.rows[row]))
 
+    def marks(self, rows: NDArray[np.int64]) -> Iterator[str]:
+        return self.images.marks(self.rows[rows])
+
     def fitted(self, row: int, fit: Fit) -> Pixels:
         return self.images.fitted(int(self.rows[row]), fit)
+
+    def fitted_rows(self, rows: NDArray[np.int64], fit: Fit) -> Iterator[tuple[Places, Pixels]]:
+        return self.images.fitted_rows(self.rows[rows], fit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +150,7 @@ class Joined(Listed):
         return sum(map(len, self.parts))
 
     def __getitem__(self, row: int) -> Pixels:
-        part, own = self._place(row)
+        part, own = self._source(row)
         return part[own]
 
     def sizes(self) -> Sequence[tuple[int, int, int]]:
@@ -143,22 +160,45 @@ class Joined(Listed):
         return sizes
 
     def mark(self, row: int) -> str:
-        part, own = self._place(row)
-        return blake2b(part[own].tobytes()).hexdigest() if isinstance(part, np.ndarray) else part.mark(own)
+        (mark,) = self.marks(np.array([row]))
+        return mark
+
+    def marks(self, rows: NDArray[np.int64]) -> Iterator[str]:
+        numbers, own = self._sources(rows)
+        for number, places in groupby(range(len(rows)), numbers.__getitem__):
+            part, within = self.parts[number], own[list(places)]
+            if isinstance(part, np.ndarray):
+                yield from (blake2b(part[row].tobytes()).hexdigest() for row in within)
+            else:
+                yield from part.marks(within)
 
     def stamp(self, row: int) -> str | None:
-        part, own = self._place(row)
+        part, own = self._source(row)
         return None if isinstance(part, np.ndarray) else part.stamp(own)
 
     def fitted(self, row: int, fit: Fit) -> Pixels:
-        part, own = self._place(row)
+        part, own = self._source(row)
         return super().fitted(row, fit) if isinstance(part, np.ndarray) else part.fitted(own, fit)
 
-    def _place(self, row: int) -> tuple[Pixels | Listed, int]:
+    def fitted_rows(self, rows: NDArray[np.int64], fit: Fit) -> Iterator[tuple[Places, Pixels]]:
+        numbers, own = self._sources(rows)
+        for number in np.unique(numbers):
+            part, places = self.parts[number], np.flatnonzero(numbers == number)
+            if isinstance(part, np.ndarray):
+                yield from (([place], self.fitted(int(rows[place]), fit)[None]) for place in places.tolist())
+            else:
+                yield from ((places[few], images) for few, images in part.fitted_rows(own[places], fit))
+
+    def _source(self, row: int) -> tuple[Pixels | Listed, int]:
         """Return the source of a row, and its row there."""
-        starts = [0, *accumulate(map(len, self.parts))]
-        number = bisect_right(starts, row) - 1
-        return self.parts[number], row - starts[number]
+        (number,), (own,) = self._sources(np.array([row]))
+        return self.parts[number], int(own)
+
+    def _sources(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the number of the source of each row, and its row there."""
+        ends = np.cumsum([len(part) for part in self.parts])
+        numbers = np.searchsorted(ends, rows, side="right")
+        return numbers, rows - np.concatenate([[0], ends])[numbers]
 
 
 def join(raws: Sequence[RawImages]) -> RawImages:

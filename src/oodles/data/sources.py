@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oodles.data import arrays, cifar, image_files, tables, texts
+from oodles.data import arrays, cifar, image_files, mapped, tables, texts
 from oodles.data.datasets import read_dataset
 from oodles.data.raw import RawImages
 from oodles.data.texts import Texts
@@ -117,7 +117,7 @@ def read_source(source: Source, encode: Encode | None = None, words: Words = NOT
     if path.suffix.lower() == ".npz" and labels is None:
         return arrays.read_npz(path)
     if path.suffix.lower() == ".npy":
-        return arrays.read_npy(path, labels)
+        return mapped.read_npy(path, labels)
     return arrays.read_idx(path, labels)
 
 
@@ -147,7 +147,7 @@ def read_path(path: Path, encode: Encode | None = None, words: Words = NOTHING_S
     if ending == ".npz":
         return arrays.read_npz(path)
     if ending == ".npy":
-        return arrays.read_npy(path)
+        return mapped.read_npy(path)
     with path.open("rb") as file:
         start = file.read(4)
     return arrays.read_idx(path) if arrays.is_idx(start, path) else image_files.read_file(path)

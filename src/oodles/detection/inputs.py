@@ -207,7 +207,7 @@ def _as_list(given: Any, expected: Expected) -> Sequence[Any] | None:
             return [torch.from_numpy(np.ascontiguousarray(given))]
         if given.ndim == 2 or (given.ndim == 3 and given.shape[2] in (1, 3)):
             return [given]
-        return list(from_arrays("the array", given, None).images)  # type: ignore[arg-type]  # they are in memory
+        return from_arrays("the array", given, None).images  # type: ignore[return-value]  # an array of images, and no list
     if isinstance(given, Sequence) and given:
         kinds = str | Path | Image.Image | np.ndarray
         single = all(isinstance(one, Tensor) and tuple(one.shape) == expected.shape for one in given)

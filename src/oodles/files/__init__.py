@@ -102,6 +102,11 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"{path} must be a file to write, and {blocked} is a file: choose another place.")
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/oodles``, or ``~/.cache/oodles``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oodles"
+
+
 def sha256_of(path: Path) -> str:
     """Return the fingerprint of a file's content."""
     with path.open("rb") as file:

@@ -19,7 +19,9 @@ from oodles.cards import card
 from oodles.classifier import Classifier, device_of
 from oodles.contract import Batch, Now, Part
 from oodles.data import SUITES, ImageSet, Suite, holds_vectors
+from oodles.data.decoded import sample
 from oodles.data.image_set import Rows
+from oodles.data.suite import ENOUGH
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
 from oodles.methods import build_methods, method_class
@@ -143,8 +145,9 @@ def about_weights(path: Path, label: str) -> dict[str, str]:
 def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> dict[str, dict[str, Any]]:
     """Measure the settings that a recipe wants measured, with outliers and in-distribution rows but no test rows.
 
-    Of the validation rows only the half is used that may choose something. Where methods make outliers, the unknown
-    rows are those that they make of training rows too.
+    Of the validation rows only the half is used that may choose something, and of outliers that are not in memory so
+    many as mean and deviation are measured on. Where methods make outliers, the unknown rows are those that they make of
+    training rows too.
 
     Args:
         recipe: says which.
@@ -154,9 +157,13 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
     device = device_of(classifier)
 
     def unknown() -> Iterator[Any]:
-        if suite.outliers is not None and recipe.max_outliers != 0:
-            chosen = chosen_outliers(suite.outliers, recipe)
-            yield from (suite.outliers if chosen is None else suite.outliers.rows(chosen)).in_order(device)
+        outliers = suite.outliers
+        if outliers is not None and recipe.max_outliers != 0:
+            chosen = chosen_outliers(outliers, recipe)
+            if not isinstance(outliers.images, np.ndarray):  # there may be a million
+                every = np.arange(len(outliers)) if chosen is None else chosen
+                chosen = every[sample(len(every), ENOUGH)]
+            yield from (outliers if chosen is None else outliers.rows(chosen)).in_order(device)
         yield from _made_outliers(recipe, classifier, suite.train, device)
 
     def rows(part: str) -> Iterator[Rows]:
