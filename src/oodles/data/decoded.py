@@ -132,8 +132,7 @@ class Decoded:
         images = np.empty((len(rows), *self.shape[1:]), self.dtype)
 
         def decode(places: range) -> None:
-            for place in places:
-                images[place] = self._row(rows[place])
+            images[places.start : places.stop] = self[[rows[place] for place in places]]
 
         blocks = [range(len(rows))[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
         with quietly(), ThreadPoolExecutor(loader_workers()) as threads:

@@ -22,7 +22,7 @@ from oodles.files import cache_folder, write_text
 LOOKED_AT = 4096
 """Rows of a file that tell whether it has changed, and the first bytes of each that are read for that."""
 BLOCK = 64
-"""Of these, rows that are read at once."""
+"""Rows that are read at once."""
 PIECE, READ = 2**26, 2**20
 """Bytes of a file that a thread hashes before it takes others, and that it reads at once."""
 
@@ -113,10 +113,12 @@ class Mapped(Listed):
 
     def fitted_rows(self, rows: NDArray[np.int64], fit: Fit) -> Iterator[tuple[Places, Pixels]]:
         channels, height, width = fit.shape
-        images = self._rows(rows)
-        if fit.resize is not None or self.shape[1:] != (height, width, channels):
-            images = np.stack([fit_image(image, fit.shape, fit.resize) for image in images])
-        yield np.arange(len(rows)), images
+        as_they_are = fit.resize is None and self.shape[1:] == (height, width, channels)
+        order = np.argsort(rows * self.strides[0], kind="stable")  # as they lie in the file
+        for start in range(0, len(rows), BLOCK):
+            places = order[start : start + BLOCK]
+            images = self._rows(rows[places])
+            yield places, images if as_they_are else np.stack([fit_image(one, fit.shape, fit.resize) for one in images])
 
     def _rows(self, rows: NDArray[np.int64]) -> Pixels:
         """Read images (n, H, W, C); numbers that are no bytes are looked at."""
@@ -128,14 +130,14 @@ class Mapped(Listed):
         return np.stack([in_range(image, f"{self.path}, at {row},") for image, row in zip(images, rows, strict=True)])
 
     def _read(self, rows: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
-        """Read the first bytes of rows, in the order in which they lie in the file."""
+        """Read the first bytes of rows."""
         content = np.empty((len(rows), length), np.uint8)
         starts = self.start - self._before + rows * self.strides[0]
         with self.path.open("rb", buffering=0) as file:
-            for place in np.argsort(starts, kind="stable").tolist():
-                file.seek(int(starts[place]))
-                if file.readinto(content[place]) != length:
-                    raise ValueError(f"{self.path} was cut off while it was read, before the end of row {rows[place]}.")
+            for image, start, row in zip(content, starts.tolist(), rows, strict=True):
+                file.seek(start)
+                if file.readinto(image.data) != length:
+                    raise ValueError(f"{self.path} was cut off while it was read, before the end of row {row}.")
         return content
 
     @property
