@@ -21,6 +21,7 @@ from oodles.contract import Batch, Now, Part
 from oodles.data import SUITES, ImageSet, Suite, holds_vectors
 from oodles.data.decoded import sample
 from oodles.data.image_set import Rows
+from oodles.data.names import some
 from oodles.data.suite import ENOUGH
 from oodles.detection.calibration import choosing_rows
 from oodles.files import sha256_of
@@ -289,7 +290,10 @@ def check_same_data(earlier: Run, contents: Mapping[str, Any]) -> None:
     """Refuse to resume a run whose data has changed, as far as they are known; see :func:`about_suite`."""
     before = earlier.record["suite"]
     if _rounded(before) != _rounded({k: value for k, value in contents.items() if k in before or k not in LATER}):
-        raise ValueError(f"{earlier.folder} was begun with other data of the same name: choose another folder.")
+        known, here = before.get("sha256", {}), contents["sha256"]
+        changed = [name for name in here if name in known and known[name] != here[name]]
+        sets = f" ({some(changed)} changed)" if changed else ""
+        raise ValueError(f"{earlier.folder} was begun with other data of the same name{sets}: choose another folder.")
 
 
 def _rounded(about: Mapping[str, Any]) -> dict[str, Any]:
