@@ -111,11 +111,12 @@ def read_images(
     *,
     draft: bool = False,
 ) -> ImageSet:
-    """Read the images of a ``.npz`` or idx file, of a folder (at any depth), or a single image file.
+    """Read the images of a ``.npz``, ``.npy`` or idx file, of a folder (at any depth), or a single image file.
 
     Args:
         path: a ``.npz`` file with ``images``, uint8 or floating point in [0, 1], of shape (N, H, W), (N, H, W, C) or
-            (N, C, H, W), and where there are some ``labels``; an idx file of images, gzipped or not; or image files of
+            (N, C, H, W), and where there are some ``labels``; such an array in a ``.npy`` file, which stays on the disk
+            where it is larger than memory should hold; an idx file of images, gzipped or not; or image files of
             8 bits per channel: the first frame, upright, transparent parts on white.
         input_shape: (C, H, W) of the result; by default the images' own, which then must be one size. Other images are
             cropped about their centre to the aspect ratio asked for and resized by Pillow's bilinear filter; colour
