@@ -282,6 +282,9 @@ def test_rows_that_are_taken_have_a_fingerprint_of_their_own(tmp_path: Path) -> 
     ]
     one, same, other = (rows.fingerprint() for rows in taken if rows is not None)
     assert one == same != other
+    listed = read_npy(tmp_path / "pool.npy").images
+    assert isinstance(listed, Mapped)
+    assert len({next(listed.marks(np.array(rows))) for rows in ([0, 1, 2], [0, 2, 1], [0, 1, 3])}) == 3
 
 
 def test_the_pieces_of_a_file_are_hashed_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
