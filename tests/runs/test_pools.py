@@ -11,6 +11,7 @@ import torch
 from oodles.data import Augment, ImageSet, Suite, mapped
 from oodles.networks import build_network
 from oodles.runs import preparation
+from oodles.runs.batches import chosen_outliers
 from oodles.runs.opened import Run
 from oodles.runs.preparation import measure_settings
 from oodles.runs.recipe import Recipe
@@ -91,3 +92,8 @@ def test_settings_are_measured_on_some_of_a_pool(tmp_path: Path, monkeypatch: py
     some = replace(in_memory, outliers=in_memory.outliers.evenly(24))
     measured = [measure_settings(recipe, classifier, suite) for suite in (in_file, some, in_memory)]
     assert measured[0] == measured[1] != measured[2]
+    fewer = replace(recipe, max_outliers=30)
+    chosen = chosen_outliers(in_memory.outliers, fewer)
+    assert chosen is not None and len(chosen) == 30
+    some = replace(in_memory, outliers=in_memory.outliers.rows(chosen).evenly(24))
+    assert measure_settings(fewer, classifier, in_file) == measure_settings(recipe, classifier, some) != measured[0]

@@ -147,8 +147,8 @@ def measure_settings(recipe: Recipe, classifier: Classifier, suite: Suite) -> di
     """Measure the settings that a recipe wants measured, with outliers and in-distribution rows but no test rows.
 
     Of the validation rows only the half is used that may choose something, and of outliers that are not in memory so
-    many as mean and deviation are measured on. Where methods make outliers, the unknown rows are those that they make of
-    training rows too.
+    many as mean and deviation are measured on. Where methods make outliers, the unknown rows are those that they make
+    of training rows too.
 
     Args:
         recipe: says which.
