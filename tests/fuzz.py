@@ -253,6 +253,8 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(m, FEATURES)
         case "points" | "weight" | "prototypes" | "centers" | "head_weight":
             return draw.normal(CLASSES, FEATURES)
+        case "direction":
+            return draw.normal(FEATURES)
         case "slope":
             return draw.normal()
         case "bias":

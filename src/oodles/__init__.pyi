@@ -82,6 +82,7 @@ from oodles.methods.palm import PALM as PALM
 from oodles.methods.pascl import PASCL as PASCL
 from oodles.methods.pfs import PFS as PFS
 from oodles.methods.pixmix import PixMix as PixMix
+from oodles.methods.poem import POEM as POEM
 from oodles.methods.regmixup import RegMixup as RegMixup
 from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction

@@ -258,7 +258,7 @@ class TrainingStep(nn.Module):
                     method.after_update(outputs, batch, self._now(step=self.steps - 1))
 
     def start_epoch(self, epoch: int, epochs: int, data: Data | None = None) -> None:
-        """Begin an epoch: note its number, and let methods pass over data.
+        """Begin an epoch: note its number, and let methods look back at the last batch and pass over data.
 
         In an epoch in whose middle the loaded state was saved, methods keep what they computed when it began.
 
@@ -275,6 +275,7 @@ class TrainingStep(nn.Module):
         check_whole("epochs", epochs, low=epoch + 1)
         if data is not None and not isinstance(data, Data):
             raise TypeError(f"data must be Data(train=…, outliers=…), got {describe(data)}.")
+        self.after_update()
         self.epoch, self.epochs = epoch, epochs
         resumed, self._restored, self._started = epoch == self._restored, -1, epoch
         for method, name in self._active_with_names():

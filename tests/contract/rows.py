@@ -29,6 +29,7 @@ from oodles import (
     PALM,
     PASCL,
     PFS,
+    POEM,
     SAM,
     SIREN,
     SNGP,
@@ -401,6 +402,29 @@ ROWS: dict[str, Row] = {
         defaults={"keep": 64, "by": ""},
         wrong=settings_of_criterion,
         random=True,
+        refuses=needs_rows,
+        **choosing,
+    ),
+    "poem": Row(
+        POEM,
+        settings={"keep": 4},
+        defaults={
+            "keep": 64,
+            "confidence": 3.0,
+            "variance": 20.0,
+            "noise": 0.5,
+            "exploration": 20.0,
+            "memory": 4,
+        },
+        wrong=(
+            *settings_of_choice,
+            *(
+                ({name: value}, f"{name} must be a finite number > 0, got")
+                for name in ("confidence", "variance", "noise", "exploration")
+                for value in (0, -1.0, NAN, INF)
+            ),
+            *(({"memory": n}, "memory must be a whole number of at least 1, got") for n in (0, 4.0, True)),
+        ),
         refuses=needs_rows,
         **choosing,
     ),

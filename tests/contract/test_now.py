@@ -87,6 +87,27 @@ def test_every_moment_of_a_step_is_told_the_same() -> None:
     assert notes == expected
 
 
+def test_the_last_batch_of_an_epoch_is_looked_back_at_before_the_next_one_starts() -> None:
+    notes: list[tuple[object, ...]] = []
+
+    class Starts(Notes):
+        def start_epoch(self, data, now):  # type: ignore[no-untyped-def]
+            self.notes.append((self.name, "start_epoch", now.step, now.epoch))
+
+    step = TrainingStep(classifier("vectors"), Starts("a", notes))
+    for epoch in range(2):
+        step.start_epoch(epoch, 2)
+        step(batch("vectors"))
+    moments = [(note[1], *note[2:4]) for note in notes if note[1] != "loss_terms"]
+    assert moments == [
+        ("start_epoch", 0, 0),
+        ("change_batch", 0, 0),
+        ("after_update", 0, 0),
+        ("start_epoch", 1, 1),
+        ("change_batch", 1, 1),
+    ]
+
+
 @pytest.mark.parametrize("what", ["step", "epoch", "epochs"])
 def test_steps_and_epochs_are_not_counted_in_the_traced_half(what: str) -> None:
     class Looks(Method):

@@ -103,6 +103,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         512,
     ),
     "dos": ("dos + background-class", {"keep": 64}, 0.1, 1e-4, True, ("steps", (50, 75, 90)), 100, 64, 384),
+    "poem": ("poem + energy-bounded", {"keep": 64}, 0.1, 1e-4, True, ("steps", (50, 75, 90)), 100, 64, 512),
     "confidence-branch": ("confidence-branch", {"budget": 0.3}, 0.1, 1e-4, True, ("steps", (150, 225)), 300, 64, None),
     "cac": ("cac", {"alpha": 10.0, "weight": 0.1}, 0.01, 5e-6, False, ("steps", (150,)), 200, 128, None),
     "arpl": ("arpl", {"weight": 0.1, "margin": 1.0}, 0.1, 1e-4, False, ("steps", (30, 60, 90)), 100, 64, None),

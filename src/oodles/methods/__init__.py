@@ -72,6 +72,7 @@ METHODS = {
     "distillation": "Distillation",
     "ntom": "NTOM",
     "dos": "DOS",
+    "poem": "POEM",
     "sam": "SAM",
     "hopfield-boosting": "HopfieldBoosting",
     "doe": "DOE",
