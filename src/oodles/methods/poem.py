@@ -34,10 +34,10 @@ def posterior(
 
 
 class POEM(Method):
-    """Keeps the outliers with the least |wᵀh|, where h are features and w is drawn before each epoch.
+    """Keeps the outliers whose features h are nearest to the boundary wᵀh = 0, where w is drawn before each epoch.
 
-    wᵀh = 0 is a boundary between known rows and outliers: w is drawn from its posterior in a Bayesian linear regression
-    of features on −1 × a confidence for known rows, and on the confidence for the outliers that were kept.
+    It is drawn from its posterior in a Bayesian linear regression, where wᵀh is −1 × a confidence for known rows, and
+    the confidence for the outliers that were kept.
 
     When to use: many outliers at hand, most of which are easy.
     Cost: all candidates once more, without gradients, and the eigenvalues of a matrix of features by features in each
