@@ -2,6 +2,8 @@
 
 As many rows as the method forwards, also while it prepares the batch. The optimizer's step is not timed.
 
+Time methods that make, choose, change or learn from outliers over Outlier Exposure that keeps as many.
+
 Time each loss term, forward and backward, over ``F.cross_entropy`` on the same rows.
 
 Time in microseconds what the engine adds to a step of a tiny network, over a loop that does the same by hand.
@@ -10,6 +12,7 @@ Time in microseconds what the engine adds to a step of a tiny network, over a lo
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +30,7 @@ from oodles import (
     mixup_criterion,
     mixup_data,
 )
-from oodles.facts import trains_on
+from oodles.facts import CHOICE, trains_on
 from oodles.methods import METHODS, method_class
 from oodles.methods.energy_bounded import energy_hinge
 from oodles.methods.energy_gap import energy_gap
@@ -74,6 +77,34 @@ def step_costs() -> dict[str, dict[str, float]]:
         rounds = 15 if times < 8 else 5
         cost = ratios({"plain": run_plain, name: run}, "plain", rounds=rounds, repeats=1)[name]
         table[name] = {"rows": times, **cost}
+    return table
+
+
+CANDIDATES = 4
+"""Outliers that a method which chooses gets for each one that it keeps."""
+
+
+def outlier_costs() -> dict[str, dict[str, float]]:
+    """Time methods that make, choose, change or learn from outliers over Outlier Exposure with as many of them kept."""
+    x, y, outliers = torch.rand(ROWS, 3, 32, 32), torch.arange(ROWS) % 10, torch.rand(CANDIDATES * ROWS, 3, 32, 32)
+    exposed = TrainingStep(classifier(), OutlierExposure())
+
+    def run(step: TrainingStep, given: torch.Tensor | None) -> None:
+        step.zero_grad()
+        torch.stack([*step((x, y), given).values()]).sum().backward()
+
+    table = {}
+    for name in METHODS:
+        cls = method_class(name)
+        if "outliers" not in (*cls.needs, *cls.adds) or name == "outlier-exposure":
+            continue
+        chooses = CHOICE in cls.replaces
+        makes = "outliers" in cls.adds
+        method = cls(**({"keep": ROWS} if chooses else {"share": 1.0} if makes else {}))
+        step = TrainingStep(classifier(), method, *([] if trains_on("outliers", cls) else [OutlierExposure()]))
+        given = None if makes else outliers if chooses else outliers[:ROWS]
+        timed = {"plain": partial(run, exposed, outliers[:ROWS]), name: partial(run, step, given)}
+        table[name] = {"candidates": CANDIDATES if chooses else 1, **ratios(timed, "plain", rounds=15, repeats=1)[name]}
     return table
 
 
@@ -171,7 +202,8 @@ if __name__ == "__main__":
     print("\na step of a tiny network over the same by hand (microseconds)")
     for name, row in overhead.items():
         print(f"  {name:<20}  {row['step']:7.1f} over {row['by hand']:7.1f}: {row['overhead']:7.1f}")
-    steps, terms = step_costs(), term_costs()
+    steps, terms, exposed = step_costs(), term_costs(), outlier_costs()
     show("a step of each method", "a plain step with as many rows", steps)
     show("a loss term, forward and backward, 256 × 100", "F.cross_entropy", terms)
-    record("steps", {"steps": steps, "terms": terms, "overhead": overhead})
+    show("a step with outliers", "one of Outlier Exposure that keeps as many", exposed)
+    record("steps", {"steps": steps, "terms": terms, "outliers": exposed, "overhead": overhead})

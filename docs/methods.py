@@ -230,8 +230,14 @@ NEEDS = {
 
 def measured_cost(name: str) -> str:
     """Say how long a step takes over a plain one, where that was measured."""
-    cost = read_record("steps.json")["steps"].get(name)
-    return f"A step takes {cost['ratio']:.2f} × a plain one with as many rows, measured." if cost else ""
+    record = read_record("steps.json")
+    told = []
+    if cost := record["steps"].get(name):
+        told.append(f"A step takes {cost['ratio']:.2f} × a plain one with as many rows, measured.")
+    if cost := record.get("outliers", {}).get(name):
+        among = f" of {cost['candidates']} times as many" if cost["candidates"] > 1 else ""
+        told.append(f"It takes {cost['ratio']:.2f} × one of `outlier-exposure` that keeps as many outliers{among}.")
+    return " ".join(told)
 
 
 def schedules(method: Card) -> str:
