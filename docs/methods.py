@@ -368,7 +368,7 @@ AT_HAND = {"": "all", "-100": "100", "-generated": "none", "-100-generated": "10
 def generated_outliers() -> str:
     """Write a table of each suite whose rows train on all of its outliers, on 100 or none, and on generated ones."""
     tables = []
-    for suite in ("fashion-12k", "cifar10-10k"):
+    for suite in ("digits", "fashion-12k", "cifar10-10k"):
         table = recorded_table(suite)
         groups = {group.label: group for group in table.groups}
         lines = []
