@@ -151,5 +151,7 @@ def test_a_row_is_the_mean_of_its_pixels_that_count() -> None:
     assert mean_per_row(values).tolist() == [4, 4, 9]
     for odd in (0.0, torch.inf, torch.nan):
         assert mean_per_row(values.masked_fill(~valid, odd), valid).tolist() == [4, 10, 0]
-    assert mean_per_row(values[:, 0, 0]).tolist() == mean_per_row(values[:, 0, 0], valid[:, 0, 1]).tolist() == [1, 2, 9]
+    assert mean_per_row(values[:, 0, 0]).tolist() == [1, 2, 9]
+    assert mean_per_row(values[:, 0, 0], valid[:, 0, 0]).tolist() == [1, 0, 0]
+    assert mean_per_row(values, valid[:, 0, 0]).tolist() == [4, 4, 9]
     assert mean_per_row(values[:0]).shape == (0,)

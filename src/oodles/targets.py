@@ -103,16 +103,16 @@ def mean_over_rows(values: Float[Tensor, " n *rest"]) -> Float[Tensor, ""]:
 
 
 def mean_per_row(
-    values: Float[Tensor, " n *space"], valid: Bool[Tensor, " n *space"] | None = None
+    values: Float[Tensor, " n *space"], valid: Bool[Tensor, " n *counted"] | None = None
 ) -> Float[Tensor, " n"]:
     """Return each row's mean over its pixels, or over those that count; a row without pixels is its own mean.
 
-    Where none of a row's pixels count, it is zero.
+    Where nothing of a row counts, it is zero.
     """
     pixels = values.unsqueeze(-1).flatten(1)
-    if valid is None or valid.ndim == 1:  # rows that do not count are left out later
+    if valid is None or valid.shape != values.shape:  # whole rows that do not count are left out later
         return pixels.mean(1)
-    counts = valid.flatten(1)
+    counts = valid.unsqueeze(-1).flatten(1)
     return torch.where(counts, pixels, 0.0).sum(1) / counts.sum(1).clamp(min=1)
 
 

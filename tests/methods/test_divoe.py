@@ -224,6 +224,18 @@ def test_pixels_that_do_not_count_pull_nowhere() -> None:
         assert torch.equal((found != x).any(1), valid), "each pixel has logits of its own"
 
 
+@pytest.mark.parametrize("method", [DivOE(share=1.0), AOE(), DiverseMix()])
+def test_pixels_of_another_resolution_than_the_logits_are_refused_as_without_it(method: Method) -> None:
+    given = batch("dense")
+    coarse = given.with_part("outliers", Part(given["outliers"].inputs, valid=torch.zeros(10, 4, 4, dtype=torch.bool)))
+    sentences = []
+    for methods in ((OutlierExposure(),), (method, OutlierExposure())):
+        with pytest.raises(ValueError, match="'outliers' that count") as refusal:
+            TrainingStep(classifier("dense"), *methods)(coarse)
+        sentences.append(str(refusal.value))
+    assert sentences[0] == sentences[1] and is_one_sentence(sentences[0])
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_outliers_are_chosen_before_they_are_moved(order: tuple[int, int, int]) -> None:
     methods = [DivOE(share=1.0, epsilon=0.1), Hardest(keep=4), OutlierExposure()]

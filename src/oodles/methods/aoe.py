@@ -57,7 +57,7 @@ class AOE(Method):
         classifier: Classifier,
         outliers: Float[Tensor, " m *shape"],
         *,
-        valid: Bool[Tensor, " m *space"] | None = None,
+        valid: Bool[Tensor, " m *counted"] | None = None,
     ) -> Float[Tensor, " m *shape"]:
         """Outliers that have been moved."""
         check_unit_range(self.name, outliers)

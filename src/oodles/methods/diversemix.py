@@ -20,7 +20,7 @@ def share_parameters(
     *,
     alpha: float,
     temperature: float,
-    valid: Bool[Tensor, " n *space"] | None = None,
+    valid: Bool[Tensor, " n *counted"] | None = None,
 ) -> Float64[Tensor, "2 n"]:
     """Return the parameters a and b of each row's share λ ~ Beta(a, b) in its mixture with another row.
 
@@ -82,7 +82,7 @@ class DiverseMix(Method):
         outliers: Float[Tensor, " m *shape"],
         logits_out: Float[Tensor, "m c *space"],
         *,
-        valid: Bool[Tensor, " m *space"] | None = None,
+        valid: Bool[Tensor, " m *counted"] | None = None,
         generator: Generator | None = None,
     ) -> tuple[Float[Tensor, " m *shape"], Int64[Tensor, " m"]]:
         """Mixed outliers, and the numbers of those that were mixed in."""

@@ -54,7 +54,7 @@ def raised(
     step: float,
     steps: int,
     best: bool = False,
-    valid: Bool[Tensor, " n *space"] | None = None,
+    valid: Bool[Tensor, " n *counted"] | None = None,
 ) -> Float[Tensor, " n *shape"]:
     """Climb the losses of outliers with the classifier in eval mode, see :func:`oodles.outliers.ascent.climb`.
 
@@ -151,7 +151,7 @@ class DivOE(Method):
         classifier: Classifier,
         outliers: Float[Tensor, " m *shape"],
         *,
-        valid: Bool[Tensor, " m *space"] | None = None,
+        valid: Bool[Tensor, " m *counted"] | None = None,
         generator: Generator | None = None,
     ) -> Float[Tensor, " m *shape"]:
         """Outliers of which a share has been moved, in the order in which they came."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from oodles.contract import Now, Part, WrongPart
 from oodles.inference import Seen
 from oodles.scores import Score
+from oodles.targets import mean_per_row
 
 
 def look(part: Part, now: Now) -> Seen:
@@ -29,13 +30,10 @@ def how_unknown(score: Score, part: Part, seen: Seen, now: Now) -> Float[Tensor,
 
 def for_rows(values: Float[Tensor, "n *space"], part: Part) -> Float[Tensor, " n"]:
     """Return one number for each row: the mean over its pixels that count, infinite where nothing counts."""
-    by_row = values.reshape(len(values), -1)
+    means = mean_per_row(values, part.valid)
     if part.valid is None or part.valid.shape != values.shape:  # others are refused in the forward pass
-        return by_row.mean(1)
-    counts = part.valid.reshape(by_row.shape)
-    number = counts.sum(1)
-    means = torch.where(counts, by_row, 0.0).sum(1) / number.clamp(min=1)
-    return torch.where(number > 0, means, torch.inf)
+        return means
+    return torch.where(part.valid.unsqueeze(-1).flatten(1).any(1), means, torch.inf)
 
 
 def take(part: Part, places: Int64[Tensor, " k"]) -> Part:
