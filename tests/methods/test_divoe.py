@@ -254,7 +254,7 @@ def test_two_that_change_outliers_are_refused(pair: tuple[Method, Method]) -> No
 
 @pytest.mark.parametrize("method", [DivOE(), AOE(), DiverseMix()])
 def test_without_a_method_that_learns_from_outliers_they_are_refused(method: Method) -> None:
-    with pytest.raises(ValueError, match=f"{method.name} chooses or changes outliers, and no other method uses them"):
+    with pytest.raises(ValueError, match=f"{method.name} makes, chooses or changes outliers, and no other method uses"):
         TrainingStep(classifier("images"), method)
 
 
