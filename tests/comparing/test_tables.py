@@ -202,6 +202,13 @@ def test_fine_tuning_is_remarked(tmp_path: Path) -> None:
     assert f"learning rate 0.01 (not {plain.learning_rate}), epochs 5 (not {plain.epochs}), unlike" in remark
 
 
+def test_outliers_of_a_row_are_no_remark_since_plain_training_has_none(tmp_path: Path) -> None:
+    folders = runs_of(tmp_path, "cross-entropy")
+    given = {"outlier_batch_size": 256, "max_outliers": 100}
+    folders += [write_run(tmp_path / f"o{seed}", "outlier-exposure", seed=seed, **given) for seed in range(3)]
+    assert compare(folders).tables[0].remarks == ()
+
+
 def test_runs_of_other_machines_are_remarked(tmp_path: Path) -> None:
     results = [result_of(open_run(folder)) for folder in runs_of(tmp_path, "cross-entropy", "mixup", seeds=2)]
     same = {"threads": 2, "device": "cpu", "mixed_precision": "no", "torch": "2.13.0"}

@@ -23,6 +23,8 @@ FEW = 3
 """As many ways in which a score was fitted are told apart."""
 FAR_WORSE = 0.1
 """In AUROC: a score that tells even the training outliers so much worse than the method's own gets a remark."""
+UNREAD = ("suggest", "teacher", "outlier_batch_size", "max_outliers")
+"""Settings that change nothing of plain training."""
 MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
 """Facts of the machine on which figures depend a little: in words, and as keys of a run's environment."""
 
@@ -376,7 +378,7 @@ def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
         + [
             f"{key.replace('_', ' ')} {value} (not {plain[key]})"
             for key, value in settings.items()
-            if key in plain and value != plain[key] and key not in ("methods", "suggest", "initial weights", "teacher")
+            if key in plain and value != plain[key] and key not in ("methods", "initial weights", *UNREAD)
         ]
     )
 
