@@ -59,6 +59,7 @@ SETTINGS: dict[str, Any] = {
     "epochs": 5,
     "batch_size": 10,
     "outlier_batch_size": 20,
+    "max_outliers": 20,
     "mixed_precision": "bf16",
     "seed": 1,
     "weights": "cross-entropy",
