@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.float64]
+Rows = np.ndarray
 
 
 def partner(labels: Sequence[int], row: int, share: float) -> int:
