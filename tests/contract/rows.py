@@ -170,7 +170,7 @@ choosing = {
     "forwards": "it looks at the candidates",
     "beside": ("outlier-exposure",),
 }
-settings_of_choice = (*(({"keep": n}, "keep must be a whole number of at least 1, got") for n in (0, -1, 3.0, True)),)
+settings_of_choice = (*(({"kept": n}, "kept must be a whole number of at least 1, got") for n in (0, -1, 3.0, True)),)
 settings_of_criterion = (
     *settings_of_choice,
     ({"by": "enrgy"}, "score must be one of .* did you mean 'energy'"),
@@ -387,8 +387,8 @@ ROWS: dict[str, Row] = {
     ),
     "ntom": Row(
         NTOM,
-        settings={"keep": 4, "quantile": 0.3, "by": "energy"},
-        defaults={"keep": 128, "quantile": 0.125, "by": ""},
+        settings={"kept": 4, "quantile": 0.3, "by": "energy"},
+        defaults={"kept": 128, "quantile": 0.125, "by": ""},
         wrong=(
             *settings_of_criterion,
             *numbers_at_least_zero("quantile"),
@@ -398,8 +398,8 @@ ROWS: dict[str, Row] = {
     ),
     "dos": Row(
         DOS,
-        settings={"keep": 4, "by": "energy"},
-        defaults={"keep": 64, "by": ""},
+        settings={"kept": 4, "by": "energy"},
+        defaults={"kept": 64, "by": ""},
         wrong=settings_of_criterion,
         random=True,
         refuses=needs_rows,
@@ -407,9 +407,9 @@ ROWS: dict[str, Row] = {
     ),
     "poem": Row(
         POEM,
-        settings={"keep": 4},
+        settings={"kept": 4},
         defaults={
-            "keep": 64,
+            "kept": 64,
             "confidence": 3.0,
             "variance": 20.0,
             "noise": 0.5,
@@ -876,14 +876,14 @@ ROWS: dict[str, Row] = {
     ),
     "hopfield-boosting": Row(
         HopfieldBoosting,
-        settings={"weight": 20.0, "keep": 8, "beta": 8.0, "hidden": 6, "dimensions": 5, "memory": 12},
-        defaults={"weight": 0.5, "keep": 128, "beta": 4.0, "hidden": 256, "dimensions": 128, "memory": 4096},
+        settings={"weight": 20.0, "kept": 8, "beta": 8.0, "hidden": 6, "dimensions": 5, "memory": 12},
+        defaults={"weight": 0.5, "kept": 128, "beta": 4.0, "hidden": 256, "dimensions": 128, "memory": 4096},
         wrong=(
             *numbers_at_least_zero("weight"),
             *(({"beta": value}, "beta must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),
             *(
                 ({name: n}, f"{name} must be a whole number of at least 1, got")
-                for name in ("keep", "hidden", "dimensions", "memory")
+                for name in ("kept", "hidden", "dimensions", "memory")
                 for n in (0, 3.0, True)
             ),
         ),

@@ -261,7 +261,7 @@ def test_without_a_method_that_learns_from_outliers_they_are_refused(method: Met
 def test_the_recipe_of_atom_attacks_half_of_the_chosen_outliers_within_8_grey_levels() -> None:
     ntom, divoe, background = build_methods(Recipe.load("atom").methods)
     assert isinstance(divoe, DivOE) and divoe.epsilon == 8 / 255 and divoe.relative_step * divoe.epsilon == 2 / 255
-    given, small = batch("images", rows=24), {"keep": 20, "quantile": 0.125}
+    given, small = batch("images", rows=24), {"kept": 20, "quantile": 0.125}
     choose = type(ntom)(**small)
     net = classifier("images")
     step = TrainingStep(net, background, divoe, choose, seed=3)

@@ -67,17 +67,17 @@ def test_the_hardest_of_each_cluster_then_the_next(keep: int) -> None:
 
 def test_empty_clusters_are_filled_and_every_row_is_kept_once() -> None:
     x = torch.eye(3, dtype=torch.float64).repeat_interleave(4, 0)  # three distinct points for eight clusters
-    places = DOS(keep=8)(x, torch.arange(12.0), generator())
+    places = DOS(kept=8)(x, torch.arange(12.0), generator())
     assert sorted(places.tolist()) == [0, 1, 2, 4, 5, 6, 8, 9]
     assert places[:3].tolist() == [0, 4, 8]
-    same = DOS(keep=3)(torch.ones(5, 2), torch.tensor([4.0, 2.0, 5.0, 1.0, 3.0]), generator())
+    same = DOS(kept=3)(torch.ones(5, 2), torch.tensor([4.0, 2.0, 5.0, 1.0, 3.0]), generator())
     assert same.tolist() == [3, 1, 4]
 
 
 def test_lengths_of_features_do_not_matter() -> None:
     x, unknown = points(30), torch.arange(30.0)
     lengths = 1 + 9 * torch.rand(30, 1, dtype=torch.float64, generator=generator())
-    assert torch.equal(DOS(keep=6)(x, unknown, generator()), DOS(keep=6)(lengths * x, unknown, generator()))
+    assert torch.equal(DOS(kept=6)(x, unknown, generator()), DOS(kept=6)(lengths * x, unknown, generator()))
 
 
 def test_rows_that_do_not_count_move_no_cluster_and_come_last() -> None:
@@ -85,18 +85,18 @@ def test_rows_that_do_not_count_move_no_cluster_and_come_last() -> None:
     counts = torch.arange(20) % 4 != 1
     left = counts.nonzero()[:, 0]
     void = x.masked_fill(~counts[:, None], torch.nan), unknown.masked_fill(~counts, torch.inf)
-    whole = DOS(keep=6)(*void, generator())
-    assert torch.equal(whole, left[DOS(keep=6)(x[left], unknown[left], generator())])
-    most = DOS(keep=17)(x, unknown.masked_fill(~counts, torch.inf), generator())
+    whole = DOS(kept=6)(*void, generator())
+    assert torch.equal(whole, left[DOS(kept=6)(x[left], unknown[left], generator())])
+    most = DOS(kept=17)(x, unknown.masked_fill(~counts, torch.inf), generator())
     assert set(left.tolist()) < set(most.tolist()) and len(set(most.tolist())) == 17
-    assert len(DOS(keep=4)(x, torch.full((20,), torch.inf), generator()).unique()) == 4
+    assert len(DOS(kept=4)(x, torch.full((20,), torch.inf), generator()).unique()) == 4
 
 
 @pytest.mark.parametrize("by", ["", "max-logit"])
 def test_a_step_keeps_the_hardest_of_each_cluster(by: str) -> None:
     net, given = classifier("vectors", dtype=torch.float64), batch("vectors", dtype=torch.float64)
     rows = given["outliers"].rows
-    step = TrainingStep(net, DOS(keep=4, by=by), EnergyBounded(), seed=5)
+    step = TrainingStep(net, DOS(kept=4, by=by), EnergyBounded(), seed=5)
     with torch.no_grad():
         features, z = net.features(rows), net(rows)
     unknown = -z.amax(1) if by else energy(z)
@@ -107,7 +107,7 @@ def test_a_step_keeps_the_hardest_of_each_cluster(by: str) -> None:
             drawn["u"] = torch.rand(4, dtype=torch.float64, generator=generator)
             return torch.arange(4)
 
-    TrainingStep(net, Asks(keep=4, by=by), EnergyBounded(), seed=5).prepare(given)
+    TrainingStep(net, Asks(kept=4, by=by), EnergyBounded(), seed=5).prepare(given)
     labels = reference.clusters(reference.unit(features.numpy()), drawn["u"].tolist(), ROUNDS)
     places = sorted(reference.chosen(unknown.tolist(), labels, 4))
     assert torch.equal(step.prepare(given)["outliers"].rows, rows[places])
@@ -115,39 +115,39 @@ def test_a_step_keeps_the_hardest_of_each_cluster(by: str) -> None:
 
 def test_diverse_rows_are_kept_where_the_hardest_are_all_alike() -> None:
     x = torch.tensor([*([1.0, 0.01 * n] for n in range(8)), [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    places = DOS(keep=4)(x, torch.arange(11.0), generator())
+    places = DOS(kept=4)(x, torch.arange(11.0), generator())
     assert {8, 9, 10} < set(places.tolist())
 
 
 def test_with_a_background_class_and_no_more_candidates_than_are_kept() -> None:
     given = batch("images")
-    assert len(TrainingStep(classifier("images"), BackgroundClass(), DOS(keep=3)).prepare(given)["outliers"]) == 3
-    step = TrainingStep(classifier("images"), OutlierExposure(), DOS(keep=10))
+    assert len(TrainingStep(classifier("images"), BackgroundClass(), DOS(kept=3)).prepare(given)["outliers"]) == 3
+    step = TrainingStep(classifier("images"), OutlierExposure(), DOS(kept=10))
     assert step.prepare(given)["outliers"] is given["outliers"]
-    assert DOS(keep=10)(torch.rand(7, 3), torch.rand(7)).tolist() == list(range(7))
-    assert DOS(keep=10)(torch.rand(0, 3), torch.rand(0)).tolist() == []
+    assert DOS(kept=10)(torch.rand(7, 3), torch.rand(7)).tolist() == list(range(7))
+    assert DOS(kept=10)(torch.rand(0, 3), torch.rand(0)).tolist() == []
 
 
 def test_candidates_that_are_no_numbers_are_not_chosen() -> None:
     given = batch("vectors")
     rows = given["outliers"].rows.clone()
     rows[2], rows[7] = torch.nan, torch.inf
-    step = TrainingStep(classifier("vectors"), OutlierExposure(), DOS(keep=8))
+    step = TrainingStep(classifier("vectors"), OutlierExposure(), DOS(kept=8))
     assert step.prepare(given.with_part("outliers", Part(rows)))["outliers"].rows.isfinite().all()
 
 
 def test_autocast_changes_no_choice_of_the_same_features() -> None:
     x, unknown = points(60).float(), torch.arange(60.0)
-    plain = DOS(keep=12)(x, unknown, generator())
+    plain = DOS(kept=12)(x, unknown, generator())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(DOS(keep=12)(x, unknown, generator()), plain)
+        assert torch.equal(DOS(kept=12)(x, unknown, generator()), plain)
 
 
 def test_void_rows_are_kept_last() -> None:
     given = batch("vectors")
     valid = torch.arange(10) % 3 > 0
     whole = Batch({**given.parts, "outliers": replace(given["outliers"], valid=valid)})
-    prepared = TrainingStep(classifier("vectors"), OutlierExposure(), DOS(keep=6)).prepare(whole)
+    prepared = TrainingStep(classifier("vectors"), OutlierExposure(), DOS(kept=6)).prepare(whole)
     kept = prepared["outliers"]
     assert kept.valid is not None and kept.valid.all() and len(kept) == 6
 

@@ -36,7 +36,7 @@ def rows(count: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def small(**settings: Any) -> HopfieldBoosting:
-    return HopfieldBoosting(**{"keep": 4, "hidden": 6, "dimensions": 5, "memory": 12, **settings})
+    return HopfieldBoosting(**{"kept": 4, "hidden": 6, "dimensions": 5, "memory": 12, **settings})
 
 
 def near(found: Tensor, recorded: list[float], accuracy: float = 2e-6) -> None:
@@ -149,7 +149,7 @@ class Planted(nn.Module):
 def planted(keep: int, beta: float = 60.0, **settings: Any) -> tuple[TrainingStep, Batch]:
     """Known rows along one axis, 20 far outliers along another, and 4 between them in places 3, 9, 15, 21."""
     net = Classifier(Planted(), nn.Linear(3, 2))
-    step = TrainingStep(net, small(keep=keep, beta=beta, dimensions=3, hidden=3, **settings))
+    step = TrainingStep(net, small(kept=keep, beta=beta, dimensions=3, hidden=3, **settings))
     memory_of(net).projection = nn.Identity()
     known = torch.tensor([[1.0, 0, 0]]).repeat(8, 1)
     outliers = torch.tensor([[0.0, 1, 0]]).repeat(24, 1)

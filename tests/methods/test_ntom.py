@@ -40,7 +40,7 @@ def test_the_recorded_choice() -> None:
 @pytest.mark.parametrize("rows, keep", [(10, 4), (100, 40), (33, 1)])
 def test_the_algorithm_of_the_paper(rows: int, keep: int, quantile: float) -> None:
     scores = unknown(rows)
-    found = NTOM(keep=keep, quantile=quantile)(scores)
+    found = NTOM(kept=keep, quantile=quantile)(scores)
     assert found.tolist() == reference.chosen(scores.tolist(), keep, quantile)
 
 
@@ -64,7 +64,7 @@ def test_rows_that_do_not_count_come_last_and_are_not_shared_out() -> None:
 @pytest.mark.parametrize("by", ["", "energy", "max-logit"])
 def test_rows_are_kept_by_a_score_in_the_order_in_which_they_came(by: str) -> None:
     net, given = classifier("vectors", noisy=True).train(), batch("vectors")
-    rows = kept(TrainingStep(net, NTOM(keep=4, quantile=0.3, by=by), EnergyBounded()), given)
+    rows = kept(TrainingStep(net, NTOM(kept=4, quantile=0.3, by=by), EnergyBounded()), given)
     with torch.no_grad():
         z = net.eval()(given["outliers"].rows)
     scores = -z.amax(1) if by == "max-logit" else energy(z)
@@ -74,7 +74,7 @@ def test_rows_are_kept_by_a_score_in_the_order_in_which_they_came(by: str) -> No
 
 def test_the_probability_of_the_background_is_that_of_the_paper() -> None:
     net, given = classifier("vectors"), batch("vectors")
-    step = TrainingStep(net, BackgroundClass(), NTOM(keep=4, quantile=0.3))
+    step = TrainingStep(net, BackgroundClass(), NTOM(kept=4, quantile=0.3))
     with torch.no_grad():
         features = net.features(given["outliers"].rows)
         p = torch.cat([net.head(features), net.heads["background"](features)], 1).softmax(1)[:, -1]
@@ -85,7 +85,7 @@ def test_the_probability_of_the_background_is_that_of_the_paper() -> None:
 def test_where_no_more_candidates_are_there_all_stay_bit_for_bit(keep: int) -> None:
     given = batch("images")
     outcomes = []
-    for methods in ((), (NTOM(keep=keep),)):
+    for methods in ((), (NTOM(kept=keep),)):
         net = classifier("images", noisy=True).train()
         step = TrainingStep(net, OutlierExposure(), *methods)
         prepared = step.prepare(given)
@@ -104,7 +104,7 @@ def test_every_loss_on_outliers_names_a_score_or_gets_a_sentence(loss: str) -> N
     if set(row.cls.replaces) & set(NTOM.replaces):
         pytest.skip("it chooses by itself")
     others = [other for other in row.methods() if type(other) is not NTOM]
-    step = TrainingStep(classifier("images"), *others, NTOM(keep=4))
+    step = TrainingStep(classifier("images"), *others, NTOM(kept=4))
     try:
         assert total(step(given)).isfinite()
         assert len(step.prepare(given)["outliers"]) == 4
@@ -116,11 +116,11 @@ def test_every_loss_on_outliers_names_a_score_or_gets_a_sentence(loss: str) -> N
 def test_what_the_classifier_lacks_or_no_can_show_gets_a_sentence() -> None:
     given = batch("vectors")
     with pytest.raises(ValueError, match="background looks at a head 'background' that this classifier lacks") as no:
-        TrainingStep(classifier("vectors"), NTOM(keep=4, by="background"), OutlierExposure()).prepare(given)
+        TrainingStep(classifier("vectors"), NTOM(kept=4, by="background"), OutlierExposure()).prepare(given)
     assert is_one_sentence(str(no.value))
     made = given.with_part("outliers", Part(features=torch.rand(10, 7)))
     with pytest.raises(TypeError, match="ntom cannot act on this batch: outliers must be inputs to be chosen") as no:
-        TrainingStep(classifier("vectors"), NTOM(keep=4), OutlierExposure()).prepare(made)
+        TrainingStep(classifier("vectors"), NTOM(kept=4), OutlierExposure()).prepare(made)
     assert is_one_sentence(str(no.value))
 
 
@@ -129,7 +129,7 @@ def test_pictures_are_chosen_by_the_mean_over_the_pixels_that_count() -> None:
     outliers = given["outliers"]
     valid = torch.rand(10, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.4
     valid[3] = False
-    step = TrainingStep(net, EnergyBounded(), NTOM(keep=4, quantile=0.0))
+    step = TrainingStep(net, EnergyBounded(), NTOM(kept=4, quantile=0.0))
     prepared = step.prepare(given.with_part("outliers", replace(outliers, valid=valid)))["outliers"]
     with torch.no_grad():
         values = energy(net(outliers.rows))
@@ -145,12 +145,12 @@ def test_pictures_are_chosen_by_the_mean_over_the_pixels_that_count() -> None:
 def test_rows_that_are_no_numbers_are_not_chosen() -> None:
     rows = torch.rand(6, 4)
     rows[1], rows[4] = torch.nan, torch.inf
-    step = TrainingStep(Classifier(nn.Flatten(), nn.Linear(4, 3)), OutlierExposure(), NTOM(keep=4, quantile=0.0))
+    step = TrainingStep(Classifier(nn.Flatten(), nn.Linear(4, 3)), OutlierExposure(), NTOM(kept=4, quantile=0.0))
     assert kept(step, Batch({"id": Part(rows[:1], torch.tensor([0])), "outliers": Part(rows)})).isfinite().all()
 
 
 def test_a_run_that_could_not_choose_is_refused_before_training() -> None:
-    methods = (("ntom", {"keep": 65}), ("outlier-exposure", {}))
+    methods = (("ntom", {"kept": 65}), ("outlier-exposure", {}))
     with pytest.raises(
         ValueError, match="ntom keeps 65 outliers of a batch that has 64: raise outlier_batch_size"
     ) as no:

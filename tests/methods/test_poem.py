@@ -17,7 +17,7 @@ from ..contract.steps import is_one_sentence, total
 from ..recorded.linear_layer import VALUES, X_IN, X_OUT
 from ..references import poem as reference
 
-KEEP = {"keep": 4}
+KEEP = {"kept": 4}
 
 
 def made(seed: int = 3, **settings: float) -> tuple[TrainingStep, POEM]:
@@ -133,7 +133,7 @@ def test_until_an_epoch_starts_the_first_rows_are_kept() -> None:
 def test_what_is_learnt_tells_known_rows_from_outliers() -> None:
     """Known rows at 1 on an axis and outliers below −1: of candidates in between, those about 0 are kept."""
     random = torch.Generator().manual_seed(0)
-    method = POEM(keep=5, exploration=1.0)
+    method = POEM(kept=5, exploration=1.0)
     step = TrainingStep(classifier("vectors", dtype=torch.float64), method, OutlierExposure())
     known = torch.cat([torch.ones(200, 1), 0.1 * torch.randn(200, 6, generator=random)], 1).double()
     line = torch.cat([torch.linspace(1, -3, 400)[:, None], 0.1 * torch.randn(400, 6, generator=random)], 1).double()
@@ -176,7 +176,7 @@ def test_other_seeds_and_epochs_draw_other_boundaries() -> None:
 
 def test_where_no_more_candidates_are_there_all_stay() -> None:
     given = batch("images")
-    step = TrainingStep(classifier("images"), OutlierExposure(), POEM(keep=10))
+    step = TrainingStep(classifier("images"), OutlierExposure(), POEM(kept=10))
     assert step.prepare(given)["outliers"] is given["outliers"]
 
 
@@ -184,7 +184,7 @@ def test_candidates_that_are_no_numbers_are_not_chosen() -> None:
     given = batch("vectors")
     rows = given["outliers"].rows.clone()
     rows[0], rows[1] = torch.nan, torch.inf
-    step = TrainingStep(classifier("vectors"), OutlierExposure(), POEM(keep=8))
+    step = TrainingStep(classifier("vectors"), OutlierExposure(), POEM(kept=8))
     for epoch in range(2):
         assert step.prepare(given.with_part("outliers", Part(rows)))["outliers"].rows.isfinite().all() or epoch == 0
         step.start_epoch(epoch, 2)

@@ -93,7 +93,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "odnl": ("odnl", {"weight": 3.0}, 0.1, 5e-4, False, ("steps", (80, 140)), 200, 128, 128),
     "ntom": (
         "ntom + background-class",
-        {"keep": 128, "quantile": 0.125},
+        {"kept": 128, "quantile": 0.125},
         0.1,
         1e-4,
         True,
@@ -102,8 +102,8 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         64,
         512,
     ),
-    "dos": ("dos + background-class", {"keep": 64}, 0.1, 1e-4, True, ("steps", (50, 75, 90)), 100, 64, 384),
-    "poem": ("poem + energy-bounded", {"keep": 64}, 0.1, 1e-4, True, ("steps", (50, 75, 90)), 100, 64, 512),
+    "dos": ("dos + background-class", {"kept": 64}, 0.1, 1e-4, True, ("steps", (50, 75, 90)), 100, 64, 384),
+    "poem": ("poem + energy-bounded", {"kept": 64}, 0.1, 1e-4, True, ("steps", (50, 75, 90)), 100, 64, 512),
     "confidence-branch": ("confidence-branch", {"budget": 0.3}, 0.1, 1e-4, True, ("steps", (150, 225)), 300, 64, None),
     "cac": ("cac", {"alpha": 10.0, "weight": 0.1}, 0.01, 5e-6, False, ("steps", (150,)), 200, 128, None),
     "arpl": ("arpl", {"weight": 0.1, "margin": 1.0}, 0.1, 1e-4, False, ("steps", (30, 60, 90)), 100, 64, None),
@@ -125,7 +125,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "siren": ("siren", {"weight": 1.5, "dimensions": 16}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
     "hopfield-boosting": (
         "hopfield-boosting",
-        {"weight": 0.5, "keep": 128, "beta": 4.0, "hidden": 256, "dimensions": 128},
+        {"weight": 0.5, "kept": 128, "beta": 4.0, "hidden": 256, "dimensions": 128},
         0.1,
         5e-4,
         True,
@@ -154,7 +154,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
     "atom": (
         "ntom + divoe + background-class",
-        {"keep": 128, "quantile": 0.125},
+        {"kept": 128, "quantile": 0.125},
         0.1,
         1e-4,
         True,

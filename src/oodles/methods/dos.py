@@ -51,8 +51,8 @@ def _nearest(points: Tensor, centers: Tensor) -> Tensor:
     return (centers.square().sum(1) - 2 * points @ centers.T).argmin(1)
 
 
-def hardest_of_each(unknown: Float[Tensor, " n"], clusters: Int64[Tensor, " n"], keep: int) -> Int64[Tensor, " k"]:
-    """Return the places of ``keep`` rows: the least unknown of every cluster, then the next ones, and so on.
+def hardest_of_each(unknown: Float[Tensor, " n"], clusters: Int64[Tensor, " n"], kept: int) -> Int64[Tensor, " k"]:
+    """Return the places of ``kept`` rows: the least unknown of every cluster, then the next ones, and so on.
 
     Rows of one rank in their clusters come in ascending order of how unknown they look, and rows that are infinitely
     unknown last.
@@ -62,7 +62,7 @@ def hardest_of_each(unknown: Float[Tensor, " n"], clusters: Int64[Tensor, " n"],
     together = own.argsort(stable=True)
     rank = together.argsort() - torch.searchsorted(own[together], own)
     last = ~(unknown[order] < torch.inf)
-    return order[torch.where(last, rank + len(order), rank).argsort(stable=True)[:keep]]
+    return order[torch.where(last, rank + len(order), rank).argsort(stable=True)[:kept]]
 
 
 class DOS(Method):
@@ -73,7 +73,7 @@ class DOS(Method):
     Caveat: the clusters are those of the features, which say little before the network has learnt.
 
     Args:
-        keep: the number of clusters, and of outliers that are kept in each process; of no more candidates all are.
+        kept: the number of clusters, and of outliers that are kept in each process; of no more candidates all are.
         by: the outlier score by which they look unknown; that of the method that trains on outliers unless given.
 
     Raises:
@@ -99,28 +99,28 @@ class DOS(Method):
     consumes = ("outliers",)
     replaces = ("choice of outliers",)
 
-    def __init__(self, *, keep: int = 64, by: str = ""):
+    def __init__(self, *, kept: int = 64, by: str = ""):
         super().__init__()
-        check_whole("keep", keep, low=1)
+        check_whole("kept", kept, low=1)
         check_criterion(by)
-        self.keep = keep
+        self.kept = kept
         self.by = by
 
     def forward(
         self, features_out: Float[Tensor, "n f"], unknown: Float[Tensor, " n"], generator: Generator | None = None
     ) -> Int64[Tensor, " k"]:
         """Places of the outliers to keep, for the features of candidates and how unknown each looks."""
-        if len(features_out) <= self.keep:
+        if len(features_out) <= self.kept:
             return torch.arange(len(features_out), device=features_out.device)
-        u = torch.rand(self.keep, dtype=torch.float64, generator=generator)
+        u = torch.rand(self.kept, dtype=torch.float64, generator=generator)
         points = unit_length(at_least_float32(features_out))
         with torch.autocast(points.device.type, enabled=False):
             clusters = cluster(points, unknown < torch.inf, u.to(points.device, points.dtype, non_blocking=True))
-        return hardest_of_each(unknown, clusters, self.keep)
+        return hardest_of_each(unknown, clusters, self.kept)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates = batch["outliers"]
-        if len(candidates) <= self.keep:
+        if len(candidates) <= self.kept:
             return batch
         score, seen = criterion(self.by or now.score_of("outliers")), look(candidates, now)
         places = self(seen.features, how_unknown(score, candidates, seen, now), now.generator)

@@ -106,7 +106,7 @@ class HopfieldBoosting(Method):
 
     Args:
         weight: λ; 0 switches off.
-        keep: the number of outliers that are drawn in each process; of no more candidates all are.
+        kept: the number of outliers that are drawn in each process; of no more candidates all are.
         beta: β, the inverse temperature of energies and draws, above 0.
         hidden: the width of the projection's hidden layer.
         dimensions: of the projection.
@@ -143,7 +143,7 @@ class HopfieldBoosting(Method):
         self,
         *,
         weight: float = 0.5,
-        keep: int = 128,
+        kept: int = 128,
         beta: float = 4.0,
         hidden: int = 256,
         dimensions: int = 128,
@@ -152,10 +152,10 @@ class HopfieldBoosting(Method):
         super().__init__()
         check_number("weight", weight, low=0)
         check_number("beta", beta, above=0)
-        for name, size in {"keep": keep, "hidden": hidden, "dimensions": dimensions, "memory": memory}.items():
+        for name, size in {"kept": kept, "hidden": hidden, "dimensions": dimensions, "memory": memory}.items():
             check_whole(name, size, low=1)
         self.weight = weight
-        self.keep = keep
+        self.kept = kept
         self.beta = beta
         self.hidden = hidden
         self.dimensions = dimensions
@@ -193,7 +193,7 @@ class HopfieldBoosting(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates, known = batch["outliers"], batch["id"]
-        if len(candidates) <= self.keep:
+        if len(candidates) <= self.kept:
             return batch
         seen, patterns = (_projected(part, now) for part in (candidates, known))
         energies = border_energy(
@@ -205,7 +205,7 @@ class HopfieldBoosting(Method):
         if candidates.valid is not None:
             weights = weights.masked_fill(~candidates.valid, -torch.inf)
         return batch.with_part(
-            "outliers", take(candidates, draw_without_replacement(weights, self.keep, now.generator))
+            "outliers", take(candidates, draw_without_replacement(weights, self.kept, now.generator))
         )
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:

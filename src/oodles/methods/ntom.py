@@ -12,16 +12,16 @@ from oodles.scores import Score
 from oodles.spelling import shown
 
 
-def hard_slice(unknown: Float[Tensor, " n"], keep: int, quantile: float = 0.0) -> Int64[Tensor, " k"]:
-    """Return the places of ``keep`` rows in ascending order of how unknown they look, behind a share of the lowest.
+def hard_slice(unknown: Float[Tensor, " n"], kept: int, quantile: float = 0.0) -> Int64[Tensor, " k"]:
+    """Return the places of ``kept`` rows in ascending order of how unknown they look, behind a share of the lowest.
 
     Where fewer are left behind that share, it is cut. Rows that are infinitely unknown are no part of what is shared
     out, and come last.
     """
     order = unknown.argsort(stable=True)
     count = (unknown < torch.inf).sum()
-    start = torch.minimum((count.double() * quantile).long(), (count - keep).clamp(min=0))
-    return order[start + torch.arange(min(keep, len(order)), device=order.device)]
+    start = torch.minimum((count.double() * quantile).long(), (count - kept).clamp(min=0))
+    return order[start + torch.arange(min(kept, len(order)), device=order.device)]
 
 
 def criterion(by: str) -> Score:
@@ -56,7 +56,7 @@ class NTOM(Method):
     Caveat: hard rows alone are less diverse than random ones, and may train worse; the quantile has to be chosen.
 
     Args:
-        keep: the number of outliers that are kept in each process; of no more candidates all are.
+        kept: the number of outliers that are kept in each process; of no more candidates all are.
         quantile: q, the share of the candidates, from the least unknown on, that is left out, in [0, 1).
         by: the outlier score by which they look unknown; that of the method that trains on outliers unless given.
 
@@ -83,22 +83,22 @@ class NTOM(Method):
     consumes = ("outliers",)
     replaces = ("choice of outliers",)
 
-    def __init__(self, *, keep: int = 128, quantile: float = 0.125, by: str = ""):
+    def __init__(self, *, kept: int = 128, quantile: float = 0.125, by: str = ""):
         super().__init__()
-        check_whole("keep", keep, low=1)
+        check_whole("kept", kept, low=1)
         check_share("quantile", quantile)
         check_criterion(by)
-        self.keep = keep
+        self.kept = kept
         self.quantile = quantile
         self.by = by
 
     def forward(self, unknown: Float[Tensor, " n"]) -> Int64[Tensor, " k"]:
         """Places of the outliers to keep, for how unknown each candidate looks."""
-        return hard_slice(unknown, self.keep, self.quantile)
+        return hard_slice(unknown, self.kept, self.quantile)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates = batch["outliers"]
-        if len(candidates) <= self.keep:
+        if len(candidates) <= self.kept:
             return batch
         score = criterion(self.by or now.score_of("outliers"))
         unknown = how_unknown(score, candidates, look(candidates, now), now)

@@ -45,7 +45,7 @@ class POEM(Method):
     Caveat: it learns when an epoch starts, so a loop of one's own has to call ``step.start_epoch``.
 
     Args:
-        keep: the number of outliers that are kept in each process; of no more candidates all are.
+        kept: the number of outliers that are kept in each process; of no more candidates all are.
         confidence: what wᵀh is to be, on either side.
         variance: σ, the variance of each weight before anything is known.
         noise: σ_n, the variance around the confidence.
@@ -80,7 +80,7 @@ class POEM(Method):
     def __init__(
         self,
         *,
-        keep: int = 64,
+        kept: int = 64,
         confidence: float = 3.0,
         variance: float = 20.0,
         noise: float = 0.5,
@@ -88,13 +88,13 @@ class POEM(Method):
         memory: int = 4,
     ):
         super().__init__()
-        check_whole("keep", keep, low=1)
+        check_whole("kept", kept, low=1)
         check_number("confidence", confidence, above=0)
         check_number("variance", variance, above=0)
         check_number("noise", noise, above=0)
         check_number("exploration", exploration, above=0)
         check_whole("memory", memory, low=1)
-        self.keep = keep
+        self.kept = kept
         self.confidence = confidence
         self.variance = variance
         self.noise = noise
@@ -106,7 +106,7 @@ class POEM(Method):
         return self._nearest(_distances(features_out, direction))
 
     def _nearest(self, distances: Float[Tensor, " n"]) -> Int64[Tensor, " k"]:
-        return distances.argsort(stable=True)[: self.keep]
+        return distances.argsort(stable=True)[: self.kept]
 
     def change_classifier(self, classifier: Classifier) -> None:
         if "gram" in self._buffers:
@@ -126,7 +126,7 @@ class POEM(Method):
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates = batch["outliers"]
-        if len(candidates) <= self.keep:
+        if len(candidates) <= self.kept:
             return batch
         distances = for_rows(_distances(look(candidates, now).features, self.direction), candidates)
         return batch.with_part("outliers", take(candidates, self._nearest(distances)))

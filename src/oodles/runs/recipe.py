@@ -343,11 +343,11 @@ def check_candidates(recipe: Recipe) -> None:
     if any("outliers" in card(name).adds for name, _ in active):
         return
     for name, settings in active:
-        keep = {**_defaults(name), **settings}.get("keep", 0) if CHOICE in card(name).replaces else 0
-        if keep > recipe.outlier_batch_size:
+        kept = {**_defaults(name), **settings}.get("kept", 0) if CHOICE in card(name).replaces else 0
+        if kept > recipe.outlier_batch_size:
             raise ValueError(
-                f"{name} keeps {keep} outliers of a batch that has {recipe.outlier_batch_size}: raise "
-                "outlier_batch_size above keep, or lower keep."
+                f"{name} keeps {kept} outliers of a batch that has {recipe.outlier_batch_size}: raise "
+                "outlier_batch_size, or lower kept."
             )
 
 
