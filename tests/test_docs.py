@@ -22,6 +22,7 @@ from oodles.benchmarking.description import Benchmark, benchmarks
 from oodles.cards import card
 from oodles.data import SUITES
 from oodles.data.description import read_description
+from oodles.facts import check_composition
 from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
@@ -291,7 +292,13 @@ def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, Modu
     (command,) = fenced(page, "sh")
     start = ["--recipe", name] if "weights" in facts.needs else [name]
     teacher = ["--teacher", "path/to/run"] if "teacher" in facts.needs else []
-    assert shlex.split(command) == ["oodles", "train", *start, "--data", "digits", *teacher]
+    handed = {"teacher": torch.nn.Identity()} if "teacher" in facts.needs else {}
+    try:
+        check_composition([method_class(name)(**handed)])
+        beside = []
+    except ValueError:  # it only prepares outliers
+        beside = ["+", "outlier-exposure"]
+    assert shlex.split(command) == ["oodles", "train", *start, *beside, "--data", "digits", *teacher]
 
 
 def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dict[str, ModuleType]) -> None:
