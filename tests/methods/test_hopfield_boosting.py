@@ -288,6 +288,15 @@ def test_the_last_outliers_are_stored_at_unit_length() -> None:
     assert int(memory.stored) == 11
 
 
+def test_rows_that_are_no_numbers_are_stored_as_zeros() -> None:
+    memory = Memory(nn.Identity(), 3, 5)
+    given = rows(2, 1)
+    given[0, 0] = torch.nan
+    memory.store(unit_length(given))
+    assert not memory.read()[0].any()
+    torch.testing.assert_close(memory.read()[1], unit_length(given[1:])[0].float())
+
+
 def test_outliers_are_stored_after_the_update_as_they_were_projected() -> None:
     net = classifier("vectors")
     step = TrainingStep(net, small())

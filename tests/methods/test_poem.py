@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodles import POEM, Batch, OutlierExposure, Part, TrainingStep
+from oodles import POEM, Batch, Now, OutlierExposure, Outputs, Part, TrainingStep
 from oodles.methods.poem import posterior
 from oodles.randomness import NEW_EPOCH, generator_for
 
@@ -110,6 +110,19 @@ def test_only_rows_that_were_kept_and_count_are_learnt_from() -> None:
     gram, products = reference.sums(known.numpy(), outliers.numpy(), 3.0)
     np.testing.assert_allclose(method.gram.numpy(), gram, rtol=1e-9)
     np.testing.assert_allclose(method.products.numpy(), products, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e200])
+def test_a_batch_of_numbers_that_are_not_finite_is_not_learnt_from(bad: float) -> None:
+    step, method = made()
+    step.start_epoch(0, 2)
+    trained(step, 1)
+    before = method.gram.clone(), method.products.clone()
+    rows = {role: torch.full((3, 7), value, dtype=torch.float64) for role, value in (("id", bad), ("outliers", 1.0))}
+    method.after_update(Outputs(rows, {}), batch("vectors"), Now(step.classifier))
+    assert torch.equal(method.gram, before[0]) and torch.equal(method.products, before[1])
+    step.start_epoch(1, 2)
+    assert method.direction.isfinite().all()
 
 
 def test_the_rows_nearest_to_the_boundary_are_kept_in_their_order() -> None:

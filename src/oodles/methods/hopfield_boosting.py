@@ -86,7 +86,8 @@ class Memory(nn.Module):
         """Store rows at unit length in the place of the oldest ones."""
         rows = rows[-len(self.outliers) :]
         places = (self.stored + torch.arange(len(rows), device=rows.device)) % len(self.outliers)
-        self.outliers.index_copy_(0, places, (rows * UNIT).round().to(self.outliers.dtype))
+        numbers = (rows * UNIT).nan_to_num(0.0).round()  # a row without a direction is as near to all others
+        self.outliers.index_copy_(0, places, numbers.to(self.outliers.dtype))
         self.stored += len(rows)
 
     def read(self) -> Float[Tensor, "n d"]:

@@ -133,8 +133,12 @@ class POEM(Method):
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         known, outliers = (outputs.features[role].to(self.gram.dtype) for role in ("id", "outliers"))
-        self.gram += sum_over_processes(known.T @ known + outliers.T @ outliers)
-        self.products += sum_over_processes(self.confidence * (outliers.sum(0) - known.sum(0)))
+        gram = sum_over_processes(known.T @ known + outliers.T @ outliers)
+        products = sum_over_processes(self.confidence * (outliers.sum(0) - known.sum(0)))
+        # one batch of numbers that are not finite would stay in the sums for ever
+        counts = gram.isfinite().all() & products.isfinite().all()
+        self.gram += torch.where(counts, gram, 0.0)
+        self.products += torch.where(counts, products, 0.0)
 
 
 def _distances(features: Tensor, direction: Tensor) -> Tensor:
