@@ -57,6 +57,7 @@ from oodles.methods.entropic_open_set import EntropicOpenSet as EntropicOpenSet
 from oodles.methods.flooding import Flooding as Flooding
 from oodles.methods.g_odin import GODIN as GODIN
 from oodles.methods.generated_outliers import GeneratedOutliers as GeneratedOutliers
+from oodles.methods.greg import GReg as GReg
 from oodles.methods.hopfield_boosting import HopfieldBoosting as HopfieldBoosting
 from oodles.methods.ish import ISH as ISH
 from oodles.methods.isomax import IsoMax as IsoMax

@@ -68,6 +68,7 @@ class Card:
     heads: tuple[str, ...]
     replaces: tuple[str, ...]
     separate: tuple[str, ...]
+    as_tested: tuple[str, ...]
     differentiates: tuple[str, ...]
     trains_away: tuple[str, ...]
     suggests: tuple[str, ...]

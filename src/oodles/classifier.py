@@ -108,6 +108,12 @@ class Normalize(nn.Module):
         return (inputs - self.mean) / self.std
 
 
+def unit_of_inputs(classifier: nn.Module, inputs: Tensor) -> Tensor | float:
+    """Return one unit of what the network sees, in units of its inputs: the std of its ``Normalize``, or else 1."""
+    std = next((module.std for module in classifier.modules() if isinstance(module, Normalize)), None)
+    return 1.0 if std is None else std.flatten() if inputs.ndim == 2 else std
+
+
 class Classifier(nn.Module):
     """A network in two halves: ``head(backbone(inputs))`` are its logits.
 

@@ -360,6 +360,9 @@ class Method(nn.Module):
     """Scores that it leaves nothing to see: they stand in tables with a remark."""
     separate: ClassVar[tuple[str, ...]] = ()
     """Roles that are forwarded apart from the others."""
+    as_tested: ClassVar[tuple[str, ...]] = ()
+    """Roles that are forwarded as at test time, together: in eval mode and without autocast, and no method changes
+    their outputs."""
     differentiates: ClassVar[tuple[str, ...]] = ()
     """Roles in whose inputs, one floating-point tensor, its terms differentiate: in ``loss_terms`` these record
     gradients, whatever other methods have made of them."""

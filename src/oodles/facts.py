@@ -38,6 +38,7 @@ FACTS = (
     "heads",
     "replaces",
     "separate",
+    "as_tested",
     "differentiates",
     "trains_away",
     "suggests",
@@ -85,7 +86,14 @@ BACKING: dict[str, tuple[str, ...]] = {
     "measures": ("loss_terms",),
 }
 """Facts, and the hooks of which one must be overridden for them to be true."""
-PARTS_OF = {"separate": "reads", "differentiates": "reads", "shares": "adds", "views": "adds", "consumes": "needs"}
+PARTS_OF = {
+    "separate": "reads",
+    "as_tested": "reads",
+    "differentiates": "reads",
+    "shares": "adds",
+    "views": "adds",
+    "consumes": "needs",
+}
 """Facts that may only name what another fact names, too."""
 
 

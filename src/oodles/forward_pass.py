@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from oodles.classifier import Classifier, Inputs
+from oodles.classifier import Classifier, Inputs, first_of, frozen
 from oodles.contract import Batch, Method, Outputs, Part, Rows, WrongPart
 from oodles.precision import at_least_float32
 from oodles.targets import as_rows
@@ -17,11 +17,12 @@ from oodles.targets import as_rows
 
 @dataclass(frozen=True)
 class Reading:
-    """What methods read of a forward pass: roles, further heads, and roles that are forwarded apart."""
+    """What methods read of a forward pass: roles, further heads, and roles forwarded apart or as at test time."""
 
     roles: frozenset[str]
     heads: tuple[str, ...]
     apart: frozenset[str]
+    tested: frozenset[str]
 
     @classmethod
     def of(cls, methods: Sequence[Method]) -> "Reading":
@@ -29,6 +30,7 @@ class Reading:
             frozenset({"id", *(role for method in methods for role in method.reads)}),
             tuple(dict.fromkeys(name for method in methods for name in method.heads)),
             frozenset(role for method in methods for role in method.separate),
+            frozenset(role for method in methods for role in method.as_tested),
         )
 
 
@@ -55,8 +57,8 @@ class ForwardPass:
         """Return the outputs of ``id`` and of every part that is read, in float32 at least.
 
         Parts of one shape go through the network together, so that batch norm sees them together; those apart that a
-        method forwards apart, or with other weights. Rows made as features join those of ``id`` behind the backbone.
-        Pictures of ``id`` some of whose pixels are another part's go through once.
+        method forwards apart, as at test time, or with other weights. Rows made as features join those of ``id`` behind
+        the backbone. Pictures of ``id`` some of whose pixels are another part's go through once.
         """
         read, names = reading.roles, reading.heads
         features: dict[str, Tensor] = {}
@@ -65,7 +67,8 @@ class ForwardPass:
         again = [role for role in batch.parts if _divides_pictures(batch, role) and role in read - reading.apart]
         read = read.difference(again)
         made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
-        for change, roles in _groups(batch, read, reading.apart):
+        buffers = self._network.copied_buffers() if reading.tested else {}  # now, since batch norm moves its statistics
+        for change, roles in _groups(batch, read, reading):
             together = [*roles, *(made if "id" in roles else ())]
             sizes = [len(batch[role]) for role in together]
             starts = [sum(sizes[:index]) for index in range(len(roles))]
@@ -74,9 +77,13 @@ class ForwardPass:
             try:
                 inputs = _concatenate([batch[role].inputs for role in roles])
                 more = [batch[role].first for role in together[len(roles) :]]
-                rows_features, rows_logits, by_head = self._network.run(inputs, more, names, change)
+                if roles[0] in reading.tested:
+                    found = self._network.run_as_tested(inputs, names, change, buffers)
+                else:
+                    found = self._network.run(inputs, more, names, change)
             finally:
                 self._rows = self._batch = None
+            rows_features, rows_logits, by_head = found
             _split_among(together, sizes, rows_features, features)
             _split_among(together, sizes, rows_logits, logits)
             for name, rows in zip(names, by_head, strict=True):
@@ -121,10 +128,15 @@ class _Network(nn.Module):
         return features, self.classifier.head(features), [self.classifier.heads[name](features) for name in heads]
 
     def run(
-        self, inputs: Inputs, made: Sequence[Tensor], heads: Sequence[str], change: Mapping[str, Tensor]
+        self,
+        inputs: Inputs,
+        made: Sequence[Tensor],
+        heads: Sequence[str],
+        change: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Forward rows, with ``change`` added to the classifier's weights."""
-        if not change:
+        """Forward rows, with ``change`` added to the classifier's weights, and with other ``buffers``."""
+        if not change and not buffers:
             return self.forward(inputs, made, heads)
         weights = {
             f"{path}.{name}": weight
@@ -136,14 +148,23 @@ class _Network(nn.Module):
         # by hand for weights that layers share, since torch would not put back what it ties
         by_name = {name: changed[id(value)] for name, value in weights.items() if id(value) in changed}
         result: tuple[Tensor, Tensor, list[Tensor]] = functional_call(
-            self, by_name, (inputs, made, heads), tie_weights=False
+            self, {**by_name, **(buffers or {})}, (inputs, made, heads), tie_weights=False
         )
         return result
 
+    def run_as_tested(
+        self, inputs: Inputs, heads: Sequence[str], change: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Forward rows in eval mode and without autocast."""
+        with frozen(self.classifier), torch.autocast(first_of(inputs).device.type, enabled=False):
+            return self.run(inputs, (), heads, change, buffers)
 
-def _groups(
-    batch: Batch, read: frozenset[str], apart: frozenset[str]
-) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
+    def copied_buffers(self) -> dict[str, Tensor]:
+        """Copy the classifier's buffers, by the names that they have here."""
+        return {f"classifier.{name}": buffer.clone() for name, buffer in self.classifier.named_buffers()}
+
+
+def _groups(batch: Batch, read: frozenset[str], reading: Reading) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
     """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
     groups: dict[Any, list[str]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
@@ -151,7 +172,8 @@ def _groups(
         if role in read and inputs is not None:
             layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
             changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
-            groups.setdefault((layout, role if role in apart else None, changed), []).append(role)
+            apart = role if role in reading.apart else role in reading.tested
+            groups.setdefault((layout, apart, changed), []).append(role)
     for (_, _, changed), roles in groups.items():
         yield {} if changed is None else batch.weights[changed][1], roles
 

@@ -498,10 +498,12 @@ def _outputs(step: TrainingStep, batch: Batch, now: Now) -> Outputs:
     acting = step._acting()
     outputs = step._forward(batch, acting.reading)
     if acting.hooks["change_outputs"]:
-        valid = valid_rows(batch)
+        valid, tested = valid_rows(batch), {role: outputs.logits[role] for role in acting.reading.tested}
         with torch.autocast(outputs.logits["id"].device.type, enabled=False):
             for method in acting.hooks["change_outputs"]:
                 outputs = method.change_outputs(outputs, valid, now)
+        if tested:
+            outputs = replace(outputs, logits={**outputs.logits, **tested})
     return outputs
 
 

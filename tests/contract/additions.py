@@ -206,6 +206,22 @@ class Shaken(Weighted):
         return {"shaken": -self.weight * energy(outputs.logits["outliers"]).mean()}
 
 
+class AsTested(Weighted):
+    """Raises the energy of copies of the rows, as they would be tested."""
+
+    name = "tested"
+    needs = ("vectors",)
+    adds = ("copies",)
+    as_tested = ("copies",)
+    terms = ("tested",)
+
+    def change_batch(self, batch: Batch, now: Now) -> Batch:
+        return batch.with_part("copies", Part(batch["id"].inputs))
+
+    def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
+        return {"tested": -self.weight * energy(outputs.logits["copies"]).mean()}
+
+
 class Generated(Method):
     """Makes outliers of half of the rows, or adds them to those that are there."""
 

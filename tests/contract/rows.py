@@ -49,6 +49,7 @@ from oodles import (
     EntropicOpenSet,
     Flooding,
     GeneratedOutliers,
+    GReg,
     HopfieldBoosting,
     IsoMax,
     IsoMaxPlus,
@@ -112,6 +113,8 @@ class Row:
     """Why it forwards rows itself while a batch is prepared, for methods that do."""
     backward: str = ""
     """Why autograd's derivative is not that of the loss, for methods that change it on purpose."""
+    beyond: str = ""
+    """Why inputs that it makes leave [0, 1], for methods whose do."""
     beside: tuple[str, ...] = ()
     """Methods that always act with it, for one that makes, chooses or changes outliers and has no terms of its own."""
 
@@ -1013,6 +1016,20 @@ ROWS: dict[str, Row] = {
         ),
         refuses=needs_rows,
         backward="the way to the worst features has no gradient",
+    ),
+    "greg": Row(
+        GReg,
+        settings={"weight": 2.0, "margin_in": -1.385, "margin_out": -1.384, "delta": 0.2},
+        defaults={"weight": 0.0078125, "margin_in": -25.0, "margin_out": -7.0, "delta": 0.01},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            ({"margin_in": NAN}, "margin_in must be a finite number, got nan"),
+            ({"margin_in": -5.0, "margin_out": -5.0}, "margin_in must be below margin_out, got -5.0 and -5.0"),
+            *(({"delta": value}, "delta must be a finite number > 0, got") for value in (0, -0.1, NAN)),
+        ),
+        refuses={**needs_rows, "tokens": needs_tensor},
+        forwards="it differentiates energies with respect to the inputs",
+        beyond="rows are shifted by a small step in any direction",
     ),
 }
 

@@ -27,7 +27,7 @@ def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
     """Return the roles that have to be forwarded: ``id``, then those read, of which those made as features come last,
     then those forwarded apart."""
     read = {role for method in methods for role in method.reads}
-    apart = {role for method in methods for role in method.separate}
+    apart = {role for method in methods for role in (*method.separate, *method.as_tested)}
     roles = ["id", *(role for role in batch.parts if role != "id" and role in read)]
     return sorted(roles, key=lambda role: (role in apart, batch[role].features is not None))
 

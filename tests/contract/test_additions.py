@@ -30,7 +30,7 @@ from oodles.randomness import generator_for
 from oodles.scores import energy
 from oodles.views import random_view, with_view
 
-from .additions import ADDITIONS, NOBODY, Alone, Generated, Hardest, MoreViews, Shaken, Views, Virtual, Wild
+from .additions import ADDITIONS, NOBODY, Alone, AsTested, Generated, Hardest, MoreViews, Shaken, Views, Virtual, Wild
 from .networks import batch, classifier, inputs, tensors
 from .rows import ROWS, Row
 from .steps import equal_batches, is_one_sentence, total
@@ -620,3 +620,58 @@ def test_beside_a_method_that_trains_alone_a_change_of_the_loss_would_be_idle_an
         with pytest.raises(ValueError, match=r"both replace '(logits|cross-entropy)'") as refusal:
             TrainingStep(classifier("images"), Alone(alone=True), other)
         assert is_one_sentence(str(refusal.value))
+
+
+# rows that are forwarded as at test time
+
+
+def test_rows_are_forwarded_as_at_test_time() -> None:
+    net, given = classifier("images", noisy=True).train(), batch("images")
+    for seed in range(3):
+        net(batch("images", seed=seed)["id"].rows)
+    expected = copy.deepcopy(net).eval()
+    mean = -energy(expected(given["id"].rows)).mean()
+    step = TrainingStep(net, AsTested(weight=1.0), LogitNorm())
+    prepared = step.prepare(given).with_part("copies", Part(given["id"].inputs))
+    for dtype in (None, torch.bfloat16):
+        fresh = copy.deepcopy(step)
+        with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            terms = fresh.losses(prepared)
+        assert terms["tested"].item() == pytest.approx(mean.item(), rel=1e-6), "not normalised, and in float32"
+        assert int(fresh.classifier.get_buffer("backbone.1.num_batches_tracked")) == 4
+        assert all(module.training for module in fresh.classifier.modules())
+
+
+def test_statistics_that_move_later_leave_the_backward_pass_of_tested_rows_alone() -> None:
+    slopes = []
+    for together in (False, True):
+        torch.manual_seed(0)
+        net = classifier("images", noisy=True).train()
+        step = TrainingStep(net, AsTested(weight=1.0))
+        losses = [total(step(batch("images", seed=seed))) for seed in range(2)] if together else []
+        for seed in range(2):
+            (losses[seed] if together else total(step(batch("images", seed=seed)))).backward()
+        slopes.append([parameter.grad for parameter in net.parameters()])
+    torch.testing.assert_close(*slopes)
+
+
+def test_modes_come_back_after_an_error_on_tested_rows() -> None:
+    net = classifier("vectors", noisy=True).train()
+    step = TrainingStep(net, AsTested())
+    prepared = step.prepare(batch("vectors")).with_part("copies", Part(torch.rand(3, 5)))
+    with pytest.raises(RuntimeError):
+        step.losses(prepared)
+    assert all(module.training for module in net.modules())
+
+
+def test_a_step_with_tested_rows_compiles_and_is_not_compiled_again() -> None:
+    torch._dynamo.reset()
+    eager, compiled = (TrainingStep(classifier("images", noisy=True).train(), AsTested(), SAM()) for _ in range(2))
+    compiled.compile(backend="aot_eager")
+    for seed in range(3):
+        found = []
+        for step in (eager, compiled):
+            torch.manual_seed(seed)
+            with torch._dynamo.config.patch(error_on_recompile=seed > 0):
+                found.append(step(batch("images", seed=seed))["tested"])
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

@@ -31,6 +31,7 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
         hook.remove()
     roles = roles_in_order(prepared, methods)
     apart = sum(role in method.separate for method in methods for role in roles)
+    apart += any(method.as_tested for method in methods)
     assert results["features"][0].dtype == dtype or kind == "tokens", "autocast is on in the forward pass"
     assert results["logits"][0].dtype == dtype or any("head" in method.replaces for method in methods), (
         "autocast is on in the head"

@@ -58,6 +58,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         "Own consumes 'wild', which is not among what it needs",
     ),
     "apart and unread": ({"separate": ("mixed",)}, "Own separate 'mixed', which is not among what it reads"),
+    "as tested and unread": ({"as_tested": ("mixed",)}, "Own as_tested 'mixed', which is not among what it reads"),
     "reads something else": (
         {"reads": ("id", "mixed")},
         "Own declares that it reads id, mixed, and by what it needs, adds and consumes it reads id: leave reads out",

@@ -40,9 +40,11 @@ def check_one_forward(row: Row, kind: str) -> None:
     assert bool(calls.backbone) == bool(row.forwards), "an extra forward pass while the batch is prepared"
     roles = [role for role in roles_in_order(prepared, methods) if prepared[role].features is None]
     apart = {role for method in methods for role in method.separate}
-    together = [role for role in roles if role not in apart]
+    tested = {role for method in methods for role in method.as_tested}
+    together = [role for role in roles if role not in apart | tested]
     expected = [torch.cat([first(prepared[role]) for role in together])]
     expected += [first(prepared[role]) for role in roles if role in apart]
+    expected += [torch.cat([first(prepared[role]) for role in roles if role in tested])] if tested else []
     for _ in range(2):
         calls.backbone.clear(), calls.head.clear()
         step.losses(prepared)

@@ -149,6 +149,17 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         256,
         None,
     ),
+    "greg": (
+        "energy-bounded + greg",
+        {"weight": 0.1, "margin_in": -25.0, "margin_out": -7.0},
+        0.01,
+        0,
+        True,
+        ("steps", (50, 75, 90)),
+        100,
+        64,
+        64,
+    ),
     "dal": ("dal", {"radius": 10.0, "steps": 10}, 0.07, 5e-4, True, ("cosine", ()), 50, 128, 256),
     "doe": ("doe", {"weight": 1.0, "start": 0.5}, 0.01, 5e-4, True, ("cosine", ()), 10, 128, 256),
     "sam": ("sam", {"radius": 0.05}, 0.1, 1e-3, True, ("cosine", ()), 200, 128, None),
@@ -178,7 +189,7 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     ),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
-WITH_ADAM = ("edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
+WITH_ADAM = ("greg", "edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
 FINE_TUNED = (

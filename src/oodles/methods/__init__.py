@@ -81,6 +81,7 @@ METHODS = {
     "diversemix": "DiverseMix",
     "generated-outliers": "GeneratedOutliers",
     "dal": "DAL",
+    "greg": "GReg",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from oodles.checks import check_choice, check_images, check_number, check_unit_range
-from oodles.classifier import Classifier, Normalize
+from oodles.classifier import Classifier, unit_of_inputs
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
 from oodles.heads import logits_of, scale_features, scaled_head
 from oodles.precision import at_least_float32, length_to_divide_by
@@ -49,11 +49,6 @@ def divergence_from_uniform(logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
     """Return KL(U‖p) = log Σ_c exp z_c − mean_c z_c − log C, averaged over rows."""
     logits = at_least_float32(logits)
     return mean_over_rows(logits.logsumexp(1) - logits.mean(1) - math.log(logits.shape[1]))
-
-
-def _pixel_unit(classifier: Classifier) -> Tensor | float:
-    """Return one unit of the network's inputs in pixels: the std that its ``Normalize`` divides by, or 1."""
-    return next((module.std for module in classifier.modules() if isinstance(module, Normalize)), 1.0)
 
 
 class ASCOOD(Method):
@@ -138,7 +133,7 @@ class ASCOOD(Method):
             return batch
         x = batch["id"].rows
         check_unit_range(self.name, x, read_gpu=now.step == 0)
-        unit = _pixel_unit(now.classifier)
+        unit = unit_of_inputs(now.classifier, x)
         slope = unit * self._slope(x, batch["id"].labels, now)
         if self.form == "shuffle":
             outliers = permute(check_images(self.name, x), slope, self.share, now.generator)
