@@ -225,6 +225,10 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(m, CLASSES, *space)
         case "background_out" | "discriminator_out":
             return draw.normal(m, 1, *space)
+        case "logits_shifted":
+            return draw.normal(2 * n, CLASSES)
+        case "logits_shifted_out":
+            return draw.normal(2 * m, CLASSES)
         case "virtual_logits":
             return draw.normal(m, CLASSES)
         case "judged":

@@ -152,6 +152,12 @@ def test_alpha_counts_in_normalised_inputs() -> None:
     torch.testing.assert_close(normalize(made[0]), made[1])
 
 
+def test_vectors_that_are_normalised_have_a_unit_for_each_feature() -> None:
+    x, y = torch.rand(4, 6, dtype=torch.float64), torch.tensor([0, 2, 1, 2])
+    net = Classifier(nn.Sequential(Normalize([0.5] * 6, [0.5] * 6).double()), nn.Linear(6, 3, dtype=torch.float64))
+    assert TrainingStep(net, ASCOOD(alpha=0.05)).prepare((x, y))["ascood"].rows.shape == x.shape
+
+
 def test_the_trained_classifier_scales_and_does_not_standardise() -> None:
     net, x = classifier(), features()
     weight = net.head.weight
