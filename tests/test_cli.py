@@ -139,7 +139,7 @@ def test_methods_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[2:15].strip() for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
+    assert [line[2:18].strip() for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
 
 
 @pytest.fixture

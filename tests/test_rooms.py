@@ -24,6 +24,7 @@ FLOORS = (
     ("detection",),
     ("runs",),
     ("comparing",),
+    ("screening",),
     ("benchmarking",),
     (PAGE,),
     ("cli",),
@@ -44,6 +45,7 @@ LATE = {
     "cli/measuring.py:oodles.runs.fits": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.opened": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.testing": "start-up time, of other commands",
+    "cli/pools.py:oodles.screening.check": "start-up time, of other commands",
     "cli/suites.py:oodles.data.suite_check": "start-up time, of other commands",
     "cli/training.py:oodles.networks": "start-up time, of other commands",
     "cli/training.py:oodles.runs.fits": "start-up time, of other commands",
@@ -61,6 +63,7 @@ LATE = {
     "runs/folder.py:oodles.runs.saved_state": "start-up time: a comparison needs no torch",
     "runs/opened.py:oodles.runs.deployment": "start-up time: a comparison needs no torch",
     "runs/folder.py:torch": "start-up time: a comparison needs no torch",
+    "screening/check.py:oodles.screening.page": "start-up time: only reports draw",
     "scores/scatter.py:rich": "start-up time, of import oodles",
 }
 """The imports inside functions, and why they are not at the top."""

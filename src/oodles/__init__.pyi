@@ -107,6 +107,7 @@ from oodles.runs.opened import open_run as open_run
 from oodles.runs.recipe import Recipe as Recipe
 from oodles.runs.training import adopt as adopt
 from oodles.runs.training import train as train
+from oodles.screening.check import check_outliers as check_outliers
 from oodles.step import TrainingStep as TrainingStep
 from oodles.targets import soft_targets as soft_targets
 

@@ -226,7 +226,7 @@ def test_no_pictures_of_inputs_where_the_suite_is_another_one(tmp_path: Path, da
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8)])
 def test_images_of_any_number_of_channels(shape: tuple[int, int, int]) -> None:
-    picture = pictures._png(np.full(shape, 0.2, dtype=np.float32))
+    picture = pictures.as_png(np.full(shape, 0.2, dtype=np.float32))
     with Image.open(io.BytesIO(b64decode(picture.partition(",")[2]))) as image:
         assert np.unique(np.asarray(image)).tolist() == [51]
 

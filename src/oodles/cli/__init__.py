@@ -15,6 +15,7 @@ from oodles.cli.catalogue import methods
 from oodles.cli.deploying import export, score
 from oodles.cli.measuring import compare, evaluate
 from oodles.cli.parsing import parse, parse_train
+from oodles.cli.pools import outliers_check
 from oodles.cli.shown import close_output, in_a_sentence, refuse, say, show_warning
 from oodles.cli.suites import suite_check, suite_list
 from oodles.cli.training import adopt, train
@@ -34,20 +35,23 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "export": export,
     "suite check": suite_check,
     "suite list": suite_list,
+    "outliers check": outliers_check,
 }
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+"""Words that begin several commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; a mistyped command raises ``SystemExit(2)``, help ``SystemExit(0)``."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("-h", "--help") or (command == "suite" and rest[:1] in ([], ["-h"], ["--help"])):
+    if command in ("-h", "--help") or (command in GROUPS and rest[:1] in ([], ["-h"], ["--help"])):
         print(_help())
         return 0
     if command == "--version":
         print(f"oodles {oodles.__version__}")
         return 0
-    if command == "suite":
-        command = f"suite {rest.pop(0)}"
+    if command in GROUPS:
+        command = f"{command} {rest.pop(0)}"
     if command in METHODS:
         refuse(f"{command} is a method and no command: oodles train {command}, or oodles methods {command}")
     if command not in COMMANDS:
@@ -75,5 +79,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["usage: oodles COMMAND", "", str(oodles.__doc__).splitlines()[0], ""]
-    lines += [f"  {name:13}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:16}{str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "oodles COMMAND --help tells more; oodles --version tells the version."])

@@ -235,7 +235,7 @@ def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> 
                 [
                     Misjudged(
                         name=f"row {names[row]}" if suite.kind == "features" else str(names[row]),
-                        picture="" if suite.vectors else _png(rows.images[row]),
+                        picture="" if suite.vectors else as_png(rows.images[row]),
                         score=float(scores[row]),
                         taken_for=run.classes[int(predictions[row])],
                     )
@@ -262,7 +262,7 @@ def _suite(run: Run) -> "Suite":
     return _SUITES[key]
 
 
-def _png(image: NDArray[Any]) -> str:
+def as_png(image: NDArray[Any]) -> str:
     """Encode one image (C, H, W), uint8 or in [0, 1]; three channels in colour, others by their mean."""
     pixels = image if image.dtype == np.uint8 else np.rint(255 * image).astype(np.uint8)
     pixels = pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(0).astype(np.uint8)

@@ -131,13 +131,7 @@ def read_list(path: Path, folder: Path) -> RawImages:
         FileNotFoundError: where lines name no files: the first of them, and how many there are.
         ValueError: for other lines.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as a list of images: {error}.") from error
-    places = [(f"line {number} of {path}", line) for number, line in enumerate(lines, start=1) if line]
-    if not places:
-        raise ValueError(f"{path} must list images, but is empty.")
+    places = read_lines(path)
     labels = [_class_id(line, place) for place, line in places]
     told = [label for label in labels if label is not None]
     names, missing = [], []
@@ -160,6 +154,22 @@ def read_list(path: Path, folder: Path) -> RawImages:
         raise FileNotFoundError(f"{missing[0]}{more}.")
     ids = np.array(told, dtype=np.int64) if told else None
     return RawImages(str(path), Files(folder, tuple(names)), ids, (), tuple(names))
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """Read the lines of a list of images that are not blank, each with the words that name it in sentences.
+
+    Raises:
+        ValueError: for a file that is no text, or empty.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a list of images: {error}.") from error
+    places = [(f"line {number} of {path}", line) for number, line in enumerate(lines, start=1) if line]
+    if not places:
+        raise ValueError(f"{path} must list images, but is empty.")
+    return places
 
 
 @contextmanager

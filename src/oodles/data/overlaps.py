@@ -49,7 +49,7 @@ class Overlap:
 def by_content(images: NDArray[Any] | Decoded) -> dict[bytes, int]:
     """Return the first row with each content, by a hash of it; bytes and what they are in [0, 1] are the same."""
     first: dict[bytes, int] = {}
-    for row, content in enumerate(_hashes(images)):
+    for row, content in enumerate(hashes(images)):
         first.setdefault(content, row)
     return first
 
@@ -58,11 +58,12 @@ def repeats(images: ImageSet, first: Mapping[bytes, int]) -> tuple[tuple[str, st
     """Return the names of rows whose content an earlier row has, each with that row's, by :func:`by_content`."""
     if len(first) == len(images):
         return ()
-    rows = enumerate(_hashes(images.images))
+    rows = enumerate(hashes(images.images))
     return tuple((_name(images, row), _name(images, first[content])) for row, content in rows if first[content] != row)
 
 
-def _hashes(images: NDArray[Any] | Decoded) -> Iterator[bytes]:
+def hashes(images: NDArray[Any] | Decoded) -> Iterator[bytes]:
+    """Give a hash of what is in each row, see :func:`by_content`."""
     for start in range(0, len(images), 256):
         yield from (blake2b(content, digest_size=16).digest() for content in _contents(images[start : start + 256]))
 

@@ -1,8 +1,11 @@
 """Sources of rows: what a suite file may say of a set, and how its images, vectors or texts are read."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from oodles.data import arrays, cifar, image_files, mapped, tables, texts
 from oodles.data.datasets import read_dataset
@@ -103,7 +106,10 @@ def read_source(source: Source, encode: Encode | None = None, words: Words = NOT
     if kind == "cifar":
         return _read_cifar(source)
     if kind == "list":
-        return image_files.read_list(Path(source["list"]), Path(source["images"]))
+        listed, images = Path(source["list"]), Path(source["images"])
+        if images.is_dir():
+            return image_files.read_list(listed, images)
+        return _take_rows(read_path(images, encode, words), listed)
     if kind == "dataset":
         return _read_function(source["dataset"])
     path = Path(source[kind])
@@ -121,13 +127,24 @@ def read_source(source: Source, encode: Encode | None = None, words: Words = NOT
     return arrays.read_idx(path, labels)
 
 
+def files_of(source: Source) -> image_files.Files | None:
+    """Return the image files of a source, where that is a folder or a list of files in one."""
+    table = {"path": source} if isinstance(source, str) else source
+    kind = _kind(table, "a source")
+    place = Path(table.get("images" if kind == "list" else kind, ""))
+    if kind not in ("path", "list") or not place.is_dir():
+        return None
+    files = read_source(source).images
+    return files if isinstance(files, image_files.Files) else None
+
+
 def holds_vectors(source: Source) -> bool:
     """Tell whether the rows of a source are feature vectors, without reading them."""
     table = {"path": source} if isinstance(source, str) else source
     kind = _kind(table, "a source")
-    if kind not in ("path", "images", "features"):
+    if kind not in ("path", "list", "images", "features"):
         return kind == "texts"
-    path = Path(table[kind])
+    path = Path(table["images" if kind == "list" else kind])
     ending = path.suffix.lower()
     if ending in (*COLUMNS, *LINES):
         return True
@@ -151,6 +168,17 @@ def read_path(path: Path, encode: Encode | None = None, words: Words = NOTHING_S
     with path.open("rb") as file:
         start = file.read(4)
     return arrays.read_idx(path) if arrays.is_idx(start, path) else image_files.read_file(path)
+
+
+def _take_rows(raw: RawImages, path: Path) -> RawImages:
+    """Return the rows of a file that another lists by their numbers, one on each line."""
+    lines = image_files.read_lines(path)
+    for place, number in lines:
+        if not re.fullmatch("[0-9]{1,18}", number) or int(number) >= len(raw.names):
+            raise ValueError(
+                f"{place} must be the number of a row of {raw.place}, 0 to {len(raw.names) - 1}, got {number!r}."
+            )
+    return raw.take(np.array([int(number) for _, number in lines], dtype=np.int64))
 
 
 def _read_table(path: Path, words: Words) -> RawImages:

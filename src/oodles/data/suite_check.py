@@ -12,19 +12,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from oodles.data import SUITES, describe_suite, load_suite
 from oodles.data.decoded import sample
-from oodles.data.description import read_description
+from oodles.data.description import read_description, sources
 from oodles.data.image_set import ImageSet
 from oodles.data.names import some
 from oodles.data.overlaps import Overlap, by_content, find_overlaps, repeats
 from oodles.data.preprocess import fit_image
 from oodles.data.raw import called
+from oodles.data.sharpness import Measured, joined, measure_files, measure_images
+from oodles.data.sources import files_of
 from oodles.data.suite import KNOWN, Suite
 from oodles.data.texts import near_duplicates
 from oodles.files import in_one_piece
 
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
 """Of a contact sheet: how many images of a set it shows, and sizes in pixels."""
-_HEADERS = {"images": ("",), "features": ("least", "most"), "texts": ("shortest", "median", "longest")}
+_HEADERS = {"features": ("least", "most"), "texts": ("shortest", "median", "longest")}
 """What is told of sets besides: ranges of numbers, and lengths in characters."""
 
 
@@ -38,6 +40,7 @@ class SuiteCheck:
         overlaps: images that are in two sets.
         repeats: names of these images, by set, each with that of the first one with the same pixels.
         remarks: what else was noticed while files were read, such as files that were left out.
+        measured: figures by which sets of images may be told apart without any class, such as sharpness.
     """
 
     suite: Suite
@@ -45,6 +48,7 @@ class SuiteCheck:
     overlaps: tuple[Overlap, ...]
     repeats: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    measured: Measured = field(default_factory=Measured)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -63,6 +67,7 @@ class SuiteCheck:
                 for o in self.overlaps
             ],
             "remarks": list(self.remarks),
+            "figures": self.measured.as_dict(),
         }
 
     def __str__(self) -> str:
@@ -74,9 +79,11 @@ class SuiteCheck:
             numbers = [", ".join(f"{value:.4f}" for value in values) for values in (suite.mean, suite.std)]
             sides = " × ".join(map(str, suite.input_shape))
             lines = [f"{suite.name}: {sides}, mean {numbers[0]}, deviation {numbers[1]}", ""]
-        lines += [*_columns([("set", what, *_HEADERS[self.suite.kind]), *self._rows()]), ""]
+        headers = _HEADERS.get(suite.kind, ("", *self.measured.names))
+        lines += [*columns([("set", what, *headers), *self._rows()]), ""]
+        lines += [*self.measured.in_words(), ""] if self.measured.names else []
         lines += [
-            *_columns([("class", *KNOWN), *((name, *map(str, counts)) for name, counts in self._per_class())]),
+            *columns([("class", *KNOWN), *((name, *map(str, counts)) for name, counts in self._per_class())]),
             "",
         ]
         lines += self.remarks
@@ -90,7 +97,8 @@ class SuiteCheck:
     def _rows(self) -> Iterator[tuple[str, ...]]:
         """Give a line of each set: its name, its rows, and what can be told of them."""
         for name, images in self.suite.sets().items():
-            told: tuple[str, ...] = ("" if isinstance(images.images, np.ndarray) else "decoded on demand",)
+            on_demand = "" if isinstance(images.images, np.ndarray) else "decoded on demand"
+            told: tuple[str, ...] = (on_demand, *self.measured.cells(name))
             if self.suite.kind == "features":
                 told = tuple(f"{value:.4g}" for value in (images.images[:].min(), images.images[:].max()))
             elif self.suite.kind == "texts":
@@ -117,15 +125,29 @@ def check_suite(suite: Suite | str | Path, root: str | Path | Sequence[str | Pat
         ValueError: for a suite that cannot be used.
         FileNotFoundError: for files that are not there.
     """
+    place = suite
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        suite = suite if isinstance(suite, Suite) else load_suite(suite, root=root)
+        suite = place if isinstance(place, Suite) else load_suite(place, root=root)
+        measured = measure_suite(suite, place, root)
     sets = suite.sets()
     rows = {name: by_content(images.images) for name, images in sets.items()}
     again = {name: repeats(images, rows[name]) for name, images in sets.items()}
     twice = {name: len(pairs) for name, pairs in again.items()}
     remarks = tuple(dict.fromkeys([*(str(warning.message) for warning in told), *_looked_at(suite)]))
-    return SuiteCheck(suite, twice, tuple(find_overlaps(sets, rows)), again, remarks)
+    return SuiteCheck(suite, twice, tuple(find_overlaps(sets, rows)), again, remarks, measured)
+
+
+def measure_suite(suite: Suite, place: Suite | str | Path, root: str | Path | Sequence[str | Path] = ()) -> Measured:
+    """Measure the images of every set, and where ``place`` says that they are files, these too."""
+    figures = {name: measure_images(images.images) for name, images in suite.sets().items()}
+    if isinstance(place, Suite) or isinstance(SUITES.get(str(place)), str):
+        return Measured(figures)
+    for name, source in sources(describe_suite(place, root)):
+        files = files_of(source)
+        if files is not None and figures[name]:
+            figures[name] = joined([figures[name], measure_files(files)])
+    return Measured(figures)
 
 
 def _looked_at(suite: Suite) -> Iterator[str]:
@@ -176,8 +198,8 @@ def write_sheet(suite: Suite, path: str | Path) -> None:
         top = MARGIN + index * height
         pen.text((MARGIN, top), f"{name}, {len(images):,}", font=font, fill="black")
         for column, row in enumerate(_shown(images)):
-            tile = Image.fromarray(_tile(images.images[int(row)]))
-            sheet.paste(tile, (MARGIN + column * (TILE + MARGIN), top + LINE))
+            picture = Image.fromarray(as_tile(images.images[int(row)]))
+            sheet.paste(picture, (MARGIN + column * (TILE + MARGIN), top + LINE))
     kind = Image.registered_extensions().get(Path(path).suffix.lower())
     if kind not in Image.SAVE:
         raise ValueError(f"{path} must end on .png or another ending of images that Pillow writes.")
@@ -196,7 +218,7 @@ def _shown(images: ImageSet) -> Any:
     return np.lexsort((images.labels, ranks))[:COLUMNS]
 
 
-def _tile(image: Any) -> Any:
+def as_tile(image: Any) -> Any:
     """Return an image (C, H, W) as a square of colour; small ones become larger by a whole factor first."""
     pixels = np.moveaxis(image, 0, 2)
     pixels = pixels if pixels.dtype == np.uint8 else np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
@@ -204,7 +226,8 @@ def _tile(image: Any) -> Any:
     return np.ascontiguousarray(fit_image(pixels.repeat(factor, 0).repeat(factor, 1), (3, TILE, TILE)))
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     first, *others = widths
     return [

@@ -257,10 +257,10 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
     That is upper and lower case, Unicode's compatible forms, punctuation and blanks.
     """
     first: dict[str, int] = {}
-    return [(first[same], row) for row, same in enumerate(map(_plain, texts)) if first.setdefault(same, row) != row]
+    return [(first[same], row) for row, same in enumerate(map(plain_text, texts)) if first.setdefault(same, row) != row]
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Return a text without what near-duplicates may differ by; a text of nothing else stays as it is."""
     folded = normalize("NFKC", normalize("NFKC", text).casefold())
     letters = "".join(sign for sign in folded if not category(sign).startswith("P"))
