@@ -16,7 +16,7 @@ from PIL import Image
 from oodles.data import from_dataset, read_images
 from oodles.data.arrays import read_idx
 from oodles.data.raw import RawImages
-from oodles.data.sources import read_source
+from oodles.data.sources import files_of, holds_vectors, read_source
 
 RANDOM = np.random.default_rng(0)
 
@@ -311,6 +311,40 @@ def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
     Path(source["list"]).write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ValueError, match=r"list\.txt cannot be read as a list of images: "):
         read_source(source)
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+@pytest.mark.parametrize("vectors", [False, True])
+def test_a_list_beside_a_file_gives_its_rows(tmp_path: Path, ending: str, vectors: bool) -> None:
+    rows = RANDOM.random((5, 4)).astype(np.float32) if vectors else RANDOM.integers(0, 256, (5, 4, 4, 1), np.uint8)
+    file, text = tmp_path / f"rows.{ending}", tmp_path / "list.txt"
+    np.save(file, rows) if ending == "npy" else np.savez(file, **{"features" if vectors else "images": rows})
+    text.write_text("3\n\n0\n 4 \n")
+    source = {"list": str(text), "images": str(file)}
+    found = read_source(source)
+    assert np.array_equal(found.images, rows[[3, 0, 4]]) and found.names == ("3", "0", "4")
+    assert holds_vectors(source) == vectors
+    for line in ("5", "-1", "a.png", "1 0", "9" * 5000):
+        text.write_text(f"0\n{line}\n")
+        with pytest.raises(
+            ValueError, match=rf"line 2 of .*list\.txt must be the number of a row of .*{ending}, 0 to 4, got"
+        ):
+            read_source(source)
+
+
+def test_only_folders_and_lists_in_them_have_image_files(tmp_path: Path) -> None:
+    source = listed(tmp_path, "b/c.png\nd e.png")
+    files = [files_of(source), files_of(source["images"]), files_of({"path": source["images"]})]
+    assert [one and one.names for one in files] == [("b/c.png", "d e.png"), *[("a.png", "b/c.png", "d e.png")] * 2]
+    np.save(tmp_path / "rows.npy", np.zeros((2, 4, 4), np.uint8))
+    for other in (
+        str(tmp_path / "rows.npy"),
+        {"images": str(tmp_path / "rows.npy")},
+        {"list": source["list"], "images": str(tmp_path / "rows.npy")},
+        {"dataset": "tests.gone:nothing"},
+        f"{source['images']}/a.png",
+    ):
+        assert files_of(other) is None
 
 
 # data sets

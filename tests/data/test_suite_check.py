@@ -1,6 +1,7 @@
 """Looking at a suite: counts, images that are in two sets, the contact sheet, the list of suites."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def test_nothing_in_common() -> None:
     assert not checked.overlaps and not any(checked.twice.values())
     text = str(checked)
     assert "No image is in two sets." in text
-    assert [line.split() for line in text.splitlines() if line.startswith(("cat", "dog", "near"))] == [
-        ["near:x", "4"],
+    assert [line.split()[:4] for line in text.splitlines() if line.startswith(("cat", "dog", "near"))] == [
+        ["near:x", "4", *checked.measured.cells("near:x")[0].split()],
         ["cat", "3", "1", "0"],
         ["dog", "2", "1", "3"],
     ]
@@ -119,6 +120,33 @@ def test_the_command_prints_draws_and_says_by_its_exit_code(tmp_path: Path, caps
     assert "No image is in two sets." in capsys.readouterr().out
     assert cli.main(["suite", "check", str(folder / "none.toml")]) == 1
     assert "data must be a suite" in capsys.readouterr().err
+
+
+def test_what_tells_a_set_from_test_rows_without_any_class_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, rows in (("train/cat", 30), ("train/dog", 30), ("test/cat", 40), ("test/dog", 40), ("near/x", 60)):
+        (tmp_path / part).mkdir(parents=True)
+        for row in range(rows):
+            pixels = RANDOM.integers(0, 256, (6, 6, 3), dtype=np.uint8) // (2 if part == "near/x" else 1)
+            wide = Image.fromarray(pixels).resize((12, 6)) if part == "near/x" else Image.fromarray(pixels)
+            wide.save(tmp_path / part / f"{row}.png")
+    (tmp_path / "suite.toml").write_text(
+        'train = "train"\ntest = "test"\ninput_shape = [3, 6, 6]\nnear = { x = "near/x" }'
+    )
+    assert cli.main(["suite", "check", str(tmp_path / "suite.toml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["set", "images", "sharpness", "spectrum", "aspect", "compression"]
+    (near,) = (line.split() for line in lines if line.startswith("near:x"))
+    assert near[1] == "60" and near[3] == "(1.00)" and near[6:8] == ["2", "(1.00)"]
+    (told,) = (line for line in lines if "alone tells" in line)
+    assert (
+        re.match(r"\w.* alone tells test from near:x at 1\.00, ", told) and "the aspect ratio at 1.00" in told.lower()
+    )
+    assert cli.main(["suite", "check", str(tmp_path / "suite.toml"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert figures["medians"]["near:x"]["aspect"] == 2 and "aspect" not in figures["medians"]["validation"]
+    assert {"one": "test", "other": "near:x", "figure": "aspect", "auroc": 0.0} in figures["apart"]
 
 
 def test_what_was_left_out_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,5 +55,5 @@ def outliers_check(
     if json:
         print_json(checked.as_dict())
     else:
-        print_result(checked if drop is None else f"{checked}\n{checked.usage(drop)}")
+        print_result(checked if drop is None or not len(checked.kept) else f"{checked}\n{checked.usage(drop)}")
     return 1 if len(checked.copies) else 0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from torch.nn.functional import interpolate, normalize
 
 from oodles.data.augment import ready
 from oodles.data.decoded import Decoded
@@ -24,6 +25,8 @@ LEAST = 0.9
 OTHERS, RATIO = 5, 0.2
 """A copy is at most this share as far from its original as from the fifth-nearest row, distances being 1 − correlation.
 In data whose images look alike, two trousers correlate by .98, which elsewhere are copies: so rows say what is near."""
+LEVELS = 0.05
+"""Mean and deviation of a copy differ by no more from its original's."""
 BLOCK, NUMBERS = 1024, 2**23
 """So many rows are read at once, and no more of large images than hold so many numbers."""
 PRODUCTS = 2**23
@@ -31,14 +34,21 @@ PRODUCTS = 2**23
 NONE = -1
 
 
-def thumbnails(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 64"]:
-    """Return the grey thumbnails of images, less their means and of length one; zero of those without change.
+class Thumbnails(NamedTuple):
+    """Grey thumbnails of images."""
 
-    Their inner products are correlations.
-    """
-    small = adaptive_avg_pool2d(images.mean(1, keepdim=True), SIDE).flatten(1)
-    small = small - small.mean(1, keepdim=True)
-    return torch.where(small.abs().amax(1, keepdim=True) > 1e-4, normalize(small), 0.0)
+    directions: Float[Tensor, "n 64"]
+    """Less their means and of length one, so that inner products are correlations; zero of those without change."""
+    levels: Float[Tensor, "n 2"]
+    """Their means and deviations."""
+
+
+def thumbnails(images: Float[Tensor, "n c h w"]) -> Thumbnails:
+    """Return the thumbnails of images in [0, 1]."""
+    small = interpolate(images.mean(1, keepdim=True), (SIDE, SIDE), mode="bilinear", antialias=True).flatten(1)
+    deviations, means = torch.std_mean(small, 1, correction=0, keepdim=True)
+    directions = torch.where(deviations > 1e-4, normalize(small - means), 0.0)
+    return Thumbnails(directions, torch.cat([means, deviations], 1))
 
 
 class Matches(NamedTuple):
@@ -57,62 +67,70 @@ class Reference:
 
     Args:
         sets: images, feature vectors or texts, by their names.
+        texts: whether rows are texts, which their names are, and not what an encoder makes of them.
     """
 
     def __init__(self, sets: Mapping[str, ImageSet], *, texts: bool = False):
         self.sets, self._texts = sets, texts
         self._starts = np.cumsum([0, *map(len, sets.values())])
         self._contents: dict[bytes, int] = {}
-        self._words: dict[str, int] = {}
         small = []
-        for (_, rows), start in zip(sets.items(), self._starts, strict=False):
+        for rows, start in zip(sets.values(), self._starts, strict=False):
             for place, pixels in blocks(rows.images):
-                for row, content in enumerate(hashes(pixels), start + place):
+                contents = self.contents(pixels, rows.names[place : place + len(pixels)])
+                for row, content in enumerate(contents, start + place):
                     self._contents.setdefault(content, row)
                 if pixels.ndim == 4:
                     small.append(thumbnails(as_inputs(pixels)))
-            if texts:
-                for row, text in enumerate(rows.names, start):
-                    self._words.setdefault(plain_text(text), row)
-        self._thumbnails = torch.cat(small) if small else None
+        self._thumbnails = Thumbnails(*map(torch.cat, zip(*small, strict=True))) if small else None
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the set of a row that was numbered over all, and its number there."""
         index = int(np.searchsorted(self._starts, row, side="right")) - 1
         return list(self.sets)[index], row - int(self._starts[index])
 
-    def find(self, pixels: NDArray[Any], contents: list[bytes], names: Sequence[str]) -> Matches:
+    def contents(self, pixels: NDArray[Any], names: Sequence[str]) -> list[bytes]:
+        """Return a hash of each row: of its numbers, or of a text without what near-duplicates may differ by."""
+        if not self._texts:
+            return list(hashes(pixels))
+        return [blake2b(plain_text(text).encode("utf-8", "replace"), digest_size=16).digest() for text in names]
+
+    def find(self, pixels: NDArray[Any], contents: Sequence[bytes], names: Sequence[str]) -> Matches:
         """Find the rows that a block of others is like.
 
         Args:
             pixels: (n, C, H, W) or (n, F).
-            contents: their hashes.
+            contents: what :meth:`contents` gives for them.
             names: the texts, where rows are texts.
         """
         rows = np.array([self._contents.get(content, NONE) for content in contents], dtype=np.int64)
         exact = rows != NONE
         if self._texts:
-            alike = np.array([self._words.get(plain_text(text), NONE) for text in names], dtype=np.int64)
-            rows = np.where(exact, rows, alike)
-        elif self._thumbnails is not None:
-            rows[~exact] = self._nearly(thumbnails(as_inputs(pixels[~exact])))
+            exact[exact] = [names[place] == self._text(rows[place]) for place in np.flatnonzero(exact).tolist()]
+        elif self._thumbnails is not None and not exact.all():
+            rows[~exact] = find_copies(thumbnails(as_inputs(pixels[~exact])), self._thumbnails)
         return Matches(rows, exact)
 
-    def _nearly(self, queries: Float[Tensor, "n 64"]) -> NDArray[np.int64]:
-        """Return the row of which each thumbnail is that of a copy, or −1."""
-        assert self._thumbnails is not None
-        found = np.full(len(queries), NONE)
-        others = min(OTHERS, len(self._thumbnails))
-        step = max(1, PRODUCTS // len(self._thumbnails))
-        for start in range(0, len(queries), step):
-            alike = queries[start : start + step] @ self._thumbnails.T
-            best, row = alike.max(1)
-            near = (best >= LEAST).nonzero().flatten()  # few of most pools
-            if len(near):
-                fifth = alike[near].topk(others).values[:, -1]
-                near = near[1 - best[near] <= RATIO * (1 - fifth)]
-                found[start + near.numpy()] = row[near].numpy()
-        return found
+    def _text(self, row: int) -> str:
+        name, number = self.place(row)
+        return self.sets[name].names[number]
+
+
+def find_copies(images: Thumbnails, originals: Thumbnails) -> NDArray[np.int64]:
+    """Return the number of the original that each image is a copy of, or −1."""
+    found = np.full(len(images.levels), NONE)
+    others = min(OTHERS, len(originals.levels))
+    step = max(1, PRODUCTS // len(originals.levels))
+    for start in range(0, len(found), step):
+        alike = images.directions[start : start + step] @ originals.directions.T
+        best, row = alike.max(1)
+        levels = (images.levels[start : start + step] - originals.levels[row]).abs().amax(1)
+        near = ((best >= LEAST) & (levels <= LEVELS)).nonzero().flatten()  # few of most pools
+        if len(near):
+            fifth = alike[near].topk(others).values[:, -1]
+            near = near[1 - best[near] <= RATIO * (1 - fifth)]
+            found[start + near.numpy()] = row[near].numpy()
+    return found
 
 
 def rows_at_once(shape: Sequence[int]) -> int:

@@ -13,7 +13,6 @@ from oodles.data import Suite, load_suite
 from oodles.data.decoded import sample
 from oodles.data.likeness import NONE, Reference, as_inputs
 from oodles.data.names import some
-from oodles.data.overlaps import hashes
 from oodles.data.raw import broken_images
 from oodles.data.sharpness import ENOUGH, Measured, joined, measure_files, measure_pixels
 from oodles.data.suite_check import measure_suite
@@ -144,9 +143,10 @@ def _look_through(pool: Pool, reference: Reference, detector: Detector | None) -
         seen.broken.update(block.broken)
         if not len(rows):
             continue
-        contents = list(hashes(pixels))
+        names = [pool.names[row] for row in rows]
+        contents = reference.contents(pixels, names)
         keys[rows] = [int.from_bytes(content[:8]) for content in contents]
-        seen.matches[rows], seen.exact[rows] = reference.find(pixels, contents, [pool.names[row] for row in rows])
+        seen.matches[rows], seen.exact[rows] = reference.find(pixels, contents, names)
         seen.figures.append(measure_pixels(pixels[np.isin(rows, measured)]))
         if detector is not None:
             verdicts = detector(as_inputs(pixels))

@@ -93,13 +93,11 @@ class PoolCheck:
     def write_list(self, path: str | Path) -> None:
         """Write the rows that remain, one on each line: the names of files, or the numbers of rows in a file.
 
-        It is a ``list`` of a suite file, beside ``images``, the pool.
-
-        Raises:
-            ValueError: where no row remains.
+        It is a ``list`` of a suite file, beside ``images``, the pool. Where no row remains, none is written.
         """
         if not len(self.kept):
-            raise ValueError(f"{path} would list the rows of {self.pool.path} that remain, but none does.")
+            warn(f"{path} is not written, since no row of {self.pool.path} remains.")
+            return
         files = self.pool.files
         lines = [str(row) if files is None else files.names[row] for row in self.kept.tolist()]
         listed = [line for line in lines if _can_be_listed(line)]
@@ -182,7 +180,7 @@ class PoolCheck:
         share = len(taken.rows) / max(1, len(self.pool) - len(self.broken))
         return (
             f"{self._count(len(taken.rows))} ({100 * share:.1f} %) {_is(len(taken.rows))} taken for known classes: "
-            f"{taken.rule}, which accepts {100 * taken.accepts:g} % of known rows. Hard outliers are among them, so look "
+            f"{taken.rule}, which accepts {100 * taken.accepts:g} % of known rows. Hard outliers are among them: look "
             "before you leave them out."
         )
 
