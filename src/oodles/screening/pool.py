@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from oodles.data.names import find
 from oodles.data.preprocess import Fit, Pixels
 from oodles.data.raw import BrokenImages, Listed
 from oodles.data.sources import read_path
+
+BLOCK = 16
+"""Images that a thread reads before it takes others."""
 
 
 class Block(NamedTuple):
@@ -65,20 +69,26 @@ class Pool:
         if isinstance(self.images, np.ndarray):
             numbers = np.asarray(rows, dtype=np.int64)
             return Block(numbers, self.images[numbers], {})
+        parts = [np.array(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
         with quietly(), ThreadPoolExecutor(loader_workers()) as threads:
-            read = dict(zip(rows, threads.map(self._read, rows), strict=True))
+            read = dict(zip(rows, chain.from_iterable(threads.map(self._read, parts)), strict=True))
         broken = {row: result for row, result in read.items() if isinstance(result, str)}
         pixels = [result for result in read.values() if not isinstance(result, str)]
         numbers = np.array([row for row in rows if row not in broken], dtype=np.int64)
         return Block(numbers, _stacked(pixels, self.fit.shape), broken)
 
-    def _read(self, row: int) -> Pixels | str:
-        """Return an image (C, H, W), or what is wrong with it."""
+    def _read(self, rows: NDArray[np.int64]) -> list[Pixels | str]:
+        """Return images (C, H, W), or what is wrong with them."""
         assert not isinstance(self.images, np.ndarray)
+        read: dict[int, Pixels] = {}
         try:
-            return np.moveaxis(self.images.fitted(row, self.fit), 2, 0)
+            for places, images in self.images.fitted_rows(rows, self.fit):
+                read |= zip(map(int, places), np.moveaxis(images, 3, 1), strict=True)
         except BrokenImages as error:
-            return next(iter(error.reasons.values()))
+            if len(rows) == 1:
+                return list(error.reasons.values())
+            return [one for row in rows for one in self._read(np.array([row]))]
+        return [read[place] for place in range(len(rows))]
 
 
 def open_pool(path: str | Path, suite: Suite) -> Pool:
