@@ -194,6 +194,7 @@ def test_flags_of_training_arrive(trained: Calls) -> None:
         "batch_size": 2,
         "outlier_batch_size": 3,
         "max_outliers": 40,
+        "wild_batch_size": 17,
         "optimizer": "adamw",
         "learning_rate": 0.5,
         "weight_decay": 0.25,

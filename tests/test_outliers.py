@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,37 @@ def test_an_outlier_loader_that_can_be_read_once_is_told_from_an_empty_one() -> 
     with pytest.raises(ValueError, match="ended after 3 batches"):
         list(pairs)
     assert len(list(pair(range(9), itertools.cycle("ab")))) == 9
+
+
+def test_wild_rows_come_with_outliers_by_role() -> None:
+    pairs = pair([1, 2, 3], ["a", "b"], wild=["x"])
+    assert list(pairs)[1:] == [(2, {"outliers": "b", "wild": "x"}), (3, {"outliers": "a", "wild": "x"})]
+    assert next(iter(pairs)) == (1, {"outliers": "b", "wild": "x"}), "each goes on where it stopped"
+    assert list(pair([1, 2], wild=["x", "y"])) == [(1, {"wild": "x"}), (2, {"wild": "y"})]
+    assert len(pair([1, 2, 3], wild=["x"])) == 3
+    step = TrainingStep(Classifier(nn.Identity(), nn.Linear(4, 3)), OutlierExposure())
+    rows = (torch.rand(2, 4), torch.tensor([0, 1]))
+    for batch, others in pair([rows], [torch.rand(3, 4)], wild=[torch.rand(3, 4)]):
+        assert set(step(batch, **others)) == {"cross_entropy", "outlier_exposure"}
+
+
+@pytest.mark.parametrize(
+    "given, wild, sentence",
+    [
+        (None, None, "pair needs a second loader, got one: give outlier_loader or wild=…."),
+        (None, 3, "wild must give batches, got int."),
+        (3, ["x"], "outlier_loader must give batches, got int."),
+    ],
+)
+def test_pairs_of_nothing_are_refused(given: Any, wild: Any, sentence: str) -> None:
+    with pytest.raises(TypeError) as refusal:
+        pair([1], given, wild=wild)
+    assert str(refusal.value) == sentence
+
+
+def test_an_empty_loader_of_wild_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="wild must give at least one batch, got none: is its data set empty"):
+        list(pair([1], ["a"], wild=[]))
 
 
 def test_the_length_is_that_of_the_in_distribution_loader() -> None:

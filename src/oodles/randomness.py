@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
-BALANCED_ORDER, FEWER_OUTLIERS = 105, 106
+BALANCED_ORDER, FEWER_OUTLIERS, WILD_ORDER = 105, 106, 107
 NEW_HEADS, NEW_EPOCH = 201, 202
 CROPS, COLOURS, TRANSFORMS = 301, 302, 303
 """What random numbers are for: the last word of a seed, so that two uses of one seed draw unrelated numbers.

@@ -7,7 +7,7 @@ from oodles import Batch, Classifier, Part
 
 CLASSES = 4
 KINDS = ("vectors", "images", "tokens", "dense")
-ID_ROWS, OUTLIER_ROWS = 6, 10
+ID_ROWS, OUTLIER_ROWS, WILD_ROWS = 6, 10, 8
 
 
 class TokenNet(nn.Module):
@@ -93,10 +93,11 @@ def probabilities(kind: str, rows: int, *, seed: int = 0, classes: int = CLASSES
 
 
 def batch(kind: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, rows: int = ID_ROWS) -> Batch:
-    """Draw a batch of in-distribution rows and of more outliers than those."""
+    """Draw a batch of in-distribution rows and of more outliers and wild rows than those."""
     outliers = inputs(kind, OUTLIER_ROWS * rows // ID_ROWS, seed=seed + 1, dtype=dtype)
+    wild = inputs(kind, WILD_ROWS * rows // ID_ROWS, seed=seed + 2, dtype=dtype)
     whole = {"id": Part(inputs(kind, rows, seed=seed, dtype=dtype), labels(kind, rows, seed=seed))}
-    return Batch({**whole, "outliers": Part(outliers)})
+    return Batch({**whole, "outliers": Part(outliers), "wild": Part(wild)})
 
 
 def tensors(value: Tensor | dict[str, Tensor]) -> list[Tensor]:

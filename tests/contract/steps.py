@@ -95,9 +95,9 @@ def gradients(loss: Tensor, outputs: Outputs) -> dict[str, Tensor]:
     }
 
 
-def belongs_to_rows(draw: Tensor, batch: Batch) -> bool:
-    """Say whether a draw belongs to the rows of the part ``id``."""
-    return draw.ndim > 0 and len(draw) == len(batch["id"])
+def belongs_to_rows(draw: Tensor, batch: Batch, *roles: str) -> bool:
+    """Say whether a draw has one number for each row of a part of one of these roles, each of its own size."""
+    return draw.ndim > 0 and len(draw) in [len(batch[role]) for role in roles if role in batch]
 
 
 def map_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

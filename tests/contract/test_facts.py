@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from oodles import Now, Paper, Part, TrainingStep
+from oodles.facts import ROLES
 from oodles.methods import METHOD_SCORES, METHODS, score_named, scores_of
 from oodles.scores import SCORES
 
@@ -50,19 +51,21 @@ def check_facts(row: Row, kind: str) -> None:
         assert value.ndim == 0, "a term is a scalar"
         read |= {name.split(" of ")[1] for name, slope in gradients(value, outputs).items() if slope.any()}
     assert read == {"id", *(role for cls in row.classes for role in cls.reads)}, "reads"
-    assert "outliers" not in read or any("outliers" in (*cls.needs, *cls.adds) for cls in row.classes), "needs"
+    for role in read & set(ROLES):
+        assert any(role in (*cls.needs, *cls.adds) for cls in row.classes), "needs"
 
 
 def check_needs(row: Row, kind: str) -> None:
-    """Check that a method refuses a batch without outliers if, and only if, it needs them."""
+    """Check that a method refuses a batch without outliers or wild rows if, and only if, it needs them."""
     given = batch(kind)
     pair = given["id"].inputs, given["id"].targets
     step = TrainingStep(classifier(kind), *row.methods())
-    if "outliers" in row.cls.needs:
-        with pytest.raises(ValueError, match=f"{row.cls.name} needs outliers, got none") as refusal:
-            step(pair)
+    needed = [role for role in ROLES if role in row.cls.needs]
+    for role in needed:
+        with pytest.raises(ValueError, match=f"{row.cls.name} needs {role}, got none") as refusal:
+            step(pair, **{other: given[other].inputs for other in needed if other != role})
         assert is_one_sentence(str(refusal.value))
-    else:
+    if not needed:
         assert set(step(pair)) == all_terms(*row.classes)
     assert ("images" in row.cls.needs) == ("vectors" in row.refuses and "tokens" in row.refuses)
     assert "vectors" not in row.cls.needs or "dense" in row.refuses

@@ -32,7 +32,7 @@ def first(part: Part) -> Tensor:
 def check_one_forward(row: Row, kind: str) -> None:
     methods, given = row.methods(), batch(kind)
     unread = Part(inputs(kind, 3, seed=9))
-    mixed_up = Batch({"unread": unread, "outliers": given["outliers"], "id": given["id"]})
+    mixed_up = Batch({"unread": unread, **{role: given[role] for role in ("wild", "outliers", "id")}})
     net = classifier(kind)
     step = TrainingStep(net, *methods)
     calls = Calls(net)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from oodles import EnergyRegularizedLoss, Mixup, OutlierExposure, OutlierExposureLoss, Part, TrainingStep
+from oodles.facts import ROLES
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
@@ -12,7 +13,7 @@ from .steps import total
 
 
 def _train(kind: str, *methods, outliers: bool) -> tuple[dict[str, Tensor], list[set[str]], TrainingStep]:  # type: ignore[no-untyped-def]
-    """Train a network with batch norm and dropout for a few steps."""
+    """Train a network with batch norm and dropout for a few steps, with ``outliers`` and wild rows or without."""
     step = TrainingStep(classifier(kind, noisy=True).train(), *methods, seed=3)
     optimizer = torch.optim.SGD(step.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
     names = []
@@ -21,7 +22,7 @@ def _train(kind: str, *methods, outliers: bool) -> tuple[dict[str, Tensor], list
         for index in range(4):
             given = batch(kind, seed=10 * index)
             pair = (given["id"].inputs, given["id"].targets)
-            terms = step(pair, outliers=given["outliers"].inputs if outliers else None)
+            terms = step(pair, **{role: given[role].inputs for role in ROLES if outliers})
             names.append(set(terms))
             optimizer.zero_grad()
             total(terms).backward()

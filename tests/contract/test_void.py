@@ -20,6 +20,7 @@ from oodles import (
     RegMixup,
     TrainingStep,
 )
+from oodles.facts import ROLES
 from oodles.forward_pass import Reading
 
 from .additions import Hardest
@@ -40,16 +41,20 @@ def mask(kind: str, rows: int, *, seed: int = 0) -> Tensor:
 
 
 def void_batch(kind: str, *, soft: bool = False, garbage: int = 0) -> Batch:
-    """Draw a batch with void rows or pixels in both parts; their labels are garbage."""
+    """Draw a batch with void rows or pixels in every part; their labels are garbage."""
     given = batch(kind, dtype=torch.float64)
-    valid, chosen = mask(kind, len(given["id"])), mask(kind, len(given["outliers"]), seed=1)
+    valid = mask(kind, len(given["id"]))
     if soft:
         targets = probabilities(kind, len(valid))
         targets = torch.where(valid.unsqueeze(1), targets, float("nan") if garbage else 0.0)
     else:
         targets = torch.where(valid, labels(kind, len(valid)), garbage)
     known = Part(given["id"].inputs, targets, valid=valid)
-    return Batch({"id": known, "outliers": Part(given["outliers"].inputs, valid=chosen)})
+    others = {
+        role: Part(given[role].inputs, valid=mask(kind, len(given[role]), seed=seed))
+        for seed, role in enumerate(ROLES, start=1)
+    }
+    return Batch({"id": known, **others})
 
 
 def dropped(values: Tensor, counts: Tensor | None) -> Tensor:
@@ -80,6 +85,8 @@ def naive_terms(step: TrainingStep, prepared: Batch) -> Mapping[str, Tensor]:
             draws[name] = draw[valid]
         elif draw.ndim == 1 and len(draw) == len(valid):
             draws[name] = draw.reshape(-1, *[1] * (valid.ndim - 1)).expand(valid.shape)[valid]
+        elif draw.ndim == 1 and len(draw) == len(prepared["wild"]):
+            draws[name] = dropped(draw, prepared["wild"].valid)
     outputs = Outputs(
         left(whole.features), left(whole.logits), {name: left(by_role) for name, by_role in whole.heads.items()}
     )

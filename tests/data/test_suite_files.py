@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from oodles import TrainingWarning
 from oodles.data import SHIPPED, SUITES, Augment, ImageSet, Suite, decoded, load_suite, read_images
 from oodles.data.building import _order
 from oodles.data.description import read_description, sources
@@ -192,6 +193,45 @@ def test_a_long_tail_is_a_number_of_at_least_one(tmp_path: Path, value: str) -> 
         load_suite(suite_file(tmp_path, f"imbalance = {value}"))
 
 
+def test_wild_rows_are_a_set_of_their_own(tmp_path: Path) -> None:
+    suite = load_suite(suite_file(tmp_path, "wild = { path = 'more.npz', rows = 6 }"), seed=3)
+    assert suite.wild is not None and len(suite.wild) == 6 and set(suite.wild.labels) == {-1}
+    assert suite.wild.augment == suite.train.augment and suite.wild.seed == 3
+    assert suite.others == {"wild": suite.wild} and list(suite.sets())[-1] == "wild"
+    assert suite.augmented(Augment(flip=True)).others["wild"].augment == Augment(flip=True)
+    assert len(suite.train) == 18 and suite.notes == {}
+
+
+def test_wild_rows_may_be_mixed(tmp_path: Path) -> None:
+    save(tmp_path / "train.npz", 100)
+    mixture = "wild = { known = 12, unknown = 'more.npz', share = 0.25 }"
+    suite = load_suite(suite_file(tmp_path, mixture, train="{ path = 'train.npz', rows = 60 }"))
+    assert suite.wild is not None and (len(suite.train), len(suite.validation), len(suite.wild)) == (48, 10, 16)
+    sources = [name.rsplit("/", 2)[1] for name in suite.wild.names]
+    assert sources == ["train.npz"] * 12 + ["more.npz"] * 4, "4 of 16 are unknown"
+    known = [int(name.rsplit("/", 1)[1]) for name in suite.wild.names[:12]]
+    assert not set(known) & set(rows_of(suite.train)) and not set(known) & set(rows_of(suite.validation))
+    assert sum(row % 2 for row in known) == 6, "as many of each class"
+    assert suite.notes == {}, "no test set is of their kind"
+
+
+def test_wild_rows_of_a_test_set_get_a_remark(tmp_path: Path) -> None:
+    mixture = "wild = { known = 6, unknown = { path = 'more.npz', rows = 9 }, share = 0.5 }"
+    path = suite_file(tmp_path, f"{mixture}\nfar.noise = 'more.npz'\n")
+    with pytest.warns(TrainingWarning, match="wild holds rows of noise, which is a test set: results on it tell of"):
+        suite = load_suite(path)
+    assert suite.notes == {"noise": "same kind as the wild rows"}
+    checked = check_suite(path)
+    assert checked.remarks == (
+        "wild holds rows of noise, which is a test set: results on it tell of a kind that training has seen, without "
+        "labels.",
+    )
+    assert "wild and far:noise share 6 images" in str(checked) or "far:noise and wild share" in str(checked)
+    path.write_text(path.read_text() + "[notes]\nnoise = 'mine'\n")
+    with pytest.warns(TrainingWarning, match="which is a test set"):
+        assert load_suite(path).notes == {"noise": "mine"}
+
+
 def test_each_class_is_drawn_in_its_share() -> None:
     labels = np.array([0] * 60 + [7] * 30 + [-1] * 9 + [2**40])
     order = _order(RawImages("here", np.zeros((100, 1, 1, 1)), labels, (), ("",) * 100))
@@ -344,6 +384,42 @@ MISTAKES = {
     "share alone": (
         "outliers = { path = 'more.npz', share = 0.5 }",
         "share in .* only of sources in a list of outliers",
+    ),
+    "wild as train": (
+        "wild = 'train.npz'",
+        "train and wild must hold different rows, but both are .*: wild rows",
+    ),
+    "wild as outliers": (
+        "outliers = ['test.npz', 'more.npz']\nwild = 'more.npz'",
+        "outliers and wild must hold different rows, but both are .*more.npz: wild rows are known and unknown ones",
+    ),
+    "wild without known": (
+        "wild = { unknown = 'more.npz', share = 0.1 }",
+        "wild in .* must say known too: rows",
+    ),
+    "wild of none known": (
+        "wild = { known = 0, unknown = 'more.npz', share = 0.1 }",
+        "known of wild in .* must be a number of rows or a share between 0 and 1, got 0",
+    ),
+    "wild share": (
+        "wild = { known = 5, unknown = 'more.npz', share = 1 }",
+        "share of wild in .* must be a number between 0 and 1, that of the unknown rows, got 1",
+    ),
+    "wild key": (
+        "wild = { known = 5, unknwon = 'more.npz', share = 0.1 }",
+        "wild in .* has no key 'unknwon': did you mean 'unknown'?",
+    ),
+    "wild source": (
+        "wild = { known = 5, unknown = 3, share = 0.1 }",
+        "unknown of wild in .* must be a path",
+    ),
+    "too many known": (
+        "wild = { known = 18, unknown = 'more.npz', share = 0.1 }",
+        "wild.known of .* must be at most 17, as there are 18 rows, got 18",
+    ),
+    "too few unknown": (
+        "wild = { known = 5, unknown = 'more.npz', share = 0.9 }",
+        r"wild must have a share of 0\.9 of unknown rows, which are 45 beside its known ones, and .* has 20: give",
     ),
     "share of near": ("near.cats = { path = 'more.npz', share = 0.5 }", "share in .*, not of near:cats"),
     "share of 1": ("outliers = ['test.npz', { path = 'more.npz', share = 1 }]", "share of .* between 0 and 1, got 1"),

@@ -48,7 +48,8 @@ def shard(batch: Batch, rank: int, world: int) -> Batch:
         return value.tensor_split(world)[rank]
 
     parts = map_tensors(Batch(batch.parts), own).parts
-    draws = {name: own(draw) if belongs_to_rows(draw, batch) else draw for name, draw in batch.draws.items()}
+    split = {name: own(draw) for name, draw in batch.draws.items() if belongs_to_rows(draw, batch, "id", "wild")}
+    draws = {**batch.draws, **split}
     return Batch(parts, draws, batch.weights)
 
 

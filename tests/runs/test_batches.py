@@ -1,6 +1,7 @@
 """The order of data: every row once per epoch, every outlier once per pass, any position by itself."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,13 +22,21 @@ def _numbered(rows: int) -> ImageSet:
 
 def _batches(process: int = 0, processes: int = 1, accumulate: int = 1, **settings: int) -> Batches:
     numbered = _numbered(23)
-    suite = Suite("numbered", numbered, numbered, numbered, ("only",), outliers=_numbered(7))
-    recipe = Recipe(**{"epochs": 4, "batch_size": 4, "outlier_batch_size": 6, **settings})  # type: ignore[arg-type]
-    return Batches(suite, recipe, outliers=True, accumulate=accumulate, process=process, processes=processes)
+    suite = Suite("numbered", numbered, numbered, numbered, ("only",), outliers=_numbered(7), wild=_numbered(9))
+    sizes = {"batch_size": 4, "outlier_batch_size": 6, "wild_batch_size": 8}
+    recipe = Recipe(**{"epochs": 4, **sizes, **settings})  # type: ignore[arg-type]
+    return Batches(
+        suite, recipe, roles=("outliers", "wild"), accumulate=accumulate, process=process, processes=processes
+    )
 
 
 def _rows(images: torch.Tensor) -> list[int]:
     return [round(float(image[0, 0, 0]) * 1000) for image in images]
+
+
+def _of(batches: Batches, position: int, role: str) -> list[int]:
+    known, others = batches[position]
+    return _rows((known if role == "id" else others[role])[0])
 
 
 def test_an_epoch_has_every_row_once_but_for_those_that_fill_no_batch() -> None:
@@ -42,11 +51,24 @@ def test_an_epoch_has_every_row_once_but_for_those_that_fill_no_batch() -> None:
 
 def test_outliers_go_on_over_epochs_and_every_pass_has_each_once() -> None:
     batches = _batches()
-    stream = [row for position in range(20) for row in _rows(batches[position][1][0])]  # type: ignore[index]
+    stream = [row for position in range(20) for row in _rows(batches[position][1]["outliers"][0])]
     passes = [stream[start : start + 7] for start in range(0, 119, 7)]
     assert all(sorted(order) == list(range(7)) for order in passes)
     assert len({tuple(order) for order in passes}) > 10
     assert max(Counter(stream).values()) - min(Counter(stream).values()) <= 1
+
+
+def test_wild_rows_go_on_over_epochs_in_an_order_of_their_own() -> None:
+    batches = _batches()
+    stream = [row for position in range(20) for row in _of(batches, position, "wild")]
+    passes = [stream[start : start + 9] for start in range(0, 153, 9)]
+    assert all(sorted(order) == list(range(9)) for order in passes) and len({tuple(order) for order in passes}) > 10
+    assert set(batches[0][1]) == {"outliers", "wild"}
+    suite = replace(batches.suite, wild=batches.suite.outliers)
+    both = Batches(suite, batches.recipe, roles=("outliers", "wild"), accumulate=1, process=0, processes=1)
+    assert _of(both, 0, "wild")[:6] != _of(both, 0, "outliers")
+    resident = batches.resident(torch.device("cpu"))
+    assert all(torch.equal(resident[7][1][role][0], batches[7][1][role][0]) for role in ("outliers", "wild"))
 
 
 def _shared(shares: Shares, rows: int, size: int = 6, **settings: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -54,21 +76,21 @@ def _shared(shares: Shares, rows: int, size: int = 6, **settings: int) -> list[t
     known = _numbered(23)
     suite = Suite("numbered", known, known, known, ("only",), outliers=_numbered(rows), outlier_shares=shares)
     recipe = Recipe(epochs=80, batch_size=4, outlier_batch_size=size, **settings)  # type: ignore[arg-type]
-    batches = Batches(suite, recipe, outliers=True, accumulate=1, process=0, processes=1)
-    return [batches[position][1] for position in range(400)]  # type: ignore[misc]
+    batches = Batches(suite, recipe, roles=("outliers",), accumulate=1, process=0, processes=1)
+    return [batches[position][1]["outliers"] for position in range(400)]
 
 
 def test_fewer_outliers_are_a_choice_of_the_seed() -> None:
     chosen = {}
     for seed in (0, 1):
         batches = _batches(max_outliers=3, seed=seed)
-        stream = [row for position in range(20) for row in _rows(batches[position][1][0])]  # type: ignore[index]
+        stream = [row for position in range(20) for row in _of(batches, position, "outliers")]
         chosen[seed] = set(stream)
         assert all(len(set(stream[start : start + 3])) == 3 for start in range(0, 120, 3)), "each once a pass"
         assert _rows(batches[7][0][0]) == _rows(_batches(seed=seed)[7][0][0]), "the known rows are as they were"
     assert len(chosen[0]) == len(chosen[1]) == 3 and chosen[0] != chosen[1]
     for many in (7, 1000):
-        assert all(torch.equal(_batches(max_outliers=many)[3][1][0], _batches()[3][1][0]) for _ in range(2))  # type: ignore[index]
+        assert _of(_batches(max_outliers=many), 3, "outliers") == _of(_batches(), 3, "outliers")
 
 
 def test_fewer_outliers_keep_the_proportions_of_their_sources() -> None:
@@ -105,8 +127,8 @@ def test_outliers_that_come_again_are_augmented_anew() -> None:
     known = _numbered(23)
     suite = Suite("few", known, known, known, ("only",), outliers=outliers, outlier_shares=((2, 0.1), (1, 0.9)))
     recipe = Recipe(epochs=1, batch_size=4, outlier_batch_size=20)
-    batches = Batches(suite, recipe, outliers=True, accumulate=1, process=0, processes=1)
-    rows = batches[0][1][0].flatten(1)  # type: ignore[index]
+    batches = Batches(suite, recipe, roles=("outliers",), accumulate=1, process=0, processes=1)
+    rows = batches[0][1]["outliers"][0].flatten(1)
     assert len(rows.unique(dim=0)) > 10
 
 
@@ -125,10 +147,10 @@ def test_shares_that_do_not_add_up_are_refused(shares: Shares) -> None:
 def test_processes_share_every_batch() -> None:
     whole, halves = _batches(), [_batches(process, 2) for process in (0, 1)]
     for position in (0, 7, 19):
-        for part in (0, 1):
-            shares = [_rows(half[position][part][0]) for half in halves]  # type: ignore[index]
-            assert not set(shares[0]) & set(shares[1]) or part == 1
-            assert sorted(shares[0] + shares[1]) == sorted(_rows(whole[position][part][0]))  # type: ignore[index]
+        for role in ("id", "outliers", "wild"):
+            shares, together = [_of(half, position, role) for half in halves], _of(whole, position, role)
+            assert not set(shares[0]) & set(shares[1]) or role != "id"
+            assert sorted(shares[0] + shares[1]) == sorted(together)
 
 
 def test_two_processes_see_each_image_once_an_epoch() -> None:
@@ -146,17 +168,18 @@ def test_an_epoch_ends_with_a_whole_step_of_the_optimizer() -> None:
 def test_a_position_is_the_same_alone_and_in_order_and_differs_by_seed() -> None:
     def batches(seed: int) -> Batches:
         recipe = Recipe(seed=seed, batch_size=10)
-        return Batches(small_suite(), recipe, outliers=True, accumulate=1, process=0, processes=1)
+        return Batches(small_suite(), recipe, roles=("outliers",), accumulate=1, process=0, processes=1)
 
     in_order = [batches(0)[position] for position in range(15)]
     alone = batches(0)[14]
-    assert all(torch.equal(a, b) for x, y in zip(in_order[14], alone, strict=True) for a, b in zip(x, y, strict=True))  # type: ignore[arg-type]
+    for one, other in ((in_order[14][0], alone[0]), (in_order[14][1]["outliers"], alone[1]["outliers"])):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert not torch.equal(batches(1)[14][0][0], alone[0][0])
 
 
 def test_outliers_are_left_out_where_nobody_wants_them() -> None:
-    batches = Batches(small_suite(), Recipe(batch_size=10), outliers=False, accumulate=1, process=0, processes=1)
-    assert batches[0][1] is None
+    batches = Batches(small_suite(), Recipe(batch_size=10), roles=(), accumulate=1, process=0, processes=1)
+    assert batches[0][1] == {}
 
 
 def test_too_few_rows_and_uneven_shares_get_a_sentence() -> None:

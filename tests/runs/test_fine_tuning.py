@@ -514,7 +514,7 @@ def test_runs_draw_classes_alike(tmp_path: Path) -> None:
     labels = suite.train.labels[rows]
     uneven = replace(suite, train=replace(suite.train, images=suite.train.images[rows], labels=labels))
     recipe = replace(PLAIN, batch_size=43, balanced_sampling=True)
-    batches = Batches(uneven, recipe, outliers=False, accumulate=1, process=0, processes=1)
+    batches = Batches(uneven, recipe, roles=(), accumulate=1, process=0, processes=1)
     for position in range(3):
         assert sorted(np.bincount(batches[position][0][1])) == [14, 14, 15]
     weights = training.class_weights(replace(PLAIN, class_weights="balanced"), uneven)

@@ -76,11 +76,11 @@ def test_outliers_that_another_method_makes_count(monkeypatch: pytest.MonkeyPatc
         recipe = Recipe(methods=methods)
         assert needs_outliers(recipe.methods) != made
         if made:
-            answers.check_needs(recipe, "data", outliers=False)
+            answers.check_needs(recipe, "data", roles=())
             checked(methods, data)
             continue
         with pytest.raises(ValueError, match="outlier-exposure needs outliers"):
-            answers.check_needs(recipe, "data", outliers=False)
+            answers.check_needs(recipe, "data", roles=())
         with pytest.raises(ValueError, match="outlier-exposure needs outliers"):
             checked(methods, data)
     both = replace(cards.card("energy-bounded"), adds=("outliers",))  # it changes outliers, and makes none of nothing

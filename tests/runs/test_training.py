@@ -135,7 +135,7 @@ def test_plain_training_equals_a_loop_by_hand(tmp_path: Path) -> None:
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=18)
-    batches = Batches(suite, PLAIN, outliers=False, accumulate=1, process=0, processes=1)
+    batches = Batches(suite, PLAIN, roles=(), accumulate=1, process=0, processes=1)
     for (images, labels), _ in (batches[position] for position in range(18)):
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()
@@ -205,15 +205,15 @@ def test_images_stay_on_the_device_only_where_they_are_in_memory() -> None:
     elsewhere = replace(suite, train=replace(suite.train, images=_OnDisk(suite.train.images)))  # type: ignore[arg-type]
     cpu = torch.device("cpu")
     for data, kind in ((suite, Resident), (elsewhere, ImageSet)):
-        batches = Batches(data, PLAIN, outliers=True, accumulate=1, process=0, processes=1)
+        batches = Batches(data, PLAIN, roles=("outliers",), accumulate=1, process=0, processes=1)
         assert training._fit_on(cpu, data) == (kind is Resident)
         if kind is Resident:
             batches = batches.resident(cpu)
         assert type(batches.train) is kind
-        (images, labels), outliers = batches[5]
-        expected = Batches(suite, PLAIN, outliers=True, accumulate=1, process=0, processes=1)[5]
+        (images, labels), others = batches[5]
+        expected = Batches(suite, PLAIN, roles=("outliers",), accumulate=1, process=0, processes=1)[5]
         assert torch.equal(images, expected[0][0]) and torch.equal(labels, expected[0][1])
-        assert outliers is not None and expected[1] is not None and torch.equal(outliers[0], expected[1][0])
+        assert torch.equal(others["outliers"][0], expected[1]["outliers"][0])
 
 
 class _OnDisk:
@@ -274,8 +274,8 @@ def test_outliers_that_nobody_reads_need_not_fit() -> None:
     suite = small_suite()
     assert suite.outliers is not None
     elsewhere = replace(suite, outliers=replace(suite.outliers, images=_OnDisk(suite.outliers.images)))  # type: ignore[arg-type]
-    for wanted, kind in ((False, "generator"), (True, "DataLoader")):
-        batches = Batches(elsewhere, PLAIN, outliers=wanted, accumulate=1, process=0, processes=1)
+    for wanted, kind in (((), "generator"), (("outliers",), "DataLoader")):
+        batches = Batches(elsewhere, PLAIN, roles=wanted, accumulate=1, process=0, processes=1)
         loader = training._loader(batches, range(1), torch.device("cpu"), None)
         assert type(loader).__name__ == kind
 

@@ -10,7 +10,7 @@ from typing import Any
 from oodles.comparing.results import folder_of_run
 from oodles.data import SUITES, describe_suite
 from oodles.data.description import read_description
-from oodles.facts import check_composition
+from oodles.facts import ROLES, check_composition
 from oodles.methods import build_methods
 from oodles.networks import NETWORKS
 from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, check_teacher, check_weights, merge_settings, recipes
@@ -216,17 +216,17 @@ def _can_name_a_folder(name: Any) -> bool:
 
 
 def check_data(tasks: Sequence[Task]) -> None:
-    """Check once that the files of every suite are there, and outliers where methods need them.
+    """Check once that the files of every suite are there, and outliers and wild rows where methods need them.
 
     Raises:
         FileNotFoundError: for files that are not there.
-        ValueError: for a suite with a mistake, or one without the outliers that a row needs.
+        ValueError: for a suite with a mistake, or one without the outliers or wild rows that a row needs.
     """
     roots = {task.data: task.options.get("root", ()) for task in tasks if not isinstance(SUITES.get(task.data), str)}
     sets = {data: describe_suite(data, root) for data, root in roots.items()}
     for task in tasks:
         try:  # the sets of a suite that a function makes are known only when it is made
-            check_needs(task.recipe, task.suite, outliers="outliers" in sets.get(task.data, ("outliers",)))
+            check_needs(task.recipe, task.suite, roles=sets.get(task.data, ROLES))
         except ValueError as error:
             raise ValueError(f"The row {task.row!r} cannot be trained on {task.suite!r}: {error}") from error
 

@@ -41,6 +41,7 @@ def train(
     batch_size: Annotated[int | None, setting("batch_size", "COUNT")] = None,
     outlier_batch_size: Annotated[int | None, setting("outlier_batch_size", "COUNT")] = None,
     max_outliers: Annotated[int | None, setting("max_outliers", "COUNT")] = None,
+    wild_batch_size: Annotated[int | None, setting("wild_batch_size", "COUNT")] = None,
     optimizer: Annotated[Literal["sgd", "adamw"] | None, setting("optimizer", "{sgd,adamw}")] = None,
     learning_rate: Annotated[float | None, setting("learning_rate", "NUMBER")] = None,
     momentum: Annotated[float | None, setting("momentum", "NUMBER")] = None,
@@ -95,6 +96,7 @@ def train(
         batch_size: in-distribution rows per batch.
         outlier_batch_size: outliers per batch.
         max_outliers: train on so many of the data's outliers, drawn by the seed; 0 for none of them.
+        wild_batch_size: wild rows per batch.
         optimizer: SGD or AdamW.
         learning_rate: that the schedule starts from, or rises to.
         momentum: of SGD.
@@ -133,6 +135,7 @@ def train(
         "batch_size": batch_size,
         "outlier_batch_size": outlier_batch_size,
         "max_outliers": max_outliers,
+        "wild_batch_size": wild_batch_size,
         "optimizer": optimizer,
         "learning_rate": learning_rate,
         "momentum": momentum,

@@ -13,7 +13,17 @@ from oodles.data.augment import PLAIN, Augment
 from oodles.data.cache import from_cache
 from oodles.data.conversion import one_shape
 from oodles.data.decoded import Decoded, convert, name_broken
-from oodles.data.description import Description, augment_of, is_source, listed, rows_wanted, share_of, sources
+from oodles.data.description import (
+    TABLES,
+    Description,
+    augment_of,
+    is_mixture,
+    is_source,
+    listed,
+    rows_wanted,
+    share_of,
+    sources,
+)
 from oodles.data.features import Features, check_columns
 from oodles.data.image_files import ENDINGS
 from oodles.data.image_set import ImageSet
@@ -93,6 +103,7 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
     if "imbalance" in description:  # before rows are held back, since who has few of a class has few to validate with
         raw = _thinned(raw, _labels(raw, classes, by_name), description["imbalance"])
     train, validation = _split_rows(raw, source, held, "validation")
+    wild, train = _wild(description.get("wild"), train, read)
     _check_left(train, raw, _labels(train, classes, by_name), classes)
     outliers, validation_outliers, shares = _outliers(description, read)
     suite = Suite(
@@ -112,7 +123,8 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
         outlier_shares=shares,
         imbalance=description.get("imbalance"),
         features=_features(description, raw) if raw.vectors else None,
-        notes=dict(description.get("notes", {})),
+        notes={**_tell_wild(description), **description.get("notes", {})},
+        wild=None if wild is None else unknown(wild, augment),
     )
     _check_images(suite)
     return suite
@@ -120,17 +132,37 @@ def _built(description: Description, seed: int, augment: Augment | None) -> Suit
 
 def _check_sources(description: Description) -> None:
     """Refuse the same place for two of the sets that must not share images, whatever its rows and labels."""
-    places = {}
-    for name, source in sources(description):
-        table = {"path": source} if isinstance(source, str) else source
-        places[name] = {key: value for key, value in table.items() if key not in ("rows", "labels")}
-        if "path" in table:
-            places[name]["path"] = Path(table["path"]).resolve()
-    for one, other in combinations([name for name in KNOWN if name in places], 2):
-        if places[one] == places[other]:
-            place = " ".join(map(str, places[one].values()))
-            advice = "say how many rows of train validate" if other == "validation" else "name other rows"
-            raise ValueError(f"{one} and {other} must hold different rows, but both are {place}: {advice}.")
+    places = [(name, _place(source)) for name, source in sources(description)]
+    apart = [*combinations(KNOWN, 2), *((name, "wild") for name in (*KNOWN, "outliers"))]
+    for (one, place), (other, same) in combinations(places, 2):
+        if place != same or not {(one, other), (other, one)} & set(apart):
+            continue
+        one, other = sorted((one, other), key=[*KNOWN, "outliers", "wild"].index)
+        advice = {
+            "validation": "say how many rows of train validate",
+            "wild": "wild rows are known and unknown ones together, see { known = …, unknown = …, share = … }",
+        }.get(other, "name other rows")
+        there = " ".join(map(str, place.values()))
+        raise ValueError(f"{one} and {other} must hold different rows, but both are {there}: {advice}.")
+
+
+def _place(source: Source) -> dict[str, Any]:
+    """Return what a source says of the place of its rows."""
+    table = {"path": source} if isinstance(source, str) else source
+    place = {key: value for key, value in table.items() if key not in ("rows", "labels")}
+    return {**place, "path": Path(table["path"]).resolve()} if "path" in table else place
+
+
+def _tell_wild(description: Description) -> dict[str, str]:
+    """Warn where wild rows are of a set that is tested on; return the notes on such sets."""
+    wild = [_place(source) for name, source in sources(description) if name == "wild"]
+    tested = [name for table in TABLES for name, source in description.get(table, {}).items() if _place(source) in wild]
+    for name in tested:
+        warn(
+            f"wild holds rows of {name}, which is a test set: results on it tell of a kind that training has seen, "
+            "without labels."
+        )
+    return dict.fromkeys(tested, "same kind as the wild rows")
 
 
 def _check_images(suite: Suite) -> None:
@@ -190,6 +222,24 @@ def _outliers(
     rest = sum(len(raw.names) for raw in trained) - sum(rows for rows, _ in parts)
     first = [(rest, 1 - sum(share for _, share in parts))] if rest else []
     return join(trained), join(kept) if kept else validation, tuple([*first, *parts]) if parts else ()
+
+
+def _wild(given: Any, train: RawImages, read: Callable[[Source], RawImages]) -> tuple[RawImages | None, RawImages]:
+    """Return the wild rows, and the training rows without those that are among them."""
+    if given is None:
+        return None, train
+    if not is_mixture(given):
+        return _split_rows(read(given), given, None, "")[0], train
+    left, known = _split_rows(train, "", given["known"], "wild.known")
+    source, share = given["unknown"], given["share"]
+    unknown = _split_rows(read(source), source, None, "")[0]
+    count = round(len(known.names) * share / (1 - share)) if known is not None else 0
+    if known is None or not 1 <= count <= len(unknown.names):
+        raise ValueError(
+            f"wild must have a share of {share:g} of unknown rows, which are {count} beside its known ones, and "
+            f"{unknown.place} has {len(unknown.names)}: give other numbers of rows, or another share."
+        )
+    return join([known, unknown.take(np.sort(_order(unknown)[:count]))]), left
 
 
 def _split_rows(raw: RawImages, source: Source, held: Any, held_by: str) -> tuple[RawImages, RawImages | None]:

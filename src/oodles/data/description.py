@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from oodles.data.augment import SETTINGS, Augment
 from oodles.data.image_files import UNSEEN
@@ -18,9 +18,11 @@ from oodles.spelling import suggestion
 
 Description = Mapping[str, Any]
 
-SETS = ("train", "test", "validation", "outliers", "validation_outliers")
+SETS = ("train", "test", "validation", "outliers", "validation_outliers", "wild")
 LISTS = ("outliers", "validation_outliers")
 """Sets that may have several sources."""
+MIXTURE = ("known", "unknown", "share")
+"""What is said of wild rows that are mixed for a benchmark."""
 TABLES = ("near", "far")
 KEYS = (
     *(
@@ -40,7 +42,7 @@ KEYS = (
     ),
     *("about", "notes", "root", "get"),
 )
-PARTS = ("train", "validation", "test", "outliers", "validation_outliers", *TABLES)
+PARTS = ("train", "validation", "test", "outliers", "validation_outliers", "wild", *TABLES)
 """Parts that a folder may hold."""
 OTHER_WORDS = {
     "train": ("training", "id", "in", "in_distribution"),
@@ -48,6 +50,7 @@ OTHER_WORDS = {
     "test": ("testing", "id_test", "test_id"),
     "far/ood": ("ood", "out", "ood_test", "test_ood", "unknown", "out_of_distribution"),
     "outliers": ("auxiliary", "aux", "ood_train", "train_ood", "oe"),
+    "wild": ("unlabelled", "unlabeled", "mixture"),
 }
 """What others call the parts."""
 VARIABLE = "OODLES_DATA"
@@ -144,6 +147,8 @@ def resolve_paths(description: Description, folders: Sequence[Path]) -> Descript
     for key in SETS:
         if isinstance(description.get(key), list):
             resolved[key] = [locate_source(source, locate) for source in description[key]]
+        elif is_mixture(description.get(key)):
+            resolved[key] = {**description[key], "unknown": locate_source(description[key]["unknown"], locate)}
         elif is_source(description.get(key)):
             resolved[key] = locate_source(description[key], locate)
         elif key in description:
@@ -159,6 +164,11 @@ def is_source(value: Any) -> bool:
     return isinstance(value, str | Mapping | list)
 
 
+def is_mixture(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Tell whether a set is mixed of known and unknown rows, and has no source of its own."""
+    return isinstance(value, Mapping) and not {"known", "unknown"}.isdisjoint(value)
+
+
 def listed(value: Source | Sequence[Source]) -> list[Source]:
     """Return the sources of a set: one, or those of a list."""
     return [value] if isinstance(value, str | Mapping) else list(value)
@@ -172,7 +182,10 @@ def share_of(source: Source) -> float | None:
 def sources(description: Description) -> Iterator[tuple[str, Source]]:
     """Give every source of a description, with the name of its set."""
     for key in SETS:
-        if is_source(description.get(key)):
+        value = description.get(key)
+        if is_mixture(value):
+            yield key, value["unknown"]
+        elif is_source(value):
             yield from ((key.replace("_", "-"), source) for source in listed(description[key]))
     for table in TABLES:
         yield from ((f"{table}:{name}", source) for name, source in description.get(table, {}).items())
@@ -243,6 +256,8 @@ def _check_sets(content: Description, path: Path) -> None:
         elif isinstance(value, list) and value and key in LISTS:
             for number, source in enumerate(value, start=1):
                 check_source(source, f"source {number} of {key} in {path}")
+        elif key == "wild" and is_mixture(value):
+            _check_mixture(value, path)
         elif value is not None:
             check_source(value, f"{key} in {path}")
     if isinstance(content.get("validation_outliers"), int | float) and "outliers" not in content:
@@ -258,6 +273,25 @@ def _check_sets(content: Description, path: Path) -> None:
         if share_of(source) is not None and (name != "outliers" or not isinstance(content["outliers"], list)):
             raise ValueError(f"share in {path} can be said only of sources in a list of outliers, not of {name}.")
     _check_shares(content, path)
+
+
+def _check_mixture(wild: Mapping[str, Any], path: Path) -> None:
+    """Refuse wild rows that are no mixture of known and unknown ones."""
+    for key in wild:
+        if key not in MIXTURE:
+            raise ValueError(f"wild in {path} has no key {key!r}{suggestion(key, MIXTURE)}")
+    for key in MIXTURE:
+        if key not in wild:
+            raise ValueError(
+                f"wild in {path} must say {key} too: rows of train as known, where unknown ones are, and their share."
+            )
+    check_rows(wild["known"], f"known of wild in {path}")
+    check_source(wild["unknown"], f"unknown of wild in {path}")
+    share = wild["share"]
+    if not isinstance(share, float) or not 0 < share < 1:
+        raise ValueError(
+            f"share of wild in {path} must be a number between 0 and 1, that of the unknown rows, got {share!r}."
+        )
 
 
 def _check_shares(content: Description, path: Path) -> None:

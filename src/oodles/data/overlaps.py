@@ -17,7 +17,7 @@ from oodles.remarks import warn
 
 NAMED = 5
 """How many images of an overlap are named."""
-LEARNT = ("train", "outliers")
+LEARNT = ("train", "outliers", "wild")
 """Sets that are trained on."""
 
 

@@ -47,6 +47,8 @@ class Suite:
         notes: what a reader of a table must know about a set, by its name.
         imbalance: how many times as many rows the first class was left with for training as the last, where rows of the
             classes were left out for that.
+        wild: rows without labels, as they come in use, some of them of other kinds, augmented like ``train``, where
+            there are any.
 
     Raises:
         ValueError: for sets whose images differ in shape, shares that do not add up to the outliers or to 1, training
@@ -70,6 +72,7 @@ class Suite:
     features: Features | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     imbalance: float | None = None
+    wild: ImageSet | None = None
 
     def __post_init__(self) -> None:
         for name, images in self.sets().items():
@@ -123,8 +126,15 @@ class Suite:
             "test": self.test,
             "outliers": self.outliers,
             "validation-outliers": self.validation_outliers,
+            "wild": self.wild,
         }
         return {name: images for name, images in own.items() if images is not None} | self.ood_sets()
+
+    @property
+    def others(self) -> dict[str, ImageSet]:
+        """Return the sets there are to train with besides known rows, by role: ``outliers`` and ``wild``."""
+        sets = {"outliers": self.outliers, "wild": self.wild}
+        return {role: images for role, images in sets.items() if images is not None}
 
     def ood_sets(self) -> dict[str, ImageSet]:
         """Return the sets to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
@@ -132,9 +142,10 @@ class Suite:
         return near | {f"far:{name}": images for name, images in self.far.items()}
 
     def augmented(self, augment: Augment) -> "Suite":
-        """Return the same suite with other random changes of training rows and outliers."""
-        outliers = None if self.outliers is None else replace(self.outliers, augment=augment)
-        return replace(self, train=replace(self.train, augment=augment), outliers=outliers)
+        """Return the same suite with other random changes of training rows, outliers and wild rows."""
+        others = {role: replace(images, augment=augment) for role, images in self.others.items()}
+        train = replace(self.train, augment=augment)
+        return replace(self, train=train, outliers=others.get("outliers"), wild=others.get("wild"))
 
 
 def _statistics(train: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:

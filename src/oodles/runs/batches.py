@@ -1,6 +1,7 @@
 """The order of training data: the batch of a position is a function of (seed, position, process)."""
 
 import math
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
@@ -13,41 +14,63 @@ from torch.utils.data import Dataset
 from oodles.data import ImageSet, Suite
 from oodles.data.image_set import Resident, Rows
 from oodles.data.suite import Shares
-from oodles.randomness import BALANCED_ORDER, FEWER_OUTLIERS, ID_ORDER, OUTLIER_ORDER
+from oodles.randomness import BALANCED_ORDER, FEWER_OUTLIERS, ID_ORDER, OUTLIER_ORDER, WILD_ORDER
 from oodles.runs.frozen_part import Kept
 from oodles.runs.recipe import Recipe
 
+Images = ImageSet | Resident | Kept
+ORDERS = {"outliers": OUTLIER_ORDER, "wild": WILD_ORDER}
+"""What random numbers order the rows of a role."""
 
-class Batches(Dataset[tuple[Rows, Rows | None]]):
-    """Every batch of a training run, in order: in-distribution rows, and outliers where methods need them.
+
+class Batches(Dataset[tuple[Rows, dict[str, Rows]]]):
+    """Every batch of a training run, in order: in-distribution rows, and by role outliers and wild rows.
 
     Any position can be read alone, so a run resumes in the middle of an epoch without replaying it, and the batches do
     not depend on the number of workers that load them, if any: :meth:`resident` gives the same ones. Each epoch drops
-    the rows that fill no whole step of the optimizer, different ones each time. Outliers have no epochs: they are
-    shuffled anew after each pass over them, so all are used however short an epoch is. Where some of them have a share
-    of their own, a pass holds each of those rows more or less than once, each time augmented anew. Each of several
-    processes gets its share of every batch. With balanced sampling each epoch has as many rows of every class.
+    the rows that fill no whole step of the optimizer, different ones each time. Outliers and wild rows have no epochs:
+    they are shuffled anew after each pass over them, so all are used however short an epoch is. Where some outliers
+    have a share of their own, a pass holds each of those rows more or less than once, each time augmented anew. Each of
+    several processes gets its share of every batch. With balanced sampling each epoch has as many rows of every class.
+
+    Args:
+        suite: the data.
+        recipe: says how many rows a batch has, and the seed.
+        roles: those of ``outliers`` and ``wild`` that methods need.
+        accumulate: batches per step of the optimizer.
+        process: the number of this process.
+        processes: how many there are.
 
     Raises:
         ValueError: where there are fewer rows than a step takes, or the processes cannot share a batch evenly.
     """
 
-    def __init__(self, suite: Suite, recipe: Recipe, *, outliers: bool, accumulate: int, process: int, processes: int):
+    def __init__(
+        self,
+        suite: Suite,
+        recipe: Recipe,
+        *,
+        roles: Collection[str],
+        accumulate: int,
+        process: int,
+        processes: int,
+    ):
         rows, needed = len(suite.train), recipe.batch_size * accumulate
         if rows < needed:
             raise ValueError(
                 f"A step takes {needed} training rows, and there are {rows}: lower the batch size or the accumulation."
             )
-        for name in ("batch_size", "outlier_batch_size"):
+        for name in ("batch_size", "outlier_batch_size", "wild_batch_size"):
             if getattr(recipe, name) % processes:
                 raise ValueError(
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
-        self.suite = suite if outliers else replace(suite, outliers=None)
-        self.chosen = None if self.suite.outliers is None else chosen_outliers(self.suite.outliers, recipe)
-        self.outlier_shares = _shares(self.suite, self.chosen)
-        self.train: ImageSet | Resident | Kept = self.suite.train
-        self.outliers: ImageSet | Resident | Kept | None = self.suite.outliers
+        others = {role: images for role, images in suite.others.items() if role in roles}
+        self.suite = replace(suite, outliers=others.get("outliers"), wild=others.get("wild"))
+        self.chosen = {role: chosen_outliers(images, recipe) for role, images in others.items() if role == "outliers"}
+        self.shares = {role: _shares(suite, role, self.chosen.get(role)) for role in others}
+        self.train: Images = self.suite.train
+        self.others: Mapping[str, Images] = others
         self.recipe = recipe
         self.accumulate = accumulate
         self.share = slice(process, None, processes)
@@ -59,31 +82,34 @@ class Batches(Dataset[tuple[Rows, Rows | None]]):
         """Return the same batches, made on a device that holds all images."""
         other = copy(self)
         other.train = Resident(self.suite.train, device)
-        other.outliers = None if self.suite.outliers is None else Resident(self.suite.outliers, device)
+        other.others = {role: Resident(images, device) for role, images in self.suite.others.items()}
         return other
 
-    def behind(self, train: Kept, outliers: Kept | None) -> "Batches":
-        """Return the same batches of what the frozen part of a network has given for the images."""
+    def behind(self, kept: Mapping[str, Kept]) -> "Batches":
+        """Return the same batches of what the frozen part of a network has given for the images of each set."""
         other = copy(self)
-        other.train, other.outliers = train, outliers
+        other.train, other.others = kept["train"], {role: kept[role] for role in self.others}
         return other
 
     def __len__(self) -> int:
         return self.per_epoch * self.recipe.epochs
 
-    def __getitem__(self, position: int) -> tuple[Rows, Rows | None]:
+    def __getitem__(self, position: int) -> tuple[Rows, dict[str, Rows]]:
         epoch, place = divmod(position, self.per_epoch)
         size = self.recipe.batch_size
         alike = ((len(self.train), 1.0),)
         known = self._rows(self.train, alike, epoch * len(self.train) + place * size, size, ID_ORDER)
-        if self.outliers is None:
-            return known, None
-        size = self.recipe.outlier_batch_size
-        return known, self._rows(self.outliers, self.outlier_shares, position * size, size, OUTLIER_ORDER, self.chosen)
+        sizes = {"outliers": self.recipe.outlier_batch_size, "wild": self.recipe.wild_batch_size}
+        return known, {
+            role: self._rows(
+                images, self.shares[role], position * sizes[role], sizes[role], ORDERS[role], self.chosen.get(role)
+            )
+            for role, images in self.others.items()
+        }
 
     def _rows(
         self,
-        images: ImageSet | Resident | Kept,
+        images: Images,
         shares: Shares,
         start: int,
         size: int,
@@ -115,11 +141,9 @@ def chosen_outliers(outliers: ImageSet, recipe: Recipe) -> Int64[np.ndarray, " n
     return np.sort(np.random.default_rng((recipe.seed, FEWER_OUTLIERS)).permutation(len(outliers))[:most])
 
 
-def _shares(suite: Suite, chosen: Int64[np.ndarray, " n"] | None) -> Shares:
-    """Return the stretches of outliers with their shares: of those that are chosen, in the same proportions."""
-    if suite.outliers is None:
-        return ()
-    shares = suite.outlier_shares or ((len(suite.outliers), 1.0),)
+def _shares(suite: Suite, role: str, chosen: Int64[np.ndarray, " n"] | None) -> Shares:
+    """Return the stretches of a role's rows with their shares: of those that are chosen, in the same proportions."""
+    shares = (suite.outlier_shares if role == "outliers" else ()) or ((len(suite.others[role]), 1.0),)
     if chosen is None:
         return shares
     ends = np.cumsum([count for count, _ in shares])

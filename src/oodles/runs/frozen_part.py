@@ -23,13 +23,13 @@ from oodles.data.image_set import Rows
 from oodles.files import UNFINISHED, in_one_piece, sha256_of, write_json
 from oodles.precision import at_least_float32
 from oodles.runs.folder import FROZEN
-from oodles.runs.recipe import Recipe, changes_inputs, needs_outliers, needs_teacher
+from oodles.runs.recipe import Recipe, changes_inputs, needs_teacher, roles_used
 
 ABOUT = "about.json"
 """Says what the kept results belong to; written last."""
 ROUNDING = 1e-3
 """So much of the largest number may a row differ that runs alone, since sums then have another order."""
-SETS = ("train", "validation", "outliers")
+SETS = ("train", "validation", "outliers", "wild")
 FEW = 4
 """So many rows show whether the network can be divided."""
 
@@ -165,9 +165,10 @@ def _changed_inputs(recipe: Recipe, suite: Suite) -> str:
         return f"{name} changes or makes inputs"
     if needs_teacher(recipe.methods):
         return "a teacher sees the inputs, too"
-    sets = {"training rows": suite.train}
-    if needs_outliers(recipe.methods) and suite.outliers is not None:
-        sets["outliers"] = suite.outliers
+    used = roles_used(recipe)
+    called = {"outliers": "outliers", "wild": "wild rows"}
+    others = {called[role]: images for role, images in suite.others.items() if role in used}
+    sets = {"training rows": suite.train, **others}
     changed = next((name for name, images in sets.items() if images.augment != PLAIN), None)
     return f"{changed} are changed at random" if changed else ""
 

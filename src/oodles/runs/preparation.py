@@ -349,7 +349,7 @@ def about_suite(suite: Suite) -> dict[str, Any]:
         "augment": {
             name: {**images.augment.as_dict(), "seed": images.seed}
             for name, images in sets.items()
-            if name in ("train", "outliers")
+            if name in ("train", "outliers", "wild")
         },
         "notes": dict(suite.notes),
     }

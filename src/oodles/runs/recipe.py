@@ -6,14 +6,14 @@ What the methods of a recipe need, bring and score, and whether they act, is ans
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from oodles.cards import card
-from oodles.facts import CHOICE, INPUTS
+from oodles.facts import CHOICE, INPUTS, ROLES
 from oodles.spelling import shown, suggestion
 
 Methods = tuple[tuple[str, Mapping[str, Any]], ...]
@@ -31,7 +31,7 @@ LATER = (
         "decay_exempt",
         "clip_gradients",
     ),
-    *("ema", "keep", "patience", "class_weights", "balanced_sampling", "teacher", "max_outliers"),
+    *("ema", "keep", "patience", "class_weights", "balanced_sampling", "teacher", "max_outliers", "wild_batch_size"),
 )
 """Settings that earlier versions did not have."""
 _FROM_ZERO = (
@@ -62,6 +62,7 @@ class Recipe:
         outlier_batch_size: outliers per batch, over all processes together.
         max_outliers: so many of the data's outliers, drawn by the seed, are trained on, and 0 for none of them; all
             unless given.
+        wild_batch_size: wild rows per batch, over all processes together.
         mixed_precision: of the forward pass, ``no``, ``bf16`` or ``fp16``; losses are computed in float32 throughout.
             ``auto`` is bf16 where the hardware computes in it, and ``no`` elsewhere.
         seed: of every random number, and of the split of an embedded suite.
@@ -130,6 +131,7 @@ class Recipe:
     class_weights: str | tuple[float, ...] | None = None
     balanced_sampling: bool = False
     teacher: str | None = None
+    wild_batch_size: int = 64
 
     def __post_init__(self) -> None:
         _check_methods(self.methods)
@@ -298,22 +300,34 @@ def trained_away(methods: Methods, scores: Iterable[str]) -> list[str]:
 
 def needs_outliers(methods: Methods) -> bool:
     """Say whether any of the methods needs outliers from the data."""
-    return _first_in_need_of_outliers(methods) is not None
+    return "outliers" in roles_needed(methods)
 
 
-def uses_outliers(recipe: Recipe) -> bool:
-    """Say whether a run trains on outliers of the data where there are some."""
-    acting = [card(name) for name, _ in active_methods(recipe.methods)]
-    return recipe.max_outliers != 0 and any("outliers" in method.needs for method in acting)
+def roles_needed(methods: Methods) -> dict[str, str]:
+    """Return the roles that the data must have rows of besides the known ones, each with the first method to need it.
+
+    What another method makes the data need not have.
+    """
+    active = [card(name) for name, _ in active_methods(methods)]
+    made = {role for method in active for role in method.adds if role not in method.needs}
+    wanted = [(role, method.name) for role in ROLES if role not in made for method in active if role in method.needs]
+    return dict(reversed(wanted))
 
 
-def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = False) -> None:
-    """Refuse methods whose needs are not met: initial weights, a teacher, outliers from the data, and images.
+def roles_used(recipe: Recipe) -> list[str]:
+    """Return the roles besides the known one on whose rows a run trains, where the data have some."""
+    active = [card(name) for name, _ in active_methods(recipe.methods)]
+    used = [role for role in ROLES if any(role in method.needs for method in active)]
+    return [role for role in used if role != "outliers" or recipe.max_outliers != 0]
+
+
+def check_needs(recipe: Recipe, data: str, *, roles: Container[str], vectors: bool = False) -> None:
+    """Refuse methods whose needs are not met: initial weights, a teacher, outliers or wild rows of the data, images.
 
     Args:
         recipe: what is to be trained.
         data: its name.
-        outliers: whether it has any.
+        roles: ``outliers`` and ``wild``, where it has them.
         vectors: whether its rows are feature vectors, and no images.
     """
     check_weights(recipe)
@@ -324,16 +338,18 @@ def check_needs(recipe: Recipe, data: str, *, outliers: bool, vectors: bool = Fa
                 f"{method} needs images, and the rows of {data!r} are feature vectors: oodles methods --for features "
                 "lists those that take them."
             )
-    name = _first_in_need_of_outliers(recipe.methods)
-    if name is not None and outliers and recipe.max_outliers == 0:
+    needed = roles_needed(recipe.methods)
+    if "outliers" in needed and "outliers" in roles and recipe.max_outliers == 0:
         raise ValueError(
-            f"{name} needs outliers, and max_outliers = 0 leaves none: add generated-outliers, or leave it out."
+            f"{needed['outliers']} needs outliers, and max_outliers = 0 leaves none: add generated-outliers, or leave it "
+            "out."
         )
-    if name is not None and not outliers:
-        raise ValueError(
-            f"{name} needs outliers, and the data {data!r} has none: add an outliers set to it, "
-            "or generated-outliers to the methods."
-        )
+    for role, name in needed.items():
+        if role not in roles:
+            made = ", or generated-outliers to the methods" if role == "outliers" else ""
+            raise ValueError(
+                f"{name} needs {role}, and the data {data!r} has none: add a set called {role} to it{made}."
+            )
     check_candidates(recipe)
 
 
@@ -382,14 +398,6 @@ def check_teacher(recipe: Recipe) -> None:
         raise ValueError(
             f"{recipe.label} learns from no teacher, got {recipe.teacher!r}: leave it out, or add distillation."
         )
-
-
-def _first_in_need_of_outliers(methods: Methods) -> str | None:
-    """Return the first method that needs outliers, if no other method makes them."""
-    active = [card(name) for name, _ in active_methods(methods)]
-    if any("outliers" in method.adds and "outliers" not in method.needs for method in active):
-        return None
-    return next((method.name for method in active if "outliers" in method.needs), None)
 
 
 def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ from oodles.runs.preparation import (
     settle_recipe,
     warm_up,
 )
-from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_teacher, recipes, uses_outliers
+from oodles.runs.recipe import OF_NETWORK, Recipe, check_needs, needs_teacher, recipes, roles_used
 from oodles.runs.saved_state import fingerprint, load_state, load_weights, save_state, save_weights, weights_fit
 from oodles.runs.teacher import load_teacher, teacher_name
 from oodles.runs.testing import score_arrays
@@ -211,7 +211,7 @@ def train(
                 check_same_data(earlier, contents)
                 if earlier.result:
                     return replace(earlier, network=network, suite=said)
-            check_needs(recipe, suite.name, outliers=bool(suite.outliers), vectors=suite.vectors)
+            check_needs(recipe, suite.name, roles=suite.others, vectors=suite.vectors)
             check_choice(recipe, suite)
             if main:
                 warn_of_overlaps(suite)
@@ -221,7 +221,7 @@ def train(
                 else Batches(
                     suite,
                     recipe,
-                    outliers=uses_outliers(recipe),
+                    roles=roles_used(recipe),
                     accumulate=accumulate,
                     process=accelerator.process_index,
                     processes=accelerator.num_processes,
@@ -570,14 +570,14 @@ def _fit(
     began = saved - seconds
     if part is not None and part.cut is not None:
         there = _kept_sets(part.cut, batches, folder, accelerator)
-        behind = batches.behind(there["train"], there.get("outliers"))
+        behind = batches.behind(there)
         loader: Iterable[Any] = (behind[position] for position in positions)
     else:
         there, loader = {}, _loader(batches, positions, accelerator.device, workers)
-    sets = {"train": suite.train, "outliers": suite.outliers}
-    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items() if images is not None})
+    sets = {"train": suite.train, **suite.others}
+    data = Data(**{name: InOrder(images, accelerator.device) for name, images in sets.items()})
     with _progress_bar(recipe, len(batches), shown=progress and main) as show:
-        for known, unknown in loader:
+        for known, others in loader:
             if position == first or position % batches.per_epoch == 0:
                 step.start_epoch(position // batches.per_epoch, recipe.epochs, data)
             rate = learning_rate(recipe, position // accumulate, len(batches) // accumulate)
@@ -586,7 +586,8 @@ def _fit(
             torch.manual_seed(random_seed(recipe.seed, position, accelerator.process_index, FORWARD_PASS))
             with accelerator.accumulate(model):
                 with nullcontext() if part is None else part.behind():
-                    terms = model(_move(known, accelerator.device), outliers=_move(unknown, accelerator.device))
+                    rows = {role: _move(given, accelerator.device) for role, given in others.items()}
+                    terms = model(_move(known, accelerator.device), **rows)
                 accelerator.backward(torch.stack(list(terms.values())).sum())
                 if recipe.clip_gradients and accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), recipe.clip_gradients)
@@ -671,7 +672,7 @@ def _kept_sets(cut: Cut, batches: Batches, folder: Path, accelerator: Accelerato
 
 def _fit_on(device: torch.device, suite: Suite) -> bool:
     """Say whether all training images can stay there, and on a GPU take at most a quarter of what is free there."""
-    sets = [part for part in (suite.train, suite.outliers) if part is not None]
+    sets = [suite.train, *suite.others.values()]
     if not all(part.can_stay for part in sets):
         return False
     if device.type != "cuda":
@@ -699,8 +700,8 @@ def _optimizer(recipe: Recipe, step: TrainingStep) -> torch.optim.Optimizer:
     )
 
 
-def _move(rows: Rows | None, device: torch.device) -> Rows | None:
-    return None if rows is None else (rows[0].to(device, non_blocking=True), rows[1].to(device, non_blocking=True))
+def _move(rows: Rows, device: torch.device) -> Rows:
+    return rows[0].to(device, non_blocking=True), rows[1].to(device, non_blocking=True)
 
 
 def _validation_accuracy(
