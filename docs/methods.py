@@ -122,7 +122,7 @@ def page(method: Card) -> str:
         facts=facts(method),
         call=call(method),
         command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}"
-        f"{' + '.join([method.name, *beside(method)])} --data digits"
+        f"{' + '.join([method.name, *beside(method)])} --data digits{'-wild' if 'wild' in method.needs else ''}"
         + (" --teacher path/to/run" if "teacher" in method.needs else ""),
         recipes=schedules(method),
         company=company(method),
@@ -219,6 +219,7 @@ def facts(method: Card) -> str:
 
 NEEDS = {
     "outliers": "[outliers](../outliers.md) to train with",
+    "wild": "[wild rows](../suites.md#wild-rows) to train with",
     "images": "inputs that are images",
     "unit-range": "inputs in [0, 1]",
     "vectors": "features that are vectors, one label per row",

@@ -221,7 +221,7 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
     match name:
         case "logits" | "logits_in" | "outputs" | "densities":
             return draw.normal(n, CLASSES, *space)
-        case "logits_out" | "second_out" | "logits_noise" | "logits_jigsaw":
+        case "wild_logits" | "logits_out" | "second_out" | "logits_noise" | "logits_jigsaw":
             return draw.normal(m, CLASSES, *space)
         case "background_out" | "discriminator_out":
             return draw.normal(m, 1, *space)
@@ -510,12 +510,12 @@ def of_step(draw: Draw) -> Call:
     alone = not prepares or trains_on("outliers", facts)
     chosen = [*([(name, settings)] if name else []), *([] if alone else [("outlier-exposure", {})])]
     step = TrainingStep(small_classifier(), *build_methods(chosen, teacher=small_classifier()))
-    needs = facts is not None and "outliers" in facts.needs
+    needs = facts is not None and {"outliers", "wild"} & set(facts.needs)
     draw.space = ()
     outliers = draw.images(OUTLIERS).float() if needs or draw.pick(True, False) else None
 
     def call(inputs: Any, targets: Any, outliers: Any) -> Any:
-        terms = step((inputs, targets), outliers=outliers)
+        terms = step((inputs, targets), outliers=outliers, wild=outliers)
         assert all(isinstance(term, Tensor) and term.ndim == 0 for term in terms.values())
         return terms
 

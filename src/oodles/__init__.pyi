@@ -88,6 +88,7 @@ from oodles.methods.regmixup import RegMixup as RegMixup
 from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction
 from oodles.methods.sam import SAM as SAM
+from oodles.methods.scone import SCONE as SCONE
 from oodles.methods.shared_discriminator import SharedDiscriminator as SharedDiscriminator
 from oodles.methods.siren import SIREN as SIREN
 from oodles.methods.sngp import SNGP as SNGP
@@ -95,6 +96,7 @@ from oodles.methods.supcon import SupCon as SupCon
 from oodles.methods.t2fnorm import T2FNorm as T2FNorm
 from oodles.methods.unleashing_mask import UnleashingMask as UnleashingMask
 from oodles.methods.vos import VOS as VOS
+from oodles.methods.woods import WOODS as WOODS
 from oodles.outliers.pairs import pair as pair
 from oodles.processes import mean_over_processes as mean_over_processes
 from oodles.processes import rows_of_all_processes as rows_of_all_processes

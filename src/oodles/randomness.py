@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
 BALANCED_ORDER, FEWER_OUTLIERS, WILD_ORDER = 105, 106, 107
 NEW_HEADS, NEW_EPOCH = 201, 202
-CROPS, COLOURS, TRANSFORMS = 301, 302, 303
+CROPS, COLOURS, TRANSFORMS, WILD_ROWS = 301, 302, 303, 304
 """What random numbers are for: the last word of a seed, so that two uses of one seed draw unrelated numbers.
 
 A changed value changes the order of data or the initial weights of every run.

@@ -264,7 +264,7 @@ def test_what_is_read_from_a_file_is_named_after_it(tmp_path: Path) -> None:
 
 def test_shipped_benchmarks_are_whole() -> None:
     assert set(benchmarks()) == {
-        *("demo", "digits", "fashion-12k", "fashion-12k-lt", "cifar10-10k", "cifar10", "clinc150")
+        *("demo", "digits", "digits-wild", "fashion-12k", "fashion-12k-lt", "cifar10-10k", "cifar10", "clinc150")
     }
     for name in benchmarks():
         spec = Benchmark.load(name)
@@ -272,7 +272,8 @@ def test_shipped_benchmarks_are_whole() -> None:
         rows = {row.name: row for row in spec.rows}
         assert spec.rows[0].name == "cross-entropy" and list(spec.suites) == [suite]
         of_images = () if name == "clinc150" else ("cutmix", "regmixup")
-        assert {"mixup", "logit-norm", "outlier-exposure", *of_images} <= set(rows)
+        usual = () if name == "digits-wild" else ("mixup", "logit-norm", *of_images)
+        assert {"outlier-exposure", *usual} <= set(rows)
         for row in spec.rows:
             assert row.after == (None if row.recipe.weights is None else "cross-entropy")
             assert row.taught_by == row.recipe.teacher in (None, "cross-entropy")
@@ -290,8 +291,12 @@ def test_the_digits_keep_their_settings() -> None:
     """Those of the recorded results."""
     spec = Benchmark.load("digits")
     assert spec.seeds == tuple(range(10)) and not spec.options
-    trained = {method for row in spec.rows for method, _ in row.recipe.methods}
+    wild = Benchmark.load("digits-wild")
+    trained = {method for row in (*spec.rows, *wild.rows) for method, _ in row.recipe.methods}
     assert trained == set(METHODS), "a row for every method"
+    others = [row for row in wild.rows if row not in spec.rows]
+    assert others and all("wild" in card(method).needs for row in others for method, _ in row.recipe.methods)
+    assert {(row.recipe.learning_rate, row.recipe.epochs, row.after) for row in others} == {(0.01, 20, "cross-entropy")}
     for row in spec.rows:
         about = (row.recipe.learning_rate, row.recipe.epochs, row.recipe.batch_size, row.recipe.schedule)
         assert about == ((0.02, 60, 64, "cosine") if row.after is None else (0.01, 20, 64, "cosine")), row.name

@@ -31,9 +31,11 @@ from oodles import (
     PFS,
     POEM,
     SAM,
+    SCONE,
     SIREN,
     SNGP,
     VOS,
+    WOODS,
     AugMix,
     BackgroundClass,
     BalancedEnergy,
@@ -194,6 +196,17 @@ settings_of_tails = (
     *(({"tail": value}, "tail must be a finite number > 0") for value in (0, -0.4, NAN)),
     ({"tail": 1.5}, "tail must be at most 1, got 1.5"),
     ({"class_counts": (3, 0)}, r"class_counts\[1\] must be a finite number > 0, got 0"),
+)
+settings_of_constraints = (
+    *numbers_at_least_zero("weight"),
+    *numbers_at_least_zero("false_alarms"),
+    ({"false_alarms": 1.0}, "false_alarms must be below 1, got 1.0"),
+    *(
+        ({name: value}, f"{name} must be a finite number > 0, got")
+        for name in ("loss_factor", "multiplier_rate")
+        for value in (0, -1.0, NAN, INF)
+    ),
+    ({"penalty_growth": 0.9}, "penalty_growth must be a finite number >= 1, got 0.9"),
 )
 ROWS: dict[str, Row] = {
     "cross-entropy": Row(
@@ -1030,6 +1043,24 @@ ROWS: dict[str, Row] = {
         refuses={**needs_rows, "tokens": needs_tensor},
         forwards="it differentiates energies with respect to the inputs",
         beyond="rows are shifted by a small step in any direction",
+    ),
+    "woods": Row(
+        WOODS,
+        settings={"weight": 0.7},
+        defaults={
+            **{"weight": 1.0, "false_alarms": 0.05, "loss_factor": 2.0},
+            **{"multiplier_rate": 1.0, "penalty_growth": 1.5},
+        },
+        wrong=settings_of_constraints,
+    ),
+    "scone": Row(
+        SCONE,
+        settings={"weight": 0.7, "margin": -2.0},
+        defaults={
+            **{"weight": 1.0, "margin": -10.0, "false_alarms": 0.05, "loss_factor": 2.0},
+            **{"multiplier_rate": 1.0, "penalty_growth": 1.5},
+        },
+        wrong=(*settings_of_constraints, ({"margin": NAN}, "margin must be a finite number, got nan")),
     ),
 }
 

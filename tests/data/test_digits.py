@@ -125,3 +125,27 @@ def test_far_photograph_is_marked() -> None:
 def test_a_wrong_seed_is_refused(seed: int) -> None:
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0"):
         load_suite("digits", seed)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_wild_rows_are_known_digits_and_a_tenth_near_ones(seed: int) -> None:
+    plain, suite = load_suite("digits", seed), load_suite("digits-wild", seed)
+    assert suite.wild is not None and suite.name == "digits-wild" and set(suite.wild.labels) == {-1}
+    assert suite.wild.augment == suite.train.augment and suite.notes["digits"] == "same kind as the wild rows"
+    near = {digit_of(image) for image in plain.near["digits"].images}
+    digits = [digit_of(image) for image in suite.wild.images]
+    assert set(digits) >= {int(name) for name in suite.classes}
+    assert sum(digit in near for digit in digits) == pytest.approx(0.1 * len(digits), abs=0.5)
+
+    def contents(*parts: ImageSet) -> list[bytes]:
+        return sorted(image.tobytes() for part in parts for image in part.images)
+
+    together = contents(suite.validation, suite.near["digits"], suite.wild)
+    assert together == contents(plain.validation, plain.near["digits"]), "each row is in one set"
+    assert len(suite.validation) == round(0.6 * len(plain.validation))
+    assert [HANDWRITTEN[(image * 16).astype(np.float64).tobytes()] for image in suite.validation.images] == [
+        int(suite.classes[label]) for label in suite.validation.labels
+    ]
+    for name in ("train", "test", "outliers", "far:letters"):
+        assert suite.sets()[name].fingerprint() == plain.sets()[name].fingerprint(), name
+    assert suite.wild.fingerprint() != load_suite("digits-wild", seed + 1).sets()["wild"].fingerprint()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from oodles import (
     CIDER,
     VOS,
+    WOODS,
     Batch,
     Classifier,
     EnergyBounded,
@@ -189,3 +190,22 @@ def test_vos(dtype: torch.dtype) -> None:
     slope, bias, none = torch.tensor(w1 - w0).to(dtype), torch.tensor(b1 - b0).to(dtype), known[:0]
     method = VOS(weight=1.0)
     near((4 * method(known, none, slope, bias) + 8 * method(none, virtual, slope, bias)) / 12, recorded["loss"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_woods(dtype: torch.dtype) -> None:
+    recorded = VALUES["woods"]
+    method, layer = WOODS().to(dtype), linear(dtype)
+    (weight, bias), constraints = recorded["phi"], method.energies
+    with torch.no_grad():
+        constraints.slope.fill_(math.log(math.expm1(-weight)))
+        constraints.bias.fill_(bias)
+    constraints.on_alarms.multiplier.fill_(recorded["lam"])
+    constraints.on_loss.multiplier.fill_(recorded["lam2"])
+    constraints.first_loss.fill_(recorded["first_loss"])
+    known = constraints.known(layer(X_IN.to(dtype)), Y)
+    out = method(layer(X_OUT.to(dtype)))
+    near(out, recorded["out"])
+    near(known["constrained_false_alarms"], recorded["in_loss"])
+    near(known["constrained_cross_entropy"], recorded["ce_part"])
+    near(known["constrained_false_alarms"] + known["constrained_cross_entropy"] + out, recorded["loss"])

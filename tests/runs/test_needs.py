@@ -13,7 +13,16 @@ from oodles.benchmarking.description import Benchmark, check_data
 from oodles.methods import build_methods, scores_of
 from oodles.runs import recipe as answers
 from oodles.runs.opened import Run
-from oodles.runs.recipe import Methods, Recipe, active_methods, are_plain, needs_outliers, own_score, scores_brought
+from oodles.runs.recipe import (
+    Methods,
+    Recipe,
+    active_methods,
+    are_plain,
+    needs_outliers,
+    own_score,
+    roles_needed,
+    scores_brought,
+)
 from oodles.runs.training import train
 from tests.runs.small import small_suite
 
@@ -53,6 +62,26 @@ def test_one_that_acts_is_refused_by_training_and_by_benchmarks(tmp_path: Path) 
     for refusing in (trained, checked):
         with pytest.raises(ValueError, match=r"outlier-exposure needs outliers, and the data 'data' has none"):
             refusing((ON,), data)
+
+
+@pytest.mark.filterwarnings("ignore:.*at chance:oodles.TrainingWarning")
+def test_wild_rows_have_to_be_there(tmp_path: Path) -> None:
+    data = without_outliers(tmp_path / "data")
+    weights = trained((), data).folder
+    recipe = Recipe(methods=(("woods", {}),), weights=str(weights), **SETTINGS)
+    with pytest.raises(
+        ValueError, match=r"woods needs wild, and the data 'data' has none: add a set called wild to it"
+    ):
+        train(recipe, data, folder=tmp_path / "woods", **OPTIONS)
+    rows = [
+        {"methods": ["cross-entropy"], **SETTINGS},
+        {"methods": ["woods"], "weights": "cross-entropy", **SETTINGS},
+    ]
+    tasks = Benchmark.from_dict({"suites": [str(data)], "recipes": rows}, name="two").tasks(tmp_path)
+    with pytest.raises(ValueError, match=r"The row 'woods' cannot be trained on 'data': woods needs wild, and"):
+        check_data(tasks)
+    assert roles_needed((("woods", {}), ON)) == {"wild": "woods", "outliers": "outlier-exposure"}
+    assert roles_needed((("woods", {"weight": 0.0}),)) == {}
 
 
 def test_outliers_are_not_loaded_for_a_method_at_strength_zero(tmp_path: Path) -> None:

@@ -188,10 +188,13 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
         128,
     ),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "woods": ("woods", {"weight": 1.0, "false_alarms": 0.05}, 1e-3, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "scone": ("scone", {"weight": 1.0, "margin": -10.0}, 1e-4, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("greg", "edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
+WITH_WILD = ("woods", "scone")
 FINE_TUNED = (
     *MEASURED,
     "ish",
@@ -205,6 +208,7 @@ FINE_TUNED = (
     "doe",
     "divoe",
     "aoe",
+    *WITH_WILD,
 )
 
 
@@ -218,6 +222,7 @@ def test_published_recipes_say_what_their_sources_say(name: str) -> None:
     assert (recipe.weight_decay, recipe.nesterov) == (decay, nesterov)
     assert (recipe.schedule, recipe.milestones, recipe.epochs, recipe.batch_size) == (*schedule, epochs, rows)
     assert recipe.outlier_batch_size == outliers or outliers is None
+    assert recipe.wild_batch_size == (128 if name in WITH_WILD else 64)
     assert recipe.weights == ("openood" if name in FINE_TUNED else None)
     assert bool(recipe.suggest) == (name in (*MEASURED, *COUNTED))
 

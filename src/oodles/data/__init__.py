@@ -39,6 +39,7 @@ __all__ = [
 SHIPPED = Path(__file__).with_name("suites")
 SUITES: dict[str, str | Path] = {
     "digits": "oodles.data.digits:digits",
+    "digits-wild": "oodles.data.digits:digits_wild",
     **{name: SHIPPED / f"{name}.toml" for name in sorted(path.stem for path in SHIPPED.glob("*.toml"))},
 }
 """Suites by name: a function of the seed, or a file that describes where a user's copies are."""

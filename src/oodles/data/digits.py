@@ -1,5 +1,6 @@
 """The embedded suite: handwritten digits, from packages that are installed anyway; nothing is downloaded."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from sklearn.datasets import load_digits, load_sample_image
 from oodles.data.augment import PLAIN, Augment
 from oodles.data.image_set import ImageSet
 from oodles.data.suite import Suite
+from oodles.randomness import WILD_ROWS
 
 Images = Float32[np.ndarray, "n 1 8 8"]
 
 TRAIN, VALIDATION = 0.15, 0.35  # shares of each known digit; the rest is the test set
 PATCHES = 360  # as many as there are rows of two digits
+WILD = 0.4  # the share of the validation rows that are wild ones in the suite that has some
+UNKNOWN = 0.1  # the share of wild rows that are of no known digit
 FONTS = (
     *(f"DejaVu{kind}" for kind in ("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")),
     *(f"DejaVu{kind}" for kind in ("SansMono", "SansMono-Bold", "SansMono-Oblique", "SansMono-BoldOblique")),
@@ -62,6 +66,29 @@ def digits(seed: int) -> Suite:
         far={"photograph": _unknown(china), "letters": _unknown(_letters())},
         classes=tuple(str(digit) for digit in known),
         notes={"photograph": "same kind as the auxiliary outliers"},
+    )
+
+
+def digits_wild(seed: int) -> Suite:
+    """Draw the same digits, and wild rows: validation rows without their labels and, of ten rows, one near digit.
+
+    Rows that are wild are in no other set.
+    """
+    suite = digits(seed)
+    random = np.random.default_rng((seed, WILD_ROWS))
+    validation, near = suite.validation, suite.near["digits"]
+    order = random.permutation(len(validation))
+    kept, known = np.split(order, [round(len(order) * (1 - WILD))])
+    rest, unknown = np.split(random.permutation(len(near)), [-round(len(known) * UNKNOWN / (1 - UNKNOWN))])
+    wild = np.concatenate([validation.images[np.sort(known)], near.images[np.sort(unknown)]])
+    kept = np.sort(kept)
+    return replace(
+        suite,
+        name="digits-wild",
+        validation=ImageSet(validation.images[kept], validation.labels[kept]),
+        near={"digits": _unknown(near.images[np.sort(rest)])},
+        notes={**suite.notes, "digits": "same kind as the wild rows"},
+        wild=_unknown(wild, suite.train.augment, seed),
     )
 
 

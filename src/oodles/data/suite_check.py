@@ -26,6 +26,11 @@ from oodles.files import in_one_piece
 
 COLUMNS, TILE, MARGIN, LINE = 16, 64, 4, 20
 """Of a contact sheet: how many images of a set it shows, and sizes in pixels."""
+EMBEDDED = {
+    "digits": "Six handwritten digits against other digits, letters and a photograph; needs no files.",
+    "digits-wild": "The same, and wild rows: unlabelled ones of the six digits and of those near them; needs no files.",
+}
+"""What the suites hold that are functions."""
 _HEADERS = {"features": ("least", "most"), "texts": ("shortest", "median", "longest")}
 """What is told of sets besides: ranges of numbers, and lengths in characters."""
 
@@ -177,7 +182,7 @@ def suite_list(root: str | Path | Sequence[str | Path] = ()) -> list[dict[str, s
             except FileNotFoundError as error:
                 missing = str(error)
         else:
-            holds = "Six handwritten digits against other digits, letters and a photograph; needs no files."
+            holds = EMBEDDED[name]
         listed.append({"name": name, "holds": holds, "missing": missing})
     return listed
 

@@ -82,6 +82,8 @@ METHODS = {
     "generated-outliers": "GeneratedOutliers",
     "dal": "DAL",
     "greg": "GReg",
+    "woods": "WOODS",
+    "scone": "SCONE",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 

@@ -47,7 +47,7 @@ class SCONE(Method):
     needs = ("wild", "weights")
     terms = ("constrained_cross_entropy", "constrained_false_alarms", "scone")
     measures = ("known_cross_entropy", "false_alarms")
-    replaces = ("cross-entropy",)
+    replaces = ("cross-entropy", "logits")
 
     def __init__(
         self,

@@ -31,9 +31,10 @@ class WOODS(Method):
 
     Source: Katz-Samuels et al., equation 7 and algorithm 1, with the energy as detector and the authors' settings. The
     constraints stand in augmented Lagrangians: λ·c + ρ/2·c², or −λ² / 2ρ where ρ·c + λ < 0; where its constraint is
-    kept, the cross-entropy so has no gradient. Three things differ from the authors' program. Multipliers follow the
-    means of the epoch's own batches, and not those of another pass over the training rows. φ is linear in energies with
-    the mean and deviation of the training rows at first taken out, and starts with half of these as false alarms: as
+    kept, the cross-entropy so has no gradient. Four things differ from the authors' program. Multipliers follow the
+    means of the epoch's own batches, and not those of another pass over the training rows. Penalties grow to 10 at
+    most: they would grow until training diverges where a constraint cannot be kept. φ is linear in energies from which
+    the training rows' first mean and deviation are taken out, and starts with half of these rows as false alarms: as
     published it starts at random, mostly where it has no gradient. It rises with the energy, where the authors' may
     turn round.
     """
@@ -52,7 +53,7 @@ class WOODS(Method):
     needs = ("wild", "weights")
     terms = ("constrained_cross_entropy", "constrained_false_alarms", "woods")
     measures = ("known_cross_entropy", "false_alarms")
-    replaces = ("cross-entropy",)
+    replaces = ("cross-entropy", "logits")
 
     def __init__(
         self,

@@ -17,6 +17,9 @@ from oodles.processes import mean_over_processes
 from oodles.scores import energy
 from oodles.targets import Targets, mean_over_rows
 
+LARGEST_PENALTY = 10.0
+"""A penalty stops to grow here: of a constraint that cannot be kept it would grow until training diverges."""
+
 
 def augmented_lagrangian(
     excess: Float[Tensor, ""], multiplier: Float[Tensor, ""], penalty: Float[Tensor, ""]
@@ -56,7 +59,8 @@ class Constraint(nn.Module):
         missed = self.penalty * c + self.multiplier >= 0
         step = rate * torch.where(missed, c, -self.multiplier / self.penalty)
         self.multiplier += torch.where(begun, step, 0.0)
-        self.penalty *= torch.where(begun & (c > 0), growth, 1.0)
+        grown = (self.penalty * growth).clamp(max=LARGEST_PENALTY)
+        self.penalty.copy_(torch.where(begun & (c > 0), grown, self.penalty))
         self.total.zero_()
         self.count.zero_()
 
