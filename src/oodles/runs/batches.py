@@ -60,12 +60,12 @@ class Batches(Dataset[tuple[Rows, dict[str, Rows]]]):
             raise ValueError(
                 f"A step takes {needed} training rows, and there are {rows}: lower the batch size or the accumulation."
             )
-        for name in ("batch_size", "outlier_batch_size", "wild_batch_size"):
+        others = {role: images for role, images in suite.others.items() if role in roles}
+        for name in ("batch_size", "outlier_batch_size", *(["wild_batch_size"] if "wild" in others else [])):
             if getattr(recipe, name) % processes:
                 raise ValueError(
                     f"{name} must be a multiple of the {processes} processes, got {getattr(recipe, name)}."
                 )
-        others = {role: images for role, images in suite.others.items() if role in roles}
         self.suite = replace(suite, outliers=others.get("outliers"), wild=others.get("wild"))
         self.chosen = {role: chosen_outliers(images, recipe) for role, images in others.items() if role == "outliers"}
         self.shares = {role: _shares(suite, role, self.chosen.get(role)) for role in others}

@@ -338,13 +338,11 @@ def check_needs(recipe: Recipe, data: str, *, roles: Container[str], vectors: bo
                 f"{method} needs images, and the rows of {data!r} are feature vectors: oodles methods --for features "
                 "lists those that take them."
             )
-    needed = roles_needed(recipe.methods)
-    if "outliers" in needed and "outliers" in roles and recipe.max_outliers == 0:
-        raise ValueError(
-            f"{needed['outliers']} needs outliers, and max_outliers = 0 leaves none: add generated-outliers, or leave it "
-            "out."
-        )
-    for role, name in needed.items():
+    for role, name in roles_needed(recipe.methods).items():
+        if role == "outliers" and role in roles and recipe.max_outliers == 0:
+            raise ValueError(
+                f"{name} needs outliers, and max_outliers = 0 leaves none: add generated-outliers, or leave it out."
+            )
         if role not in roles:
             made = ", or generated-outliers to the methods" if role == "outliers" else ""
             raise ValueError(
