@@ -231,6 +231,12 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
             return draw.normal(2 * m, CLASSES)
         case "virtual_logits":
             return draw.normal(m, CLASSES)
+        case "log_odds":
+            return draw.normal(n, 1)
+        case "wild_log_odds":
+            return draw.normal(m, 1)
+        case "chosen":
+            return draw.pick(torch.arange(m) % 2 == 0, torch.zeros(m, dtype=torch.bool))
         case "judged":
             return draw.normal(n)
         case "others":

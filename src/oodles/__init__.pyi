@@ -87,6 +87,7 @@ from oodles.methods.poem import POEM as POEM
 from oodles.methods.regmixup import RegMixup as RegMixup
 from oodles.methods.reweight_ood import ReweightOOD as ReweightOOD
 from oodles.methods.rotation_prediction import RotationPrediction as RotationPrediction
+from oodles.methods.sal import SAL as SAL
 from oodles.methods.sam import SAM as SAM
 from oodles.methods.scone import SCONE as SCONE
 from oodles.methods.shared_discriminator import SharedDiscriminator as SharedDiscriminator

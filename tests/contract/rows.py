@@ -30,6 +30,7 @@ from oodles import (
     PASCL,
     PFS,
     POEM,
+    SAL,
     SAM,
     SCONE,
     SIREN,
@@ -1061,6 +1062,18 @@ ROWS: dict[str, Row] = {
             **{"multiplier_rate": 1.0, "penalty_growth": 1.5},
         },
         wrong=(*settings_of_constraints, ({"margin": NAN}, "margin must be a finite number, got nan")),
+    ),
+    "sal": Row(
+        SAL,
+        settings={"weight": 0.7, "quantile": 0.9},
+        defaults={"weight": 10.0, "quantile": 0.95},
+        wrong=(
+            *numbers_at_least_zero("weight"),
+            *numbers_at_least_zero("quantile"),
+            ({"quantile": 1.0}, "quantile must be below 1, got 1.0"),
+        ),
+        refuses=needs_rows,
+        forwards="it looks at wild rows to choose among them",
     ),
 }
 

@@ -189,12 +189,13 @@ PUBLISHED = {  # methods with what they do not leave at the default, learning ra
     ),
     "vos": ("vos", {"start": 0.4, "candidates": 10000}, 0.1, 5e-4, True, ("cosine", ()), 100, 128, None),
     "woods": ("woods", {"weight": 1.0, "false_alarms": 0.05}, 1e-3, 5e-4, True, ("cosine", ()), 100, 128, None),
+    "sal": ("sal", {"weight": 10.0, "quantile": 0.95}, 1e-3, 5e-4, True, ("cosine", ()), 100, 128, None),
     "scone": ("scone", {"weight": 1.0, "margin": -10.0}, 1e-4, 5e-4, True, ("cosine", ()), 100, 128, None),
 }
 WITH_ADAM = ("greg", "edl", "entropic-open-set", "objectosphere", "pascl", "cocl")
 MEASURED = ("unleashing-mask", "energy-bounded", "balanced-energy", "mos")
 COUNTED = ("pascl", "cocl")
-WITH_WILD = ("woods", "scone")
+WITH_WILD = ("woods", "scone", "sal")
 FINE_TUNED = (
     *MEASURED,
     "ish",

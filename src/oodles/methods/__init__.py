@@ -84,6 +84,7 @@ METHODS = {
     "greg": "GReg",
     "woods": "WOODS",
     "scone": "SCONE",
+    "sal": "SAL",
 }
 """Each method's name on the command line, and its class; it lives in the file of that name."""
 
@@ -109,6 +110,7 @@ METHOD_SCORES = {
     "cocl": ("cocl", "CalibratedOutlierClass"),
     "mos": ("mos", "OtherGroups"),
     "vmf": ("siren", "LeastDensity"),
+    "sal": ("sal", "WildHead"),
     "hopfield": ("hopfield-boosting", "EnergyDifference"),
 }
 """Scores of what a method leaves in the classifier: the method that brings each, and the score's class."""

@@ -45,7 +45,7 @@ class SCONE(Method):
     score = "energy"
     strength = "weight"
     needs = ("wild", "weights")
-    terms = ("constrained_cross_entropy", "constrained_false_alarms", "scone")
+    terms = ("scone_cross_entropy", "scone_false_alarms", "scone")
     measures = ("known_cross_entropy", "false_alarms")
     replaces = ("cross-entropy", "logits")
 
@@ -83,7 +83,13 @@ class SCONE(Method):
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         known = self.energies.known(outputs.logits["id"], batch["id"].labels)
-        return {**known, "scone": self(outputs.logits["wild"])}
+        return {
+            "scone_cross_entropy": known.of_loss,
+            "scone_false_alarms": known.of_alarms,
+            "scone": self(outputs.logits["wild"]),
+            "known_cross_entropy": known.loss,
+            "false_alarms": known.alarms,
+        }
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         self.energies.follow(outputs.measures)

@@ -51,7 +51,7 @@ class WOODS(Method):
     score = "energy"
     strength = "weight"
     needs = ("wild", "weights")
-    terms = ("constrained_cross_entropy", "constrained_false_alarms", "woods")
+    terms = ("woods_cross_entropy", "woods_false_alarms", "woods")
     measures = ("known_cross_entropy", "false_alarms")
     replaces = ("cross-entropy", "logits")
 
@@ -86,7 +86,13 @@ class WOODS(Method):
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         known = self.energies.known(outputs.logits["id"], batch["id"].labels)
-        return {**known, "woods": self(outputs.logits["wild"])}
+        return {
+            "woods_cross_entropy": known.of_loss,
+            "woods_false_alarms": known.of_alarms,
+            "woods": self(outputs.logits["wild"]),
+            "known_cross_entropy": known.loss,
+            "false_alarms": known.alarms,
+        }
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         self.energies.follow(outputs.measures)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -65,6 +65,17 @@ class Constraint(nn.Module):
         self.count.zero_()
 
 
+class Constrained(NamedTuple):
+    """The terms of both constraints, and what they constrain, each a single number."""
+
+    of_loss: Tensor
+    of_alarms: Tensor
+    loss: Tensor
+    """The cross-entropy of known rows."""
+    alarms: Tensor
+    """Their mean σ(φ)."""
+
+
 class ConstrainedEnergies(nn.Module):
     """Log-odds φ that a row is unknown, of its energy, and constraints on false alarms and on the cross-entropy.
 
@@ -105,8 +116,8 @@ class ConstrainedEnergies(nn.Module):
         """Return the mean σ(−φ) of wild rows."""
         return mean_over_rows((-self.log_odds(logits, margin)).sigmoid())
 
-    def known(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> dict[str, Tensor]:
-        """Return the terms of both constraints, and as measures the mean σ(φ) and the cross-entropy of known rows.
+    def known(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> "Constrained":
+        """Return the terms of both constraints on known rows, and what they constrain.
 
         The cross-entropy is its own term until the first one is measured.
         """
@@ -117,12 +128,8 @@ class ConstrainedEnergies(nn.Module):
         first = self.first_loss.to(loss.dtype, copy=True)
         measured = first.isfinite()
         excess = loss - self.loss_factor * torch.where(measured, first, 0.0)
-        return {
-            "constrained_cross_entropy": torch.where(measured, self.on_loss(excess), loss),
-            "constrained_false_alarms": self.on_alarms(alarms - self.false_alarms),
-            "known_cross_entropy": loss,
-            "false_alarms": alarms,
-        }
+        of_loss = torch.where(measured, self.on_loss(excess), loss)
+        return Constrained(of_loss, self.on_alarms(alarms - self.false_alarms), loss, alarms)
 
     def start(self, method: str, data: Data, now: Now) -> None:
         """Measure training rows before the first epoch, and move both constraints by the last one.
