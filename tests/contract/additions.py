@@ -253,7 +253,7 @@ ADDITIONS: dict[str, Row] = {
     "shaken": Row(Shaken, **WEIGHT, random=True),
     "hardest": Row(
         Hardest,
-        settings={"keep": 3},
+        settings={"keep": 4},
         defaults={"keep": 4},
         wrong=(),
         no_strength="with no fewer candidates than it keeps, it keeps all",
