@@ -150,7 +150,7 @@ def measure_suite(suite: Suite, place: Suite | str | Path, root: str | Path | Se
         return Measured(figures)
     for name, source in sources(describe_suite(place, root)):
         files = files_of(source)
-        if files is not None and figures[name]:
+        if files is not None and figures.get(name):
             figures[name] = joined([figures[name], measure_files(files)])
     return Measured(figures)
 

@@ -15,6 +15,7 @@ from oodles.data.likeness import NONE, Reference, as_inputs
 from oodles.data.names import some
 from oodles.data.raw import broken_images
 from oodles.data.sharpness import ENOUGH, Measured, joined, measure_files, measure_pixels
+from oodles.data.suite import KNOWN
 from oodles.data.suite_check import measure_suite
 from oodles.detection.detector import Detector
 from oodles.files import check_writable, write_text
@@ -27,8 +28,6 @@ from oodles.screening.pool import Pool, open_pool
 
 SHOWN, NEIGHBOURS = 24, 5
 """So many rows that are taken for known ones are shown, each with so many training rows."""
-UNCOMPARED = ("outliers", "validation-outliers")
-"""Sets of a suite that may be of the pool."""
 
 
 def check_outliers(
@@ -85,8 +84,8 @@ def check_outliers(
     elif score is not None or false_alarms is not None:
         raise ValueError("score and false_alarms are of a run: say which, or leave them out.")
     rows = open_pool(pool, suite)
-    sets = {name: images for name, images in suite.sets().items() if name not in UNCOMPARED}
-    reference = Reference(sets, texts=suite.kind == "texts")
+    known = {name: suite.sets()[name] for name in KNOWN}
+    reference = Reference(known | suite.ood_sets(), texts=suite.kind == "texts")  # outliers may be of the pool
     seen = _look_through(rows, reference, detector)
     of_files = {} if rows.files is None else measure_files(rows.files)
     checked = PoolCheck(
