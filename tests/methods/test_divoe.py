@@ -67,6 +67,19 @@ def test_the_ascent_is_that_of_the_reference(
         assert value == pytest.approx(reference.loss(list(row), *layers(net), objective), rel=1e-12)
 
 
+@pytest.mark.parametrize("relative_step, steps", [(0.25, 2), (0.1, 3)])
+def test_a_step_is_a_multiple_of_the_radius(relative_step: float, steps: int) -> None:
+    net, x = linear(), rows()
+    method = DivOE(share=1.0, epsilon=0.3, relative_step=relative_step, steps=steps)
+    found = method(net, x, generator=torch.Generator().manual_seed(5))
+    draws = torch.Generator().manual_seed(5)
+    order = draw_permutation(6, torch.device("cpu"), draws)
+    start = x[order] + 0.3 * (2 * torch.rand(6, 6, generator=draws) - 1)
+    for place, begun in zip(order.tolist(), start.numpy(), strict=True):
+        expected = reference.moved(x[place].numpy(), begun, *layers(net), "uniform", 0.3, 0.3 * relative_step, steps)
+        np.testing.assert_allclose(found[place].numpy(), expected, rtol=0, atol=1e-12)
+
+
 def recorded_net(name: str, dtype: torch.dtype) -> Classifier:
     """The network of a recorded value; the one of ``background`` has one output more, in a head of its own."""
     if name == "small":
@@ -212,6 +225,8 @@ def test_outliers_outside_of_the_unit_range_are_refused(name: str) -> None:
     ) as refusal:
         TrainingStep(classifier("images"), method, OutlierExposure())(wide)
     assert is_one_sentence(str(refusal.value))
+    with pytest.raises(ValueError, match=rf"{name} needs images in \[0, 1\], got -0.* to 1"):
+        method(classifier("images"), wide["outliers"].rows)
 
 
 def test_pixels_that_do_not_count_pull_nowhere() -> None:
