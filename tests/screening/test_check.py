@@ -16,7 +16,7 @@ from oodles.runs.opened import Run
 from oodles.runs.recipe import Recipe
 from oodles.runs.training import train
 from tests.data.test_likeness import compressed, resized, scenes
-from tests.runs.small import small_suite
+from tests.runs.small import small_suite, write_suite
 
 TRAIN, TEST, POOL = scenes(60), scenes(20, seed=1), scenes(40, seed=2)
 
@@ -209,6 +209,25 @@ def test_a_saved_detector_will_do_and_other_data_will_not(run: Run, tmp_path: Pa
     with pytest.raises(ValueError, match=r"the run must read rows of the shape \(1, 8, 9\), as wide has them, and"):
         wide = ImageSet(np.zeros((4, 1, 8, 9), np.float32), np.arange(4) % 2)
         check_outliers(pool, Suite("wide", wide, wide, wide, ("a", "b")), run=run)
+
+
+def test_the_data_of_a_run_are_those_that_a_pool_is_looked_at_beside(tmp_path: Path) -> None:
+    write_suite(tmp_path / "data", small_suite())
+    network, pool = "tests.runs.small:linear", known_and_noise(tmp_path)
+    train(
+        Recipe(epochs=10, batch_size=20),
+        str(tmp_path / "data"),
+        folder=tmp_path / "run",
+        network=network,
+        progress=False,
+    )
+    (tmp_path / "moved").mkdir()
+    np.save(pool, np.concatenate([np.load(pool), small_suite().test.images[3:4, 0]]))
+    for root in ((), tmp_path / "moved"):
+        checked = check_outliers(pool, run=tmp_path / "run", network=network, root=root)
+        assert checked.suite.name == "data" and checked.original(30) == ("test", "3") and checked.taken is not None
+        if not root:
+            (tmp_path / "data").rename(tmp_path / "moved" / "data")
 
 
 # vectors and texts

@@ -53,7 +53,8 @@ def check_outliers(
 
     Args:
         pool: a folder of images, or a file of images, feature vectors or texts, as the suite holds them.
-        data: a suite, or what :func:`oodles.data.load_suite` takes; by default that of the run.
+        data: a suite, or what :func:`oodles.data.load_suite` takes, of whose files aspect and compression are measured
+            too; by default that of the run.
         run: a finished run, or its folder, or the folder of a saved detector.
         score: the run's outlier score, its own unless given, see :meth:`oodles.Run.detector`.
         false_alarms: the share of known rows that the run may refuse, 0.05 unless given; a larger one takes fewer rows
@@ -74,9 +75,8 @@ def check_outliers(
         raise ValueError("outliers are checked beside the rows of a suite: say data, or a run that was trained on it.")
     if data is None:
         opened = run if isinstance(run, RunFolder) else read_run(str(run), network=network)
-        suite, data = suite_of(opened, root), opened.suite or opened.data
-    else:
-        suite = data if isinstance(data, Suite) else load_suite(data, root=root)
+        data = suite_of(opened, root)
+    suite = data if isinstance(data, Suite) else load_suite(data, root=root)
     detector = None
     if run is not None:
         detector = detector_at(run, score, false_alarms=false_alarms, device="auto", root=root, network=network)
