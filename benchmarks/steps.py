@@ -100,7 +100,7 @@ def outlier_costs() -> dict[str, dict[str, float]]:
             continue
         chooses = CHOICE in cls.replaces
         makes = "outliers" in cls.adds
-        method = cls(**({"keep": ROWS} if chooses else {"share": 1.0} if makes else {}))
+        method = cls(**({"kept": ROWS} if chooses else {"share": 1.0} if makes else {}))
         step = TrainingStep(classifier(), method, *([] if trains_on("outliers", cls) else [OutlierExposure()]))
         given = None if makes else outliers if chooses else outliers[:ROWS]
         timed = {"plain": partial(run, exposed, outliers[:ROWS]), name: partial(run, step, given)}
