@@ -594,6 +594,7 @@ def test_small_protocols_say_the_same_as_the_large_ones_but_for_the_rows() -> No
     for small, large, rows in (
         ("fashion-12k", "fashion", 12000),
         ("fashion-12k-lt", "fashion", 12000),
+        ("fashion-12k-wild", "fashion", 15600),
         ("cifar10-10k", "cifar10", 10000),
     ):
         one, other = (tomllib.loads((SHIPPED / f"{name}.toml").read_text()) for name in (small, large))
@@ -602,6 +603,8 @@ def test_small_protocols_say_the_same_as_the_large_ones_but_for_the_rows() -> No
         for key in ("name", "about", "validation"):
             one.pop(key), other.pop(key)
         assert one.pop("imbalance", None) == (100 if small.endswith("-lt") else None)
+        assert ("wild" in one) == small.endswith("-wild")
+        one.pop("wild", None)
         assert one == other
 
 
