@@ -64,7 +64,8 @@ class SAL(Method):
     before each epoch, with ``Data(train=…)``: until the first time, all wild rows count as unknown.
 
     Args:
-        weight: w; 0 switches off.
+        weight: w; 0 switches off. The authors' 10 goes with their learning rate of 0.001; with ten times that, training
+            may collapse.
         quantile: τ, the share of training rows whose score the filter's threshold is above.
 
     Raises:
