@@ -12,16 +12,22 @@ def gradient(feature: Rows, logits: Rows, label: int) -> Rows:
     return np.array([(math.exp(logits[label] - log_sum_exp(logits)) - 1) * value for value in feature])
 
 
-def fitted(features: Rows, logits: Rows, labels: Rows, quantile: float) -> tuple[Rows, Rows, float]:
-    """Each class's mean gradient and first singular vector, and the threshold of all rows' own scores."""
+def fitted(
+    features: Rows, logits: Rows, labels: Rows, wild: Rows, wild_logits: Rows, quantile: float
+) -> tuple[Rows, Rows, float]:
+    """Each class's mean gradient, the first singular vector of the wild rows around it, and the threshold of scores
+    that rows have along the first singular vector of their own."""
     gradients = np.array([gradient(h, z, y) for h, z, y in zip(features, logits, labels, strict=True)])
+    predicted = wild_logits.argmax(1)
+    of_wild = np.array([gradient(h, z, y) for h, z, y in zip(wild, wild_logits, predicted, strict=True)])
     classes, size = logits.shape[1], features.shape[1]
-    means, directions = np.zeros((classes, size)), np.zeros((classes, size))
+    means, own_directions, directions = (np.zeros((classes, size)) for _ in range(3))
     for label in set(labels.tolist()):
         own = gradients[labels == label]
         means[label] = own.mean(0)
-        directions[label] = np.linalg.svd(own - means[label])[2][0]
-    scores = [score(h, z, y, means, directions) for h, z, y in zip(features, logits, labels, strict=True)]
+        own_directions[label] = np.linalg.svd(own - means[label])[2][0]
+        directions[label] = np.linalg.svd(of_wild[predicted == label] - means[label])[2][0]
+    scores = [score(h, z, y, means, own_directions) for h, z, y in zip(features, logits, labels, strict=True)]
     return means, directions, float(np.quantile(scores, quantile))
 
 

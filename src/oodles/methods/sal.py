@@ -53,15 +53,15 @@ class SAL(Method):
     """Adds w × the logistic loss by which a head tells known rows from wild ones that a filter takes for unknown.
 
     The filter scores a row by abs ⟨(p_y − 1)·h − ḡ_y, v_y⟩, with y the predicted class, ḡ_y the mean of this gradient
-    over the class's training rows and v_y the direction in which theirs vary most; a row counts as unknown above the
-    quantile τ of the training rows' own scores.
+    over the class's training rows and v_y the direction in which those of the wild rows deviate most from it; a row
+    counts as unknown above the quantile τ of the scores that training rows have along the directions of their own.
 
     When to use: a trained classifier, and rows without labels from where it is used, some of which are unknown.
-    Cost: a pass over the training rows before each epoch, whose features are held meanwhile, and the wild rows in two
-    forward passes, one of them without gradients.
+    Cost: a pass over the training and the wild rows before each epoch, whose features are held meanwhile, and the wild
+    rows in two forward passes, one of them without gradients.
     Caveat: rows of which the classifier is sure have no gradient, so the filter misses unknown ones that it takes for
     a class. A share 1 − τ of the known wild rows is taken for unknown. A loop of one's own calls ``step.start_epoch``
-    before each epoch, with ``Data(train=…)``: until the first time, all wild rows count as unknown.
+    before each epoch, with ``Data(train=…, wild=…)``: until the first time, all wild rows count as unknown.
 
     Args:
         weight: w; 0 switches off. The authors' 10 goes with their learning rate of 0.001; with ten times that, training
@@ -130,15 +130,24 @@ class SAL(Method):
         means, directions = (value.to(rows.dtype)[labels] for value in (self.means, self.directions))
         return ((rows - means) * directions).sum(1).abs()
 
-    def fit(self, features: Float[Tensor, "n f"], logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> None:
-        """Fit the filter to training rows."""
-        features, logits = features.double(), logits.double()
-        rows, classes = own_gradients(features, logits, labels), logits.shape[1]
+    def fit(
+        self,
+        features: Float[Tensor, "n f"],
+        logits: Float[Tensor, "n c"],
+        labels: Int64[Tensor, " n"],
+        wild_features: Float[Tensor, "m f"],
+        wild_logits: Float[Tensor, "m c"],
+    ) -> None:
+        """Fit the filter to training rows with their class ids, and to wild rows."""
+        rows, classes = own_gradients(features.double(), logits.double(), labels), logits.shape[1]
         counts = torch.bincount(labels, minlength=classes).clamp(min=1)
         means = rows.new_zeros(classes, rows.shape[1]).index_add(0, labels, rows) / counts[:, None]
         self.means.copy_(means)
-        self.directions.copy_(leading_directions(rows - means[labels], labels, classes))
-        scores = self.scores(features, logits, labels).cpu().numpy()
+        predicted = wild_logits.argmax(1)
+        wild = own_gradients(wild_features.double(), wild_logits.double(), predicted)
+        self.directions.copy_(leading_directions(wild - means[predicted], predicted, classes))
+        rows = rows - means[labels]
+        scores = (rows * leading_directions(rows, labels, classes)[labels]).sum(1).abs().cpu().numpy()
         self.threshold.fill_(float(np.quantile(scores, self.quantile)) if len(scores) else NOT_FITTED)
 
     def change_classifier(self, classifier: Classifier) -> None:
@@ -152,12 +161,14 @@ class SAL(Method):
             self.register_buffer("threshold", empty.new_full((), NOT_FITTED))
 
     def start_epoch(self, data: Data, now: Now) -> None:
-        if data.train is None:
+        if data.train is None or data.wild is None:
             raise ValueError(
-                f"{self.name} fits its filter to the training rows before an epoch, got none: "
-                "call step.start_epoch(epoch, epochs, Data(train=…))."
+                f"{self.name} fits its filter to training and wild rows before an epoch, got none of "
+                f"{'the former' if data.train is None else 'the latter'}: call step.start_epoch(epoch, epochs, "
+                "Data(train=…, wild=…))."
             )
-        self.fit(*_training_rows(now.classifier, data.train))
+        wild = collect(now.classifier, data.wild, name="wild", to=device_of(now.classifier))
+        self.fit(*_training_rows(now.classifier, data.train), wild.features, wild.logits)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         inputs: Any = batch["wild"].inputs
