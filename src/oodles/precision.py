@@ -16,6 +16,16 @@ def in_one_precision(*values: Tensor) -> tuple[Tensor, ...]:
     return tuple(value.to(wide) for value in values)
 
 
+def take_over(*values: tuple[Tensor, Tensor]) -> None:
+    """Copy values into buffers, given as (buffer, value), unless one of them is not finite.
+
+    Half precision gives such a batch now and then; an average would keep it for good.
+    """
+    finite = torch.stack([value.isfinite().all() for _, value in values]).all()
+    for buffer, value in values:
+        buffer.copy_(torch.where(finite, value.to(buffer.dtype), buffer))
+
+
 SHORT = 1e-6
 """The length below which a vector has no direction worth dividing for."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from oodles.checks import check_flag, check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.precision import at_least_float32, unit_length
+from oodles.precision import at_least_float32, take_over, unit_length
 from oodles.processes import sum_over_processes
 from oodles.targets import RowTargets, as_probabilities, mean_over_rows
 from oodles.views import PROJECTION, own_projected_views, with_view
@@ -155,4 +155,5 @@ class CIDER(Method):
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         rows, targets = own_projected_views(outputs, batch, now.classifier.num_classes)
-        self.prototypes.copy_(moved(self.prototypes.to(rows.dtype), rows, targets, self.prototype_momentum))
+        prototypes = moved(self.prototypes.to(rows.dtype), rows, targets, self.prototype_momentum)
+        take_over((self.prototypes, prototypes))

@@ -12,7 +12,7 @@ from oodles.checks import check_number, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.outlier_exposure import cross_entropy_to_uniform
-from oodles.precision import at_least_float32, unit_length
+from oodles.precision import at_least_float32, take_over, unit_length
 from oodles.processes import mean_over_processes
 
 FIRST_PRICE = 0.01
@@ -149,4 +149,4 @@ class DAL(Method):
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         price = self.price + self.price_rate * outputs.measures["dal_excess"].to(self.price.dtype)
-        self.price.copy_(torch.where(price.isfinite(), price.clamp(0, self.price_limit), self.price))
+        take_over((self.price, price.clamp(0, self.price_limit)))

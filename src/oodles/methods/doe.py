@@ -10,7 +10,7 @@ from oodles.checks import check_number, check_share
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Gradient, Method, Now, Outputs, Paper, Terms
 from oodles.methods.outlier_exposure import cross_entropy_to_uniform
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, take_over
 from oodles.processes import mean_over_processes
 from oodles.spelling import shown
 
@@ -141,4 +141,4 @@ class DOE(Method):
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         for _, change in batch.weights:
             mean = _joined(change.values()) / batch.draws["doe"]
-            self.perturbation.copy_(torch.where(mean.isfinite().all(), mean, self.perturbation))
+            take_over((self.perturbation, mean))

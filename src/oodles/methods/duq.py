@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from oodles.checks import check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.precision import at_least_float32, in_one_precision
+from oodles.precision import at_least_float32, in_one_precision, take_over
 from oodles.processes import sum_over_processes
 from oodles.targets import RowTargets, as_probabilities, mean_over_rows
 
@@ -57,8 +57,10 @@ class Kernels(nn.Module):
         z = self.embeddings(features)
         y = targets.to(z.dtype)
         seen = sum_over_processes(torch.cat([torch.einsum("nc,ncw->cw", y, z), y.sum(0).unsqueeze(1)], 1))
-        self.sums.lerp_(seen[:, :-1].to(self.sums.dtype), 1 - momentum)
-        self.counts.lerp_(seen[:, -1].to(self.counts.dtype), 1 - momentum)
+        sums, counts = seen[:, :-1].to(self.sums.dtype), seen[:, -1].to(self.counts.dtype)
+        take_over(
+            (self.sums, self.sums.lerp(sums, 1 - momentum)), (self.counts, self.counts.lerp(counts, 1 - momentum))
+        )
 
 
 def binary_cross_entropy(logits: Float[Tensor, "n c"], targets: RowTargets) -> Float[Tensor, ""]:

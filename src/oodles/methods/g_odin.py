@@ -13,7 +13,7 @@ from oodles.checks import check_choice, check_number
 from oodles.classifier import Classifier, Inputs
 from oodles.contract import Batch, Method, Now, Outputs, Paper
 from oodles.heads import distances
-from oodles.precision import at_least_float32, unit_length
+from oodles.precision import at_least_float32, take_over, unit_length
 from oodles.processes import mean_over_processes
 from oodles.scores import Score
 
@@ -130,8 +130,9 @@ class GODIN(Method):
         head = _head(now.classifier, self.name)
         mean, variance, count = _statistics(outputs.heads[self.name]["id"])
         if count:
-            head.mean.lerp_(mean.to(head.mean.dtype), 0.1)
-            head.variance.lerp_((variance * count / max(count - 1, 1)).to(head.variance.dtype), 0.1)
+            unbiased = variance * count / max(count - 1, 1)
+            new = ((head.mean, mean), (head.variance, unbiased))
+            take_over(*((old, old.lerp(value.to(old.dtype), 0.1)) for old, value in new))
 
 
 def _statistics(projected: Float[Tensor, "n 1"]) -> tuple[Tensor, Tensor, Tensor | int]:

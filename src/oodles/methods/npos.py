@@ -180,11 +180,13 @@ class NPOS(Method):
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         rows, _ = rows_of_all_processes(outputs.features["id"].to(self.features.dtype))
         ids, _ = rows_of_all_processes(as_probabilities(batch["id"].labels, len(self.written)).argmax(1))
-        own = ids[:, None] == torch.arange(len(self.written), device=ids.device)
+        finite = rows.isfinite().all(1, keepdim=True)
+        rows = torch.where(finite, rows, 0.0)
+        own = finite & (ids[:, None] == torch.arange(len(self.written), device=ids.device))
         number = self.written[ids] + (own.cumsum(0) - 1).gather(1, ids[:, None]).squeeze(1)
         self.written += own.sum(0)
         # only the last ones of a class find room: the others go to the row behind all classes
-        last = number >= self.written[ids] - self.room
+        last = finite.squeeze(1) & (number >= self.written[ids] - self.room)
         self.features.index_copy_(
             0, torch.where(last, ids * self.room + number % self.room, -1) % len(self.features), rows
         )

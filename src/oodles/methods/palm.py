@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from oodles.checks import check_flag, check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
-from oodles.precision import at_least_float32, in_one_precision, unit_length
+from oodles.precision import at_least_float32, in_one_precision, take_over, unit_length
 from oodles.targets import mean_over_rows
 from oodles.views import PROJECTION, projected_views, with_view
 
@@ -161,4 +161,4 @@ class PALM(Method):
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         rows, targets, _ = projected_views(outputs, batch, now.classifier.num_classes)
-        self.centers.copy_(self.moved(rows, targets, self.centers.to(rows.dtype)))
+        take_over((self.centers, self.moved(rows, targets, self.centers.to(rows.dtype))))

@@ -10,7 +10,7 @@ from oodles.checks import check_number, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Data, Method, Now, Outputs, Paper
 from oodles.outliers.choice import for_rows, look, take
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, take_over
 from oodles.processes import sum_over_processes
 
 
@@ -135,10 +135,7 @@ class POEM(Method):
         known, outliers = (outputs.features[role].to(self.gram.dtype) for role in ("id", "outliers"))
         gram = sum_over_processes(known.T @ known + outliers.T @ outliers)
         products = sum_over_processes(self.confidence * (outliers.sum(0) - known.sum(0)))
-        # one batch of numbers that are not finite would stay in the sums for ever
-        counts = gram.isfinite().all() & products.isfinite().all()
-        self.gram += torch.where(counts, gram, 0.0)
-        self.products += torch.where(counts, products, 0.0)
+        take_over((self.gram, self.gram + gram), (self.products, self.products + products))
 
 
 def _distances(features: Tensor, direction: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from oodles.checks import check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Terms
 from oodles.methods.cider import moved
-from oodles.precision import at_least_float32, unit_length
+from oodles.precision import at_least_float32, take_over, unit_length
 from oodles.scores import HeadScore
 from oodles.targets import RowTargets, as_probabilities, cross_entropy
 from oodles.views import PROJECTION
@@ -145,7 +145,7 @@ class SIREN(Method):
         prototypes: Tensor = now.classifier.heads[VMF].prototypes  # type: ignore[assignment]  # of change_classifier
         rows = unit_length(outputs.heads[PROJECTION]["id"])
         y = as_probabilities(batch["id"].labels, len(prototypes)).to(rows.dtype)
-        prototypes.copy_(moved(prototypes.to(rows.dtype), rows, y, self.prototype_momentum))
+        take_over((prototypes, moved(prototypes.to(rows.dtype), rows, y, self.prototype_momentum)))
 
 
 class LeastDensity(HeadScore):

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from oodles.checks import check_number, check_share, check_whole
 from oodles.classifier import Classifier
 from oodles.contract import Batch, Method, Now, Outputs, Paper, Part, Terms
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, take_over
 from oodles.processes import sum_over_processes
 from oodles.scores import energy
 from oodles.targets import as_probabilities, mean_over_rows
@@ -191,7 +191,7 @@ class VOS(Method):
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         targets = as_probabilities(batch["id"].labels, now.classifier.num_classes)
         features = outputs.features["id"].to(self.means.dtype)
-        for name, value in self.moments_with(features, targets.to(features.dtype)).items():
-            getattr(self, name).copy_(value)
+        moments = self.moments_with(features, targets.to(features.dtype))
+        take_over(*((getattr(self, name), value) for name, value in moments.items()))
         if now.step % ROOTS == 0:
             self.root.copy_(root_of(self.covariance))

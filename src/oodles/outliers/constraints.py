@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, softplus
 from oodles.classifier import Classifier
 from oodles.contract import Data, Now
 from oodles.inference import batches_seen, in_eval_mode
-from oodles.precision import at_least_float32
+from oodles.precision import at_least_float32, take_over
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
 from oodles.targets import Targets, mean_over_rows
@@ -50,8 +50,7 @@ class Constraint(nn.Module):
 
     def note(self, excess: Float[Tensor, ""]) -> None:
         """Add the excess of a batch to those of the epoch."""
-        self.total += excess
-        self.count += 1
+        take_over((self.total, self.total + excess), (self.count, self.count + 1))
 
     def update(self, rate: float, growth: float) -> None:
         """Move λ by the epoch's mean excess c, and multiply ρ where c is above 0; without batches nothing moves."""
