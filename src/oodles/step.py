@@ -274,7 +274,7 @@ class TrainingStep(nn.Module):
         check_whole("epoch", epoch, low=0)
         check_whole("epochs", epochs, low=epoch + 1)
         if data is not None and not isinstance(data, Data):
-            raise TypeError(f"data must be Data(train=…, outliers=…), got {describe(data)}.")
+            raise TypeError(f"data must be Data(train=…, outliers=…, wild=…), got {describe(data)}.")
         self.after_update()
         self.epoch, self.epochs = epoch, epochs
         resumed, self._restored, self._started = epoch == self._restored, -1, epoch
