@@ -30,7 +30,7 @@ from oodles import (
     mixup_criterion,
     mixup_data,
 )
-from oodles.facts import CHOICE, trains_on
+from oodles.facts import CHOICE, prepares_outliers
 from oodles.methods import METHODS, method_class
 from oodles.methods.energy_bounded import energy_hinge
 from oodles.methods.energy_gap import energy_gap
@@ -58,8 +58,7 @@ def step_costs() -> dict[str, dict[str, float]]:
         cls = method_class(name)
         taught = {"teacher": classifier()} if "teacher" in cls.needs else {}
         method = cls(**taught) if name != "cross-entropy" else cls(label_smoothing=0.1)
-        prepares = "outliers" in (*cls.needs, *cls.adds) and not trains_on("outliers", cls)
-        beside = [OutlierExposure()] if prepares else []  # refused alone
+        beside = [OutlierExposure()] if prepares_outliers(cls) else []  # refused alone
         step, plain = TrainingStep(classifier(), method, *beside), TrainingStep(classifier())
         given = outliers if "outliers" in method.needs else None
 
@@ -101,7 +100,7 @@ def outlier_costs() -> dict[str, dict[str, float]]:
         chooses = CHOICE in cls.replaces
         makes = "outliers" in cls.adds
         method = cls(**({"kept": ROWS} if chooses else {"share": 1.0} if makes else {}))
-        step = TrainingStep(classifier(), method, *([] if trains_on("outliers", cls) else [OutlierExposure()]))
+        step = TrainingStep(classifier(), method, *([OutlierExposure()] if prepares_outliers(cls) else []))
         given = None if makes else outliers if chooses else outliers[:ROWS]
         timed = {"plain": partial(run, exposed, outliers[:ROWS]), name: partial(run, step, given)}
         table[name] = {"candidates": CANDIDATES if chooses else 1, **ratios(timed, "plain", rounds=15, repeats=1)[name]}

@@ -19,7 +19,7 @@ from oodles.benchmarking.description import Benchmark
 from oodles.cards import Card, card, cards
 from oodles.classifier import Classifier
 from oodles.data import ImageSet, Suite, load_suite
-from oodles.facts import OF_OUTLIERS
+from oodles.facts import prepares_outliers
 from oodles.methods import build_methods
 from oodles.networks import build_network
 
@@ -122,8 +122,7 @@ def at_work(name: str) -> AtWork:
 
 def beside(method: Card) -> tuple[str, ...]:
     """Name the methods that act beside one in its examples: one that trains on outliers, if it prepares these alone."""
-    prepares = OF_OUTLIERS & set(method.replaces) or "outliers" in method.adds
-    return ("outlier-exposure",) if prepares and not method.terms else ()
+    return ("outlier-exposure",) if prepares_outliers(method) else ()
 
 
 def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:

@@ -11,12 +11,14 @@ from typing import Any
 
 from readme import RESULTS, ROOT, keep
 
+from oodles.cards import card
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.figures import Seeds, in_points
 from oodles.comparing.markdown import READING, escape, grid, ranks_table, suite
 from oodles.comparing.ranking import ranking
 from oodles.comparing.results import Result
 from oodles.comparing.tables import Group, Table
+from oodles.facts import prepares_outliers
 from oodles.runs.folder import augment_in_words
 from oodles.runs.recipe import PLAIN, needs_outliers
 
@@ -45,6 +47,13 @@ seeds, averaged over the near or the far sets of a suite. *Better* and *worse* a
 excludes 0, with no correction for how many there are. A row that ends in `alone` trains without cross-entropy, as its
 paper does. The networks are small and the trainings short, see each protocol."""
 
+WITH_OUTLIERS = """What is done with outliers is compared with the same loss on the outliers as they come, and a loss of
+its own with Outlier Exposure from the same initial weights: the difference of the AUROC in points, under the score of
+the loss that it is compared with, mean ± standard deviation over seeds, averaged over the near or the far sets of a
+suite. *Better* and *worse* are as above."""
+OF_THEIR_OWN = ("dal", "doe", "hopfield-boosting", "woods", "scone", "sal")
+"""Methods with losses of their own on outliers, or on wild rows."""
+
 RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
 
 
@@ -53,7 +62,7 @@ def page(files: Sequence[Path], published: Path = PUBLISHED) -> str:
     compared = {path: compare([path]) for path in files}
     lines = [INTRODUCTION]
     tables = [table for comparison in compared.values() for table in comparison.tables]
-    lines += on_features(tables)
+    lines += on_features(tables) + on_outliers(tables)
     for path, comparison in compared.items():
         lines += section(path.name, comparison)
     if ranks := ranking(tables):
@@ -81,6 +90,43 @@ def on_features(tables: Sequence[Table]) -> list[str]:
                     where = f"{escape(table.suite)}, {kind}-OOD under {score}"
                     lines.append(f"* **{where}**: {'; '.join(words)}; {len(told[''])} of {count} not told apart.")
     return ["## Methods that shape features", "", FEATURES, "", *lines, ""] if lines else []
+
+
+def on_outliers(tables: Sequence[Table]) -> list[str]:
+    """Say in words what making, choosing and changing outliers brings over the same loss, and other losses over one."""
+    lines: list[str] = []
+    for table in tables:
+        pairs = [(group, base) for group in table.groups if (base := without_preparing(group, table.groups))]
+        for kind in ("near", "far") if pairs else ():
+            told: dict[str, list[str]] = {"better": [], "worse": [], "": []}
+            for group, base in pairs:
+                values = [over_sets(rows, kind, base.own_score) for rows in (group, base)]
+                difference = values[0].minus(values[1]) if values[0] and values[1] else None
+                if difference is not None:
+                    told[_told(difference)].append(f"{group.label} {_points(difference)}")
+            if count := sum(map(len, told.values())):
+                words = [f"{verdict}: {', '.join(told[verdict]) or 'none'}" for verdict in ("better", "worse")]
+                where = f"{escape(table.suite)}, {kind}-OOD"
+                lines.append(f"* **{where}**: {'; '.join(words)}; {len(told[''])} of {count} not told apart.")
+    title = "## Outliers that are made, chosen, changed or wild"
+    return [title, "", WITH_OUTLIERS, "", *lines, ""] if lines else []
+
+
+def without_preparing(group: Group, groups: Sequence[Group]) -> Group | None:
+    """Return the rows of the same loss on the outliers as they come, from the same initial weights; none of others."""
+    run = group.runs[0]
+    names = [name for name, _ in run.methods]
+    losses = [name for name in names if not prepares_outliers(card(name))]
+    if set(names) & set(OF_THEIR_OWN):
+        losses = ["outlier-exposure"]
+    elif len(losses) == len(names) and run.settings.get("max_outliers") is None:
+        return None
+    for other in groups:
+        first = other.runs[0]
+        alike = first.initial_weights == run.initial_weights and first.settings.get("max_outliers") is None
+        if alike and [name for name, _ in first.methods] == losses:
+            return other
+    return None
 
 
 def _told(difference: Seeds) -> str:

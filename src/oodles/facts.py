@@ -114,6 +114,11 @@ def trains_on(role: str, method: Any) -> bool:
     return role in (*method.reads, *method.consumes) and bool(method.terms or not prepares)
 
 
+def prepares_outliers(method: Any) -> bool:
+    """Tell whether a method only makes, chooses or changes outliers, for others to learn from."""
+    return "outliers" in (*method.needs, *method.adds) and not trains_on("outliers", method)
+
+
 def turn(method: Any) -> int:
     """Return a method's turn to change the batch, from 0: in-distribution inputs are replaced before parts are made."""
     # mixing inside the network changes only targets here, and so must wait until others have made parts of clean rows
