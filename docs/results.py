@@ -51,8 +51,8 @@ WITH_OUTLIERS = """What is done with outliers is compared with the same loss on 
 its own with Outlier Exposure from the same initial weights: the difference of the AUROC in points, under the score of
 the loss that it is compared with, mean ± standard deviation over seeds, averaged over the near or the far sets of a
 suite. *Better* and *worse* are as above."""
-OF_THEIR_OWN = ("dal", "doe", "hopfield-boosting", "woods", "scone", "sal")
-"""Methods with losses of their own on outliers, or on wild rows."""
+OF_THEIR_OWN = ("dal", "doe", "hopfield-boosting")
+"""Methods with losses of their own on outliers, which their papers compare with Outlier Exposure."""
 
 RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
 
@@ -108,7 +108,7 @@ def on_outliers(tables: Sequence[Table]) -> list[str]:
                 words = [f"{verdict}: {', '.join(told[verdict]) or 'none'}" for verdict in ("better", "worse")]
                 where = f"{escape(table.suite)}, {kind}-OOD"
                 lines.append(f"* **{where}**: {'; '.join(words)}; {len(told[''])} of {count} not told apart.")
-    title = "## Outliers that are made, chosen, changed or wild"
+    title = "## Outliers that are made, chosen or changed"
     return [title, "", WITH_OUTLIERS, "", *lines, ""] if lines else []
 
 

@@ -15,7 +15,15 @@ from tests.benchmarking.small import BUILT, HOLD, RUNS, begun, ended, hold, reco
 
 def started(file: Path, folder: Path) -> psutil.Popen:
     command = [sys.executable, "-m", "oodles", "benchmark", str(file), "--to", str(folder), "--jobs", "2"]
-    return psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return psutil.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # tests that a shell runs in the background ignore interrupts, and what they start would too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def left_over(processes: list[psutil.Process]) -> list[psutil.Process]:
