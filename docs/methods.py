@@ -24,6 +24,7 @@ from oodles.comparing.markdown import figures_table
 from oodles.comparing.tables import Table
 from oodles.comparing.words import overview
 from oodles.evaluation import score_named
+from oodles.facts import CHOICE
 from oodles.methods import METHOD_SCORES, METHODS
 from oodles.runs.recipe import Recipe, recipes
 from oodles.scores import FURTHER_SCORES, SCORES
@@ -121,9 +122,7 @@ def page(method: Card) -> str:
         pictures=show(method),
         facts=facts(method),
         call=call(method),
-        command=f"oodles train {'--recipe ' if 'weights' in method.needs else ''}"
-        f"{' + '.join([method.name, *beside(method)])} --data digits{'-wild' if 'wild' in method.needs else ''}"
-        + (" --teacher path/to/run" if "teacher" in method.needs else ""),
+        command=command(method),
         recipes=schedules(method),
         company=company(method),
         parameters=parameters(method),
@@ -132,6 +131,17 @@ def page(method: Card) -> str:
         paper=paper(method),
         citation=citation(method),
     )
+
+
+def command(method: Card) -> str:
+    """Write the command that trains with a method at its defaults, where it can: beside another, from a recipe."""
+    first = f"{'--recipe ' if 'weights' in method.needs else ''}{method.name}"
+    words = ["oodles train", " + ".join([first, *beside(method)])]
+    for parameter in method.parameters:
+        if parameter.name == "kept" and CHOICE in method.replaces:
+            words.append(f"--outlier-batch-size {4 * int(str(parameter.default))}")
+    words.append(f"--data {'digits-wild' if 'wild' in method.needs else 'digits'}")
+    return " ".join([*words, *(["--teacher path/to/run"] if "teacher" in method.needs else [])])
 
 
 def company(method: Card) -> str:
@@ -219,7 +229,7 @@ def facts(method: Card) -> str:
 
 NEEDS = {
     "outliers": "[outliers](../outliers.md) to train with",
-    "wild": "[wild rows](../suites.md#wild-rows) to train with",
+    "wild": "[wild rows](../suites.md) to train with",
     "images": "inputs that are images",
     "unit-range": "inputs in [0, 1]",
     "vectors": "features that are vectors, one label per row",

@@ -19,7 +19,7 @@ from oodles.benchmarking.description import Benchmark
 from oodles.cards import Card, card, cards
 from oodles.classifier import Classifier
 from oodles.data import ImageSet, Suite, load_suite
-from oodles.facts import prepares_outliers
+from oodles.facts import ROLES, prepares_outliers
 from oodles.methods import build_methods
 from oodles.networks import build_network
 
@@ -128,8 +128,8 @@ def beside(method: Card) -> tuple[str, ...]:
 def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:
     suite = load_suite("digits", 0)
     given = Batch({"id": _part(suite.train, side)})
-    if "outliers" in method.needs and suite.outliers is not None:
-        given = given.with_part("outliers", Part(_part(suite.outliers, side).inputs))
+    for role in (role for role in ROLES if role in method.needs and suite.outliers is not None):
+        given = given.with_part(role, Part(_part(suite.outliers, side).inputs))
     classifier = _classifier(suite, side)
     plain_head, plain_terms = classifier.head, tuple(TrainingStep(classifier)(given))
     # a teacher that has learnt nothing serves for a picture

@@ -22,7 +22,7 @@ from oodles.benchmarking.description import Benchmark, benchmarks
 from oodles.cards import card
 from oodles.data import SUITES
 from oodles.data.description import read_description
-from oodles.facts import check_composition
+from oodles.facts import CHOICE, check_composition
 from oodles.methods import METHOD_SCORES, METHODS, method_class
 from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
@@ -231,7 +231,8 @@ def test_every_method_is_shown_at_work(name: str, docs: dict[str, ModuleType]) -
     pictures, facts = docs["pictures"], card(name)
     work = pictures.at_work(name)
     assert set(facts.adds) <= set(work.changed)
-    assert set(work.terms) <= {"cross_entropy", *facts.terms}
+    named = {term for other in pictures.beside(facts) for term in card(other).terms}
+    assert set(work.terms) <= {"cross_entropy", *facts.terms, *named}
     assert ("cross_entropy" in work.terms) is ("cross-entropy" not in facts.replaces)
     drawn, sheet = pictures.diagram(work), pictures.sheet(work)
     assert all(f">{term}</text>" in drawn for term in work.terms)
@@ -298,7 +299,10 @@ def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, Modu
         beside = []
     except ValueError:  # it only prepares outliers
         beside = ["+", "outlier-exposure"]
-    assert shlex.split(command) == ["oodles", "train", *start, *beside, "--data", "digits", *teacher]
+    chooses = CHOICE in facts.replaces  # of four times as many as it keeps
+    size = ["--outlier-batch-size", str(4 * built.kept)] if chooses else []
+    data = "digits-wild" if "wild" in facts.needs else "digits"
+    assert shlex.split(command) == ["oodles", "train", *start, *beside, *size, "--data", data, *teacher]
 
 
 def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dict[str, ModuleType]) -> None:

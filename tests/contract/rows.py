@@ -997,7 +997,7 @@ ROWS: dict[str, Row] = {
     ),
     "generated-outliers": Row(
         GeneratedOutliers,
-        settings={"share": 1.5},
+        settings={"share": 1.0},  # as many rows as two processes share evenly
         defaults={"kinds": (), "share": 0.5},
         wrong=(
             *numbers_at_least_zero("share"),

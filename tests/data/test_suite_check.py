@@ -140,7 +140,7 @@ def test_what_tells_a_set_from_test_rows_without_any_class_is_printed(
     (near,) = (line.split() for line in lines if line.startswith("near:x"))
     assert near[1] == "60" and near[3] == "(1.00)" and near[6:8] == ["2", "(1.00)"]
     (told,) = (line for line in lines if "from near:x at" in line)
-    assert re.match(r"\w.* alone tells test from near:x at 1\.00, ", told) and "ratio at 1.00" in told
+    assert re.match(r"\w.* alone tells test from near:x at 1\.00, ", told) and "aspect ratio" in told
     assert cli.main(["suite", "check", str(tmp_path / "suite.toml"), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)["figures"]
     assert figures["medians"]["near:x"]["aspect"] == 2 and "aspect" not in figures["medians"]["validation"]

@@ -154,7 +154,7 @@ def test_a_run_that_could_not_choose_is_refused_before_training() -> None:
     with pytest.raises(
         ValueError, match="ntom keeps 65 outliers of a batch that has 64: raise outlier_batch_size"
     ) as no:
-        check_needs(Recipe(methods=methods), "data", outliers=True)
+        check_needs(Recipe(methods=methods), "data", roles=("outliers",))
     assert is_one_sentence(str(no.value))
-    check_needs(Recipe(methods=methods, outlier_batch_size=65), "data", outliers=True)
-    check_needs(Recipe.load("ntom"), "data", outliers=True)
+    check_needs(Recipe(methods=methods, outlier_batch_size=65), "data", roles=("outliers",))
+    check_needs(Recipe.load("ntom"), "data", roles=("outliers",))

@@ -55,7 +55,7 @@ def test_the_step_up_follows_finite_differences_of_the_loss() -> None:
 
     expected = reference.worst(reference.slopes(loss, start), RADIUS)
     ((roles, change),) = TrainingStep(net, OutlierExposure(), SAM(radius=RADIUS)).prepare(given).weights
-    assert roles == {"id", "outliers"}
+    assert roles == set(given.parts)
     found = torch.cat([change[name].flatten() for name in names])
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9)
 

@@ -75,7 +75,7 @@ def test_a_step_stays_on_the_device(name: str, settings: dict[str, Any], monkeyp
     step = _step(name, settings).to(GPU)
     known, unknown = (torch.rand(rows, 3, 8, 8, device=GPU) for rows in (6, 10))
     with NoWaiting():
-        terms = step((known, torch.zeros(6, dtype=torch.int64, device=GPU)), outliers=unknown)
+        terms = step((known, torch.zeros(6, dtype=torch.int64, device=GPU)), outliers=unknown, wild=unknown)
         torch.stack(list(terms.values())).sum().backward()
     for term, value in terms.items():
         assert (value.device, value.dtype, value.shape) == (GPU, torch.float32, ()), term
