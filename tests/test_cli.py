@@ -117,6 +117,22 @@ def test_help_of_a_method_shows_its_signature(name: str, capsys: pytest.CaptureF
         assert shown == "" or f"(default: {shown})" in " ".join(out.replace("│", "").split())
 
 
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["generated-outliers", "--kinds", "fractals"], "There is no kind of outliers 'fractals'"),
+        (["distillation", "--weight", "-1"], "weight must be a finite number >= 0, got -1.0"),
+        (["logit-norm", "+", "generated-outliers", "--share", "nan"], "share must be a finite number >= 0, got nan"),
+    ],
+)
+def test_settings_that_a_method_refuses_get_a_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", *words, "--data", "digits") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"oodles: {sentence}") and "Traceback" not in told
+
+
 def test_no_method_has_a_flag_of_training() -> None:
     flags = {*inspect.signature(cli.train).parameters, *(field.name for field in fields(FineTuning))}
     shared = {(card.name, one.name) for card in cards() for one in card.parameters if one.name in flags}

@@ -118,14 +118,17 @@ def _check_segment(
 def _parse_method(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the settings of a method that are given, checked by its class, and the arguments that are not its own."""
     facts = card(name)
-    method, left_over = tyro.cli(
-        _with_settings_alone(name),
-        prog=f"oodles train {name}",
-        description=f"{facts.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
-        args=arguments,
-        return_unknown_args=True,
-        config=(FlagCreatePairsOff,),
-    )
+    try:
+        method, left_over = tyro.cli(
+            _with_settings_alone(name),
+            prog=f"oodles train {name}",
+            description=f"{facts.summary}\n\nFlags of training, such as --data and --seed: oodles train --help",
+            args=arguments,
+            return_unknown_args=True,
+            config=(FlagCreatePairsOff,),
+        )
+    except (TypeError, ValueError) as error:  # of functions: tyro shows those of classes itself
+        refuse(str(error))
     flags = {word.split("=")[0].replace("_", "-") for word in arguments}
     given = [parameter.name for parameter in facts.parameters if parameter.flag in flags]
     return {name: getattr(method, name) for name in given}, left_over
