@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 import oodles
@@ -268,7 +267,7 @@ def argument(draw: Draw, name: str, annotation: Any) -> Any:
         case "slope":
             return draw.normal()
         case "bias":
-            return draw.normal(*([] if annotation == Float[Tensor, ""] else [CLASSES]))
+            return draw.normal(*([] if getattr(annotation, "dim_str", None) == "" else [CLASSES]))
         case "head":
             return QuotientHead(FEATURES, CLASSES, "cosine")
         case "loss":

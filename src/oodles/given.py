@@ -206,7 +206,8 @@ def _check_like(role: str, given: Inputs | None, known: Inputs | None, *, first:
             f"{role} must have as many dimensions and channels as the in-distribution inputs, of shape "
             f"{tuple(known.shape)}, got {tuple(given.shape)}: prepare both alike."
         )
-    images = given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
+    dense = given.layout is known.layout is torch.strided
+    images = dense and given.ndim > 3 and given.is_floating_point() and given.numel() and known.numel()
     if first and images and readable(given, True) and readable(known, True):
         (low, high), (other_low, other_high) = (
             [float(end) for end in rows.detach().aminmax()] for rows in (given, known)

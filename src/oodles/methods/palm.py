@@ -116,6 +116,10 @@ class PALM(Method):
         self, projections: Float[Tensor, "n d"], targets: Float[Tensor, "n c"], centers: Float[Tensor, "p d"]
     ) -> Float[Tensor, ""]:
         """Term for projections of any length, probabilities, and prototypes at unit length, by class in turn."""
+        if not len(centers) or len(centers) % targets.shape[1]:
+            raise ValueError(
+                f"centers must be as many for each of the {targets.shape[1]} classes, got {len(centers)} together."
+            )
         rows, y, prototypes = in_one_precision(unit_length(projections), targets, centers)
         return self.weight * self._loss(rows, y, prototypes, slice(0, len(rows)))
 
