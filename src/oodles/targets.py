@@ -134,6 +134,16 @@ def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Targets) -> Floa
     return cross_entropy_of_checked(logits, targets)
 
 
+def check_fit(logits: Tensor, targets: Tensor) -> None:
+    """Refuse class ids or probabilities of another shape than logits ask for."""
+    wanted = logits.shape if targets.is_floating_point() else (len(logits), *logits.shape[2:])
+    if targets.shape != wanted:
+        raise ValueError(
+            f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
+            f"got {tuple(targets.shape)}."
+        )
+
+
 def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Float[Tensor, ""]:
     """Return the same for targets that have been checked, as those of a step have.
 
@@ -141,12 +151,7 @@ def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | 
     several give the gradients of one.
     """
     logits = at_least_float32(logits)
-    wanted = logits.shape if targets.is_floating_point() else (len(logits), *logits.shape[2:])
-    if targets.shape != wanted:
-        raise ValueError(
-            f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
-            f"got {tuple(targets.shape)}."
-        )
+    check_fit(logits, targets)
     if not logits.numel() and weights is None:
         return logits.sum()
     targets = targets.to(logits.dtype) if targets.is_floating_point() else targets.long()

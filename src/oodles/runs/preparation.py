@@ -306,7 +306,7 @@ def _rounded(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_unchanged(earlier: Run, now: Mapping[str, Any]) -> None:
     """Refuse to resume a run whose initial weights or teacher have changed, or on hardware of another precision."""
-    if earlier.record["initial"]["sha256"] != now["initial"]["sha256"]:
+    if earlier.record["initial"].get("sha256") != now["initial"]["sha256"]:
         raise ValueError(f"{earlier.folder} was begun with other weights of the same name: choose another folder.")
     if earlier.record.get("teacher", {}).get("sha256") != now.get("teacher", {}).get("sha256"):
         raise ValueError(f"{earlier.folder} was begun with another teacher of the same name: choose another folder.")
