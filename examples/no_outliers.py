@@ -86,7 +86,7 @@ for batch in suite.train.loader(64, shuffle=True):
     optimizer.zero_grad()
     sum(terms.values()).backward()
     optimizer.step()
-print({name: round(float(term), 3) for name, term in terms.items()})
+print({name: round(term.item(), 3) for name, term in terms.items()})
 
 from oodles import Recipe, compare, train
 

@@ -318,7 +318,8 @@ def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dic
     assert str(figure.value) in text and figure.against_plain in text and f"n = {mine.seeds}" in text
     assert methods.with_plain(table, "nothing") is None
     plain = methods.with_plain(table, "cross-entropy")
-    assert [group.label for group in plain.groups] == ["cross-entropy", "cross-entropy-fine-tuned"]
+    labels = ["cross-entropy", "cross-entropy-fine-tuned", "cross-entropy-clipped"]
+    assert [group.label for group in plain.groups] == labels
 
 
 def test_words_of_docstrings_mean_nothing_to_markdown(docs: dict[str, ModuleType]) -> None:

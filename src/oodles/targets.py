@@ -134,14 +134,12 @@ def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Targets) -> Floa
     return cross_entropy_of_checked(logits, targets)
 
 
-def check_fit(logits: Tensor, targets: Tensor) -> None:
-    """Refuse class ids or probabilities of another shape than logits ask for."""
-    wanted = logits.shape if targets.is_floating_point() else (len(logits), *logits.shape[2:])
-    if targets.shape != wanted:
-        raise ValueError(
-            f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
-            f"got {tuple(targets.shape)}."
-        )
+def unfit(logits: Tensor, targets: Tensor, wanted: tuple[int, ...]) -> ValueError:
+    """Return the error of class ids or probabilities of another shape than logits ask for."""
+    return ValueError(
+        f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
+        f"got {tuple(targets.shape)}."
+    )
 
 
 def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Float[Tensor, ""]:
@@ -151,7 +149,9 @@ def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | 
     several give the gradients of one.
     """
     logits = at_least_float32(logits)
-    check_fit(logits, targets)
+    wanted = logits.shape if targets.is_floating_point() else (len(logits), *logits.shape[2:])
+    if targets.shape != wanted:
+        raise unfit(logits, targets, wanted)
     if not logits.numel() and weights is None:
         return logits.sum()
     targets = targets.to(logits.dtype) if targets.is_floating_point() else targets.long()

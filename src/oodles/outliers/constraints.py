@@ -15,7 +15,7 @@ from oodles.inference import batches_seen, in_eval_mode
 from oodles.precision import at_least_float32, take_over
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
-from oodles.targets import Targets, check_fit, mean_over_rows
+from oodles.targets import Targets, mean_over_rows, unfit
 
 LARGEST_PENALTY = 10.0
 """A penalty stops to grow here: of a constraint that cannot be kept it would grow until training diverges."""
@@ -121,7 +121,9 @@ class ConstrainedEnergies(nn.Module):
         The cross-entropy is its own term until the first one is measured.
         """
         z = at_least_float32(logits)
-        check_fit(z, targets)
+        wanted = z.shape if targets.is_floating_point() else (len(z), *z.shape[2:])
+        if targets.shape != wanted:
+            raise unfit(z, targets, wanted)
         alarms, _ = mean_over_processes(self.log_odds(z).sigmoid())
         y = targets.to(z.dtype) if targets.is_floating_point() else targets.long()
         loss, _ = mean_over_processes(cross_entropy(z, y, reduction="none"))
