@@ -128,8 +128,9 @@ def beside(method: Card) -> tuple[str, ...]:
 def _at_work(method: Card, settings: Mapping[str, Any], side: int) -> AtWork:
     suite = load_suite("digits", 0)
     given = Batch({"id": _part(suite.train, side)})
-    for role in (role for role in ROLES if role in method.needs and suite.outliers is not None):
-        given = given.with_part(role, Part(_part(suite.outliers, side).inputs))
+    for role in ROLES:
+        if role in method.needs and suite.outliers is not None:
+            given = given.with_part(role, Part(_part(suite.outliers, side).inputs))
     classifier = _classifier(suite, side)
     plain_head, plain_terms = classifier.head, tuple(TrainingStep(classifier)(given))
     # a teacher that has learnt nothing serves for a picture

@@ -134,16 +134,10 @@ def cross_entropy(logits: Float[Tensor, "n c *space"], targets: Targets) -> Floa
     return cross_entropy_of_checked(logits, targets)
 
 
-def unfit(logits: Tensor, targets: Tensor, wanted: tuple[int, ...]) -> ValueError:
-    """Return the error of class ids or probabilities of another shape than logits ask for."""
-    return ValueError(
-        f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
-        f"got {tuple(targets.shape)}."
-    )
-
-
-def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Float[Tensor, ""]:
-    """Return the same for targets that have been checked, as those of a step have.
+def cross_entropy_of_checked(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, by_row: bool = False
+) -> Float[Tensor, "..."]:
+    """Return the same for targets that have been checked, as those of a step have; ``by_row`` without the mean.
 
     With ``weights`` w (C,) it is Σ Σ_c w_c·t_c·(−log p_c) / Σ Σ_c w_c·t_c, the denominator over all processes, so that
     several give the gradients of one.
@@ -151,12 +145,15 @@ def cross_entropy_of_checked(logits: Tensor, targets: Tensor, weights: Tensor | 
     logits = at_least_float32(logits)
     wanted = logits.shape if targets.is_floating_point() else (len(logits), *logits.shape[2:])
     if targets.shape != wanted:
-        raise unfit(logits, targets, wanted)
-    if not logits.numel() and weights is None:
+        raise ValueError(
+            f"targets must have shape {tuple(wanted)} for logits of shape {tuple(logits.shape)}, "
+            f"got {tuple(targets.shape)}."
+        )
+    if not logits.numel() and weights is None and not by_row:
         return logits.sum()
     targets = targets.to(logits.dtype) if targets.is_floating_point() else targets.long()
     if weights is None:
-        return F.cross_entropy(logits, targets)
+        return F.cross_entropy(logits, targets, reduction="none" if by_row else "mean")
     weights = weights.to(logits.dtype)
     total = F.cross_entropy(logits, targets, weights, reduction="sum")
     mass = as_rows(targets) @ weights if targets.is_floating_point() else weights[targets.flatten()]

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from oodles.checks import check_number, check_share
+from oodles.checks import check_number
 from oodles.contract import Batch, Data, Method, Now, Outputs, Paper, Terms
 from oodles.outliers.constraints import ConstrainedEnergies
 
@@ -66,16 +66,12 @@ class WOODS(Method):
     ):
         super().__init__()
         check_number("weight", weight, low=0)
-        check_share("false_alarms", false_alarms)
-        check_number("loss_factor", loss_factor, above=0)
-        check_number("multiplier_rate", multiplier_rate, above=0)
-        check_number("penalty_growth", penalty_growth, low=1)
+        self.energies = ConstrainedEnergies(false_alarms, loss_factor, multiplier_rate, penalty_growth)
         self.weight = weight
         self.false_alarms = false_alarms
         self.loss_factor = loss_factor
         self.multiplier_rate = multiplier_rate
         self.penalty_growth = penalty_growth
-        self.energies = ConstrainedEnergies(false_alarms, loss_factor, multiplier_rate, penalty_growth)
 
     def forward(self, wild_logits: Float[Tensor, "m c *space"]) -> Float[Tensor, ""]:
         """Term for the logits of wild rows, without the constraints on known ones."""
@@ -86,13 +82,7 @@ class WOODS(Method):
 
     def loss_terms(self, outputs: Outputs, batch: Batch, now: Now) -> Terms:
         known = self.energies.known(outputs.logits["id"], batch["id"].labels)
-        return {
-            "woods_cross_entropy": known.of_loss,
-            "woods_false_alarms": known.of_alarms,
-            "woods": self(outputs.logits["wild"]),
-            "known_cross_entropy": known.loss,
-            "false_alarms": known.alarms,
-        }
+        return {**known.named(self.name), "woods": self(outputs.logits["wild"])}
 
     def after_update(self, outputs: Outputs, batch: Batch, now: Now) -> None:
         self.energies.follow(outputs.measures)

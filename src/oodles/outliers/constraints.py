@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import softplus
 
+from oodles.checks import check_number, check_share
 from oodles.classifier import Classifier
 from oodles.contract import Data, Now
 from oodles.inference import batches_seen, in_eval_mode
 from oodles.precision import at_least_float32, take_over
 from oodles.processes import mean_over_processes
 from oodles.scores import energy
-from oodles.targets import Targets, mean_over_rows, unfit
+from oodles.targets import Targets, cross_entropy_of_checked, mean_over_rows
 
 LARGEST_PENALTY = 10.0
 """A penalty stops to grow here: of a constraint that cannot be kept it would grow until training diverges."""
@@ -74,6 +75,15 @@ class Constrained(NamedTuple):
     alarms: Tensor
     """Their mean σ(φ)."""
 
+    def named(self, method: str) -> dict[str, Tensor]:
+        """Return them by the names of terms and measures of a method."""
+        return {
+            f"{method}_cross_entropy": self.of_loss,
+            f"{method}_false_alarms": self.of_alarms,
+            "known_cross_entropy": self.loss,
+            "false_alarms": self.alarms,
+        }
+
 
 class ConstrainedEnergies(nn.Module):
     """Log-odds φ that a row is unknown, of its energy, and constraints on false alarms and on the cross-entropy.
@@ -93,6 +103,10 @@ class ConstrainedEnergies(nn.Module):
 
     def __init__(self, false_alarms: float, loss_factor: float, rate: float, growth: float):
         super().__init__()
+        check_share("false_alarms", false_alarms)
+        check_number("loss_factor", loss_factor, above=0)
+        check_number("multiplier_rate", rate, above=0)
+        check_number("penalty_growth", growth, low=1)
         self.false_alarms = false_alarms
         self.loss_factor = loss_factor
         self.rate = rate
@@ -115,18 +129,14 @@ class ConstrainedEnergies(nn.Module):
         """Return the mean σ(−φ) of wild rows."""
         return mean_over_rows((-self.log_odds(logits, margin)).sigmoid())
 
-    def known(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> "Constrained":
+    def known(self, logits: Float[Tensor, "n c *space"], targets: Targets) -> Constrained:
         """Return the terms of both constraints on known rows, and what they constrain.
 
         The cross-entropy is its own term until the first one is measured.
         """
         z = at_least_float32(logits)
-        wanted = z.shape if targets.is_floating_point() else (len(z), *z.shape[2:])
-        if targets.shape != wanted:
-            raise unfit(z, targets, wanted)
         alarms, _ = mean_over_processes(self.log_odds(z).sigmoid())
-        y = targets.to(z.dtype) if targets.is_floating_point() else targets.long()
-        loss, _ = mean_over_processes(cross_entropy(z, y, reduction="none"))
+        loss, _ = mean_over_processes(cross_entropy_of_checked(z, targets, by_row=True))
         first = self.first_loss.to(loss.dtype, copy=True)
         measured = first.isfinite()
         excess = loss - self.loss_factor * torch.where(measured, first, 0.0)
@@ -164,10 +174,10 @@ class ConstrainedEnergies(nn.Module):
                 logits, labels = batch.logits.double(), batch.labels.to(batch.logits.device)
                 if labels.is_floating_point():
                     counts = torch.ones_like(logits[:, 0], dtype=torch.bool)
-                    losses = cross_entropy(logits, labels.double(), reduction="none")
+                    losses = cross_entropy_of_checked(logits, labels, by_row=True)
                 else:  # others are void
                     counts = (labels >= 0) & (labels < classifier.num_classes)
-                    losses = cross_entropy(logits, torch.where(counts, labels.long(), 0), reduction="none")
+                    losses = cross_entropy_of_checked(logits, torch.where(counts, labels.long(), 0), by_row=True)
                 energies = energy(logits)
                 for total, values in ((loss, losses), (first, energies), (second, energies.square())):
                     total += torch.where(counts, values, 0.0).sum()
