@@ -288,8 +288,8 @@ def results(name: str) -> str:
 
 READING = """Per cent: mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the
 same score, paired by seed, and on how many seeds the method is better; ▲ and ▼ mark differences whose 95 % interval
-(Student's t) excludes zero, with no correction for multiple comparisons. [All results](../results.md) say how the runs
-were made, and have every metric."""
+(Student's t) excludes zero, with no correction for multiple comparisons, and ▲▲ and ▼▼ those that hold with Holm's, for
+all methods of the suite. [All results](../results.md) say how the runs were made, and have every metric."""
 
 
 @cache
@@ -305,6 +305,7 @@ def with_plain(table: Table, name: str) -> Table | None:
     kept = replace(table, groups=tuple(group for group in table.groups if group in mine | beside))
     blocks = tuple(block for block in kept.blocks if mine.intersection(block[2]))
     vars(kept)["blocks"] = blocks  # without those in which plain cross-entropy stands alone
+    vars(kept)["holm"] = table.holm  # over all methods of the suite
     return kept if mine else None
 
 
@@ -403,8 +404,8 @@ def generated_outliers() -> str:
 def _beside_plain(figure: Figure | None) -> str:
     if figure is None:
         return "–"
-    mark = {"better": " ▲", "worse": " ▼", "": ""}[figure.verdict]
-    return f"{figure.value}" + (f" ({in_points(figure.difference.mean)}{mark})" if figure.difference else "")
+    difference = f"{in_points(figure.difference.mean)} {figure.mark}".rstrip() if figure.difference else ""
+    return f"{figure.value}" + (f" ({difference})" if difference else "")
 
 
 FIRST = ("TrainingStep", "Classifier", "pair", "Method", "Batch", "Part", "Outputs", "Now")

@@ -24,7 +24,8 @@ READING = """
 What a method changes, in points: the mean difference to plain cross-entropy over seeds, paired by seed, in accuracy and
 in AUROC under the score of the method's paper, for plain training too. Where plain training cannot give that score, it
 has the one in brackets, its best on validation data. ▲ and ▼ mark differences whose 95 % interval
-(Student's t) excludes zero, with no correction for multiple comparisons. Fine-tuned methods are compared with plain
+(Student's t) excludes zero, with no correction for multiple comparisons, and ▲▲ and ▼▼ those that hold with Holm's, for
+all differences in one metric of a suite. Fine-tuned methods are compared with plain
 training that was fine-tuned as long. `docs/results.md` has the figures themselves with their spread, all metrics (both
 FPR95s too), all scores, a further protocol, CIFAR-10, a list of what got worse, and published numbers beside ours."""
 
@@ -178,8 +179,7 @@ def changes(label: str, tables: dict[str, Table]) -> list[str]:
 def _change(figure: Figure | None) -> str:
     if figure is None or figure.difference is None:
         return "–"
-    mark = {"better": " ▲", "worse": " ▼", "": ""}[figure.verdict]
-    return f"{in_points(figure.difference.mean)}{mark}"
+    return f"{in_points(figure.difference.mean)} {figure.mark}".rstrip()
 
 
 def plain(table: Table) -> str:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from oodles.comparing.figures import CAUTION, Figure, Seeds, in_brackets, in_points
+from oodles.comparing.figures import CAUTION, Figure, Seeds, holm, in_brackets, in_points
 
 
 def seeds(values: list[float]) -> Seeds:
@@ -111,6 +111,42 @@ def test_the_interval_is_students(n: int) -> None:
     exact = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)
     assert half == pytest.approx(exact, rel=1e-4 if n <= 31 else 0.03)
     assert half is not None and half >= exact * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("n", [3, 5, 12])
+def test_p_is_that_of_students_test_and_agrees_with_the_interval(n: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    generator = np.random.default_rng(n)
+    for shift in np.linspace(0, 3, 40):
+        values = seeds(generator.normal(shift, size=n).tolist())
+        assert values.p is not None and values.interval is not None
+        assert values.p == pytest.approx(stats.ttest_1samp(list(values.by_seed.values()), 0).pvalue, rel=1e-9)
+        assert (values.p < 0.05) == (values.interval[0] > 0 or values.interval[1] < 0)
+    assert (seeds([0.5] * n).p, seeds([0.0] * n).p) == (0.0, 1.0)
+    assert seeds([0.1, 0.2]).p is None
+
+
+def test_holms_correction() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # by hand
+    assert (holm([]), holm([0.7]), holm([0.9, 0.8])) == ([], [0.7], [1.0, 1.0])
+    values = np.random.default_rng(0).uniform(size=50) ** 6
+    values[10:20] = values[:10]  # ties
+    for level in (0.001, 0.05, 0.2):
+        rejected, left = set[int](), sorted(range(50), key=lambda place: values[place])
+        while left and values[left[0]] <= level / len(left):  # step down, until one is kept
+            rejected.add(left.pop(0))
+        assert rejected == {place for place, adjusted in enumerate(holm(values.tolist())) if adjusted <= level}
+        assert 0 < len(rejected) < 50
+
+
+def test_a_mark_is_doubled_where_it_holds_with_the_correction() -> None:
+    worse, other = seeds([-0.02, -0.03, -0.025]), seeds([-0.02, -0.03, -0.025])
+    for p_holm, mark in ((None, "▼"), (0.06, "▼"), (0.049, "▼▼")):
+        figure = Figure("mixup", "msp", "near:x", "auroc", worse, None, "msp", worse, "knn", other, p_holm)
+        assert (figure.mark, figure.against_plain) == (mark, f"−2.5 ± 0.5 {mark} 0/3")
+        assert figure.in_words(other) == "−2.5 ± 0.5 ▼ 0/3"  # another difference, of no family
+    noise = seeds([-0.02, 0.03, -0.025])
+    assert Figure("mixup", "msp", "near:x", "auroc", noise, None, "msp", noise, p_holm=0.5).mark == ""
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def test_csv_holds_every_seed_and_score(comparison: Comparison) -> None:
         assert (float(line["bootstrap_low"]), float(line["bootstrap_high"])) == figure.difference.bootstrap
         assert (float(line["student_low"]), float(line["student_high"])) == figure.difference.interval
         assert float(line["sign_test_p"]) == figure.difference.sign_test
+        assert (float(line["p"]), float(line["p_holm"])) == (figure.difference.p, figure.p_holm)
+        assert figure.difference_to_best is not None and float(line["best_p"]) == figure.difference_to_best.p
         assert figure.difference_to_best is not None
         assert line["best_score"] == figure.best_score
         assert float(line["difference_to_best"]) == figure.difference_to_best.by_seed[seed]
@@ -58,6 +60,7 @@ def test_json_holds_every_seed_and_score(comparison: Comparison) -> None:
     assert entry["difference"]["mean"] == figure.difference.mean and entry["difference"]["wins"] == 3
     assert entry["by_seed"] == {str(seed): value for seed, value in figure.value.by_seed.items()}
     assert (entry["difference"]["verdict"], entry["compared"]) == ("better", True)
+    assert (entry["difference"]["p"], entry["difference"]["p_holm"]) == (figure.difference.p, figure.p_holm)
     assert {f["score"] for f in mixup["figures"] if f["ood_set"]} == {"msp", "energy", "knn"}
     assert [run["seed"] for run in mixup["runs"]] == [0, 1, 2]
     for stated, seeds in (

@@ -49,6 +49,30 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     assert any("2 of 3 seeds have plain cross-entropy" in remark for remark in table.remarks)
 
 
+def test_holms_family_is_all_differences_in_one_metric(tmp_path: Path) -> None:
+    folders = runs_of(tmp_path, "cross-entropy", "mixup", "cutmix")
+    with_cac = {"scores": ("msp", "energy", "knn", "cac")}
+    folders += [write_run(tmp_path / f"cac-{seed}", "cac", seed=seed, better=0.2, **with_cac) for seed in range(3)]
+    (table,) = compare(folders).tables
+    for metric, size in (("accuracy", 3), ("auroc", 2 * (1 + 1 + 4)), ("fpr95_id_positive", 12)):
+        # two methods under msp; cac under msp, energy, knn, and its own score, which plain training cannot give
+        family = [f for f in table.figures() if f.metric == metric and f.difference]
+        family = list({(f.label, f.score if f.ood_set else "", f.ood_set): f for f in family}.values())
+        ps = sorted(f.difference.p for f in family if f.difference and f.difference.p is not None)
+        assert len(ps) == size
+        for figure in family:
+            assert figure.difference is not None and figure.difference.p is not None
+            steps = [p * (size - place) for place, p in enumerate(ps) if p <= figure.difference.p]
+            assert figure.p_holm == pytest.approx(min(1.0, max(steps)), rel=1e-12)
+    mixup = next(group for group in table.groups if group.label == "mixup")
+    aside = table.figure(mixup, "near:digits", "auroc", "knn", "knn")  # the tables do not compare it by that
+    assert aside is not None and aside.difference is not None and aside.p_holm is None
+    twice = [figure for figure in table.figures() if len(figure.mark) == 2]
+    assert twice and all(figure.p_holm is not None and figure.p_holm < 0.05 for figure in twice)
+    shown = {(f.label, f.score if f.ood_set else "", f.ood_set, f.metric) for f in twice}
+    assert table.chance.endswith(f"over all differences in the same metric: {len(shown)}.")
+
+
 def test_wins_and_verdicts_know_which_way_is_better(tmp_path: Path) -> None:
     (table,) = compare(runs_of(tmp_path, "cross-entropy", "mixup", "cutmix")).tables
     for metric in OOD_METRICS:

@@ -1,7 +1,7 @@
 """Figures over seeds: mean ± standard deviation, and the difference to another figure, paired by seed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations_with_replacement
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 
 class Metric(NamedTuple):
@@ -39,6 +39,8 @@ FEWEST_SEEDS = 3
 ALL_RESAMPLES = 10
 """Up to this many seeds the bootstrap goes through every resample and needs no random numbers."""
 DRAWN_RESAMPLES = 10_000
+LEVEL = 0.05
+"""Of the tests: below this p a difference is marked."""
 CAUTION = (
     "The bootstrap interval is the percentile one over seeds; with 3 to 5 seeds it is too narrow, so go by Student's, "
     "which decides the marks. The sign test is exact and two-sided with ties dropped; with n seeds its p "
@@ -80,6 +82,18 @@ class Seeds:
         """Return Student's 95 % interval of the mean."""
         half = self.half_interval
         return None if half is None else (self.mean - half, self.mean + half)
+
+    @property
+    def p(self) -> float | None:
+        """Return the two-sided p of Student's test of mean 0, below 0.05 where :attr:`interval` excludes 0.
+
+        None below three seeds. Equal values other than 0 have p = 0.
+        """
+        if self.n < FEWEST_SEEDS or self.std is None:
+            return None
+        if self.std == 0.0:
+            return 1.0 if self.mean == 0.0 else 0.0
+        return 2.0 * float(stdtr(self.n - 1, -abs(self.mean) * math.sqrt(self.n) / self.std))
 
     @cached_property
     def bootstrap(self) -> tuple[float, float] | None:
@@ -138,6 +152,15 @@ def _resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return counts.astype(np.float64), factorials[n] // factorials[counts].prod(1)
 
 
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted by Holm's step-down procedure (1979), which takes no account of how they depend."""
+    order = np.argsort(values, kind="stable")
+    steps = np.asarray(values, dtype=np.float64)[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in adjusted]
+
+
 @dataclass(frozen=True)
 class Figure:
     """One metric of one method on one set, and plain cross-entropy's to compare with."""
@@ -154,6 +177,9 @@ class Figure:
     """The score that is best for plain cross-entropy on validation data."""
     difference_to_best: Seeds | None = None
     """To plain cross-entropy under that score."""
+    p_holm: float | None = None
+    """p of ``difference`` with Holm's correction over its family, see :attr:`oodles.comparing.tables.Table.holm`; none
+    where it belongs to no family."""
 
     @property
     def sign(self) -> int:
@@ -169,6 +195,11 @@ class Figure:
     def verdict(self) -> str:
         """Return ``better`` or ``worse`` where the paired difference's 95 % interval excludes zero, else nothing."""
         return self.judge(self.difference) if self.difference else ""
+
+    @property
+    def mark(self) -> str:
+        """Return ▲ (better) or ▼ (worse) where there is a verdict, twice where it holds with Holm's correction."""
+        return self._mark(self.difference) if self.difference else ""
 
     @property
     def verdict_in_words(self) -> str:
@@ -195,8 +226,13 @@ class Figure:
 
     def in_words(self, difference: Seeds) -> str:
         """Write such a difference with its mark, and the number of seeds on which it is for the better."""
-        mark = {"better": "▲ ", "worse": "▼ ", "": ""}[self.judge(difference)]
-        return f"{_percent(difference.mean, difference.std, '+')} {mark}{self.better_on(difference)}/{difference.n}"
+        won = f"{self.better_on(difference)}/{difference.n}"
+        return " ".join(filter(None, (_percent(difference.mean, difference.std, "+"), self._mark(difference), won)))
+
+    def _mark(self, difference: Seeds) -> str:
+        sign = {"better": "▲", "worse": "▼", "": ""}[self.judge(difference)]
+        holds = difference is self.difference and self.p_holm is not None and self.p_holm < LEVEL
+        return 2 * sign if holds else sign
 
 
 def in_points(difference: float) -> str:

@@ -22,7 +22,9 @@ from oodles.spelling import set_name
 READING = (
     HOW_TO_READ,
     "▲ and ▼ mark differences whose 95 % interval (Student's t, paired by seed) excludes 0, with no correction for "
-    "multiple comparisons: below each first table stands how many marks chance alone would give.",
+    "multiple comparisons: below each first table stands how many marks chance alone would give. ▲▲ and ▼▼ are those "
+    "that hold at 5 % with Holm's correction, for all differences in one metric of a suite: of every method, on every "
+    "set, under each score that the first table compares it by. Tables of further scores have single marks alone.",
     CAUTION,
     MEANINGS,
 )
@@ -135,7 +137,7 @@ def _cell(figure: Figure | None) -> str:
 def _with_mark(figure: Figure | None) -> str:
     if figure is None:
         return "–"
-    return f"{figure.value}{ {'better': ' ▲', 'worse': ' ▼', '': ''}[figure.verdict] }"
+    return f"{figure.value} {figure.mark}".rstrip()
 
 
 def _with_bold(cells: Sequence[str], verdict: str) -> list[str]:

@@ -7,11 +7,11 @@ from oodles.comparing.figures import CAUTION, METRICS, OOD_METRICS, Figure, Seed
 from oodles.comparing.tables import Group, Table
 from oodles.files import csv_text
 
-TESTED = ("student_low", "student_high", "bootstrap_low", "bootstrap_high", "sign_test_p")
+TESTED = ("student_low", "student_high", "p", "bootstrap_low", "bootstrap_high", "sign_test_p")
 """Columns about a difference over all seeds."""
 COLUMNS = (
     *("suite", "method", "seed", "status", "score", "compared", "ood_set", "metric", "value"),
-    *("cross_entropy_score", "cross_entropy", "difference", *TESTED),
+    *("cross_entropy_score", "cross_entropy", "difference", *TESTED, "p_holm"),
     *("best_score", "difference_to_best", *(f"best_{name}" for name in TESTED)),
     "caution",
 )
@@ -75,7 +75,7 @@ def _figure_dict(figure: Figure) -> dict[str, Any]:
         **where,
         **_seeds_dict(figure.value),
         "plain": plain,
-        "difference": difference and {**difference, "verdict": figure.verdict_in_words},
+        "difference": difference and {**difference, "p_holm": figure.p_holm, "verdict": figure.verdict_in_words},
         "difference_to_best": to_best and {"score": figure.best_score, **to_best},
     }
 
@@ -84,7 +84,8 @@ def _tests(difference: Seeds | None) -> tuple[float | None, ...]:
     """Return the values of the columns :data:`TESTED`."""
     if difference is None:
         return (None,) * len(TESTED)
-    return *(difference.interval or (None, None)), *(difference.bootstrap or (None, None)), difference.sign_test
+    intervals = difference.interval or (None, None), difference.bootstrap or (None, None)
+    return *intervals[0], difference.p, *intervals[1], difference.sign_test
 
 
 def _difference_dict(figure: Figure, difference: Seeds) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def _lines(suite: str, figure: Figure, compared: bool) -> list[list[object]]:
             *(figure.score, "yes" if compared else "no", figure.ood_set or "test", figure.metric, value),
             *(figure.plain_score if seed in plain else "", plain.get(seed, ""), difference.get(seed, "")),
             *_tests(figure.difference),
+            figure.p_holm,
             *(figure.best_score if seed in to_best else "", to_best.get(seed, "")),
             *_tests(figure.difference_to_best),
             figure.difference.caution if figure.difference else "",

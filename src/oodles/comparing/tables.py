@@ -1,16 +1,16 @@
 """Put results into tables: mean ± std over seeds, and plain cross-entropy under the same score beside every method.
 
 Differences are paired by seed, because a seed often draws the data too. Losers and diverged runs are shown; a
-difference is marked only where its 95 % interval excludes zero.
+difference is marked only where its 95 % interval excludes zero, and twice where it holds with Holm's correction.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from oodles.comparing.figures import OOD_METRICS, Figure, Seeds
+from oodles.comparing.figures import OOD_METRICS, Figure, Seeds, holm
 from oodles.comparing.results import Result
 from oodles.metrics import accuracy_at_chance, at_chance
 from oodles.runs.folder import augment_in_words
@@ -119,6 +119,29 @@ class Table:
 
     def figure(self, group: Group, ood_set: str | None, metric: str, score: str, plain_score: str) -> Figure | None:
         """Return one figure of a group; none where no run of it has the score on the set."""
+        figure = self._figure(group, ood_set, metric, score, plain_score)
+        return figure and replace(figure, p_holm=self.holm.get(_place(figure)))
+
+    @cached_property
+    def holm(self) -> Mapping[tuple[str | None, ...], float]:
+        """Return the p of differences with Holm's correction.
+
+        A family is the differences in one metric that the tables show: of every method to plain cross-entropy, on
+        every out-of-distribution set, and under each pair of scores of :attr:`Group.versus`; those of fewer than three
+        shared seeds are not tested. Accuracy, which belongs to no set and no score, is tested once a method.
+        """
+        families: dict[str, dict[tuple[str | None, ...], float]] = {}
+        for cell in self._cells():
+            figure = self._figure(*cell)
+            if figure and figure.difference and (p := figure.difference.p) is not None:
+                families.setdefault(figure.metric, {})[_place(figure)] = p
+        return {
+            place: adjusted
+            for family in families.values()
+            for place, adjusted in zip(family, holm(list(family.values())), strict=True)
+        }
+
+    def _figure(self, group: Group, ood_set: str | None, metric: str, score: str, plain_score: str) -> Figure | None:
         used = plain_score if group.is_plain else score
         value = group.measured(ood_set, used, metric)
         if value is None:
@@ -134,14 +157,15 @@ class Table:
 
     def figures(self) -> list[Figure]:
         """Return every figure that the tables show, each method under its own score."""
-        cells = [(None, "accuracy"), *((s, metric) for s in self.ood_sets for metric in OOD_METRICS)]
-        return [
-            figure
-            for score, plain_score, groups in self.blocks
-            for group in groups
-            for ood_set, metric in cells
-            if (figure := self.figure(group, ood_set, metric, score, plain_score))
-        ]
+        return [figure for cell in self._cells() if (figure := self.figure(*cell))]
+
+    def _cells(self) -> Iterator[tuple[Group, str | None, str, str, str]]:
+        """Give what :meth:`figure` takes for every figure that the tables show."""
+        columns = [(None, "accuracy"), *((name, metric) for name in self.ood_sets for metric in OOD_METRICS)]
+        for score, plain_score, groups in self.blocks:
+            for group in groups:
+                for ood_set, metric in columns:
+                    yield group, ood_set, metric, score, plain_score
 
     @property
     def sizes(self) -> str:
@@ -166,7 +190,7 @@ class Table:
     @property
     def chance(self) -> str:
         """Say how many differences are marked, and how many would be by chance alone."""
-        shown = {(f.label, f.score if f.ood_set else "", f.ood_set, f.metric): f for f in self.figures()}
+        shown = {_place(figure): figure for figure in self.figures()}
         tested = [f for f in shown.values() if f.difference is not None and f.difference.half_interval is not None]
         if not tested:
             return "No difference is marked: that takes three or more seeds shared with plain cross-entropy."
@@ -174,8 +198,16 @@ class Table:
         return (
             f"{marked} of {len(tested)} differences are marked ▲ (better) or ▼ (worse): their 95 % interval "
             f"(Student's t, paired by seed) excludes 0. "
-            f"If no method differed, chance would mark about {round(len(tested) / 20)}."
+            f"If no method differed, chance would mark about {round(len(tested) / 20)}. "
+            "Marked twice, ▲▲ or ▼▼, since they hold at 5 % with Holm's correction over all differences in the same "
+            f"metric: {sum(len(figure.mark) > 1 for figure in tested)}."
         )
+
+
+def _place(figure: Figure) -> tuple[str | None, ...]:
+    """Return what tells a figure from others; accuracy is the same under all scores."""
+    scores = (figure.score, figure.plain_score) if figure.ood_set else ()
+    return figure.label, figure.metric, figure.ood_set, *scores
 
 
 def _recipe(result: Result) -> str:
