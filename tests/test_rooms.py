@@ -43,6 +43,7 @@ LATE = {
     "cli/deploying.py:oodles.runs.deployment": "start-up time, of other commands",
     "cli/measuring.py:oodles.comparing.comparison": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.fits": "start-up time, of other commands",
+    "cli/measuring.py:oodles.runs.new_classes": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.opened": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.testing": "start-up time, of other commands",
     "cli/pools.py:oodles.screening.check": "start-up time, of other commands",

@@ -105,6 +105,8 @@ from oodles.processes import sum_over_processes as sum_over_processes
 from oodles.remarks import CalibrationWarning as CalibrationWarning
 from oodles.remarks import TrainingWarning as TrainingWarning
 from oodles.runs.deployment import export as export
+from oodles.runs.new_classes import NewClassEstimate as NewClassEstimate
+from oodles.runs.new_classes import new_class_estimate as new_class_estimate
 from oodles.runs.opened import Run as Run
 from oodles.runs.opened import open_run as open_run
 from oodles.runs.recipe import Recipe as Recipe

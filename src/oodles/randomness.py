@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 ID_ORDER, OUTLIER_ORDER, INITIAL_WEIGHTS, FORWARD_PASS = 101, 102, 103, 104
-BALANCED_ORDER, FEWER_OUTLIERS, WILD_ORDER = 105, 106, 107
+BALANCED_ORDER, FEWER_OUTLIERS, WILD_ORDER, NEW_CLASSES = 105, 106, 107, 108
 NEW_HEADS, NEW_EPOCH = 201, 202
 CROPS, COLOURS, TRANSFORMS, WILD_ROWS = 301, 302, 303, 304
 """What random numbers are for: the last word of a seed, so that two uses of one seed draw unrelated numbers.

@@ -49,6 +49,24 @@ def test_rows_are_those_of_the_array(pair: tuple[ImageSet, ImageSet]) -> None:
         lazy[12]
 
 
+def test_some_rows_stay_on_demand(pair: tuple[ImageSet, ImageSet]) -> None:
+    rows, labels = np.array([7, 2, 2]), np.array([1, 0, 0])
+    kept, lazy = (
+        ImageSet(x.images, x.labels, Augment(shift=1), 5, tuple("abcdefghijkl")).take(rows, labels) for x in pair
+    )
+    assert isinstance(kept.images, np.ndarray) and isinstance(lazy.images, Decoded)
+    assert lazy.images.shape == (3, 3, 6, 6) and np.array_equal(lazy.images[:], pair[0].images[rows])
+    for some in (kept, lazy):
+        assert (some.labels.tolist(), some.names, some.augment, some.seed) == (
+            [1, 0, 0],
+            ("h", "c", "c"),
+            Augment(1),
+            5,
+        )
+    assert torch.equal(kept.__getitems__([(3, 1)])[0], lazy.__getitems__([(3, 1)])[0])
+    assert lazy.fingerprint() != ImageSet(lazy.images.take(np.array([1, 0, 2])), labels[[1, 0, 2]]).fingerprint()
+
+
 def test_batches_are_the_same_with_and_without_workers(pair: tuple[ImageSet, ImageSet]) -> None:
     kept, lazy = (ImageSet(x.images, x.labels, Augment(shift=1, flip=True), 5) for x in pair)
     indices = [(0, 3), (2, 3), 7]

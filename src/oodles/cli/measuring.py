@@ -9,6 +9,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from oodles.cli.flags import (
     Folders,
+    OptionalCount,
     OptionalName,
     OptionalPath,
     Runs,
@@ -25,6 +26,7 @@ def evaluate(
     root: Folders = (),
     network: OptionalName = None,
     data: OptionalPath = None,
+    new_classes: OptionalCount = None,
     json: bool = False,
 ) -> None:
     """Measure accuracy and out-of-distribution detection of a run, on its suite or on rows of your own.
@@ -38,8 +40,21 @@ def evaluate(
         root: folder that holds the files of the suite, if they have moved.
         network: the run's, if it is package.module:function; code is imported only if you name it.
         data: the run's suite file, if it names functions of your own, or has moved.
+        new_classes: estimate instead how well a new class would be told, by so many plain trainings with a fifth of the
+            classes held out of each; what they found is kept in the run.
         json: print one JSON document.
     """
+    if new_classes is not None:
+        if score or ood:
+            refuse("--new-classes trains anew, and tells held-out classes by every score: leave --score and --ood out.")
+        from oodles.runs.new_classes import new_class_estimate
+
+        estimate = new_class_estimate(run, new_classes, root=root, network=network, data=data)
+        if json:
+            print_json(estimate.as_dict())
+        else:
+            print_result(estimate)
+        return
     further: dict[str, str] = {}
     for pair in ood:
         name, _, path = pair.partition("=")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from oodles.data.conversion import check_shape
 from oodles.data.image_files import quietly
 from oodles.data.preprocess import Fit, Pixels, fit_image
-from oodles.data.raw import BrokenImages, Listed, RawImages, broken_images
+from oodles.data.raw import BrokenImages, Chosen, Listed, RawImages, broken_images
 
 IN_MEMORY = 2 * 2**30
 """Bytes that the images of a set may take; those of larger sets are decoded whenever they are asked for."""
@@ -122,6 +122,10 @@ class Decoded:
         for places, pixels in self.listed.fitted_rows(chosen, self._fit):
             images[places] = self._checked(pixels, int(chosen[places[0]]))
         return images
+
+    def take(self, rows: NDArray[np.int64]) -> "Decoded":
+        """Return some of the rows, which are decoded when they are asked for as well."""
+        return replace(self, listed=Chosen(self.listed, rows), shape=(len(rows), *self.shape[1:]))
 
     def all(self) -> Pixels:
         """Decode all rows, side by side."""

@@ -1,7 +1,7 @@
 """Images or feature vectors with labels; the augmentation of images is a function of (seed, epoch, row) alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -105,6 +105,12 @@ class ImageSet(Dataset[Any]):
         """Return these rows, in memory and without augmentation."""
         names = tuple(self.names[row] for row in rows) if self.names else ()
         return ImageSet(self.images[rows], self.labels[rows], names=names)
+
+    def take(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> "ImageSet":
+        """Return these rows with other labels, augmented as before; on demand where images are decoded so."""
+        images = self.images.take(rows) if isinstance(self.images, Decoded) else self.images[rows]
+        names = tuple(self.names[row] for row in rows) if self.names else ()
+        return replace(self, images=images, labels=labels, names=names)
 
     def fingerprint(self) -> str:
         """Hash images and labels, so that changed data is noticed."""

@@ -1,7 +1,7 @@
 """A suite: everything that training and a comparison read."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,6 +12,8 @@ from oodles.data.decoded import sample
 from oodles.data.features import Features
 from oodles.data.image_set import ImageSet
 
+HELD_OUT = "held-out"
+"""The near set of :meth:`Suite.without_classes`."""
 KNOWN = ("train", "validation", "test")
 """Sets of the known classes; no image may be in two of them."""
 Shares = tuple[tuple[int, float], ...]
@@ -140,6 +142,37 @@ class Suite:
         """Return the sets to be told apart from the known classes, by ``near:NAME`` and ``far:NAME``."""
         near = {f"near:{name}": images for name, images in self.near.items()}
         return near | {f"far:{name}": images for name, images in self.far.items()}
+
+    def without_classes(self, held: Collection[int]) -> "Suite":
+        """Return a suite of the other classes, counted anew, to see how well those held out are told from them.
+
+        No row of these is trained on; their validation rows are the near set ``held-out``. Validation rows of the other
+        classes stand for test rows, too, so that these stay unseen. There is no other set; mean and standard deviation
+        are those of all classes.
+        """
+        kept = [number for number in range(len(self.classes)) if number not in held]
+        numbers = np.full(len(self.classes), -1)
+        numbers[kept] = np.arange(len(kept))
+
+        def known(images: ImageSet) -> ImageSet:
+            rows = np.flatnonzero(numbers[images.labels] >= 0)
+            return images.take(rows, numbers[images.labels[rows]])
+
+        unknown = np.flatnonzero(numbers[self.validation.labels] < 0)
+        validation = known(self.validation)
+        return Suite(
+            self.name,
+            train=known(self.train),
+            validation=validation,
+            test=validation,
+            classes=tuple(self.classes[number] for number in kept),
+            near={HELD_OUT: self.validation.take(unknown, np.full(len(unknown), -1))},
+            mean=self.mean,
+            std=self.std,
+            resize=self.resize,
+            draft=self.draft,
+            features=self.features,
+        )
 
     def augmented(self, augment: Augment) -> "Suite":
         """Return the same suite with other random changes of training rows, outliers and wild rows."""

@@ -8,8 +8,10 @@
 ``weights.safetensors``  the trained classifier
 ``scores.npz``         outlier scores and predictions of every row, by set
 ``fits.safetensors``   what scores have learnt of the training rows, and values of those that were asked for later
+``new-classes.json``   how well classes that were held out of further trainings were told
 ``result.json``        how it ended; written last
 ``frozen/``            what layers that do not train have given for every image; deleted in the end
+``held-out/``          a further training, without some of the classes; deleted in the end
 =====================  ==================================================================================
 
 Every file is whole or not there (see :mod:`oodles.files`), and nothing in the folder is unpickled. Reading a folder
@@ -41,10 +43,10 @@ if TYPE_CHECKING:
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
-FITS = "fits.safetensors"
+FITS, NEW_CLASSES = "fits.safetensors", "new-classes.json"
 FROZEN = "frozen"
 """The folder of what the frozen part of a network has given, while it trains."""
-FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, RESULT)
+FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, NEW_CLASSES, RESULT)
 ADVICE = {
     RUN: "take it from a copy, or choose another folder",
     RECIPE: f"delete it, {RUN} holds the same recipe",
@@ -53,6 +55,7 @@ ADVICE = {
     WEIGHTS: f"delete it and {RESULT}, and the command that trained the run makes both anew from {STATE}",
     SCORES: f"delete it and {RESULT}, and the command that trained the run makes both anew",
     FITS: "delete it, and what scores have learnt is learnt anew from the training data",
+    NEW_CLASSES: "delete it, and it is estimated anew",
     RESULT: "delete it, and the command that trained the run makes it anew",
 }
 """What to do where a file is damaged, the end of a sentence."""
@@ -190,6 +193,28 @@ class RunFolder:
             return {}
         return _read_scores(self.folder / SCORES, len(self.classes))
 
+    @property
+    def network_to_build(self) -> "Network":
+        """Return the network, by its name unless the caller has given one.
+
+        Raises:
+            ValueError: for a network of one's own that the caller has not named.
+        """
+        from oodles.networks import is_own_code
+
+        name: str = self.arguments["network"]
+        if self.network is not None or not is_own_code(name):
+            return name if self.network is None else self.network
+        if ":" not in name or "<" in name:
+            raise ValueError(
+                f"{self.folder} has a network that was given from Python, {name!r}: give one like it again, "
+                "open_run(…, network=…)."
+            )
+        raise ValueError(
+            f"{self.folder} names a network of one's own, {name!r}, and no code is imported because a folder names it: "
+            f"if you trust it, add --network {name}, or open_run(…, network={name!r})."
+        )
+
     def classifier(self, device: Literal["auto", "cpu", "cuda"] = "cpu") -> "Classifier":
         """Load the trained classifier, in eval mode; ``auto`` takes a GPU where there is one.
 
@@ -201,29 +226,19 @@ class RunFolder:
         import torch
 
         from oodles.classifier import device_named
-        from oodles.networks import build_network, is_own_code
+        from oodles.networks import build_network
         from oodles.runs.saved_state import load_weights
 
         there = device_named(device)
         if not (self.folder / WEIGHTS).is_file():
             raise FileNotFoundError(f"{self.folder} has no trained weights: {self.why_not(WEIGHTS)}")
-        network = self.arguments["network"]
-        if is_own_code(network) and self.network is None:
-            if ":" not in network or "<" in network:
-                raise ValueError(
-                    f"{self.folder} has a network that was given from Python, {network!r}: give one like it again, "
-                    "open_run(…, network=…)."
-                )
-            raise ValueError(
-                f"{self.folder} names a network of one's own, {network!r}, and no code is imported because a folder "
-                f"names it: if you trust it, add --network {network}, or open_run(…, network={network!r})."
-            )
+        network = self.network_to_build
         check_form(self.record, BUILT_FORM, str(self.folder / RUN), ADVICE[RUN])
         suite = self.record["suite"]
         with torch.random.fork_rng(devices=[]):  # the new weights are replaced at once
             try:
                 classifier = build_network(
-                    network if self.network is None else self.network,
+                    network,
                     num_classes=len(self.classes),
                     input_shape=tuple(suite["input_shape"]),
                     mean=suite["mean"],

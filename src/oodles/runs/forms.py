@@ -80,6 +80,8 @@ RESULT_FORM: Form = {
     **{"metrics?": METRICS, "sha256?": Each(TEXT), "chance?": SHARE, "warnings?": Every(TEXT), "remarks?": Each(TEXT)},
     "epoch?": COUNT,
 }
+NEW_CLASSES_FORM: Form = {"trainings": Every({"held_out": Every(TEXT), "rows": COUNT, "aurocs": Each(SHARE)})}
+"""Of ``new-classes.json``."""
 STATUSES = ("finished", "diverged", "unfinished")
 LINE_FORM: Form = {
     **{"data": TEXT, "label": TEXT, "seed": COUNT, "status": one_of(*STATUSES), "reason": TEXT},
