@@ -61,7 +61,7 @@ def test_broken_runs_stop_no_others_and_ended_ones_are_not_repeated(
 ) -> None:
     file, folder = write_benchmark(tmp_path, MISTAKES), tmp_path / "out"
     done = benchmark(file, folder, seeds=1)
-    progress = capsys.readouterr().err.splitlines()
+    planned, *progress = capsys.readouterr().err.splitlines()
     assert {name.removesuffix(", small, seed 0") for name in done.failed} == {
         "wild",
         "after-wild",
@@ -73,9 +73,11 @@ def test_broken_runs_stop_no_others_and_ended_ones_are_not_repeated(
     assert done.failed["after-after-wild, small, seed 0"] == "it starts from after-wild-0, which failed"
     assert str(tmp_path / "tiny.toml") in done.failed["unreadable, small, seed 0"]
     assert set(ended(folder)) == {"cross-entropy-0", "mixup-0", "outlier-exposure-0", "wild-0"}
+    assert planned.startswith("7 runs: 0 ended, 7 to train, ") and "side by side; how long that takes is" in planned
     assert [line.split("]")[0] for line in progress] == [f"[{number}/7" for number in range(1, 8)]
     accuracy = open_run(folder / "runs" / "small" / "mixup-0").result["test_accuracy"]
-    assert f"mixup, small, seed 0: test accuracy {accuracy:.1%}" in {line.partition("] ")[2] for line in progress}
+    (line,) = (line for line in progress if "mixup, small, seed 0" in line)
+    assert line.partition("] ")[2].startswith(f"mixup, small, seed 0: test accuracy {accuracy:.1%}")
     assert done.comparison is not None
     assert [group.label for group in done.comparison.tables[0].groups] == [
         "cross-entropy",
@@ -102,7 +104,7 @@ def test_broken_runs_stop_no_others_and_ended_ones_are_not_repeated(
     out, err = capsys.readouterr()
     assert ended(folder) == before
     assert json.loads(out)["failed"].keys() == done.failed.keys()
-    assert "4 of 7 runs had ended already." in err
+    assert "7 runs: 4 ended, 3 to train" in err
     assert "oodles: 4 runs failed" in err and f"wild, small, seed 0: {DIVERGED}" in err
 
 

@@ -9,10 +9,11 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from oodles.benchmarking.description import Task
+from oodles.benchmarking.forecast import Forecast
 from oodles.comparing.results import Result
 from oodles.runs.recipe import own_score
 
@@ -24,28 +25,33 @@ class Show(Protocol):
 
 
 @contextmanager
-def display(tasks: Sequence[Task], earlier: Mapping[Task, Result], *, shown: bool) -> Iterator[Show]:
-    """Open a function that shows the result of each run, on standard error.
+def display(
+    tasks: Sequence[Task], earlier: Mapping[Task, Result], forecast: Forecast, *, shown: bool
+) -> Iterator[Show]:
+    """Say what a benchmark will take, and open a function that shows the result of each run, on standard error.
 
     Args:
         tasks: all runs.
         earlier: the results of those that ended in an earlier call.
+        forecast: how long the others will take; what ends is told to it.
         shown: whether to show anything.
     """
     if not shown:
         yield lambda task, result, reason: None
-    elif sys.stderr.isatty():
-        with _live(tasks, earlier) as show:
+        return
+    print(f"{len(tasks)} run{'s' if len(tasks) > 1 else ''}: {forecast.plan}.", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        with _live(tasks, earlier, forecast) as show:
             yield show
     else:
         done = len(earlier)
-        if earlier:
-            print(f"{done} of {len(tasks)} runs had ended already.", file=sys.stderr)
 
         def line(task: Task, result: Result | None, reason: str) -> None:
             nonlocal done
             done += 1
-            print(f"[{done}/{len(tasks)}] {task}: {_words(result, reason)}", file=sys.stderr, flush=True)
+            forecast.end(task, result)
+            left = f", {forecast}" if str(forecast) and not reason else ""
+            print(f"[{done}/{len(tasks)}] {task}: {_words(result, reason)}{left}", file=sys.stderr, flush=True)
 
         yield line
 
@@ -76,12 +82,13 @@ class _Cells:
 
 
 @contextmanager
-def _live(tasks: Sequence[Task], earlier: Mapping[Task, Result]) -> Iterator[Show]:
+def _live(tasks: Sequence[Task], earlier: Mapping[Task, Result], forecast: Forecast) -> Iterator[Show]:
     cells: dict[tuple[str, str], _Cells] = {(task.suite, task.row): _Cells() for task in tasks}
     seeds = {place: sum((task.suite, task.row) == place for task in tasks) for place in cells}
     several = len({suite for suite, _ in cells}) > 1
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    runs = bar.add_task("runs", total=len(tasks), completed=len(earlier))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    bar = Progress(*columns)
+    runs = bar.add_task("runs", total=len(tasks), completed=len(earlier), left=str(forecast))
 
     def picture() -> Group:
         table = Table(box=None, pad_edge=False)
@@ -103,7 +110,8 @@ def _live(tasks: Sequence[Task], earlier: Mapping[Task, Result]) -> Iterator[Sho
 
         def show(task: Task, result: Result | None, reason: str) -> None:
             cells[task.suite, task.row].add(result, reason)
-            bar.advance(runs)
+            forecast.end(task, result)
+            bar.update(runs, advance=1, left=str(forecast))
             if reason:
                 live.console.print(f"{task}: {reason}", style="red", markup=False, highlight=False)
 

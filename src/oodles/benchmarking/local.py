@@ -27,7 +27,7 @@ def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any
         use_gpus: whether GPUs may be used, if there are any.
     """
     gpus = _gpus() if use_gpus else []
-    jobs = jobs or len(gpus) or _cores()
+    jobs = side_by_side(jobs, use_gpus)
     count = threads(max(1, _cores() // jobs))
     workers = [_Worker(count, gpus[place % len(gpus)] if gpus else None) for place in range(jobs)]
     free: SimpleQueue[_Worker] = SimpleQueue()
@@ -51,6 +51,11 @@ def local(jobs: int | None, use_gpus: bool) -> Iterator[Callable[..., Future[Any
         waiting.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.stop()
+
+
+def side_by_side(jobs: int | None, use_gpus: bool) -> int:
+    """Return how many processes run side by side, see :func:`local`."""
+    return jobs or (len(_gpus()) if use_gpus else 0) or _cores()
 
 
 def threads(share: int) -> int:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from oodles.benchmarking.cluster import cluster
 from oodles.benchmarking.description import OPTIONS, Benchmark, Task, check_data, list_seeds
 from oodles.benchmarking.display import display
-from oodles.benchmarking.local import local
+from oodles.benchmarking.forecast import Forecast
+from oodles.benchmarking.local import local, side_by_side
 from oodles.comparing.comparison import Comparison, compare
 from oodles.comparing.results import RESULTS, Result, result_of, write_results
 from oodles.remarks import TrainingWarning
@@ -111,12 +112,17 @@ def benchmark(
     folder = Path(folder or f"oodles-{spec.name}").resolve()
     tasks = spec.tasks(folder)
     with locked(folder):
-        results, failed = _run_all(tasks, engines[engine], folder, progress)
+        at_once = side_by_side(jobs, use_gpus) if engine == "local" else jobs
+        results, failed = _run_all(tasks, engines[engine], folder, at_once, progress)
     return Benchmarked(folder, _write(folder, tasks, results), failed)
 
 
 def _run_all(
-    tasks: Sequence[Task], engine: Callable[[], AbstractContextManager[Submit]], folder: Path, progress: bool
+    tasks: Sequence[Task],
+    engine: Callable[[], AbstractContextManager[Submit]],
+    folder: Path,
+    at_once: int | None,
+    progress: bool,
 ) -> tuple[dict[Task, Result], dict[str, str]]:
     """Return results by run and the reasons of failed runs; an interruption writes the results so far."""
     outcomes = {task: _outcome(task) for task in tasks}
@@ -128,7 +134,8 @@ def _run_all(
         return results, failed
     check_data(left)
     try:
-        with engine() as submit, display(tasks, dict(results), shown=progress) as show:
+        forecast = Forecast(left, results, at_once)
+        with engine() as submit, display(tasks, dict(results), forecast, shown=progress) as show:
             for task, (result, reason) in outcomes.items():
                 if reason and not result:
                     show(task, None, reason)
