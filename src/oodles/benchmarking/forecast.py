@@ -18,7 +18,7 @@ class Forecast:
     Args:
         left: runs to train, in their order.
         ended: the results of others.
-        side_by_side: so many run at a time; nothing where that is not known.
+        side_by_side: so many run at a time; where that is not known, their times are added up.
     """
 
     def __init__(self, left: Sequence[Task], ended: Mapping[Task, Result], side_by_side: int | None):
