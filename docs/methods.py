@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pictures
-from pictures import AtWork, at_work, beside, diagram, in_prose, sheet, timeline
+from pictures import AtWork, at_work, beside, diagram, sheet, timeline
 from readme import RESULTS, changes, read_record
 
 import oodles
@@ -340,8 +340,7 @@ def method_scores() -> str:
         owners = [f"[`{method.name}`](methods/{method.name}.md)" for method in cards() if name in method.brings]
         uses = [f"a head `{head}`" for head in score.needs_heads]
         uses += ["training rows"] * score.needs_fit + ["a gradient in the inputs"] * score.differentiates
-        summary = in_prose((type(score).__doc__ or "").split("\n\n")[0])
-        lines.append([f"`{name}`", prose(summary), ", ".join(uses) or "–", ", ".join(owners) or "–"])
+        lines.append([f"`{name}`", prose(score.summary), ", ".join(uses) or "–", ", ".join(owners) or "–"])
     return grid(("score", "what it is", "looks at", "brought by"), lines)
 
 

@@ -19,6 +19,7 @@ from oodles.comparing.ranking import ranking
 from oodles.comparing.results import write_results
 from oodles.comparing.words import judgements
 from oodles.data import load_suite
+from oodles.methods import score_named
 from oodles.runs.opened import open_run
 from tests.comparing.synthetic_runs import NAMES, SIZES, write_run
 
@@ -88,9 +89,17 @@ def page(comparison: Comparison) -> Page:
 
 def test_the_page_needs_no_network(page: Page) -> None:
     addresses = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
-    assert addresses and all(value and value.startswith("data:image/") for value in addresses)
+    assert addresses and all(value and value.startswith(("data:image/", "#")) for value in addresses)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
     assert "url(" not in page.words and "@import" not in page.words
+
+
+def test_links_lead_to_sections_of_the_page(page: Page) -> None:
+    places = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a"]
+    assert len(places) == len(set(places)) and {link.removeprefix("#") for link in links} <= set(places)
+    named = {"figures", "differences", "metrics", "methods", "method-1", "method-2", "method-3"}
+    assert {"#suite-1", *(f"#suite-1-{name}" for name in named), "#ranks", "#words", "#score-msp"} <= set(links)
 
 
 def test_what_comes_from_runs_is_escaped(page: Page, comparison: Comparison) -> None:
@@ -170,11 +179,69 @@ def test_the_most_confidently_misjudged_inputs(tmp_path: Path) -> None:
     taken[[40, 7]] = 3, 5
     arrays = {"far:letters/msp": scores, "far:letters/predictions": taken}
     run = open_run(write_run(tmp_path / "run", "mixup", seed=2, sizes=sizes, arrays=arrays))
-    strips = dict(pictures.misjudged(run, "msp", ["near:digits", "far:letters"], count=4))
+    found = pictures.misjudged(run, "msp", ["near:digits", "far:letters"], count=4)
+    strips = {strip.name: strip.samples for strip in found}
     assert [image.taken_for for image in strips["far:letters"]] == ["3", "5", "0", "0"]
     assert len(strips["near:digits"]) == 4
     with Image.open(io.BytesIO(b64decode(strips["far:letters"][0].picture.partition(",")[2]))) as image:
         assert np.array_equal(np.asarray(image), np.rint(255 * suite.far["letters"].images[40, 0]).astype(np.uint8))
+
+
+def test_known_rows_are_shown_accepted_from_sure_to_unsure_and_rejected(tmp_path: Path) -> None:
+    sizes = digits_sizes(2)
+    known, taken = np.full(sizes["test"], 0.5), np.zeros(sizes["test"], dtype=np.int64)
+    known[[10, 20, 30, 40, 50]] = 0.0, 0.9, 1.0, 1.1, 2.0
+    taken[[10, 40]] = 4, 2
+    labels = taken.copy()
+    labels[40] = 3
+    arrays = {
+        "validation/msp": np.linspace(0, 1, sizes["validation"]),
+        **{"test/msp": known, "test/predictions": taken, "test/labels": labels},
+    }
+    run = open_run(write_run(tmp_path / "run", "mixup", seed=2, sizes=sizes, arrays=arrays))
+    limit = pictures.threshold(run, "msp")
+    assert 0.95 <= limit < 0.96
+    accepted, rejected = pictures.judged(run, "msp", count=3)
+    assert (accepted.name, accepted.about) == ("accepted", f"{sizes['test'] - 3} of {sizes['test']}")
+    assert (rejected.name, rejected.about) == ("rejected", f"3 of {sizes['test']}")
+    assert [row.score for row in accepted.samples] == [0.0, 0.5, 0.9]
+    assert [(row.score, row.taken_for, row.label) for row in rejected.samples] == [
+        (2.0, "0", ""),
+        (1.1, "2", "3"),
+        (1.0, "0", ""),
+    ]
+    with Image.open(io.BytesIO(b64decode(rejected.samples[0].picture.partition(",")[2]))) as image:
+        expected = load_suite("digits", 2).test.images[50, 0]
+        assert np.array_equal(np.asarray(image), np.rint(255 * expected).astype(np.uint8))
+    assert "2, is 3" in compare([run]).to_html()
+
+
+def test_the_setting_and_the_day_of_the_newest_run_are_told(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), "mixup", seed=seed, epochs=30 + seed // 2) for seed in range(3)]
+    for folder, day in zip(folders, ("2026-01-05", "2026-03-01", "2025-12-31"), strict=True):
+        record = json.loads((folder / "run.json").read_text())
+        record["environment"] = {"started": f"{day}T10:00:00+00:00", "device": "cpu", "torch": "2.13.0"}
+        (folder / "run.json").write_text(json.dumps(record))
+    words = Page(compare(folders).to_html()).words
+    for told in (
+        "network\nsmall-cnn",
+        "epochs\n30 (mixup (epochs 30)); 31 (mixup (epochs 31))",
+        "seeds\n0, 1 (mixup (epochs 30)); 2 (mixup (epochs 31))",
+        "machine\ncpu",
+        "versions\ntorch 2.13.0",
+        "newest run\n2026-03-01",
+    ):
+        assert told.replace("\n", "") in words, told
+    write_results(tmp_path / "runs.jsonl", [run for group in compare(folders).tables[0].groups for run in group.runs])
+    recorded = Page(compare([tmp_path / "runs.jsonl"]).to_html()).words
+    assert "versions" in recorded and "newest run" not in recorded
+
+
+def test_a_score_is_explained_once(comparison: Comparison, tmp_path: Path) -> None:
+    summary = score_named("msp").summary
+    assert summary and Page(comparison.to_html()).words.count(summary) == 1
+    own = compare([write_run(tmp_path / "run", "mixup", scores=("msp", "of-my-own"))], "of-my-own").to_html()
+    assert "of-my-own" in own and 'href="#score-of-my-own"' not in own
 
 
 def test_misjudged_texts_are_shown_with_score_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,15 +249,16 @@ def test_misjudged_texts_are_shown_with_score_and_class(tmp_path: Path, monkeypa
     data = suite_of_texts(tmp_path, "A & B <i>why</i>?", "boil eggs", "cook rice")
     sizes = {"validation": 4, "test": 4, "far:kitchen": 3}
     arrays = {"far:kitchen/msp": np.array([0.25, 0.5, 0.125]), "far:kitchen/predictions": np.array([1, 0, 1])}
+    arrays["validation/msp"] = np.array([0.0, 0.1, 0.2, 0.3])
     folders = [
         write_run(tmp_path / name, name, data=str(data), sizes=sizes, arrays=arrays) for name in ("mixup", "mixoe")
     ]
     run = open_run(folders[0], data=data)
-    ((name, inputs),) = pictures.misjudged(run, "msp", ["far:kitchen", "near:none"], count=2)
-    assert name == "far:kitchen"
+    ((name, accepted, inputs),) = pictures.misjudged(run, "msp", ["far:kitchen", "near:none"], count=2)
+    assert name == "far:kitchen" and accepted == "2 of 3 accepted"
     assert inputs == [
-        pictures.Misjudged(name="cook rice", picture="", score=0.125, taken_for="1"),
-        pictures.Misjudged(name="A & B <i>why</i>?", picture="", score=0.25, taken_for="1"),
+        pictures.Sample(name="cook rice", picture="", score=0.125, taken_for="1"),
+        pictures.Sample(name="A & B <i>why</i>?", picture="", score=0.25, taken_for="1"),
     ]
     with_data = [open_run(folder, data=data) for folder in folders]
     html = compare(with_data).to_html()
@@ -210,7 +278,7 @@ def test_misjudged_rows_of_a_table_are_named_by_their_lines(tmp_path: Path) -> N
     sizes = {"validation": 2, "test": 20, "far:large": 3}
     arrays = {"far:large/msp": np.array([3.0, 1.0, 2.0]), "far:large/predictions": np.array([1, 0, 1])}
     run = open_run(write_run(tmp_path / "run", "mixup", data=str(data), sizes=sizes, arrays=arrays))
-    ((_, inputs),) = pictures.misjudged(run, "msp", ["far:large"])
+    ((*_, inputs),) = pictures.misjudged(run, "msp", ["far:large"])
     assert [(row.name, row.picture, row.score) for row in inputs] == [
         ("row 4", "", 1.0),
         ("row 5", "", 2.0),
@@ -222,6 +290,7 @@ def test_misjudged_rows_of_a_table_are_named_by_their_lines(tmp_path: Path) -> N
 def test_no_pictures_of_inputs_where_the_suite_is_another_one(tmp_path: Path, data: str) -> None:
     run = open_run(write_run(tmp_path / "run", "mixup", data=data))
     assert pictures.misjudged(run, "msp", ["near:digits", "far:letters"]) == []
+    assert pictures.judged(run, "msp") == []
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8)])
@@ -267,9 +336,9 @@ def test_extreme_scores_can_be_drawn(tmp_path: Path) -> None:
 def test_a_suite_without_ood_sets_has_no_empty_sections(tmp_path: Path, comparison: Comparison) -> None:
     sizes = {"validation": 60, "test": 80}
     html = compare([write_run(tmp_path / name, name, sizes=sizes) for name in ("cross-entropy", "mixup")]).to_html()
-    for words in ("AUROC against plain cross-entropy under the same score:", "<h3>All metrics</h3>"):
+    for words in ("AUROC against plain cross-entropy under the same score:", ">All metrics</h3>"):
         assert words in comparison.to_html() and words not in html
-    assert "<h3>Accuracy and AUROC</h3>" in html
+    assert ">Accuracy and AUROC</h3>" in html
 
 
 def test_a_run_that_diverged_at_once(tmp_path: Path) -> None:

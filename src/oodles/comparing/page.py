@@ -9,11 +9,22 @@ from jinja2 import Environment, StrictUndefined
 from oodles import __version__
 from oodles.cards import card
 from oodles.comparing import pictures
+from oodles.comparing.advice import more_seeds, next_steps
 from oodles.comparing.figures import CAUTION, METRICS
 from oodles.comparing.ranking import WORTH, ranking
 from oodles.comparing.results import Result
 from oodles.comparing.tables import Group, Table
-from oodles.comparing.words import HOW_TO_READ, JUDGEMENT_HEADS, details, heading, judgements, overview, rows
+from oodles.comparing.words import (
+    HOW_TO_READ,
+    JUDGEMENT_HEADS,
+    details,
+    heading,
+    judgements,
+    overview,
+    rows,
+    scores_in_words,
+    setting,
+)
 from oodles.runs.folder import RUN
 from oodles.runs.opened import Run, open_run
 from oodles.spelling import set_name
@@ -30,6 +41,7 @@ def render(tables: Sequence[Table]) -> str:
         ranks=ranks,
         ranks_picture=pictures.ranks(ranks) if ranks else "",
         worth=WORTH,
+        scores=dict(pair for table in tables for pair in scores_in_words(table)),
         judgement_heads=JUDGEMENT_HEADS,
         caution=CAUTION,
         metrics=METRICS,
@@ -48,6 +60,9 @@ def _suite(table: Table) -> dict[str, Any]:
     """Return what the template shows of one suite."""
     return {
         "table": table,
+        "setting": [*setting(table), *_date(table)],
+        "next_steps": next_steps(table),
+        "more_seeds": more_seeds(table),
         "verdicts": [(name, _verdicts(table, name)) for name in table.ood_sets],
         "overview": overview(table),
         "overview_rows": rows(table, overview(table)),
@@ -57,6 +72,13 @@ def _suite(table: Table) -> dict[str, Any]:
         "differences": [(name, pictures.differences(table, name)) for name in table.ood_sets],
         "methods": [_method(table, group) for group in table.groups],
     }
+
+
+def _date(table: Table) -> list[tuple[str, str]]:
+    """Return the day on which the newest of the runs at hand began; recorded results do not tell theirs."""
+    opened = [run for group in table.groups for result in group.runs if (run := _open(result))]
+    days = [str(run.record["environment"]["started"])[:10] for run in opened if "environment" in run.record]
+    return [("newest run", max(days))] if days else []
 
 
 def _verdicts(table: Table, ood_set: str) -> list[tuple[str, str]]:
@@ -89,6 +111,7 @@ def _method(table: Table, group: Group) -> dict[str, Any]:
             "seed": shown.seed,
             "histogram": pictures.histogram(shown, group.own_score, sets),
             "roc": pictures.roc(shown, score, plain, plain_score, sets),
+            "judged": pictures.judged(shown, group.own_score),
             "misjudged": pictures.misjudged(shown, group.own_score, sets),
         }
     return about

@@ -1,14 +1,14 @@
-"""Draw the pictures of a report as data URIs: score histograms, ROC, training curves, differences, misjudged inputs.
+"""Draw the pictures of a report as data URIs: score histograms, ROC, training curves, differences, test rows.
 
 Inputs that have no picture are named.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -26,10 +26,12 @@ from oodles.runs.opened import Run
 from oodles.spelling import set_name
 
 if TYPE_CHECKING:
-    from oodles.data import Suite
+    from oodles.data import ImageSet, Suite
 
 HEIGHT = 2.9
 """Inches; all pictures are 3.8 wide, about the width of a phone."""
+SAMPLES = 5
+"""Rows of a strip, as many as fit side by side on a phone."""
 KNOWN = "#7a8794"
 INK = "#1f2933"
 # Okabe and Ito's colours, which also differ for colour-blind readers.
@@ -52,20 +54,31 @@ STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Misjudged:
-    """An out-of-distribution input with a low outlier score, and the class predicted for it.
+class Sample:
+    """A test row, its outlier score, and the class predicted for it.
 
     Args:
         name: the text, or what else a row is called.
         picture: a data URI, empty for what is no image.
         score: its outlier score.
-        taken_for: the class.
+        taken_for: the predicted class.
+        label: the right class, where that is another one.
     """
 
     name: str
     picture: str
     score: float
     taken_for: str
+    label: str = ""
+
+
+class Strip(NamedTuple):
+    """Some rows of a set."""
+
+    name: str
+    about: str
+    """How many rows of its set are like these, where that is known."""
+    samples: list[Sample]
 
 
 @rc_context(STYLE)
@@ -148,10 +161,9 @@ def histogram(run: Run, score: str, ood_sets: Sequence[str]) -> str:
             axes.stairs(heights, edges, fill=True, color=KNOWN, alpha=0.45, label=name)
         else:
             axes.stairs(heights, edges, color=_color(index - 1), linewidth=1.6, label=name)
-    validation = run.scores.get(f"validation/{score}")
-    if validation is not None and _finite(validation).size:
-        threshold = float(np.quantile(_finite(validation), 0.95, method="higher"))
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
+    limit = threshold(run, score)
+    if not np.isnan(limit):
+        axes.axvline(limit, color=INK, linewidth=1, linestyle="--", label="95 % accepted")
     if logarithmic:
         axes.set_xscale("log")
         _plain_powers(axes.xaxis)
@@ -212,38 +224,88 @@ def curves(runs: Sequence[Run]) -> str:
     return _svg(canvas)
 
 
-def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = 6) -> list[tuple[str, list[Misjudged]]]:
+def misjudged(run: Run, score: str, ood_sets: Sequence[str], count: int = SAMPLES) -> list[Strip]:
     """Return the inputs of each set with the lowest outlier scores, read again from the run's suite.
 
     A suite that cannot be loaded any more gives none, nor does a set whose size has changed.
     """
+    sets, limit = _sets(run), threshold(run, score)
+    strips = []
+    for name in ood_sets:
+        if name in sets and (values := _values(run, name, score, len(sets[name]))) is not None:
+            first = np.argsort(values, kind="stable")[:count]
+            strips.append(Strip(name, _accepted(values, limit), _samples(run, name, score, first)))
+    return strips
+
+
+def judged(run: Run, score: str, count: int = SAMPLES) -> list[Strip]:
+    """Return known test rows, read again from the run's suite: accepted ones from sure to unsure, and rejected ones.
+
+    There are none where the suite cannot be loaded any more, or the test set's size has changed.
+    """
+    sets, limit = _sets(run), threshold(run, score)
+    values = _values(run, "test", score, len(sets["test"])) if "test" in sets else None
+    if values is None or np.isnan(limit):
+        return []
+    order = np.argsort(values, kind="stable")
+    accepted, rejected = order[values[order] <= limit], order[values[order] > limit][::-1]
+    evenly = np.unique(np.linspace(0, len(accepted) - 1, min(count, len(accepted))).round().astype(int))
+    strips = [
+        Strip("accepted", f"{len(accepted)} of {len(values)}", _samples(run, "test", score, accepted[evenly])),
+        Strip("rejected", f"{len(rejected)} of {len(values)}", _samples(run, "test", score, rejected[:count])),
+    ]
+    return [strip for strip in strips if strip.samples]
+
+
+def threshold(run: Run, score: str) -> float:
+    """Return the score up to which 95 % of the validation rows are accepted; NaN without such rows."""
+    values = run.scores.get(f"validation/{score}")
+    if values is None or not (kept := _finite(values)).size:
+        return float("nan")
+    return float(np.quantile(kept, 0.95, method="higher"))
+
+
+def _values(run: Run, name: str, score: str, size: int) -> NDArray[np.float64] | None:
+    """Return the scores of a set; nothing where it has none, no predictions, or another size by now."""
+    values = run.scores.get(f"{name}/{score}")
+    if values is None or len(values) != size or f"{name}/predictions" not in run.scores:
+        return None
+    return values
+
+
+def _accepted(values: NDArray[np.float64], limit: float) -> str:
+    """Say how many rows of a set are accepted, where there is a limit."""
+    return "" if np.isnan(limit) else f"{(values <= limit).sum()} of {len(values)} accepted"
+
+
+def _samples(run: Run, name: str, score: str, numbers: NDArray[np.intp]) -> list[Sample]:
+    """Read some rows of a set."""
+    rows, kind = _sets(run)[name], _suite(run).kind
+    names = rows.names or range(len(rows))
+    predictions, labels = run.scores[f"{name}/predictions"], run.scores.get(f"{name}/labels")
+    samples = []
+    for row in numbers.tolist():
+        taken_for = run.classes[int(predictions[row])]
+        label = taken_for if labels is None else run.classes[int(labels[row])]
+        samples.append(
+            Sample(
+                name=f"row {names[row]}" if kind == "features" else str(names[row]),
+                picture="" if kind != "images" else as_png(rows.images[row]),
+                score=float(run.scores[f"{name}/{score}"][row]),
+                taken_for=taken_for,
+                label="" if label == taken_for else label,
+            )
+        )
+    return samples
+
+
+def _sets(run: Run) -> "Mapping[str, ImageSet]":
+    """Return the sets that a run was tested on, of its suite; none where that cannot be loaded any more."""
     try:
         suite = _suite(run)
     except (OSError, ValueError):
-        return []
-    strips = []
-    for name in ood_sets:
-        rows, scores = suite.ood_sets().get(name), run.scores.get(f"{name}/{score}")
-        predictions = run.scores.get(f"{name}/predictions")
-        if rows is None or scores is None or predictions is None or len(rows) != len(scores):
-            continue
-        first = np.argsort(scores, kind="stable")[:count]
-        names = rows.names or range(len(rows))
-        strips.append(
-            (
-                name,
-                [
-                    Misjudged(
-                        name=f"row {names[row]}" if suite.kind == "features" else str(names[row]),
-                        picture="" if suite.vectors else as_png(rows.images[row]),
-                        score=float(scores[row]),
-                        taken_for=run.classes[int(predictions[row])],
-                    )
-                    for row in first.tolist()
-                ],
-            )
-        )
-    return strips
+        return {}
+    return {"test": suite.test, **suite.ood_sets()}
 
 
 _SUITES: dict[tuple[object, ...], "Suite"] = {}

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from oodles.comparing.advice import next_steps
 from oodles.comparing.figures import OOD_METRICS
 from oodles.comparing.tables import Table
 from oodles.comparing.words import HOW_TO_READ, MEANINGS, Columns, heading, overview, rows, sentences
@@ -39,6 +40,11 @@ def render(tables: Sequence[Table], *, width: int, color: bool) -> str:
             )
         for sentence in sentences(table):
             console.print(Text(visible(sentence)))
+        console.print()
+        for words, command in next_steps(table):
+            console.print(Text(visible(words)))
+            if command:  # in one piece, to be copied
+                console.print(Text(f"  {visible(command)}", style="bold"), soft_wrap=True)
         console.print()
     for sentence in (HOW_TO_READ, MEANINGS):
         console.print(Text(sentence))

@@ -1,10 +1,12 @@
 """The words and rows that all forms of a comparison share: columns, cells, judgements, and how to read them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, Seeds, in_brackets
+from oodles.comparing.results import Result
 from oodles.comparing.tables import Group, Table
+from oodles.methods import score_named
 from oodles.spelling import set_name
 
 HOW_TO_READ = (
@@ -122,3 +124,46 @@ def sentences(table: Table) -> list[str]:
     """Return the sentences below the tables of a suite: marks expected by chance, rows, augmentation, remarks."""
     notes = [f"* {set_name(name)}: {remark}." for name, remark in table.ood_sets.items() if remark]
     return [*filter(None, (table.chance, table.sizes, table.augmentation)), *notes, *table.remarks]
+
+
+def setting(table: Table) -> list[tuple[str, str]]:
+    """Return what the runs of a suite have in common, and which rows differ: network, epochs, seeds, machine."""
+    facts: dict[str, Callable[[Result], str]] = {
+        "network": lambda run: str(run.settings.get("network", "")),
+        "epochs": lambda run: str(run.settings.get("epochs", "")),
+        "batch size": lambda run: str(run.settings.get("batch_size", "")),
+        "seeds": lambda run: str(run.seed),
+        "training rows": lambda run: str(run.sizes.get("train", "")),
+        "machine": lambda run: ", ".join(
+            str(run.environment[key]) for key in ("device", "platform") if key in run.environment
+        ),
+        "versions": lambda run: ", ".join(
+            f"{key} {run.environment[key]}" for key in ("oodles", "torch", "python") if key in run.environment
+        ),
+    }
+    told = [(name, _in_which_rows(table, fact)) for name, fact in facts.items()]
+    return [(name, words) for name, words in told if words]
+
+
+def _in_which_rows(table: Table, fact: Callable[[Result], str]) -> str:
+    """Say a fact once where all rows agree, and else the rows that it is true of."""
+    by_words: dict[str, list[str]] = {}
+    for group in table.groups:
+        words = ", ".join(dict.fromkeys(filter(None, map(fact, group.runs))))
+        by_words.setdefault(words, []).append(group.label)
+    if len(by_words) == 1:
+        return next(iter(by_words))
+    return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in by_words.items() if words)
+
+
+def scores_in_words(table: Table) -> list[tuple[str, str]]:
+    """Return what each score of a table is, in a sentence; a score of one's own has none."""
+    names = dict.fromkeys(score for pair in table.blocks for score in pair[:2])
+    return [(name, summary) for name in names if (summary := _summary(name))]
+
+
+def _summary(score: str) -> str:
+    try:
+        return score_named(score).summary
+    except ValueError:
+        return ""

@@ -89,7 +89,10 @@ def no_s3(logits: Float[Tensor, "n c *space"], d: Float[Tensor, "n *space"]) -> 
 
 
 class Discriminator(HeadScore):
-    """:func:`no_s1` of the discriminator's logit."""
+    """The discriminator's probability that a row is an outlier.
+
+    See :func:`no_s1`.
+    """
 
     name = "discriminator"
     needs_heads = (DISCRIMINATOR,)
@@ -100,7 +103,10 @@ class Discriminator(HeadScore):
 
 
 class DiscriminatorS2(HeadScore):
-    """:func:`no_s2` of the logits and the discriminator's."""
+    """1 − s₂, with s₂ the largest softmax probability times that of being no outlier.
+
+    See :func:`no_s2`.
+    """
 
     name = "discriminator-s2"
     needs_heads = (DISCRIMINATOR,)
@@ -111,7 +117,10 @@ class DiscriminatorS2(HeadScore):
 
 
 class DiscriminatorS3(HeadScore):
-    """:func:`no_s3` of the logits and the discriminator's."""
+    """1 − s₃, with s₃ the highest class probability where that of being an outlier is spread over the classes.
+
+    See :func:`no_s3`.
+    """
 
     name = "discriminator-s3"
     needs_heads = (DISCRIMINATOR,)

@@ -76,7 +76,10 @@ def _below_the_top(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Msp(Score):
-    """:func:`msp`."""
+    """1 − the largest softmax probability: how far the network is from being sure of a class.
+
+    See :func:`msp`.
+    """
 
     name = "msp"
 
@@ -85,7 +88,10 @@ class Msp(Score):
 
 
 class MaxLogit(Score):
-    """:func:`max_logit`."""
+    """Minus the largest logit, which does not depend on the other classes.
+
+    See :func:`max_logit`.
+    """
 
     name = "max-logit"
 
@@ -94,7 +100,10 @@ class MaxLogit(Score):
 
 
 class Energy(Score):
-    """:func:`energy` at a temperature above 0."""
+    """The energy, minus the logarithm of the summed exponentials of all logits.
+
+    See :func:`energy`.
+    """
 
     name = "energy"
 
@@ -107,7 +116,10 @@ class Energy(Score):
 
 
 class Entropy(Score):
-    """:func:`entropy`."""
+    """The entropy of the softmax: how evenly the network spreads its belief over the classes.
+
+    See :func:`entropy`.
+    """
 
     name = "entropy"
 
@@ -116,7 +128,9 @@ class Entropy(Score):
 
 
 class Gen(Score):
-    """:func:`generalized_entropy`.
+    """An entropy that counts small probabilities for more than the usual one does.
+
+    See :func:`generalized_entropy`.
 
     Args:
         gamma: γ, above 0. The authors' default.

@@ -80,6 +80,11 @@ class Score(ABC):
                 setattr(cls, hook, shapes_checked(vars(cls)[hook], as_in=getattr(cls.__base__, hook)))
 
     @property
+    def summary(self) -> str:
+        """Return what it is in a sentence, the first of its class's docstring; empty without one."""
+        return " ".join((type(self).__doc__ or "").partition("\n\n")[0].split())
+
+    @property
     def remark(self) -> str:
         """Say what it has chosen when it was fitted, for the results; empty where there is nothing to say."""
         return ""

@@ -1,0 +1,144 @@
+"""What to do next after a comparison: put a run to use, choose its score, train more seeds."""
+
+import shlex
+from itertools import count, islice, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from oodles.comparing.results import RESULTS, Result
+from oodles.comparing.tables import Group, Table
+from oodles.runs.folder import RUN
+from oodles.runs.opened import open_run
+from oodles.runs.recipe import active_methods, needs_outliers
+
+ENOUGH_SEEDS = 5
+"""Fewer find only large differences."""
+NAME_RUNS = ("--weights", "--teacher")
+"""Flags that may name another run, which has to be of the same seed."""
+
+
+class Step(NamedTuple):
+    """Something to do, and the command that does it, if it is one."""
+
+    words: str
+    command: str = ""
+
+
+class Best(NamedTuple):
+    """The row to go on with, and by which figure it was chosen."""
+
+    group: Group
+    auroc: float
+    flattered: bool
+    """Whether it was chosen on the sets that it is measured on."""
+
+
+def next_steps(table: Table) -> list[Step]:
+    """Return what to do next with the runs on one suite; nothing where none has finished."""
+    steps = []
+    if best := best_row(table):
+        run = next((run for run in best.group.finished if _at_hand(run)), None)
+        words = _why(table, best)
+        if run is None:
+            steps.append(Step(f"{words} To use it, train it: these are figures without runs."))
+        else:
+            where = shlex.quote(str(run.folder))
+            steps.append(Step(f"{words} To use its seed {run.seed}:", f"oodles export {where} --to model.onnx"))
+            words = f"Its score is {best.group.own_score}. To see whether another tells more, without any test row:"
+            steps.append(Step(words, f"oodles evaluate {where} --choose-score"))
+    if few := _few(table):
+        all_of_them = len(few) == len([group for group in table.groups if group.finished])
+        which = "every row" if all_of_them and len(few) > 1 else ", ".join(group.label for group in few)
+        folder = next((found for group in few for run in group.runs if (found := _benchmark(run))), None)
+        command = f"oodles benchmark FILE --seeds {ENOUGH_SEEDS} --to {shlex.quote(str(folder))}" if folder else ""
+        words = f"Fewer than {ENOUGH_SEEDS} seeds find only large differences. Train more of {which}"
+        steps.append(Step(f"{words}{':' if command else '.'}", command))
+    return steps
+
+
+def best_row(table: Table) -> Best | None:
+    """Return the row with the highest AUROC under its own score.
+
+    That is of validation rows against outliers, where no row was trained on any: a row that was tells these apart under
+    nearly every score. Else it is the mean over the test sets.
+    """
+    groups = [group for group in table.groups if group.finished]
+    on_validation = {group: seeds.mean for group in groups if (seeds := group.on_outliers(group.own_score))}
+    trained = any(needs_outliers(active_methods(group.runs[0].methods)) for group in groups)
+    flattered = trained or len(on_validation) < len(groups)
+    means = _on_test(table, groups) if flattered else on_validation
+    if not means:
+        return None
+    group = max(means, key=lambda group: means[group])
+    return Best(group, means[group], flattered)
+
+
+def more_seeds(table: Table) -> list[Step]:
+    """Return, for each row with few seeds whose runs are at hand, the command that trains more of it."""
+    steps = []
+    for group in _few(table):
+        run = next((run for run in group.finished if _at_hand(run) and not _benchmark(run)), None)
+        if run is not None and (command := _again(run, group)):
+            steps.append(Step(f"{group.label}:", command))
+    return steps
+
+
+def _why(table: Table, best: Best) -> str:
+    """Say why a row was chosen, and whether it is more than plain cross-entropy."""
+    group, auroc = best.group, f"{100 * best.auroc:.1f} %"
+    if not best.flattered:
+        words = (
+            f"{group.label} tells validation rows from outliers best ({auroc} AUROC under {group.own_score}); "
+            "the test sets had no say."
+        )
+    else:
+        words = (
+            f"{group.label} has the highest mean AUROC of these sets ({auroc} under {group.own_score}). "
+            "It was chosen on them, so this figure flatters it."
+        )
+    if group.plain is None:
+        return words
+    figures = [table.figure(group, name, "auroc", *group.versus[-1]) for name in table.ood_sets]
+    if not any(figure.verdict == "better" for figure in figures if figure):
+        words += " On no set is it better than cross-entropy beyond the noise."
+    return words
+
+
+def _on_test(table: Table, groups: list[Group]) -> dict[Group, float]:
+    """Return the mean AUROC over all sets, of the groups that have one on each."""
+    means = {}
+    for group in groups:
+        aurocs = [group.measured(name, group.own_score, "auroc") for name in table.ood_sets]
+        values = [seeds.mean for seeds in aurocs if seeds]
+        if values and len(values) == len(aurocs):
+            means[group] = sum(values) / len(values)
+    return means
+
+
+def _few(table: Table) -> list[Group]:
+    return [group for group in table.groups if 0 < len(group.finished) < ENOUGH_SEEDS]
+
+
+def _at_hand(run: Result) -> bool:
+    return run.folder is not None and (run.folder / RUN).is_file()
+
+
+def _benchmark(run: Result) -> Path | None:
+    """Return the folder of the benchmark that a run is part of."""
+    if run.folder is None or len(run.folder.parents) < 3:
+        return None
+    folder = run.folder.parents[2]
+    return folder if (folder / RESULTS).is_file() else None
+
+
+def _again(run: Result, group: Group) -> str:
+    """Write the command that trains further seeds, in a loop; nothing where it has to name other runs for each."""
+    assert run.folder is not None
+    words = shlex.split(open_run(run.folder, data=run.suite).record.get("command", ""))
+    if not words or any(Path(word, RUN).is_file() for flag, word in pairwise(words) if flag in NAME_RUNS):
+        return ""
+    taken = {other.seed for other in group.runs}
+    seeds = islice((seed for seed in count() if seed not in taken), ENOUGH_SEEDS - len(group.finished))
+    quoted = {"--seed": "$seed", "--to": f"{shlex.quote(str(run.folder).removesuffix(f'-{run.seed}'))}-$seed"}
+    line = [quoted.get(before, shlex.quote(word)) for before, word in zip(["", *words], words, strict=False)]
+    return f"for seed in {' '.join(map(str, seeds))}; do {' '.join(line)}; done"
