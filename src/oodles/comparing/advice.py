@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from oodles.comparing.results import RESULTS, Result
 from oodles.comparing.tables import Group, Table
+from oodles.comparing.words import named
 from oodles.runs.folder import RUN
 from oodles.runs.opened import open_run
 from oodles.runs.recipe import active_methods, needs_outliers
@@ -48,7 +49,7 @@ def next_steps(table: Table) -> list[Step]:
             steps.append(Step(words, f"oodles evaluate {where} --choose-score"))
     if few := _few(table):
         all_of_them = len(few) == len([group for group in table.groups if group.finished])
-        which = "every row" if all_of_them and len(few) > 1 else ", ".join(group.label for group in few)
+        which = "every row" if all_of_them and len(few) > 1 else named([group.label for group in few])
         folder = next((found for group in few for run in group.runs if (found := _benchmark(run))), None)
         command = f"oodles benchmark FILE --seeds {ENOUGH_SEEDS} --to {shlex.quote(str(folder))}" if folder else ""
         words = f"Fewer than {ENOUGH_SEEDS} seeds find only large differences. Train more of {which}"

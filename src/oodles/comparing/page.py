@@ -29,6 +29,9 @@ from oodles.runs.folder import RUN
 from oodles.runs.opened import Run, open_run
 from oodles.spelling import set_name
 
+MANY = 12
+"""So many names stand in a line; more are folded."""
+
 
 def render(tables: Sequence[Table]) -> str:
     """Write the page."""
@@ -41,6 +44,7 @@ def render(tables: Sequence[Table]) -> str:
         ranks=ranks,
         ranks_picture=pictures.ranks(ranks) if ranks else "",
         worth=WORTH,
+        many=MANY,
         scores=dict(pair for table in tables for pair in scores_in_words(table)),
         judgement_heads=JUDGEMENT_HEADS,
         caution=CAUTION,
@@ -81,7 +85,7 @@ def _date(table: Table) -> list[tuple[str, str]]:
     return [("newest run", max(days))] if days else []
 
 
-def _verdicts(table: Table, ood_set: str) -> list[tuple[str, str]]:
+def _verdicts(table: Table, ood_set: str) -> list[tuple[str, list[str]]]:
     """Return which methods are better in AUROC than plain cross-entropy, which worse, and which inside the noise."""
     figures = [figure for row in rows(table, [(ood_set, "auroc")]) for figure in row.figures if figure]
     named: dict[str, list[str]] = {"better": [], "worse": []}
@@ -91,7 +95,7 @@ def _verdicts(table: Table, ood_set: str) -> list[tuple[str, str]]:
             named.setdefault(figure.verdict_in_words, []).append(
                 f"{figure.label} ({figure.score})" if shared else figure.label
             )
-    return [(words, ", ".join(labels)) for words, labels in named.items() if labels]
+    return [(words, labels) for words, labels in named.items() if labels]
 
 
 def _method(table: Table, group: Group) -> dict[str, Any]:

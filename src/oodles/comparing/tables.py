@@ -20,7 +20,7 @@ from oodles.spelling import set_name, suggestion
 SHARED_SCORES = ("msp", "energy", "knn")
 """Where plain training cannot give a method's own score, both are shown under these."""
 FEW = 3
-"""As many ways in which a score was fitted are told apart."""
+"""As many ways in which a score was fitted are told apart, and as many rows are named in a sentence."""
 FAR_WORSE = 0.1
 """In AUROC: a score that tells even the training outliers so much worse than the method's own gets a remark."""
 UNREAD = ("suggest", "teacher", "outlier_batch_size", "max_outliers")

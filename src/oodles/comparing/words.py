@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, Seeds, in_brackets
 from oodles.comparing.results import Result
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import FEW, Group, Table
 from oodles.methods import score_named
 from oodles.spelling import set_name
 
@@ -153,7 +153,12 @@ def _in_which_rows(table: Table, fact: Callable[[Result], str]) -> str:
         by_words.setdefault(words, []).append(group.label)
     if len(by_words) == 1:
         return next(iter(by_words))
-    return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in by_words.items() if words)
+    return "; ".join(f"{words} ({named(labels)})" for words, labels in by_words.items() if words)
+
+
+def named(labels: Sequence[str]) -> str:
+    """Name a few rows, and count many."""
+    return ", ".join(labels) if len(labels) <= FEW else f"{len(labels)} rows"
 
 
 def scores_in_words(table: Table) -> list[tuple[str, str]]:
