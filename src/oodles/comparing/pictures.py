@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 HEIGHT = 2.9
 """Inches; all pictures are 3.8 wide, about the width of a phone."""
+LEGEND = 22
+"""Letters in a line of a legend, which has two columns."""
 SAMPLES = 5
 """Rows of a strip, as many as fit side by side on a phone."""
 KNOWN = "#7a8794"
@@ -389,4 +391,8 @@ def _plain_powers(axis: Axis) -> None:
 
 
 def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.6)
+    handles, labels = axes.get_legend_handles_labels()
+    wrapped = [fill(label, LEGEND) for label in labels]
+    axes.legend(
+        handles, wrapped, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.6
+    )
