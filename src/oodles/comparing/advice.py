@@ -1,15 +1,16 @@
 """What to do next after a comparison: put a run to use, choose its score, train more seeds."""
 
+import json
 import shlex
+from collections.abc import Iterator
 from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from oodles.comparing.results import RESULTS, Result
+from oodles.comparing.results import RESULTS
 from oodles.comparing.tables import Group, Table
 from oodles.comparing.words import named
 from oodles.runs.folder import RUN
-from oodles.runs.opened import open_run
 from oodles.runs.recipe import active_methods, needs_outliers
 
 ENOUGH_SEEDS = 5
@@ -38,20 +39,21 @@ def next_steps(table: Table) -> list[Step]:
     """Return what to do next with the runs on one suite; nothing where none has finished."""
     steps = []
     if best := best_row(table):
-        run = next((run for run in best.group.finished if _at_hand(run)), None)
+        seed, folder = next(_at_hand(best.group), (0, None))
         words = _why(table, best)
-        if run is None:
+        if folder is None:
             steps.append(Step(f"{words} To use it, train it: these are figures without runs."))
         else:
-            where = shlex.quote(str(run.folder))
-            steps.append(Step(f"{words} To use its seed {run.seed}:", f"oodles export {where} --to model.onnx"))
+            where = _quoted(folder)
+            steps.append(Step(f"{words} To use its seed {seed}:", f"oodles export {where} --to model.onnx"))
             words = f"Its score is {best.group.own_score}. To see whether another tells more, without any test row:"
             steps.append(Step(words, f"oodles evaluate {where} --choose-score"))
     if few := _few(table):
         all_of_them = len(few) == len([group for group in table.groups if group.finished])
         which = "every row" if all_of_them and len(few) > 1 else named([group.label for group in few])
-        folder = next((found for group in few for run in group.runs if (found := _benchmark(run))), None)
-        command = f"oodles benchmark FILE --seeds {ENOUGH_SEEDS} --to {shlex.quote(str(folder))}" if folder else ""
+        benchmarks = (_benchmark(folder) for group in few for _, folder in _at_hand(group))
+        benchmark = next(filter(None, benchmarks), None)
+        command = f"oodles benchmark FILE --seeds {ENOUGH_SEEDS} --to {_quoted(benchmark)}" if benchmark else ""
         words = f"Fewer than {ENOUGH_SEEDS} seeds find only large differences. Train more of {which}"
         steps.append(Step(f"{words}{':' if command else '.'}", command))
     return steps
@@ -78,8 +80,8 @@ def more_seeds(table: Table) -> list[Step]:
     """Return, for each row with few seeds whose runs are at hand, the command that trains more of it."""
     steps = []
     for group in _few(table):
-        run = next((run for run in group.finished if _at_hand(run) and not _benchmark(run)), None)
-        if run is not None and (command := _again(run, group)):
+        seed, folder = next(_at_hand(group), (0, None))
+        if folder is not None and not _benchmark(folder) and (command := _again(group, seed, folder)):
             steps.append(Step(f"{group.label}:", command))
     return steps
 
@@ -120,26 +122,33 @@ def _few(table: Table) -> list[Group]:
     return [group for group in table.groups if 0 < len(group.finished) < ENOUGH_SEEDS]
 
 
-def _at_hand(run: Result) -> bool:
-    return run.folder is not None and (run.folder / RUN).is_file()
+def _at_hand(group: Group) -> Iterator[tuple[int, Path]]:
+    """Yield seeds and folders of the finished runs whose folders are there."""
+    for run in group.finished:
+        if run.folder is not None and (run.folder / RUN).is_file():
+            yield run.seed, run.folder
 
 
-def _benchmark(run: Result) -> Path | None:
-    """Return the folder of the benchmark that a run is part of."""
-    if run.folder is None or len(run.folder.parents) < 3:
-        return None
-    folder = run.folder.parents[2]
-    return folder if (folder / RESULTS).is_file() else None
+def _benchmark(folder: Path) -> Path | None:
+    """Return the folder of the benchmark that the run in a folder is part of."""
+    above = folder.parents[2:3]
+    return next((benchmark for benchmark in above if (benchmark / RESULTS).is_file()), None)
 
 
-def _again(run: Result, group: Group) -> str:
-    """Write the command that trains further seeds, in a loop; nothing where it has to name other runs for each."""
-    assert run.folder is not None
-    words = shlex.split(open_run(run.folder, data=run.suite).record.get("command", ""))
+def _again(group: Group, seed: int, folder: Path) -> str:
+    """Write the command that trains further seeds, in a loop; nothing where each has to start from another run."""
+    words = shlex.split(json.loads((folder / RUN).read_text(encoding="utf-8")).get("command", ""))
     if not words or any(Path(word, RUN).is_file() for flag, word in pairwise(words) if flag in NAME_RUNS):
         return ""
-    taken = {other.seed for other in group.runs}
+    taken = {run.seed for run in group.runs}
     seeds = islice((seed for seed in count() if seed not in taken), ENOUGH_SEEDS - len(group.finished))
-    quoted = {"--seed": "$seed", "--to": f"{shlex.quote(str(run.folder).removesuffix(f'-{run.seed}'))}-$seed"}
-    line = [quoted.get(before, shlex.quote(word)) for before, word in zip(["", *words], words, strict=False)]
+    begin = folder.with_name(folder.name.removesuffix(f"-{seed}"))
+    given = {"--seed": "$seed", "--to": f"{_quoted(begin)}-$seed"}
+    line = [given.get(before, shlex.quote(word)) for before, word in pairwise(["", *words])]
     return f"for seed in {' '.join(map(str, seeds))}; do {' '.join(line)}; done"
+
+
+def _quoted(folder: Path) -> str:
+    """Write a folder for a command line, from the current folder on if it lies in that."""
+    here = Path.cwd()
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
