@@ -32,6 +32,7 @@ def write_run(
     sha256: Mapping[str, str] | None = None,
     outcome: Mapping[str, Any] | None = None,
     terms: Sequence[str] = ("cross-entropy",),
+    classes: Sequence[str] = tuple("012345"),
     **settings: Any,
 ) -> Path:
     """Write one run; ``better`` moves its OOD scores away from the others, ``arrays`` replace those of scores.npz.
@@ -41,7 +42,7 @@ def write_run(
     given = tuple(m if isinstance(m, tuple) else (m, {}) for m in methods)
     recipe = Recipe(methods=given, seed=seed, **settings)
     folder.mkdir(parents=True, exist_ok=True)
-    suite = {"classes": list("012345"), "sizes": dict(sizes), "notes": dict(notes or {}), "sha256": dict(sha256 or {})}
+    suite = {"classes": list(classes), "sizes": dict(sizes), "notes": dict(notes or {}), "sha256": dict(sha256 or {})}
     record = {
         "recipe": recipe.as_dict(),
         "arguments": {"data": data, "network": network, "head": None},

@@ -266,6 +266,9 @@ def test_misjudged_texts_are_shown_with_score_and_class(tmp_path: Path, monkeypa
     assert '<p>A &amp; B &lt;i&gt;why&lt;/i&gt;? <span class="soft">1, msp 0.25</span></p>' in html
     assert '<p>boil eggs <span class="soft">0, msp 0.5</span></p>' in html
     assert "cook rice" not in compare(folders).to_html()  # the encoder is code, and nobody has named the data
+    assert compare(folders, data=data).to_html() == html
+    with pytest.raises(ValueError, match="data"):
+        compare(folders, data=tmp_path / "other.toml")
 
 
 def test_misjudged_rows_of_a_table_are_named_by_their_lines(tmp_path: Path) -> None:

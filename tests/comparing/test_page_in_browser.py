@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oodles.comparing.comparison import compare
+from oodles.data import load_suite
 from tests.comparing.synthetic_runs import SIZES, write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -77,6 +78,21 @@ def test_the_report(tmp_path: Path, report: str) -> None:
     for alt, width, shown in measured["pictures"]:
         assert width > 0 and 200 < shown <= WIDTH, alt
     assert measured["smallest"] >= 12
+
+
+def test_long_names_do_not_widen_the_report(tmp_path: Path) -> None:
+    long = ["felis_silvestris_catus_domesticus_european_shorthair" * 2, "a class of many words, " * 9, *"2345"]
+    suite = load_suite("digits", 0)
+    sizes = {"validation": len(suite.validation), "test": len(suite.test), "far:letters": len(suite.far["letters"])}
+    sizes |= {"far:" + "a_set_with_a_name_without_any_space" * 3: 30}
+    runs = [
+        write_run(tmp_path / "a_run_whose_folder_has_a_long_name" / name, name, sizes=sizes, classes=long)
+        for name in ("cross-entropy", "mixup")
+    ]
+    measured, complaints = opened(tmp_path, compare(runs).to_html())
+    assert complaints == [] and measured["width"] <= WIDTH and measured["beyond"] == []
+    rows = [shown for _, _, shown in measured["pictures"] if shown < 100]
+    assert len(rows) == 2 * 3 * 5  # of both methods, accepted, rejected and unknown ones
 
 
 def test_what_is_wrong_with_a_page_is_noticed(tmp_path: Path, report: str) -> None:

@@ -82,6 +82,7 @@ def compare(
     *,
     score: OptionalName = None,
     to: OptionalPath = None,
+    data: OptionalPath = None,
     json: bool = False,
 ) -> None:
     """Compare runs: mean and deviation over seeds, beside plain cross-entropy under the same score.
@@ -90,11 +91,12 @@ def compare(
         runs: run folders, folders of benchmarks, and files of recorded results (.jsonl).
         score: one outlier score for all, also one that evaluate has kept in them; each method's own unless given.
         to: also write a report: .html, .md, .csv or .json.
+        data: the runs' suite file, if it names functions of your own, or has moved; a report shows rows of it.
         json: print one JSON document.
     """
     from oodles.comparing.comparison import compare as compare_runs
 
-    comparison = compare_runs(runs, score)
+    comparison = compare_runs(runs, score, data=data)
     if to is not None:
         comparison.write(to)
     if json:

@@ -69,7 +69,9 @@ class Comparison:
         return path
 
 
-def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None) -> Comparison:
+def compare(
+    runs: Iterable[Run | Result | str | Path], score: str | None = None, *, data: str | Path | None = None
+) -> Comparison:
     """Compare finished or diverged runs, by recipe and paired by seed; unfinished ones are left out and named.
 
     Args:
@@ -78,13 +80,15 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
             under the name of its row in a file.
         score: one score for all, also one that all runs have been evaluated with since, such as ``knn(k=5)``; by
             default every method is shown under the score that its paper uses.
+        data: the suite file of all run folders, where that names functions of your own, or has moved: a report shows
+            inputs of a suite that it can read.
 
     Raises:
         FileNotFoundError: for a folder that is no run, and a file that is not there.
-        ValueError: for no runs that have ended, two runs of one recipe and seed, a damaged file, or a score that the
-            runs do not have.
+        ValueError: for no runs that have ended, two runs of one recipe and seed, a damaged file, a score that the
+            runs do not have, or data of another suite than a run's.
     """
-    results = _gather(runs)
+    results = _gather(runs, data)
     if not results:
         raise ValueError("compare needs at least one run, got none.")
     ended = [run for run in results if run.status != "unfinished"]
@@ -100,7 +104,7 @@ def compare(runs: Iterable[Run | Result | str | Path], score: str | None = None)
     return Comparison((first, *others))
 
 
-def _gather(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
+def _gather(runs: Iterable[Run | Result | str | Path], data: str | Path | None) -> list[Result]:
     """Return the result of every run once.
 
     A run that is given by its folder and by its line in a file keeps the name from the file, and its pictures.
@@ -113,10 +117,10 @@ def _gather(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
         elif not isinstance(run, Run) and Path(run).suffix == ".jsonl":
             named += read_results(run)
         elif not isinstance(run, Run) and (Path(run) / RESULTS).is_file() and not (Path(run) / RUN).exists():
-            named += _read_benchmark(Path(run))
+            named += _read_benchmark(Path(run), data)
         elif (folder := (run.folder if isinstance(run, Run) else Path(run)).resolve()) not in opened:
-            said = run.suite if isinstance(run, Run) else None
-            opened[folder] = replace(result_of(open_run(folder)), suite=said)
+            said = run.suite if isinstance(run, Run) else data
+            opened[folder] = result_of(open_run(folder, data=said))
     once: dict[tuple[str, str, int], list[Result]] = {}
     for result in (*named, *opened.values()):
         kept = once.setdefault((result.data, json.dumps(result.settings, sort_keys=True, default=str), result.seed), [])
@@ -130,11 +134,12 @@ def _gather(runs: Iterable[Run | Result | str | Path]) -> list[Result]:
     return [result for kept in once.values() for result in kept]
 
 
-def _read_benchmark(folder: Path) -> Iterator[Result]:
+def _read_benchmark(folder: Path, data: str | Path | None) -> Iterator[Result]:
     """Read the results in the folder of a benchmark, with the run folders that are still there."""
     for result in read_results(folder / RESULTS):
         run = folder_of_run(folder, result.data, result.label, result.seed)
-        yield replace(result, folder=run if (run / RUN).is_file() else None)
+        there = (run / RUN).is_file()
+        yield replace(result, folder=run, suite=None if data is None else str(data)) if there else result
 
 
 def _same_run(first: Result, second: Result) -> bool:
