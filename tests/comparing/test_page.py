@@ -19,8 +19,9 @@ from oodles.comparing.ranking import ranking
 from oodles.comparing.results import write_results
 from oodles.comparing.words import judgements
 from oodles.data import load_suite
-from oodles.methods import score_named
+from oodles.methods import METHOD_SCORES, score_named
 from oodles.runs.opened import open_run
+from oodles.scores import FURTHER_SCORES, SCORES
 from tests.comparing.synthetic_runs import NAMES, SIZES, write_run
 
 EVIL = "<script>alert('no')</script>"
@@ -242,6 +243,12 @@ def test_a_score_is_explained_once(comparison: Comparison, tmp_path: Path) -> No
     assert summary and Page(comparison.to_html()).words.count(summary) == 1
     own = compare([write_run(tmp_path / "run", "mixup", scores=("msp", "of-my-own"))], "of-my-own").to_html()
     assert "of-my-own" in own and 'href="#score-of-my-own"' not in own
+
+
+@pytest.mark.parametrize("name", [*SCORES, *FURTHER_SCORES, *METHOD_SCORES])
+def test_every_score_says_in_a_sentence_what_it_is(name: str) -> None:
+    summary = score_named(name).summary
+    assert summary.endswith((".", ").")) and not set("`\n") & set(summary)
 
 
 def test_misjudged_texts_are_shown_with_score_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,7 +316,7 @@ def test_the_command_prints_writes_and_says_by_its_exit_code(suite: Path, capsys
     }
     assert set(document["figures"]["medians"]["pool"]) == {"sharpness", "spectrum", "aspect", "compression"}
     text = page.read_text()
-    assert text.count("<figure>") == 6 and text.index("jpeg00.png<small") < text.index("exact00.png<small")
+    assert text.count("<figure>") == 6 and text.index(">jpeg00.png</span>") < text.index(">exact00.png</span>")
     assert main(["outliers", "check", str(pool)]) == 1
     assert "say data, or a run that was trained on it" in capsys.readouterr().err
     with pytest.raises(SystemExit):
