@@ -16,7 +16,7 @@ from oodles.data import Suite
 from oodles.inference import collect
 from oodles.metrics import auroc
 from oodles.runs import new_classes
-from oodles.runs.folder import NEW_CLASSES, RUN
+from oodles.runs.folder import NEW_CLASSES, RUN, locked
 from oodles.runs.new_classes import HeldOut, NewClassEstimate, draw_groups
 from oodles.scores import Energy
 from tests.runs.small import linear, small_suite, write_sets
@@ -127,7 +127,8 @@ def test_what_was_estimated_is_kept_and_goes_on(run: Path, suite: Suite, monkeyp
         new_class_estimate(opened(run), 2, suite=suite, progress=False)
     estimate = new_class_estimate(opened(run), 2, suite=suite, progress=False)
     assert len(begun) == 3 and begun[1] == begun[2] != begun[0]
-    assert str(new_class_estimate(run, 2)) == str(estimate)  # no data, and no network
+    with locked(run):  # nothing is written where nothing is trained
+        assert str(new_class_estimate(run, 2)) == str(estimate)  # no data, and no network
     assert new_class_estimate(run, 1).trainings == estimate.trainings[:1] and len(begun) == 3
     assert len(new_class_estimate(opened(run), 3, suite=suite, progress=False).trainings) == 3 and len(begun) == 4
     first = json.loads((run / NEW_CLASSES).read_text())
@@ -209,6 +210,9 @@ def test_what_cannot_be_estimated_is_refused_before_training(
         new_class_estimate(opened(run), 1, suite=few(lambda labels: labels == held))
     (run / NEW_CLASSES).write_text('{"trainings": 3}')
     with pytest.raises(ValueError, match=f"{NEW_CLASSES}: trainings must be a list, got 3; delete it"):
+        new_class_estimate(opened(run), 1, suite=suite)
+    (run / NEW_CLASSES).write_text('{"trainings": [{"held_out": ["ant"], "rows": 1, "aurocs": {}}]}')
+    with pytest.raises(ValueError, match=f"{NEW_CLASSES}: .*msp.*; delete it"):
         new_class_estimate(opened(run), 1, suite=suite)
     (run / NEW_CLASSES).write_text('{"trainings": [{"held_out": ["zebra"], "rows": 1, "aurocs": {"msp": 0.5}}]}')
     with pytest.raises(ValueError, match=f"{NEW_CLASSES} holds out other classes than the run's seed draws; delete it"):

@@ -80,7 +80,9 @@ RESULT_FORM: Form = {
     **{"metrics?": METRICS, "sha256?": Each(TEXT), "chance?": SHARE, "warnings?": Every(TEXT), "remarks?": Each(TEXT)},
     "epoch?": COUNT,
 }
-NEW_CLASSES_FORM: Form = {"trainings": Every({"held_out": Every(TEXT), "rows": COUNT, "aurocs": Each(SHARE)})}
+NEW_CLASSES_FORM: Form = {
+    "trainings": Every({"held_out": Every(TEXT), "rows": COUNT, "aurocs": (Each(SHARE), {"msp": SHARE})})
+}
 """Of ``new-classes.json``."""
 STATUSES = ("finished", "diverged", "unfinished")
 LINE_FORM: Form = {

@@ -131,16 +131,15 @@ def new_class_estimate(
     run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
     groups = draw_groups(len(run.classes), splits, run.seed)
     held = [tuple(run.classes[number] for number in group) for group in groups]
-    with locked(run.folder):
-        trainings = _kept(run, held)
-        if len(trainings) < splits:
-            start = _beginning(run)
-            whole = suite or _data_of(run, root)
-            _check_rows(run, whole, groups)
+    if len(_kept(run, held)) < splits:
+        start, whole = _beginning(run), suite or _data_of(run, root)
+        _check_rows(run, whole, groups)
+        with locked(run.folder):
+            trainings = _kept(run, held)
             for group in groups[len(trainings) :]:
                 trainings.append(_train_without(run, start, whole, group, progress))
                 write_json(run.folder / NEW_CLASSES, {"trainings": [asdict(training) for training in trainings]})
-    estimate = NewClassEstimate(tuple(trainings[:splits]), len(run.classes), own_score(run.methods))
+    estimate = NewClassEstimate(tuple(_kept(run, held)[:splits]), len(run.classes), own_score(run.methods))
     return estimate if estimate.score in estimate.scores else replace(estimate, score="msp")
 
 
@@ -229,7 +228,7 @@ def _train_without(run: RunFolder, start: RunFolder, whole: Suite, held: Sequenc
     trained = train(
         _plain(start.recipe, held),
         suite,
-        folder=folder / "-".join(map(str, held)) / "plain",  # what it starts from may stand beside it
+        folder=folder / str(held[0]) / "plain",  # what it starts from may stand beside it
         network=start.network_to_build,
         progress=progress,
         **arguments,
