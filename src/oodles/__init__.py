@@ -7,7 +7,7 @@ commands which need no torch start quickly.
 from functools import cache
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 @cache
