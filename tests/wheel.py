@@ -30,7 +30,7 @@ COMMANDS = (
     ["oodles", "methods", "mixup"],
     ["oodles", "suite", "list"],
     ["python", "-c", PIECES],
-    ["oodles", "demo", "--seeds", "1", "--jobs", "1"],
+    ["oodles", "demo", "--seeds", "1"],
 )
 """What is run in the empty environment, the last of which writes ``oodles-demo/report.html``."""
 
@@ -75,13 +75,17 @@ def check_installed(wheel: Path, requirements: Sequence[str], folder: Path) -> N
         ValueError: where a file of the package cannot be found, or the demo writes no report.
     """
     venv.create(folder / "environment", with_pip=True)
-    programs = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
     def run(program: str, *arguments: str) -> str:
         print("$", program, *arguments, flush=True)
         done = subprocess.run(
-            [programs / program, *arguments], cwd=folder, env=clean, stdout=subprocess.PIPE, check=True, text=True
+            [folder / "environment" / "bin" / program, *arguments],
+            cwd=folder,
+            env=clean,
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
         )
         return done.stdout
 
@@ -104,7 +108,7 @@ def main() -> None:
     if given.tag and given.tag != f"v{version}":
         raise ValueError(f"The tag is {given.tag} and oodles.__version__ is {version}: make them one.")
     wheel, archive = DIST / f"oodles-{version}-py3-none-any.whl", DIST / f"oodles-{version}.tar.gz"
-    if sorted(DIST.iterdir()) != sorted((wheel, archive)):
+    if sorted(DIST.glob("*")) != sorted((wheel, archive)):
         raise ValueError(f"{DIST} should hold {wheel.name} and {archive.name} alone: build them with make dist.")
     expected = files_of_package(SOURCES)
     check_wheel(wheel, expected)
