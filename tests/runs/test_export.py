@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 import oodles
 from oodles import Classifier, scores
@@ -359,6 +360,18 @@ def test_onnx_is_an_extra(plain: Run, missing: str, tmp_path: Path, monkeypatch:
     with pytest.raises(ImportError, match=r"Writing model\.onnx needs ONNX: pip install 'oodles\[onnx\]'"):
         export(plain, tmp_path / "model.onnx")
     export(plain, tmp_path / "model.pt2")
+
+
+def test_onnx_takes_torch_from_2_7_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.10.0"))
+    exporting.check_form(tmp_path / "x.onnx")
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.6.0+cpu"))
+    exporting.check_form(tmp_path / "x.pt2")
+    with pytest.raises(
+        ImportError, match=r"^Writing x\.onnx needs torch 2\.7 or newer, and this is 2\.6\.0\+cpu: update "
+    ):
+        exporting.check_form(tmp_path / "x.onnx")
 
 
 def test_without_onnxruntime_it_is_said_that_nothing_was_compared(

@@ -123,7 +123,7 @@ def check_form(to: Path) -> None:
     """Refuse, before any work, a file that cannot be written.
 
     Raises:
-        ImportError: for ONNX without the packages that write it.
+        ImportError: for ONNX without the packages that write it, or with torch 2.6.
         ValueError: for another ending, and a place that no file can take.
     """
     check_writable(to)
@@ -131,6 +131,9 @@ def check_form(to: Path) -> None:
         raise ValueError(f"A detector is exported to a file that ends in {' or '.join(_FORMS)}, got {str(to)!r}.")
     if to.suffix == ".onnx" and not all(find_spec(name) for name in ("onnx", "onnxscript")):
         raise ImportError(f"Writing {to.name} needs ONNX: pip install 'oodles[onnx]', or write a .pt2 file.")
+    if to.suffix == ".onnx" and torch.__version__ < "2.7":  # compared as versions
+        here = f"and this is {torch.__version__}: update it, or write a .pt2 file."
+        raise ImportError(f"Writing {to.name} needs torch 2.7 or newer, {here}")
 
 
 def write_graph(parts: Parts, to: Path) -> Exported:
@@ -224,7 +227,7 @@ def _program(module: Deployed, inputs: Tensor) -> ExportedProgram:
 
 
 def _trace(module: nn.Module, images: Tensor) -> ExportedProgram:
-    rows = torch.export.Dim("batch", min=1)
+    rows = torch.export.Dim("batch", min=1, max=2**31 - 1)  # without a largest number, torch 2.6 refuses some slices
     with torch.no_grad(), _AnyNumberOfRows():
         return torch.export.export(module, (images,), dynamic_shapes=({0: rows},), strict=False)
 
@@ -319,6 +322,7 @@ def _silence() -> Iterator[None]:
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            warnings.filterwarnings("ignore", ".*get_attr", UserWarning)  # torch 2.6 on tensors that a score makes
             yield
     finally:
         log.setLevel(level)
