@@ -23,7 +23,7 @@ import torch
 from oodles.cli import main
 from oodles.networks.efficientnet_lite0 import PACKAGES
 
-THEIRS = ("path/to", "/shared", "mine.toml", "FIRST", "…")
+THEIRS = ("path/to", "/shared", "mine.toml", "FIRST", "…", "RUN", "mine.pt", "flowers.toml", "benchmarks/results/")
 """Signs of something that only a reader has."""
 SLOW = ("oodles demo", "oodles benchmark")
 ONNX = ("onnx", "onnxscript", "onnxruntime")

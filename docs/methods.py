@@ -7,18 +7,16 @@ python docs/methods.py; `make docs` does it too.
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pictures
-from pictures import AtWork, at_work, beside, diagram, sheet, timeline
-from readme import RESULTS, changes, read_record
+from pictures import AtWork, at_work, beside, diagram, sheet, tile, timeline
+from recorded import as_table, changes, prose, read_record, recorded_table
 
 import oodles
 from oodles.cards import Card, cards
-from oodles.comparing.comparison import compare
 from oodles.comparing.figures import Figure, in_points
 from oodles.comparing.markdown import figures_table
 from oodles.comparing.tables import Table
@@ -39,9 +37,12 @@ JOURNALS = ("TPAMI", "Neurocomputing", "CVIU", "arXiv")
 INDEX = """# Methods
 
 Every method is a difference from plain cross-entropy training. This table and the pages behind it are generated from
-the methods' own files, from runs of the methods, and from recorded results.
+the methods' own files, from runs of the methods, and from recorded results. [Which method](../which-method.md) says
+what to take.
 
 {table}
+
+A step is so many times as long as a plain one; [what things cost](../costs.md) says more.
 
 ## What each of them changes
 
@@ -103,11 +104,13 @@ def index() -> str:
     for method in cards():
         link = f"[`{method.name}`]({method.name}.md)"
         source = f"[{method.reference}]({method.paper['link']})"
-        differences.append([link, prose(method.summary), ", ".join(method.needs) or "–", source])
+        time = f"{method.step_time:.1f} ×" if method.step_time else "–"
+        cost = f"{time}, fine-tunes" if method.fine_tunes else time
+        differences.append([link, prose(method.summary), ", ".join(method.needs) or "–", cost, source])
         named = [codes(names) for names in (method.moments, method.adds, method.terms)]
         changes.append([link, *named, ", ".join(method.replaces) or "–", f"`{method.score}`"])
     return INDEX.format(
-        table=grid(("method", "difference from plain training", "needs", "paper"), differences),
+        table=grid(("method", "difference from plain training", "needs", "step", "paper"), differences),
         facts=grid(("method", "moments", "parts it adds", "terms it adds", "replaces", "score"), changes),
         names="\n".join(METHODS),
     )
@@ -185,6 +188,19 @@ def show(method: Card) -> str:
     if drawn := [f"`{name}` {tuple(value.shape)}" for name, value in work.prepared.draws.items()]:
         lines += ["", f"With the batch it hands on: {', '.join(drawn)}."]
     return "\n".join(lines)
+
+
+def gallery() -> str:
+    """Write pictures of what methods make of images, each a link to its method's page."""
+    tiles = []
+    for method in cards():
+        try:
+            drawn = tile(at_work(method.name))
+        except ValueError:
+            continue
+        if drawn:
+            tiles.append(f'<a href="methods/{method.name}.html">{drawn}<code>{method.name}</code></a>')
+    return "\n".join(["```{raw} html", '<div class="gallery">', *tiles, "</div>", "```"])
 
 
 def explain_marks(work: AtWork) -> str:
@@ -289,13 +305,7 @@ def results(name: str) -> str:
 READING = """Per cent: mean ± standard deviation over n seeds. Below it the difference to plain cross-entropy under the
 same score, paired by seed, and on how many seeds the method is better; ▲ and ▼ mark differences whose 95 % interval
 (Student's t) excludes zero, with no correction for multiple comparisons, and ▲▲ and ▼▼ those that hold with Holm's, for
-all methods of the suite. [All results](../results.md) say how the runs were made, and have every metric."""
-
-
-@cache
-def recorded_table(suite: str) -> Table:
-    (table,) = compare([RESULTS / f"{suite}.jsonl"]).tables
-    return table
+all methods of the suite. [All results](../results/index.md) say how the runs were made."""
 
 
 def with_plain(table: Table, name: str) -> Table | None:
@@ -456,28 +466,18 @@ def entries(module: str, names: Iterable[str]) -> list[str]:
 
 def grid(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     """Write a table in Markdown; cells stay as they are."""
-    heads = list(heads)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *lines))
+    return "\n".join(as_table(heads, lines))
 
 
 def codes(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "–"
 
 
-def prose(text: str) -> str:
-    """Write a docstring's words as Markdown: code stays code, other markup is escaped."""
-    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
-    parts = text.split("`")
-    plain = [re.sub(r"([\\|*_<\[])", r"\\\1", part) for part in parts[::2]]
-    code = [part.replace("|", r"\|") for part in parts[1::2]]
-    whole = [piece for pair in zip(plain, [*(f"`{part}`" for part in code), ""], strict=True) for piece in pair]
-    return "".join(whole)
-
-
 def pages() -> dict[str, str]:
     """Return the text of every generated file, by its name."""
     files = {
         "index.md": index(),
+        "_gallery.md": gallery(),
         "_timeline.svg": timeline(),
         "_scores.md": method_scores(),
         "_outliers.md": outlier_methods(),

@@ -23,8 +23,8 @@ from oodles.facts import ROLES, prepares_outliers
 from oodles.methods import build_methods
 from oodles.networks import build_network
 
-ROWS, SHOWN = 64, 8
-"""Rows of each kind in a batch, and in a picture."""
+ROWS, SHOWN, TILE = 64, 8, 4
+"""Rows of each kind in a batch, in a picture, and in a small one."""
 STEPS, EPOCHS = 10, 60
 """Steps of training before the batch that is shown, in the last of so many epochs."""
 SIDES = (8, 24)
@@ -198,6 +198,22 @@ def sheet(work: AtWork) -> str:
         top = drawing.height + 14
     words = "; ".join(f"{title}, {len(part)} rows" for title, part, _ in rows)
     return drawing.svg(f"Images of a batch. {words}")
+
+
+def tile(work: AtWork) -> str:
+    """Draw a few images as a method changes or makes them; return nothing if it leaves all as they are."""
+    before = {role: part.inputs for role, part in work.given.parts.items()}
+    roles = [role for role in work.changed if _are_images(work.prepared[role])]
+    made = [role for role in roles if not _same(before.get(role), work.prepared[role].inputs)]
+    if not made:
+        return ""
+    side, gap = 64, 6
+    drawing = Drawing(TILE * (side + gap) - gap)
+    inputs = work.prepared[made[0]].inputs
+    assert isinstance(inputs, Tensor)
+    for column in range(min(TILE, len(inputs))):
+        drawing.image(column * (side + gap), 0, side, inputs[column].detach().float().numpy())
+    return drawing.svg(f"Images as {work.card.name} trains on them.")
 
 
 def _rows(work: AtWork) -> Iterator[tuple[str, Part, str]]:

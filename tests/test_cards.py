@@ -2,14 +2,20 @@
 
 import dataclasses
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar, get_origin, get_type_hints
 
 import pytest
 
 from oodles import Method, cards
-from oodles.methods import METHODS, method_class
+from oodles.methods import METHODS, STEP_TIMES, method_class
+from oodles.runs.recipe import Recipe, recipes
+from oodles.scores import SCORES
+
+ROOT = Path(__file__).parent.parent
 
 ALL = [pytest.param(cards.card(name), method_class(name), id=name) for name in METHODS]
 
@@ -93,18 +99,48 @@ def test_an_unknown_name_is_refused_with_a_suggestion(name: str, sentence: str) 
 
 
 def test_texts_say_what_the_cards_say() -> None:
-    overview, table = cards.overview(), cards.markdown_table()
+    listed = [line.split() for line in cards.overview().splitlines()]
     for card in cards.cards():
-        needs = f"  needs {', '.join(card.needs)}" if card.needs else ""
-        assert f"{card.name} " in overview and f"{card.reference}{needs}\n" in overview
-        assert f"| `{card.name}` | {card.summary} |" in table
+        words = next(line for line in listed if line[:1] == [card.name])
+        time = f"{card.step_time:.1f}" if card.step_time else "–"
+        assert " ".join(words).startswith(f"{card.name} {card.reference} {time}")
+        assert ("fine-tunes" in " ".join(words)) is card.fine_tunes
+        assert " ".join(words).endswith(f"needs {', '.join(card.needs)}" if card.needs else ("×", "–", "fine-tunes"))
     text = cards.describe(cards.card("mixup"))
     assert "off at       --alpha 0" in text and "--per-sample bool (default False)" in text
     assert "https://arxiv.org/abs/1710.09412" in text and "class        oodles.Mixup" in text
+    text = cards.describe(cards.card("outlier-exposure"))
+    assert "step         2.0 times as long as a plain one" in text and "fine-tunes   a trained network" in text
 
 
-def test_table_rows_have_as_many_cells_as_the_header() -> None:
-    assert {row.count("|") for row in cards.markdown_table().splitlines()} == {5}
+def test_methods_are_told_apart_by_situation() -> None:
+    found = {word: {card.name for card in cards.cards() if card.suits(word)} for word in cards.SITUATIONS}
+    assert {"mixup", "cutmix", "generated-outliers"} <= found["no outliers"] and "woods" not in found["no outliers"]
+    assert {"outlier-exposure", "dos"} <= found["outliers"] and not found["outliers"] & found["no outliers"]
+    assert {"outlier-exposure", "energy-bounded", "mixoe", "woods"} <= found["pretrained"]
+    assert not {"mixup", "isomax"} & found["pretrained"]
+    assert {"isomax", "energy-bounded"} <= found["only logits"] and not {"cider", "rotation"} & found["only logits"]
+    for word, names in found.items():
+        advice, listing, _ = cards.overview(word).split("\n\n")
+        assert advice.startswith(f"{word}: ")
+        assert {line.split()[0] for line in listing.splitlines()[1:] if line[0] != " "} == names
+
+
+def test_a_schedule_fine_tunes_where_its_recipe_has_weights() -> None:
+    for card in cards.cards():
+        weights = Recipe.load(card.name).weights if card.name in recipes() else None
+        assert card.fine_tunes is (weights is not None or "weights" in card.needs)
+
+
+def test_scores_of_logits_are_those_of_the_module() -> None:
+    of_logits = {name for name, cls in SCORES.items() if cls.__module__ == "oodles.scores.of_logits"}
+    assert of_logits == {*cards.LOGIT_SCORES}
+
+
+def test_step_times_are_the_recorded_ones() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "steps.json").read_text(encoding="utf-8"))["steps"]
+    times = {name: round(row["rows"] * row["ratio"], 1) for name, row in recorded.items()}
+    assert times == STEP_TIMES, "oodles/methods/__init__.py: they are rows × ratio of benchmarks/results/steps.json"
 
 
 def test_cards_need_no_torch() -> None:

@@ -181,6 +181,20 @@ def test_methods_are_listed_for_a_kind_of_rows(capsys: pytest.CaptureFixture[str
     assert "cutmix" not in capsys.readouterr().out
 
 
+def test_methods_are_listed_for_a_situation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("methods", "--for", "pretrained", "--json") == 0
+    named = {method["name"]: method for method in json.loads(capsys.readouterr().out)}
+    assert named["energy-bounded"]["fine_tunes"] and named["energy-bounded"]["step_time"] == 2.0
+    assert "mixup" not in named
+    assert run("methods", "--for", "no outliers") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("no outliers: train cross-entropy and choose the score") and "\nmixup " in out
+    assert "\noutlier-exposure " not in out
+    assert run("methods", "--for", "some outliers") == 2
+    said = capsys.readouterr().err
+    assert "--for must be one of images, features, text, no outliers, outliers, pretrained, only logits" in said
+
+
 def test_methods_chain_with_plus(trained: Calls) -> None:
     command = "train mixup --alpha .2 --seed 3 + outlier-exposure --weight=.25 --data there --epochs 7 + logit-norm"
     run(*command.split())

@@ -31,11 +31,17 @@ from oodles.scores import FURTHER_SCORES, SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-MODULES = ("readme", "drawing", "examples", "pictures", "methods", "scripts", "guests")
+MODULES = (
+    *("recorded", "drawing", "examples", "pictures", "methods", "scripts", "guests"),
+    *("protocols", "families", "published", "results", "which_method", "costs", "readme"),
+)
 FILES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("guides/*.md"))]
 PAGES = {path.relative_to(DOCS).with_suffix("").as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 WRITTEN = {**PAGES, "README": (ROOT / "README.md").read_text(encoding="utf-8")}
-TRAINING = ("first-detector", "outliers", "comparing", "guides/no-outliers", "guides/segmentation", "writing")
+TRAINING = (
+    *("first-detector", "command-line", "outliers", "comparing"),
+    *("guides/no-outliers", "guides/segmentation", "writing"),
+)
 """Pages that train."""
 
 
@@ -130,7 +136,9 @@ def test_commands_are_understood(page: str, command: str, monkeypatch: pytest.Mo
 
 
 def test_commands_are_shown_at_all() -> None:
-    assert len(COMMANDS) > 20 and {"comparing", "scaling", "suites", "README"} <= {page for page, _ in COMMANDS}
+    assert len(COMMANDS) > 20 and {"comparing", "scaling", "suites", "command-line", "README"} <= {
+        page for page, _ in COMMANDS
+    }
 
 
 def test_lines_that_matter_come_first_and_run_last(docs: dict[str, ModuleType]) -> None:
@@ -207,8 +215,8 @@ def test_the_first_detector_is_twenty_lines() -> None:
 
 def test_the_pages_come_in_order() -> None:
     listed = re.findall(r"^[\w/-]+$", " ".join(PAGES["index"].split("```")).replace(" ", "\n"), flags=re.MULTILINE)
-    order = ["first-detector", "timeline", "methods/index", "scores", "outliers"]
-    order += ["comparing", "writing", "api", "results"]
+    order = ["first-detector", "which-method", "guides/timm", "timeline", "methods/index", "scores", "outliers"]
+    order += ["comparing", "writing", "results/index", "costs", "api"]
     assert [name for name in listed if name in order] == order
     assert set(PAGES) - {"index"} <= {*listed}, "every page is in the index"
 
@@ -307,7 +315,7 @@ def test_pages_of_methods_say_what_the_cards_say(name: str, docs: dict[str, Modu
 
 def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dict[str, ModuleType]) -> None:
     methods = docs["methods"]
-    table = methods.recorded_table("digits")
+    table = docs["recorded"].recorded_table("digits")
     shown = methods.with_plain(table, "energy-gap")
     assert [(score, [group.label for group in groups]) for score, _, groups in shown.blocks] == [
         ("energy", ["cross-entropy-fine-tuned", "energy-gap"])
@@ -322,8 +330,19 @@ def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dic
     assert [group.label for group in plain.groups] == labels
 
 
+def test_the_gallery_shows_what_methods_make_of_images(docs: dict[str, ModuleType]) -> None:
+    pictures, drawn = docs["pictures"], docs["methods"].gallery()
+    shown = re.findall(r'<a href="methods/([\w-]+)\.html">', drawn)
+    assert {"mixup", "cutmix", "pixmix", "generated-outliers"} <= set(shown) and set(shown) <= set(METHODS)
+    assert not {"cross-entropy", "logit-norm", "odnl", "manifold-mixup"} & set(shown), "they leave images as they are"
+    first = pictures.at_work("cutmix").prepared["id"].inputs[0]
+    tile = pictures.tile(pictures.at_work("cutmix"))
+    assert tile in drawn and tile.count("<image") == pictures.TILE
+    assert importlib.import_module("drawing").png(first.numpy()) in tile
+
+
 def test_words_of_docstrings_mean_nothing_to_markdown(docs: dict[str, ModuleType]) -> None:
-    prose, page = docs["methods"].prose, docs["methods"].index()
+    prose, page = docs["recorded"].prose, docs["methods"].index()
     assert prose("|a| * b_c <x> [1] `p | q` :func:`mix`") == r"\|a\| \* b\_c \<x> \[1] `p \| q` `mix`"
     for name in METHODS:
         assert page.count(f"| [`{name}`]({name}.md) |") == 2

@@ -3,18 +3,33 @@
 import re
 import subprocess
 import sys
-import tomllib
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from oodles.benchmarking.description import Benchmark
-from oodles.data.description import read_description
+from oodles import CalibrationWarning
+from oodles.networks.efficientnet_lite0 import PACKAGES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+PHOTOS = """
+input_shape = [3, 64, 64]
+train = "photos/train"
+test = "photos/test"
+validation = 0.5
+outliers = "photos/outliers"
+augment = { shift = 0, flip = false }
+[far]
+noise = "photos/far"
+"""
 
 
 def test_python_examples_run_as_shown(capsys, monkeypatch, tmp_path):
@@ -28,26 +43,47 @@ def test_python_examples_run_as_shown(capsys, monkeypatch, tmp_path):
         return DataLoader(TensorDataset(torch.rand(rows, 3, 8, 8), torch.arange(rows) % 5), batch_size=8)
 
     names = {
-        "torch": torch,
         "model": model,
         "images": torch.rand(4, 3, 8, 8),
-        "labels": torch.arange(4),
         "loader": loader(24),
         "outlier_loader": loader(16),
         "test_loader": loader(16),
         "svhn_loader": loader(12),
-        "validation_loader": loader(200),
-        "names": list("abcde"),
-        "new_images": torch.rand(7, 3, 8, 8),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.01),
     }
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(examples) >= 3
+    _, *examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(examples) == 2
     for example in examples:
+        weights = model.fc.weight.detach().clone()
         exec(example, names)
+        assert not torch.equal(names["model"].fc.weight, weights)
     assert names["model"] is model
     assert not torch.equal(model.fc.weight, before)
     assert "svhn" in capsys.readouterr().out
+
+
+def test_ten_lines_with_a_pretrained_network_run_as_shown(capsys, monkeypatch, tmp_path):
+    for package in PACKAGES:
+        pytest.importorskip(package, reason=f"The example needs {package}: pip install 'oodles[pretrained]'.")
+    random = np.random.default_rng(0)
+    sets = {"train/dark": 40, "train/light": 40, "test/dark": 20, "test/light": 20, "outliers": 4, "far": 4, "new": 3}
+    for folder, count in sets.items():
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        low, high = (0, 60) if folder.endswith("dark") else (190, 250) if folder.endswith("light") else (0, 255)
+        for number in range(count):
+            pixels = random.integers(low, high, (64, 64, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{number}.png")
+    (tmp_path / "photos.toml").write_text(PHOTOS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    example, *_ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len([line for line in example.splitlines() if line]) <= 10
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # of so few rows
+        exec(example, names)
+    assert len(names["verdicts"].accepted) == 3 and (tmp_path / "detector").is_dir()
+    assert "AUROC" in capsys.readouterr().out
 
 
 def test_generated_blocks_are_current():
@@ -55,14 +91,15 @@ def test_generated_blocks_are_current():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_toml_examples_are_what_they_are_shown_as(tmp_path):
-    suite, benchmark = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
-    (tmp_path / "flowers.toml").write_text(suite, encoding="utf-8")
-    description = read_description(tmp_path / "flowers.toml")
-    assert description["name"] == "flowers" and list(description["near"]) == ["weeds"]
-    shown = Benchmark.from_dict(tomllib.loads(benchmark), name="shown", at=tmp_path)
-    assert [row.name for row in shown.rows] == ["cross-entropy", "mixup", "outlier-exposure"]
-    assert len(shown.tasks(tmp_path)) == 3 * 2 * 5
+def test_it_is_short_and_begins_with_figures():
+    assert len(README.splitlines()) <= 150
+    first, second, *_ = README.split("## ")
+    assert len(re.findall(r"^\d\. \*\*", first, flags=re.MULTILINE)) == 3 and second.startswith("Install")
+
+
+def test_every_link_leads_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    assert len(links) > 15 and all((ROOT / link).exists() for link in links)
 
 
 def test_the_two_commands_come_first():

@@ -1,10 +1,12 @@
-"""The page of recorded results says what the rows say, and is current."""
+"""The pages of recorded results say what the rows say, and are current."""
 
-import importlib.util
+import importlib
 import json
+import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ import pytest
 from oodles.comparing.comparison import compare
 from oodles.comparing.results import result_of, write_results
 from oodles.comparing.tables import Group
+from oodles.comparing.words import overview
 from oodles.runs.opened import open_run
 from tests.comparing.synthetic_runs import SIZES, write_run
 
@@ -21,18 +24,15 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.fixture(scope="module")
-def results() -> ModuleType:
-    """docs/results.py, which is no package: it finds docs/readme.py beside it, as a script does."""
-    specification = importlib.util.spec_from_file_location("results_page", DOCS / "results.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
+def results() -> Iterator[ModuleType]:
+    """Import docs/results.py, which is no package: it finds the programs beside it, as a script does."""
     sys.path.insert(0, str(DOCS))
     try:
-        specification.loader.exec_module(module)
+        yield importlib.import_module("results")
     finally:
         sys.path.remove(str(DOCS))
-        sys.modules.pop("readme", None)
-    return module
+        for name in ("results", "recorded", "families", "protocols", "published"):
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def page(results: ModuleType, files: list[Path]) -> str:
-    return str(results.page(files))
+def pages(results: ModuleType, files: list[Path]) -> dict[str, str]:
+    return dict(results.pages(files))
 
 
 def test_docs_results_is_current() -> None:
@@ -99,10 +99,19 @@ def test_check_fails_where_the_page_is_out_of_date(
     assert page.read_text(encoding="utf-8") == "now"
 
 
-def test_every_protocol_has_a_section_that_says_how_it_was_run(page: str) -> None:
-    headings = [line for line in page.splitlines() if line.startswith("## ")]
-    assert headings == ["## cifar10", "## digits", "## Ranks", "## Published numbers"]
-    first, second = page.partition("\n## digits")[::2]
+def test_pages_that_are_no_longer_made_go(results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results.write({"one.md": "1", "two.md": "2"}, tmp_path)
+    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
+    with pytest.raises(SystemExit, match=r"two\.md is no longer made"):
+        results.write({"one.md": "1"}, tmp_path)
+    monkeypatch.setattr(sys, "argv", ["results.py"])
+    results.write({"one.md": "1"}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.md"]
+
+
+def test_every_protocol_has_a_page_that_says_how_it_was_run(pages: dict[str, str]) -> None:
+    assert [*pages] == ["digits.md", "cifar10.md", "ranks.md", "published.md", "reading.md", "index.md"]
+    first, second = pages["cifar10.md"], pages["digits.md"]
     assert "* training rows: 45,000\n" in first and "* training rows: 162\n" in second
     scratch = "cross-entropy, mixup, outlier-exposure-from-scratch"
     assert f"* epochs: 30 ({scratch}); 10 (outlier-exposure)\n" in first and "* epochs: 30\n" in second
@@ -111,20 +120,47 @@ def test_every_protocol_has_a_section_that_says_how_it_was_run(page: str) -> Non
     assert "* near-OOD: digits, tinyimagenet\n* far-OOD: letters, textures, street-characters\n" in first
     assert "* seeds: 0, 1, 2\n" in second and "* device: cpu\n" in second and "* versions: torch 2.13.0+cpu\n" in second
     assert "* runs: 9, of which 1 diverged; 2 s of training each on average\n" in second
-    ranks = page.partition("\n## Ranks")[2]
+    ranks = pages["ranks.md"]
     assert (
         "\n| mixup | msp |" in ranks
-        and "not measured everywhere: outlier-exposure, outlier-exposure-from-scratch, cut" in ranks
+        and "not measured everywhere: cutmix, outlier-exposure, outlier-exposure-from-scratch." in ranks
     )
     assert "cutmix, seed 1, diverged: the loss was nan." in second and "chance would mark about" in second
-    assert "### What got worse" in second and "FPR95 ID-positive ↓ | FPR95 OOD-positive ↓" in second
+    assert "FPR95 ID-positive ↓" in second and "FPR95 OOD-positive ↓" in second
 
 
-def test_the_figures_are_those_of_the_rows(page: str, files: list[Path]) -> None:
+def test_what_is_long_is_folded_and_every_fold_closed(pages: dict[str, str]) -> None:
+    for name in ("digits.md", "cifar10.md"):
+        shown = re.sub(r"<details>.*?</details>", "", pages[name], flags=re.DOTALL)
+        assert pages[name].count("<details>") == pages[name].count("</details>") == 4
+        assert "FPR95" not in shown and "* training rows" not in shown and "| cross-entropy | msp, n = 3 |" in shown
+        assert "\n\n\n" not in pages[name] and "## What got worse" in shown
+
+
+def test_the_figures_are_those_of_the_rows(results: ModuleType, pages: dict[str, str], files: list[Path]) -> None:
     for file in files:
         (table,) = compare([file]).tables
-        for figure in table.figures():
-            assert str(figure.value) in page and figure.against_plain in page
+        page = pages[f"{table.suite}.md"]
+        for group in table.groups:
+            for column in [*overview(table), *((name, metric) for name in table.ood_sets for metric in results.FPR)]:
+                figure = table.figure(group, *column, group.own_score, group.own_score)
+                assert figure and str(figure.value) in page and figure.against_plain in page
+
+
+def test_the_overview_has_a_line_for_each_suite(results: ModuleType, pages: dict[str, str], files: list[Path]) -> None:
+    lines = {line.split("](")[0][3:]: line for line in pages["index.md"].splitlines() if line.startswith("| [")}
+    assert [*lines] == ["digits", "cifar10"]
+    (table,) = compare([files[0]]).tables
+    _, _, tuned, scratch = table.groups
+    gains = {group.label: results.differences(group, "msp") for group in (tuned, scratch)}
+    label = "outlier-exposure-from-scratch"
+    assert f"{label} {results.points(gains[label]['near'])}" in lines["cifar10"]
+    near = [name for name in table.ood_sets if name.startswith("near")]
+    means = [[rows.measured(name, "msp", "auroc").mean for name in near] for rows in (scratch, table.groups[0])]
+    assert gains[label]["near"].mean == pytest.approx(statistics.mean(means[0]) - statistics.mean(means[1]))
+    cells = lines["digits"].split(" | ")
+    assert cells[2] == "3, n = 3" and cells[5].split()[0] in table.groups[0].scores
+    assert "cutmix" not in cells[6] and cells[7].startswith(("0 of 2", "1 of 2", "2 of 2"))
 
 
 def test_what_depends_on_the_seed_alone_is_no_difference_between_rows(results: ModuleType, tmp_path: Path) -> None:
@@ -138,8 +174,8 @@ def test_what_depends_on_the_seed_alone_is_no_difference_between_rows(results: M
     assert facts["seeds"] == "0, 1, 2 (cross-entropy); 0, 1 (mixup)"
 
 
-def test_published_figures_stand_beside_ours(page: str, files: list[Path]) -> None:
-    published = page.partition("## Published numbers")[2]
+def test_published_figures_stand_beside_ours(pages: dict[str, str], files: list[Path]) -> None:
+    published = pages["published.md"]
     (table,) = compare([files[0]]).tables
     plain, _, exposed, scratch = table.groups
 
@@ -185,11 +221,12 @@ def test_decisions_stand_beside_published_ones(
         row("of no table", "msp", 0, 0.3, own=True),
     ]
     (tmp_path / "decided.json").write_text(json.dumps(rows))
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    published = sys.modules["published"]
+    monkeypatch.setattr(published, "RESULTS", tmp_path)
     given = {"title": "Intents", "source": "a paper", "suite": "digits", "figures": "decided.json"}
     given["rows"] = [{"method": "MLP", "trained": True, "accuracy": 93.5, "recall": 47.4}]
     (table,) = compare([files[1]]).tables
-    lines = [line for line in results.refusals(given, table) if line.startswith("|")]
+    lines = [line for line in published.refusals(given, table) if line.startswith("|")]
     assert lines[2:] == [
         "| published | MLP |  | some out of scope | 93.5 | 47.4 |",
         "| ours | cross-entropy | knn | in-scope queries | 70.0 | 20.0 |",
@@ -220,13 +257,13 @@ def test_what_methods_on_features_bring_under_one_score_is_that_of_the_rows(resu
             if row["label"] == label
         }
 
-    plain, words = aurocs("cross-entropy"), (DOCS / "results.md").read_text(encoding="utf-8")
+    plain, words = aurocs("cross-entropy"), (DOCS / "results" / "families.md").read_text(encoding="utf-8")
     line = next(line for line in words.splitlines() if line.startswith("* **digits, near-OOD under energy**"))
     better, worse = line.partition("worse:")[::2]
     for label, where in (("vos", better), ("sngp", worse)):
         own = aurocs(label)
         differences = [100 * (own[seed] - plain[seed]) for seed in plain]
         mean, std = statistics.mean(differences), statistics.stdev(differences)
-        assert f"{label} {mean:+.1f} ± {std:.1f}".replace("-", "−") in where
+        assert f"{label} {mean:+.1f}".replace("-", "−") in where
         assert abs(mean) > 2.262 * std / len(differences) ** 0.5, "Student's interval of ten seeds excludes 0"
     assert "supcon" not in line, "it is not told apart"

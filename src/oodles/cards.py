@@ -1,11 +1,12 @@
 """The facts of every method, read from its file without importing torch.
 
-Facts are literals in the class body (see :class:`oodles.contract.Method`); the command line, the tables and the
-documentation take them from here.
+Facts are literals in the class body (see :class:`oodles.contract.Method`); the command line and the documentation take
+them from here.
 """
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +15,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from oodles.facts import DERIVED, FACTS, HOOKS, roles_read, things_replaced
-from oodles.methods import METHODS, scores_of
+from oodles.facts import DERIVED, FACTS, HOOKS, ROLES, roles_read, things_replaced
+from oodles.methods import METHODS, STEP_TIMES, scores_of
 from oodles.spelling import suggestion
 
 _HERE = Path(__file__).parent
@@ -25,6 +26,15 @@ _HEADER = re.compile(rf"^({'|'.join(_SECTIONS)}):\s*(.*)$")
 
 KINDS = ("images", "features", "text")
 """What rows may be: an encoder makes features of texts."""
+SITUATIONS = {
+    "no outliers": "train cross-entropy and choose the score; where you train anew, regmixup costs no accuracy.",
+    "outliers": "outlier-exposure from scratch, with outliers of the sort that you will meet; others bring nothing.",
+    "pretrained": "fine-tune with energy-bounded and such outliers; without any, oodles adopt and choose the score.",
+    "only logits": "isomax, or with outliers of the sort that you will meet energy-bounded.",
+}
+"""What somebody may have to work with, and what to do then; recorded runs bear it out."""
+LOGIT_SCORES = ("msp", "max-logit", "energy", "entropy")
+"""Scores that need neither features nor training rows."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,10 @@ class Card:
     suggests: tuple[str, ...]
     measured_on: tuple[str, ...]
     moments: tuple[str, ...]
+    step_time: float | None
+    """The time of a training step over a plain one, where it was measured."""
+    fine_tunes: bool
+    """Whether its published schedule starts from a trained network."""
     parameters: tuple[Parameter, ...]
     """Without a teacher, which is no setting: it is among what the method needs."""
 
@@ -85,6 +99,15 @@ class Card:
     def takes(self) -> tuple[str, ...]:
         """Return the kinds of rows that the method takes, of :data:`KINDS`: without need of pixels, all of them."""
         return ("images",) if {"images", "unit-range"} & set(self.needs) else KINDS
+
+    def suits(self, what: str) -> bool:
+        """Tell whether the method is for a kind of rows, or for a situation of :data:`SITUATIONS`."""
+        return what in (
+            *self.takes,
+            "outliers" if "outliers" in self.needs else "no outliers" if not set(ROLES) & set(self.needs) else "",
+            "pretrained" if self.fine_tunes else "",
+            "only logits" if self.score in LOGIT_SCORES else "",
+        )
 
     @property
     def reference(self) -> str:
@@ -123,6 +146,8 @@ def card(name: str) -> Card:
         cost=sections.get("Cost", ""),
         caveat=sections.get("Caveat", ""),
         source=sections.get("Source", ""),
+        step_time=STEP_TIMES.get(name),
+        fine_tunes="weights" in facts["needs"] or "weights" in _recipe(name),
         parameters=tuple(
             parameter
             for parameter in _parameters(functions.get("__init__"), _entries(sections.get("Args", "")))
@@ -137,13 +162,18 @@ def cards() -> tuple[Card, ...]:
     return tuple(card(name) for name in METHODS)
 
 
-def overview(kind: str = "images") -> str:
-    """List the methods for a kind of rows, two lines each, for a terminal."""
-    lines = []
-    width = max(len(method.name) for method in cards()) + 2
-    for method in (one for one in cards() if kind in one.takes):
-        needs = f"  needs {', '.join(method.needs)}" if method.needs else ""
-        lines += [f"{method.name:{width}}{method.reference}{needs}", _wrapped(method.summary)]
+def overview(what: str = "images") -> str:
+    """List the methods for a kind of rows or a situation, two lines each, for a terminal; and what to do in it."""
+    listed = [method for method in cards() if method.suits(what)]
+    name, paper = (max(map(len, column)) for column in zip(*((m.name, m.reference) for m in listed), strict=True))
+    advised = [what] if what in SITUATIONS else ["no outliers", "outliers"]
+    lines = [fill(f"{situation}: {SITUATIONS[situation]}", 100, subsequent_indent="  ") for situation in advised]
+    lines += ["", f"{'method':{name}}  {'paper':{paper}}  step over a plain one"]
+    for method in listed:
+        time = f"{method.step_time:4.1f} ×" if method.step_time else "     –"
+        about = ["fine-tunes"] * method.fine_tunes + [f"needs {', '.join(method.needs)}"] * bool(method.needs)
+        lines.append(f"{method.name:{name}}  {method.reference:{paper}}  {time}  {', '.join(about)}".rstrip())
+        lines.append(_wrapped(method.summary))
     return "\n".join([*lines, "", "oodles methods NAME tells more; oodles train NAME trains with it."])
 
 
@@ -155,6 +185,8 @@ def describe(method: Card) -> str:
         "cost": method.cost,
         "caveat": method.caveat,
         "source": method.source,
+        "step": f"{method.step_time:.1f} times as long as a plain one" if method.step_time else "",
+        "fine-tunes": "a trained network, in the published schedule" if method.fine_tunes else "",
         "needs": ", ".join(method.needs),
         "terms": ", ".join(method.terms),
         "moments": ", ".join(method.moments),
@@ -187,17 +219,14 @@ def describe(method: Card) -> str:
     ).rstrip()
 
 
-def markdown_table() -> str:
-    """Write all methods as the table of the README and of the documentation's index."""
-    rows = []
-    for method in cards():
-        summary, needs = method.summary.replace("|", "\\|"), ", ".join(method.needs) or "–"
-        rows.append(f"| `{method.name}` | {summary} | {needs} | [{method.reference}]({method.paper['link']}) |")
-    return "\n".join(["| method | difference from plain training | needs | paper |", "|---|---|---|---|", *rows])
-
-
 def _wrapped(text: str) -> str:
     return fill(text, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _recipe(name: str) -> Mapping[str, Any]:
+    """Return the recipe of a method's name as it is written; nothing where there is none."""
+    path = _HERE / "recipes" / f"{name}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _class_body(path: Path, class_name: str) -> list[ast.stmt]:

@@ -1,0 +1,317 @@
+"""Write docs/which-method.md from the rows in benchmarks/results: python docs/which_method.py
+
+Methods are named by rules on the recorded figures, and what is said in words of its own is checked against them: where
+rows no longer bear it out, nothing is written. With --check it fails where the page is out of date.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from recorded import KINDS, ROOT, as_table, group_of, keep, over_sets, points, recorded_table
+
+from oodles.cards import LOGIT_SCORES, card
+from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.tables import Group
+from oodles.facts import ROLES
+
+SUITES = ("digits", "fashion-12k", "cifar10-10k")
+RELATED, UNLIKE = "cifar10-10k", "fashion-12k"
+"""Suites whose outliers are like, and unlike, what they are tested with."""
+NEW_CLASSES = ("digits", "cifar10-10k")
+"""Suites whose near sets are other classes of the same kind of things."""
+SCRATCH = "outlier-exposure-from-scratch"
+LITTLE = 0.01
+"""In AUROC: a smaller gain is not worth a training."""
+WORST = 6
+"""As many methods are named that lose accuracy."""
+
+PAGE = """# Which method
+
+First the score, then related outliers, then the method: in this order they decide how well unknown inputs are found.
+The table says what to do, and what it brought in the [recorded runs](results/index.md).
+
+{table}
+
+Figures are differences of AUROC to plain training in points, near / far, the mean over the near and the far sets of a
+suite; either side has the score that is best for it there, in hindsight. ▲ and ▼ mark differences whose 95 % interval
+(Student's t, {seeds}) excludes zero. *Accuracy* is the difference in points, suite by suite. Cost is the time of a
+training step over a plain one; [what things cost](costs.md) has it for every method.
+
+`oodles methods --for "no outliers"`, or `outliers`, `pretrained`, `only logits`, lists the methods of a situation.
+
+## How the methods were chosen
+
+* Without outliers: of the {free} methods that need none, lose no accuracy beyond the noise and are recorded on
+  {suites}, the one with the highest mean gain; plain training alone where that is below {little} point.
+* With outliers: the highest mean gain on {related}, whose outliers are like its near set, of the rows that train anew,
+  and of those that fine-tune the trained network.
+* Only logits: the same without and with outliers, by scores of logits alone ({logits}), of the rows that are recorded
+  on all three suites.
+* Accuracy: the rows with the largest losses beyond the noise.
+* The networks are small and the trainings short: take three seeds of your own before you rely on a point or two.
+"""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one row gains over plain training, each under the score that is best for it."""
+
+    suite: str
+    group: Group
+    kinds: dict[str, Seeds]
+    accuracy: Seeds
+
+    @property
+    def mean(self) -> float:
+        return sum(difference.mean for difference in self.kinds.values()) / len(self.kinds)
+
+    @property
+    def keeps_accuracy(self) -> bool:
+        """Tell whether accuracy is not lower beyond the noise."""
+        return "▼" not in points(self.accuracy)
+
+    def __str__(self) -> str:
+        return " / ".join(points(self.kinds[kind]) if kind in self.kinds else "–" for kind in KINDS)
+
+
+def best(group: Group, kind: str, scores: Collection[str] = ()) -> tuple[str, Seeds] | None:
+    """Return the score, of these or of all, under which a group has the highest mean AUROC over the sets of a kind."""
+    measured = [(score, over_sets(group, kind, score)) for score in group.scores if not scores or score in scores]
+    found = [(score, seeds) for score, seeds in measured if seeds]
+    return max(found, key=lambda pair: pair[1].mean) if found else None
+
+
+@cache
+def gains(suite: str, scores: tuple[str, ...] = ()) -> tuple[Gain, ...]:
+    """Return what every row of a suite gains over plain training; the highest mean first."""
+    found = []
+    for group in (group for group in recorded_table(suite).groups if group.plain and group.finished):
+        kinds = {}
+        for kind in KINDS:
+            mine, beside = best(group, kind, scores), best(group.plain, kind, scores)
+            if mine and beside and (difference := mine[1].minus(beside[1])):
+                kinds[kind] = difference
+        right, beside_right = (rows.measured(None, rows.own_score, "accuracy") for rows in (group, group.plain))
+        accuracy = right.minus(beside_right) if right and beside_right else None
+        if kinds and accuracy:
+            found.append(Gain(suite, group, kinds, accuracy))
+    return tuple(sorted(found, key=lambda gain: -gain.mean))
+
+
+def gain(suite: str, label: str, scores: tuple[str, ...] = ()) -> Gain | None:
+    return next((one for one in gains(suite, scores) if one.group.label == label), None)
+
+
+def on_suites(label: str, scores: tuple[str, ...] = (), suites: Iterable[str] = SUITES) -> list[Gain]:
+    """Return a row's gains on the suites that have it."""
+    return [found for suite in suites if (found := gain(suite, label, scores))]
+
+
+def takes_outliers(group: Group) -> bool:
+    """Tell whether a row trains on outliers that somebody has to have."""
+    needs = {need for name, _ in group.runs[0].methods for need in card(name).needs}
+    return bool(needs & set(ROLES)) and group.runs[0].settings.get("max_outliers") != 0
+
+
+def without_outliers(scores: tuple[str, ...] = ()) -> list[tuple[str, list[Gain]]]:
+    """Return the rows that need no outliers, lose no accuracy and are recorded on all suites; the best first."""
+    labels = [one.group.label for one in gains(SUITES[-1], scores) if not takes_outliers(one.group)]
+    found = [(label, on_suites(label, scores)) for label in labels]
+    kept = [
+        (label, rows) for label, rows in found if len(rows) == len(SUITES) and all(row.keeps_accuracy for row in rows)
+    ]
+    return sorted(kept, key=lambda pair: -mean(pair[1]))
+
+
+def mean(rows: Sequence[Gain]) -> float:
+    return sum(row.mean for row in rows) / len(rows)
+
+
+def with_outliers(tuned: bool, scores: tuple[str, ...] = ()) -> Gain:
+    """Return the row that gains most from related outliers: trained anew, or from the trained network."""
+    rows = [one for one in gains(RELATED, scores) if takes_outliers(one.group) and one.keeps_accuracy]
+    return next(one for one in rows if (one.group.runs[0].initial_weights != "random") is tuned)
+
+
+def of_the_score(suite: str) -> dict[str, tuple[str, float]]:
+    """Return what the best score brings plain training over its own, by kind, and its name."""
+    plain = recorded_table(suite).groups[0]
+    found = {}
+    for kind in KINDS:
+        if top := best(plain, kind):
+            found[kind] = (top[0], (top[1].minus(over_sets(plain, kind, plain.own_score))).mean)
+    return found
+
+
+def said(rows: Sequence[Gain]) -> str:
+    """Write a row's gains, and what it does to accuracy."""
+    words = ", ".join(f"{row.suite} {row}" for row in rows)
+    return f"{words}; accuracy {', '.join(points(row.accuracy) for row in rows)}"
+
+
+def scores_said() -> str:
+    """Write what the score alone brings on every suite."""
+    words = []
+    for suite in SUITES:
+        brought = of_the_score(suite)
+        names = " and ".join(dict.fromkeys(score for score, _ in brought.values()))
+        words.append(f"{suite} {' / '.join(in_points(more) for _, more in brought.values())} ({names})")
+    return ", ".join(words)
+
+
+def losing_accuracy() -> list[tuple[str, str, Seeds]]:
+    """Return the rows that lose accuracy beyond the noise, with the suite on which each loses most; the worst first."""
+    lost: dict[str, tuple[str, str, Seeds]] = {}
+    for suite in SUITES:
+        for one in gains(suite):
+            known = lost.get(one.group.label)
+            if not one.keeps_accuracy and (known is None or one.accuracy.mean < known[2].mean):
+                lost[one.group.label] = (one.group.label, suite, one.accuracy)
+    return sorted(lost.values(), key=lambda row: row[2].mean)
+
+
+def name_of(group: Group) -> str:
+    """Link the methods of a row."""
+    links = " + ".join(f"[`{name}`](methods/{name}.md)" for name, _ in group.runs[0].methods)
+    return f"{links}{' from scratch' if group.label.endswith('from-scratch') else ''}"
+
+
+def cost_of(group: Group) -> str:
+    """Write the time of a step over a plain one, where it was measured for the methods of a row."""
+    names = [name for name, _ in group.runs[0].methods]
+    times = [time for name in names if (time := card(name).step_time)]
+    return f"{times[0]:.1f} × a step" if len(times) == len(names) == 1 else "–"
+
+
+def require(true: bool, sentence: str) -> None:
+    """Write nothing where recorded rows no longer bear out a sentence of the page."""
+    if not true:
+        raise SystemExit(f"which-method.md would say what recorded rows do not: {sentence} Rewrite it.")
+
+
+def page() -> str:
+    """Write the page."""
+    free = without_outliers()
+    top = free[0][1] if mean(free[0][1]) >= LITTLE else []
+    anew, tuned = with_outliers(tuned=False), with_outliers(tuned=True)
+    logits = logits_alone()
+    unlike = [found for label in (SCRATCH, "outlier-exposure", "energy-bounded") if (found := gain(UNLIKE, label))]
+    lost = losing_accuracy()
+    for suite in SUITES:
+        score = mean_of_score(suite)
+        require(score > 0, f"the score brings something on {suite}.")
+        require(suite == RELATED or score > gains(suite)[0].mean, f"the score brings more than any method on {suite}.")
+    require(min(anew.mean, tuned.mean) >= LITTLE, "related outliers bring something.")
+    require(all(one.mean < LITTLE for one in unlike), f"outliers unlike what is met bring nothing on {UNLIKE}.")
+    require(anew.mean > mean_of(RELATED, free[0][0]), "related outliers bring more than methods without any.")
+    lines = [
+        [
+            "no outliers at hand",
+            "train plain cross-entropy and choose the score"
+            + (f"; where you train anew, {name_of(top[0].group)} costs no accuracy" if top else ""),
+            f"the score: {scores_said()}<br>of {len(free)} methods, {name_of(free[0][1][0].group)} adds most: "
+            f"{said(free[0][1])}",
+            cost_of(free[0][1][0].group),
+        ],
+        [
+            "outliers of the sort that you will meet, and you train anew",
+            f"{name_of(anew.group)}, and choose the score",
+            said([anew]),
+            cost_of(anew.group),
+        ],
+        [
+            "the same, and a trained network is there",
+            f"fine-tune it with {name_of(tuned.group)}, and choose the score",
+            said([tuned]),
+            f"{tuned_epochs(tuned)}, {cost_of(tuned.group)}",
+        ],
+        [
+            "a trained network, and no outliers",
+            "train nothing: [`oodles adopt`](guides/your-own-model.md), and choose the score",
+            f"the score: {scores_said()}",
+            "none",
+        ],
+        [
+            "outliers unlike what you will meet",
+            "do not train with them; choose the score on them",
+            "<br>".join(f"{name_of(one.group)}: {said([one])}" for one in unlike),
+            "none",
+        ],
+        [
+            "in production there are only logits: no features, no training rows",
+            "here the method counts: " + " or ".join(name_of(rows[0].group) for rows in logits),
+            "by scores of logits<br>" + "<br>".join(f"{name_of(rows[0].group)}: {said(rows)}" for rows in logits),
+            " or ".join(cost_of(rows[0].group) for rows in logits),
+        ],
+        [
+            "accuracy must not fall",
+            f"leave out {', '.join(f'`{label}`' for label, _, _ in lost[:WORST])}, and look at each method's page",
+            f"{', '.join(f'{in_points(down.mean)} ({suite})' for _, suite, down in lost[:WORST])}; "
+            f"{len(lost)} of {len(all_labels())} rows lose accuracy beyond the noise somewhere",
+            "–",
+        ],
+        [
+            "new classes of the same kind are feared",
+            "expect the figure of near unknowns and not that of far ones",
+            "AUROC of plain training by its best score, on new classes / far: "
+            + ", ".join(near_beside_far(suite) for suite in NEW_CLASSES),
+            "–",
+        ],
+    ]
+    seeds = " or ".join(
+        f"n = {n}" for n in sorted({len(recorded_table(suite).groups[0].finished) for suite in SUITES}, reverse=True)
+    )
+    return PAGE.format(
+        table="\n".join(as_table(["your situation", "do", "measured", "cost"], lines)),
+        seeds=seeds,
+        free=len(free),
+        suites=f"{', '.join(SUITES[:-1])} and {SUITES[-1]}",
+        little=f"{100 * LITTLE:.0f}",
+        related=RELATED,
+        logits=", ".join(LOGIT_SCORES),
+    )
+
+
+def logits_alone() -> list[list[Gain]]:
+    """Return the best row without outliers under scores of logits, and the best one with them; on all its suites."""
+    best_free = without_outliers(LOGIT_SCORES)[0][1]
+    exposed = dict.fromkeys(one.group.label for one in gains(RELATED, LOGIT_SCORES) if takes_outliers(one.group))
+    rows = [on_suites(label, LOGIT_SCORES) for label in exposed]
+    kept = [row for row in rows if len(row) == len(SUITES) and all(one.keeps_accuracy for one in row)]
+    best_exposed = max(kept, key=mean)
+    for row in (best_free, best_exposed):
+        require(mean(row) >= LITTLE, f"{row[0].group.label} brings something under scores of logits.")
+    return [best_free, best_exposed]
+
+
+def mean_of_score(suite: str) -> float:
+    brought = of_the_score(suite)
+    return sum(more for _, more in brought.values()) / len(brought)
+
+
+def mean_of(suite: str, label: str) -> float:
+    found = gain(suite, label)
+    return found.mean if found else 0.0
+
+
+def tuned_epochs(one: Gain) -> str:
+    """Say how much longer the training of a fine-tune is."""
+    epochs = one.group.runs[0].settings["epochs"]
+    first = group_of(recorded_table(one.suite), "cross-entropy").runs[0].settings["epochs"]
+    return f"{epochs} epochs beside {first}"
+
+
+def near_beside_far(suite: str) -> str:
+    """Write the AUROC of plain training by its best score, near and far."""
+    plain = recorded_table(suite).groups[0]
+    found = [best(plain, kind) for kind in KINDS]
+    return f"{suite} {' / '.join(f'{100 * one[1].mean:.1f}' for one in found if one)}"
+
+
+def all_labels() -> set[str]:
+    return {one.group.label for suite in SUITES for one in gains(suite)}
+
+
+if __name__ == "__main__":
+    keep(ROOT / "docs" / "which-method.md", page())

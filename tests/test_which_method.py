@@ -1,0 +1,114 @@
+"""The pages that advise say what the recorded rows say, and refuse to say more."""
+
+import importlib
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from oodles.cards import LOGIT_SCORES, SITUATIONS, card, cards
+from oodles.comparing.figures import Seeds
+from oodles.methods import METHODS
+
+DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = DOCS.parent / "benchmarks" / "results"
+PAGE = (DOCS / "which-method.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def which() -> Iterator[ModuleType]:
+    """Import docs/which_method.py, which finds docs/recorded.py beside it as a script does."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        yield importlib.import_module("which_method")
+    finally:
+        sys.path.remove(str(DOCS))
+        for name in ("which_method", "recorded"):
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("program", ["which_method", "costs"])
+def test_the_pages_are_current(program: str) -> None:
+    done = subprocess.run([sys.executable, DOCS / f"{program}.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_gains_are_those_of_the_rows_each_under_its_best_score(which: ModuleType) -> None:
+    lines = (RESULTS / "cifar10-10k.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+
+    def best(label: str, kind: str) -> list[float]:
+        runs = sorted((row for row in rows if row["label"] == label), key=lambda row: row["seed"])
+        sets = [name for name in runs[0]["metrics"]["test"] if name.startswith(kind)]
+        scores = runs[0]["metrics"]["test"][sets[0]]
+        means = {
+            score: [statistics.mean(run["metrics"]["test"][name][score]["auroc"] for name in sets) for run in runs]
+            for score in scores
+        }
+        return max(means.values(), key=statistics.mean)
+
+    found = which.gain("cifar10-10k", "energy-bounded")
+    for kind in ("near", "far"):
+        pairs = zip(best("energy-bounded", kind), best("cross-entropy-fine-tuned", kind), strict=True)
+        assert found.kinds[kind].mean == pytest.approx(statistics.mean(mine - plain for mine, plain in pairs))
+    assert (
+        f"fine-tune it with [`energy-bounded`](methods/energy-bounded.md), and choose the score | cifar10-10k {found};"
+        in PAGE
+    )
+
+
+def test_what_the_command_line_advises_is_what_the_rules_find(which: ModuleType) -> None:
+    free, logits = which.without_outliers(), which.logits_alone()
+    anew, tuned = which.with_outliers(tuned=False), which.with_outliers(tuned=True)
+    expected = {
+        "no outliers": [free[0][0]],
+        "outliers": [anew.group.label],
+        "pretrained": [tuned.group.label],
+        "only logits": [rows[0].group.label for rows in logits],
+    }
+    for situation, labels in expected.items():
+        named = re.findall(r"[a-z-]+", SITUATIONS[situation])
+        advised = [word for word in named if word in METHODS and word != "cross-entropy"]
+        assert advised == [label.removesuffix("-from-scratch") for label in labels], situation
+        assert ("from scratch" in SITUATIONS[situation]) is any(label.endswith("-from-scratch") for label in labels)
+
+
+def test_who_is_advised_without_outliers_loses_no_accuracy_and_gains_most(which: ModuleType) -> None:
+    found = which.without_outliers()
+    means = [statistics.mean(row.mean for row in rows) for _, rows in found]
+    assert means == sorted(means, reverse=True) and len(found) > 2
+    for label, rows in found:
+        assert [row.suite for row in rows] == [*which.SUITES]
+        assert all(row.accuracy.interval is None or row.accuracy.interval[1] >= 0 for row in rows), label
+        assert not {"outliers", "wild"} & {
+            need for name, _ in rows[0].group.runs[0].methods for need in card(name).needs
+        }
+
+
+def test_scores_of_logits_alone_are_read_there(which: ModuleType) -> None:
+    for rows in which.logits_alone():
+        for row in rows:
+            assert which.best(row.group, "far", LOGIT_SCORES)[0] in LOGIT_SCORES
+            assert row.kinds == which.gain(row.suite, row.group.label, LOGIT_SCORES).kinds
+
+
+def test_nothing_is_written_where_rows_turn(which: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert which.page() == PAGE
+    worse = replace(which.with_outliers(tuned=False), kinds={"near": Seeds({0: -0.1, 1: -0.1, 2: -0.1})})
+    monkeypatch.setattr(which, "with_outliers", lambda tuned: worse)
+    with pytest.raises(SystemExit, match="related outliers bring something"):
+        which.page()
+
+
+def test_every_method_has_its_cost() -> None:
+    page = (DOCS / "costs.md").read_text(encoding="utf-8")
+    for method in cards():
+        time = f"{method.step_time:.1f}" if method.step_time else "–"
+        assert f"| [`{method.name}`](methods/{method.name}.md) | {time} |" in page
