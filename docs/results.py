@@ -78,8 +78,8 @@ behind it.
 AUROC in per cent, near / far: the mean over the near and the far sets. *Best score* is the one that tells validation
 outliers best, which plain training has not seen. *Gain most* are the methods with the largest mean difference to plain
 training under the same score, their own; ▲ and ▼ mark differences whose 95 % interval (Student's t) excludes zero, with
-no correction for multiple comparisons: the suites' pages have one. A protocol is a suite, a network and a schedule, and figures of two protocols do
-not compare.
+no correction for multiple comparisons, which the suites' pages have. A protocol is a suite, a network and a schedule:
+figures of two protocols do not compare.
 
 The rows are in `benchmarks/results/`: one line of JSON for every run, with its settings, versions, device, seed and
 every metric. `oodles compare benchmarks/results/digits.jsonl --to report.html` shows all metrics under all scores.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -66,14 +67,22 @@ def test_python_examples_run_as_shown(capsys, monkeypatch, tmp_path):
 def test_ten_lines_with_a_pretrained_network_run_as_shown(capsys, monkeypatch, tmp_path):
     for package in PACKAGES:
         pytest.importorskip(package, reason=f"The example needs {package}: pip install 'oodles[pretrained]'.")
-    random = np.random.default_rng(0)
-    sets = {"train/dark": 40, "train/light": 40, "test/dark": 20, "test/light": 20, "outliers": 4, "far": 4, "new": 3}
-    for folder, count in sets.items():
+    random, (temple, flower) = np.random.default_rng(0), load_sample_images().images
+    photos = {"temple": temple, "flower": flower, "noise": random.integers(0, 256, flower.shape)}
+    sets = {"train/temple": 120, "train/flower": 120, "test/temple": 20, "test/flower": 20, "outliers": 4, "far": 4}
+    for folder, count in {**sets, "new": 3}.items():
         (tmp_path / "photos" / folder).mkdir(parents=True)
-        low, high = (0, 60) if folder.endswith("dark") else (190, 250) if folder.endswith("light") else (0, 255)
         for number in range(count):
-            pixels = random.integers(low, high, (64, 64, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{number}.png")
+            photo = (
+                flower
+                if "flower" in folder
+                else temple
+                if "temple" in folder
+                else random.integers(0, 256, flower.shape)
+            )
+            top, left = random.integers(0, flower.shape[0] - 120), random.integers(0, flower.shape[1] - 120)
+            piece = Image.fromarray(photo[top : top + 120, left : left + 120].astype(np.uint8)).resize((64, 64))
+            piece.save(tmp_path / "photos" / folder / f"{number}.png")
     (tmp_path / "photos.toml").write_text(PHOTOS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     example, *_ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
