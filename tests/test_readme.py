@@ -73,13 +73,7 @@ def test_ten_lines_with_a_pretrained_network_run_as_shown(capsys, monkeypatch, t
     for folder, count in {**sets, "new": 3}.items():
         (tmp_path / "photos" / folder).mkdir(parents=True)
         for number in range(count):
-            photo = (
-                flower
-                if "flower" in folder
-                else temple
-                if "temple" in folder
-                else random.integers(0, 256, flower.shape)
-            )
+            photo = photos.get(folder.partition("/")[2], photos["noise"])
             top, left = random.integers(0, flower.shape[0] - 120), random.integers(0, flower.shape[1] - 120)
             piece = Image.fromarray(photo[top : top + 120, left : left + 120].astype(np.uint8)).resize((64, 64))
             piece.save(tmp_path / "photos" / folder / f"{number}.png")
