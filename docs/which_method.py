@@ -253,7 +253,8 @@ def page() -> str:
         ],
         [
             "new classes of the same kind are feared",
-            "expect the figure of near unknowns and not that of far ones",
+            "expect the figure of near unknowns and not that of far ones; "
+            "[`oodles evaluate RUN --new-classes 3`](deploying.md) estimates it",
             "AUROC of plain training by its best score, on new classes / far: "
             + ", ".join(near_beside_far(suite) for suite in NEW_CLASSES),
             "–",
