@@ -54,7 +54,7 @@ def side_by_side(given: dict[str, Any], table: Table) -> list[str]:
     heads = ["method", "score", *(f"{whose} {what}" for whose in ("published", "our") for what in WHAT)]
     remark = given.get("remarks", {}).get(table.suite)
     return [
-        f"### {escape(given['title'])}, beside ours on {escape(table.suite)}",
+        f"## {escape(given['title'])}, beside ours on {escape(table.suite)}",
         "",
         f"Published: {given['source']}; {given['paper']}. {BESIDE}",
         "",
@@ -80,7 +80,7 @@ def refusals(given: dict[str, Any], table: Table) -> list[str]:
             shares = [Seeds({row["seed"]: row[name] for row in own if row["score"] == score}) for name in DECIDED]
             lines.append(["ours", group.label, score, trained, *map(str, shares)])
     return [
-        f"### {escape(given['title'])}, beside ours on {escape(table.suite)}",
+        f"## {escape(given['title'])}, beside ours on {escape(table.suite)}",
         "",
         f"Published: {given['source']}. {RULE.format(given['figures'])}",
         "",

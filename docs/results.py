@@ -63,6 +63,7 @@ SIDE_BY_SIDE = ("digits", "fashion-12k")
 """Suites on which nearly every method is recorded."""
 FOREMOST = 3
 """As many methods are named in the overview."""
+RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
 FPR = ("fpr95_id_positive", "fpr95_ood_positive")
 
 Under = Callable[[Table, Group, str | None, str], Figure | None]
@@ -94,8 +95,6 @@ every metric. `oodles compare benchmarks/results/digits.jsonl --to report.html` 
 SUITE = """# {suite}
 
 {about}
-
-{run}
 
 <details><summary>How the runs were made</summary>
 
@@ -167,9 +166,6 @@ def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
     names = "\n".join(name.removesuffix(".md") for name in texts)
     texts["index.md"] = INDEX.format(table="\n".join(overview_table(every)), names=names)
     return {name: text.rstrip() + "\n" for name, text in texts.items()}
-
-
-RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
 
 
 def own(table: Table, group: Group, ood_set: str | None, metric: str) -> Figure | None:
@@ -254,11 +250,9 @@ def suite_page(file: str, table: Table) -> str:
         f"* **{title(*column)}**: {', '.join(lost)}." for column in overview(table) if (lost := worst(table, *column))
     ]
     fpr = [(name, metric) for name in table.ood_sets for metric in FPR]
-    plain = table.groups[0]
     return SUITE.format(
         suite=escape(table.suite),
-        about=ABOUT.get(table.suite, ""),
-        run=f"Plain cross-entropy has {accuracies(table, plain)}.",
+        about="\n\n".join(filter(None, (ABOUT.get(table.suite), f"Plain cross-entropy has {plain_figures(table)}."))),
         protocol="\n".join(facts),
         main="\n".join(by_row(table, own, overview(table))),
         fpr="\n".join(by_row(table, own, fpr)),
@@ -266,13 +260,14 @@ def suite_page(file: str, table: Table) -> str:
         worse="\n".join(worse or ["Nothing."]),
         remarks="\n".join(f"* {escape(sentence)}" for sentence in sentences(table)),
         file=file,
-    ).replace("\n\n\n\n", "\n\n")
+    )
 
 
-def accuracies(table: Table, plain: Group) -> str:
+def plain_figures(table: Table) -> str:
     """State the figures of plain training under its own score, and the AUROC under the one best on validation data."""
-    figures = [f"{title(*column)} {own(table, plain, *column).value}" for column in overview(table)]
-    words = f"{', '.join(figures)} by {plain.own_score}"
+    plain = table.groups[0]
+    figures = [(title(*column), own(table, plain, *column)) for column in overview(table)]
+    words = ", ".join(f"{name} {figure.value}" for name, figure in figures if figure) + f" by {plain.own_score}"
     best = plain.best_on_validation
     return words if best in (None, plain.own_score) else f"{words}; near / far {near_and_far(plain, best)} by {best}"
 

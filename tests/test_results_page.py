@@ -233,7 +233,7 @@ def test_decisions_stand_beside_published_ones(
         "| ours | mixup | energy | in-scope queries | 85.0 ± 7.1 | 35.0 ± 7.1 |",
     ]
     page = "\n".join(results.beside_published([table], {"protocols": [], "refusals": [given]}))
-    assert "### Intents, beside ours on digits" in page and "Without a published" not in page
+    assert "## Intents, beside ours on digits" in page and "Without a published" not in page
 
 
 def test_recorded_decisions_are_of_the_recorded_runs(results: ModuleType) -> None:
