@@ -101,7 +101,8 @@ def test_it_is_short_and_begins_with_figures():
 
 
 def test_every_link_leads_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    links = [link for link in re.findall(r"""(?:\]\(|src=")([^)#"]+)""", README) if "://" not in link]
+    assert "docs/_static/report.png" in links
     assert len(links) > 15 and all((ROOT / link).exists() for link in links)
 
 
