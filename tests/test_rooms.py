@@ -42,6 +42,7 @@ LATE = {
     "cli/benchmarks.py:oodles.benchmarking.running": "start-up time, of other commands",
     "cli/deploying.py:oodles.runs.deployment": "start-up time, of other commands",
     "cli/measuring.py:oodles.comparing.comparison": "start-up time, of other commands",
+    "cli/measuring.py:oodles.runs.choice": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.fits": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.new_classes": "start-up time, of other commands",
     "cli/measuring.py:oodles.runs.opened": "start-up time, of other commands",

@@ -19,6 +19,7 @@ from oodles.contract import Outputs as Outputs
 from oodles.contract import Paper as Paper
 from oodles.contract import Part as Part
 from oodles.contract import valid_in_both as valid_in_both
+from oodles.detection.choosing import Choice as Choice
 from oodles.detection.detector import Detector as Detector
 from oodles.detection.exporting import as_program as as_program
 from oodles.detection.inputs import Preprocessing as Preprocessing
@@ -104,6 +105,7 @@ from oodles.processes import rows_of_all_processes as rows_of_all_processes
 from oodles.processes import sum_over_processes as sum_over_processes
 from oodles.remarks import CalibrationWarning as CalibrationWarning
 from oodles.remarks import TrainingWarning as TrainingWarning
+from oodles.runs.choice import choose_score as choose_score
 from oodles.runs.deployment import export as export
 from oodles.runs.new_classes import NewClassEstimate as NewClassEstimate
 from oodles.runs.new_classes import new_class_estimate as new_class_estimate

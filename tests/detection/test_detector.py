@@ -16,11 +16,13 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from oodles import Classifier, Detector, Preprocessing, evaluate
+from oodles import Classifier, Detector, Part, Preprocessing, evaluate
 from oodles.detection.calibration import choosing_rows
+from oodles.detection.choosing import made_unknowns
 from oodles.detection.inputs import Expected, Observed
 from oodles.detection.saved import ABOUT
 from oodles.detection.watching import Evidence
+from oodles.evaluation import score_rows
 from oodles.networks import build_network
 from oodles.scores import SCORES, Msp
 
@@ -175,20 +177,55 @@ def test_any_module_that_gives_logits_will_do() -> None:
         detector("photo.png")
 
 
+class OfNames(nn.Module):
+    """Reads a dictionary."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(pixels)
+        return logits
+
+
 def test_the_best_score_is_chosen_on_half_and_the_threshold_comes_from_the_other(classifier: Classifier) -> None:
-    noise = [torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(0)).round()]
-    best = Detector.fit(classifier, loader(300), train=loader(300, 1), score="best", outliers=noise)
+    noise = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(0)).round()
+    best = Detector.fit(classifier, loader(300), train=loader(300, 1), outliers=[noise])
     assert len(best.calibration.scores) == 150
     named = Detector.fit(classifier, loader(300), train=loader(300, 1), score=best.score.name)
     assert set(best.calibration.scores) < set(named.calibration.scores)
-    aurocs = {}
+    choose, (x, _) = choosing_rows(300), rows(300, 0)
+    predictions = torch.from_numpy(named(x).predictions)
+    aurocs: dict[str, list[float]] = {}
     for score in ("msp", "energy", "mahalanobis", "knn", best.score.name):
         one = Detector.fit(classifier, loader(300), train=loader(300, 1), score=score)
-        unknown, known = one(noise).scores, one.calibration.scores
-        aurocs[score] = np.mean(unknown[:, None] > known) + np.mean(unknown[:, None] == known) / 2
-    assert aurocs[best.score.name] >= max(aurocs.values()) - 0.005 > aurocs["msp"]
-    with pytest.raises(ValueError, match=r"score='best' needs outliers=…, rows that nothing was trained on"):
-        Detector.fit(classifier, loader(300), score="best")
+        known = one(x).scores[choose]
+        made = [rows for _, rows in made_unknowns(Part(x[choose], predictions[choose]))]
+        for unknown in (*made, *len(made) * [noise]):  # which counts as much as all that was made
+            pairs = score_rows(classifier, [unknown], [one.score]).scores[score][:, None] - known
+            aurocs.setdefault(score, []).append(float(np.mean(pairs > 0) + np.mean(pairs == 0) / 2))
+    means = {score: np.mean(by_kind) for score, by_kind in aurocs.items()}
+    assert means[best.score.name] == pytest.approx(max(means.values())) and max(means.values()) > means["msp"] + 0.02
+    ahead = 100 * (means[best.score.name] - means["msp"])
+    assert (
+        best.about["choice"]
+        == f"{best.score.name}, {ahead:.0f} points above msp on unknowns made of validation rows and on outliers"
+    )
+    assert Detector.fit(classifier, loader(300), train=loader(300, 1), score="own").score.name == "msp"
+
+
+def test_where_nothing_can_be_chosen_it_is_msp_on_all_rows(classifier: Classifier) -> None:
+    few = Detector.fit(classifier, loader(99), false_alarms=0.1)
+    rare = Detector.fit(classifier, loader(150), false_alarms=0.01)
+    words = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    named = Detector.fit(OfNames(words), ({"pixels": x} for x, _ in loader(200)), false_alarms=0.1)
+    for one, count in ((few, 99), (rare, 150), (named, 200)):
+        assert one.score.name == "msp" and len(one.calibration.scores) == count and "choice" not in one.about
+    with pytest.raises(ValueError, match="'best' cannot be told: 99 validation rows are too few to tell which score"):
+        Detector.fit(classifier, loader(99), false_alarms=0.1, score="best")
+    with pytest.raises(ValueError, match="no unknowns can be made of rows that are no images or vectors"):
+        Detector.fit(OfNames(words), ({"pixels": x} for x, _ in loader(200)), false_alarms=0.1, score="best")
 
 
 def test_either_half_of_the_rows_has_its_own_task() -> None:
@@ -197,9 +234,12 @@ def test_either_half_of_the_rows_has_its_own_task() -> None:
     choose = torch.from_numpy(choosing_rows(300))
     sure = 50 * nn.functional.one_hot(torch.arange(300) % 3, 3) - 100.0
     known = torch.where(choose[:, None], near + 10, sure)
-    best = Detector.fit(nn.Identity(), [known], score="best", outliers=[near.flip(0)])
+    best = Detector.fit(OfNames(nn.Identity()), [{"pixels": known}], score="best", outliers=[{"pixels": near.flip(0)}])
     assert best.score.name in ("energy", "max-logit")
-    np.testing.assert_array_equal(best.calibration.scores, best(sure[~choose]).scores)
+    assert best.about["choice"].startswith(f"{best.score.name}, ") and best.about["choice"].endswith(
+        " above msp on outliers"
+    )
+    np.testing.assert_array_equal(best.calibration.scores, best({"pixels": sure[~choose]}).scores)
 
 
 def test_saved_and_loaded_it_is_the_same(detector: Detector, tmp_path: Path) -> None:
@@ -220,13 +260,13 @@ def test_networks_of_the_package_are_built_again(tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = build_network("small-cnn", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.2])
     x = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    detector = Detector.fit(made, [x], false_alarms=0.2)
+    detector = Detector.fit(made, [x], score="msp", false_alarms=0.2)
     before = torch.random.get_rng_state()
     loaded = Detector.load(detector.save(tmp_path / "one"))
     assert torch.equal(before, torch.random.get_rng_state()) and not loaded.classifier.training
     np.testing.assert_array_equal(loaded(x).scores, detector(x).scores)
     mine = build_network("tests.runs.small:linear", num_classes=3, input_shape=(1, 8, 8), mean=[0.5], std=[0.2])
-    folder = Detector.fit(mine, [x], false_alarms=0.2).save(tmp_path / "two")
+    folder = Detector.fit(mine, [x], score="own", false_alarms=0.2).save(tmp_path / "two")
     with pytest.raises(ValueError, match=r"no code is imported because a folder names it: .* network='tests\.runs"):
         Detector.load(folder)
     assert Detector.load(folder, network="tests.runs.small:linear")(x).scores.tolist() == mine_scores(mine, x)

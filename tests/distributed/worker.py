@@ -92,7 +92,9 @@ def work(rank: int, world: int, folder: str) -> None:
         dist.barrier()
     finally:
         dist.destroy_process_group()
-    os._exit(0)  # all is written; on the way out of the interpreter, a thread of torch's aborts the process now and then
+    os._exit(
+        0
+    )  # all is written; on the way out of the interpreter, a thread of torch's aborts the process now and then
 
 
 MEANS = [([1.0, 2.0, 3.0], [10.0]), ([1.0, 2.0], []), ([], [])]

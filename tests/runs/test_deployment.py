@@ -4,7 +4,6 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -120,35 +119,6 @@ def test_mistakes_get_a_sentence(run: Run, validation: Path, tmp_path: Path) -> 
         score_inputs(run, tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         score_inputs(tmp_path, validation)
-
-
-def without_training_outliers(folder: Path, **changes: Any) -> Run:
-    """Train plainly on data with outliers, which nothing looks at then."""
-    recipe = Recipe(epochs=6, batch_size=20, **changes)
-    return train(recipe, small_suite(), folder=folder, network="tests.runs.small:linear", progress=False)
-
-
-def test_the_best_score_is_chosen_on_outliers_that_nothing_was_trained_on(run: Run, tmp_path: Path) -> None:
-    plain = without_training_outliers(tmp_path / "plain")
-    detector = plain.detector("best", false_alarms=0.2)
-    choose = choosing_rows(30)
-    outliers, aurocs = plain.scores, {}
-    for key, known in plain.scores.items():
-        part, _, score = key.partition("/")
-        if part == "validation" and score not in ("labels", "predictions"):
-            pairs = outliers[f"outliers/{score}"][:, None] - known[choose]
-            aurocs[score] = float(np.mean(pairs > 0) + np.mean(pairs == 0) / 2)
-    assert aurocs[detector.score.name] == max(aurocs.values())
-    known = plain.scores[f"validation/{detector.score.name}"]
-    assert detector.calibration.scores.tolist() == known[~choose].tolist(), "the other half"
-    assert plain.detector(false_alarms=0.2).score.name == "msp" and len(plain.detector().calibration.scores) == 30
-    with pytest.raises(ValueError, match="cannot tell which score is best: it was trained on its outliers"):
-        run.detector("best")
-    tuned = without_training_outliers(tmp_path / "tuned", weights=str(run.folder))
-    again = without_training_outliers(tmp_path / "again", weights=str(tuned.folder))
-    for one in (tuned, again):
-        with pytest.raises(ValueError, match="it was trained on its outliers"):
-            one.detector("best")
 
 
 @pytest.mark.filterwarnings("ignore::oodles.TrainingWarning")

@@ -38,8 +38,8 @@ def score(
         run: a run folder, or the folder of a saved detector.
         inputs: an image, a folder of images, an .npz or .npy file, a table or texts, as the run was trained on.
         to: the CSV file; scores.csv unless given, and none with --json.
-        score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
-            method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; "own" is the method's own; unless given, or with "best", the
+            one that tells unknowns made of validation rows best, see evaluate --choose-score.
         false_alarms: share of known inputs that may be rejected; 0.05 unless given, or a saved detector's.
         accept: share of known inputs to accept, in place of --false-alarms.
         fdr: reject over all inputs together instead, so that at most this share of the rejected ones is known, in
@@ -71,6 +71,7 @@ def score(
     if json:
         print_json(verdicts.as_dict())
     else:
+        _say_choice(verdicts.choice)
         print_result(f"{verdicts}\n{to}")
 
 
@@ -97,8 +98,8 @@ def export(
     Args:
         run: a run folder, or the folder of a saved detector.
         to: the file, .onnx or .pt2.
-        score: outlier score, such as energy or "knn(k=5)"; "best" is the one that tells validation outliers best; the
-            method's own unless given.
+        score: outlier score, such as energy or "knn(k=5)"; "own" is the method's own; unless given, or with "best", the
+            one that tells unknowns made of validation rows best, see evaluate --choose-score.
         false_alarms: share of known inputs that may be rejected; 0.05 unless given, or a saved detector's.
         accept: share of known inputs to accept, in place of --false-alarms.
         per_class: keep the share of false alarms for each predicted class by itself.
@@ -123,4 +124,10 @@ def export(
     if json:
         print_json({"file": str(exported.path), "checked": exported.checked, **exported.about})
     else:
+        _say_choice(exported.about.get("choice", ""))
         print_result(exported)
+
+
+def _say_choice(reason: str) -> None:
+    if reason:
+        print_result(f"Score: {reason}; --score own takes the method's, --score NAME another.")

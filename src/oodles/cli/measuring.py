@@ -27,6 +27,7 @@ def evaluate(
     network: OptionalName = None,
     data: OptionalPath = None,
     new_classes: OptionalCount = None,
+    choose_score: bool = False,
     json: bool = False,
 ) -> None:
     """Measure accuracy and out-of-distribution detection of a run, on its suite or on rows of your own.
@@ -42,6 +43,7 @@ def evaluate(
         data: the run's suite file, if it names functions of your own, or has moved.
         new_classes: estimate instead how well a new class would be told, by so many plain trainings with a fifth of the
             classes held out of each; what they found is kept in the run.
+        choose_score: say instead which score the run should be deployed with, by unknowns made of its validation rows.
         json: print one JSON document.
     """
     if new_classes is not None:
@@ -54,6 +56,17 @@ def evaluate(
             print_json(estimate.as_dict())
         else:
             print_result(estimate)
+        return
+    if choose_score:
+        if score or ood:
+            refuse("--choose-score chooses among the scores that the run was tested with: leave --score and --ood out.")
+        from oodles.runs.choice import choose_score as choose
+
+        choice = choose(run, root=root, network=network, data=data)
+        if json:
+            print_json(choice.as_dict())
+        else:
+            print_result(f"{choice}\nUse it: oodles score {run} INPUTS --score {choice.chosen}")
         return
     further: dict[str, str] = {}
     for pair in ood:

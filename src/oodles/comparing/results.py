@@ -19,6 +19,8 @@ NOT_KEPT = ("folder", "suite")
 """Fields of a result that are of this machine."""
 _LATER = {key: value for key, value in Recipe().as_dict().items() if key in LATER}
 """Settings that earlier versions did not record, and what training did."""
+CHOSEN = "chosen"
+"""In the place of a score's name: the one that was chosen for each run."""
 RESULTS = "results.jsonl"
 """The file of results in the folder of a benchmark."""
 
@@ -63,6 +65,8 @@ class Result:
     """By score: what it chose when it was fitted, where it is known."""
     augment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     """How training rows and outliers were augmented, where it is known."""
+    chosen: str = field(default="", compare=False)
+    """The score that was chosen without training, see :func:`oodles.choose_score`, where it is known."""
     folder: Path | None = field(default=None, compare=False)
     """Where the run is, if it is there; not kept in files."""
     suite: str | None = field(default=None, compare=False)
@@ -85,7 +89,13 @@ class Result:
     def scores(self) -> tuple[str, ...]:
         """Return the names of the scores it was measured under."""
         names = (score for by_set in self.metrics.values() for by_score in by_set.values() for score in by_score)
-        return tuple(dict.fromkeys(names))
+        measured = tuple(dict.fromkeys(names))
+        return (*measured, CHOSEN) if self.chosen in measured else measured
+
+    def figures(self, known: str, ood_set: str, score: str) -> Mapping[str, float]:
+        """Return every metric of known rows against a set, under a score or the ``chosen`` one; nothing without one."""
+        by_score = self.metrics.get(known, {}).get(ood_set, {})
+        return by_score.get(self.chosen if score == CHOSEN else score, {})
 
     def __str__(self) -> str:
         """Say in a few words which run it is."""
@@ -144,6 +154,7 @@ def result_of(run: Run) -> Result:
         warnings=tuple(run.result.get("warnings", ())),
         remarks=run.result.get("remarks", {}),
         augment=suite.get("augment", {}),
+        chosen=run.choice.get("chosen", ""),
         folder=run.folder,
         suite=run.suite,
     )

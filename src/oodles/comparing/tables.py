@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from oodles.comparing.figures import OOD_METRICS, Figure, Seeds, holm
-from oodles.comparing.results import Result
+from oodles.comparing.results import CHOSEN, Result
 from oodles.metrics import accuracy_at_chance, at_chance
 from oodles.runs.folder import augment_in_words
 from oodles.runs.recipe import active_methods, are_plain, needs_outliers, own_score, trained_away
@@ -64,20 +64,22 @@ class Group:
 
     @cached_property
     def versus(self) -> tuple[tuple[str, str], ...]:
-        """Return the pairs of scores under which it is compared: its own, and plain cross-entropy's.
+        """Return the pairs of scores under which it is compared with plain cross-entropy, its own score last.
 
-        A score that plain training cannot give is compared with the one that is best for plain training on validation
-        data, and both are also compared under scores that they share.
+        Before come those that were chosen for both. A score that plain training cannot give is compared with the
+        one that is best for plain training on validation data, and both are also compared under scores that they share.
         """
-        if self.plain is None or not self.finished or self.own_score in self.plain.scores:
+        if self.plain is None or not self.finished:
             return ((self.own_score, self.own_score),)
-        shared = [(s, s) for s in SHARED_SCORES if s in self.scores and s in self.plain.scores]
-        return (*shared, (self.own_score, self.plain.best_on_validation or self.own_score))
+        shared = [s for s in (CHOSEN, *SHARED_SCORES) if s in self.scores and s in self.plain.scores]
+        if self.own_score in self.plain.scores:
+            return tuple(dict.fromkeys((s, s) for s in (*(s for s in shared if s == CHOSEN), self.own_score)))
+        return (*((s, s) for s in shared), (self.own_score, self.plain.best_on_validation or self.own_score))
 
     @cached_property
     def best_on_validation(self) -> str | None:
         """Return the score with the best AUROC of validation rows against outliers; test sets have no say."""
-        aurocs = {score: self.on_outliers(score) for score in self.scores}
+        aurocs = {score: self.on_outliers(score) for score in self.scores if score != CHOSEN}
         means = {score: seeds.mean for score, seeds in aurocs.items() if seeds}
         return max(means, key=lambda score: means[score]) if means else None
 
@@ -89,7 +91,7 @@ class Group:
         """Return a metric per seed, of the finished runs that have it; accuracy belongs to no set."""
         if ood_set is None:
             return self._seeds(lambda run: run.accuracy)
-        return self._seeds(lambda run: run.metrics.get("test", {}).get(ood_set, {}).get(score, {}).get(metric))
+        return self._seeds(lambda run: run.figures("test", ood_set, score).get(metric))
 
     def _seeds(self, measure: Callable[[Result], float | None]) -> Seeds | None:
         by_seed = {run.seed: value for run in self.finished if (value := measure(run)) is not None}
@@ -324,6 +326,7 @@ def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
         remarks += _warnings(group, groups)
         remarks += _scores_in_doubt(group)
     remarks += _choices(groups)
+    remarks += _chosen_scores(groups)
     if words := _differ([run for group in groups for run in group.runs]):
         remarks.append(f"Runs differ in {words}, on which figures depend a little.")
     single = [group.label for group in groups if len(group.finished) == 1]
@@ -366,6 +369,16 @@ def _choices(groups: Sequence[Group]) -> list[str]:
             words = [next(iter(by_choice)), "other numbers in other runs"]
         remarks.append(f"{score}: {'; '.join(words)}.")
     return remarks
+
+
+def _chosen_scores(groups: Sequence[Group]) -> list[str]:
+    """Say which scores were chosen for the runs of each group, without training and without test rows."""
+    by_scores: dict[str, list[str]] = {}
+    for group in groups:
+        if scores := sorted({run.chosen for run in group.finished if run.chosen}):
+            by_scores.setdefault(" or ".join(scores), []).append(group.label)
+    words = "; ".join(f"{scores} ({', '.join(labels)})" for scores, labels in by_scores.items())
+    return [f"{CHOSEN}: the score that tells unknowns made of validation rows best: {words}."] if words else []
 
 
 def _scores_in_doubt(group: Group) -> list[str]:
@@ -417,5 +430,5 @@ def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
 
 def _on_validation(run: Result, score: str) -> float | None:
     """Return the AUROC of validation rows against outliers."""
-    against_outliers = run.metrics.get("validation", {}).values()
-    return next((by_score[score]["auroc"] for by_score in against_outliers if score in by_score), None)
+    aurocs = (run.figures("validation", name, score).get("auroc") for name in run.metrics.get("validation", {}))
+    return next((auroc for auroc in aurocs if auroc is not None), None)

@@ -46,11 +46,7 @@ class Calibration:
     per_class: bool = False
 
     def __post_init__(self) -> None:
-        check_number("false_alarms", self.false_alarms, above=0)
-        if self.false_alarms >= 1:
-            raise ValueError(
-                f"false_alarms must be below 1, got {self.false_alarms}: 0.05 refuses at most 5 % of known inputs."
-            )
+        check_rate(self.false_alarms)
         check_flag("per_class", self.per_class)
         if not np.isin(self.predictions, range(len(self.classes))).all():
             raise ValueError(f"predictions must be ids of the {len(self.classes)} classes: give the names of all.")
@@ -121,6 +117,20 @@ class Calibration:
 def _exact(share: float) -> Fraction:
     """Return a share a little above its digits in binary, since these may lie a little below 0.05 or 1/3."""
     return Fraction(share) * (1 + Fraction(1, 10**12))
+
+
+def check_rate(false_alarms: float) -> None:
+    """Refuse a rate of false alarms that is none."""
+    check_number("false_alarms", false_alarms, above=0)
+    if false_alarms >= 1:
+        raise ValueError(f"false_alarms must be below 1, got {false_alarms}: 0.05 refuses at most 5 % of known inputs.")
+
+
+def enough_rows(predictions: Ids, classes: int, false_alarms: float, *, per_class: bool) -> bool:
+    """Say whether held-out rows with these predicted classes can promise a rate, with ``per_class`` for each class."""
+    check_rate(false_alarms)
+    rows = int(np.bincount(predictions, minlength=classes).min()) if per_class else len(predictions)
+    return rows >= rows_needed(false_alarms)
 
 
 def rows_needed(false_alarms: float) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,19 +11,26 @@ from torch import nn
 
 from oodles.classifier import Classifier, device_named
 from oodles.data.features import Features
-from oodles.detection.calibration import Calibration, choosing_rows, refused_by_fdr, refused_rank, rows_needed
+from oodles.detection.calibration import (
+    Calibration,
+    choosing_rows,
+    enough_rows,
+    refused_by_fdr,
+    refused_rank,
+    rows_needed,
+)
+from oodles.detection.choosing import BEST, FEWEST, OUTLIERS, OWN, Choice, Sample, choose, score_unknowns
 from oodles.detection.exporting import MEASURED, Exported, write_graph
 from oodles.detection.inputs import Expected, Observed, Preprocessing, Reading, as_batches
 from oodles.detection.saved import Parts, read_detector, write_detector
 from oodles.detection.verdicts import Verdicts
 from oodles.detection.watching import Evidence, Watch
-from oodles.evaluation import fit_scores, resolve, score_rows
+from oodles.evaluation import Scored, fit_scores, resolve, score_rows
 from oodles.inference import collect
-from oodles.metrics import auroc
 from oodles.scores import SCORES, Score
 
-BEST = "best"
-"""In the place of a score's name: choose it."""
+PLAIN = "msp"
+"""The score that stays unless another is better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ class Detector(Parts):
         validation: Iterable[Any],
         *,
         train: Iterable[Any] | None = None,
-        score: str | Score = "msp",
+        score: str | Score | None = None,
         false_alarms: float = 0.05,
         per_class: bool = False,
         classes: Sequence[str] | None = None,
@@ -74,12 +82,15 @@ class Detector(Parts):
             classifier: a :class:`Classifier`; for scores of logits any module that gives logits (N, C) will do.
             validation: batches of held-out known rows, see :func:`collect`; labels do not matter.
             train: training batches with labels, for scores that compare with them.
-            score: a name, such as ``energy`` or ``knn(k=5)``, or a score object; ``best`` is the one that tells the
-                ``outliers`` best from half of the validation rows, the other half being left for the threshold.
+            score: a name, such as ``energy`` or ``knn(k=5)``, or a score object; ``own`` is ``msp``. By default it is
+                chosen: the one that tells one half of the validation rows best from unknowns that are made of these,
+                and from ``outliers`` where there are any; ``msp`` stays unless another is two points of AUROC better.
+                The other half is left for the threshold. It is ``msp`` where nothing can be chosen, or where half of
+                the rows are too few for the rate; ``best`` refuses these.
             false_alarms: α, in (0, 1).
             per_class: keep the promise for each predicted class by itself.
             classes: names of the classes; their numbers unless given.
-            outliers: batches of other rows that nothing was trained on, for ``best``.
+            outliers: batches of other rows that nothing was trained on, to choose a score on.
             preprocessing: how images become the rows that the classifier reads, so that images, paths and folders can
                 be scored; without it, images must have the rows' size. For tables and texts, see :class:`Features`.
 
@@ -95,12 +106,18 @@ class Detector(Parts):
         if not isinstance(validation, Iterable):
             raise TypeError(f"validation must be a loader of known rows, got {type(validation).__name__}.")
         seen = Observed(validation)
-        if score == BEST and outliers is None:
-            raise ValueError(f"score={BEST!r} needs outliers=…, rows that nothing was trained on: or name a score.")
-        chosen = resolve([score] if score != BEST else _candidates(classifier, fitted=train is not None), classifier)
+        batches: Iterable[Any] = seen
+        choosing = score is None or score == BEST
+        named: list[str | Score] = [PLAIN if score is None or score == OWN else score]
+        if choosing:
+            kept = Sample(seen)
+            first = list(islice(passed := iter(kept), 1))
+            batches = chain(first, passed)
+            named = _candidates(classifier, first, fitted=train is not None) if first else [PLAIN]
+        chosen = resolve(named, classifier)
         if train is not None:
-            chosen = fit_scores(classifier, train, chosen, leave_out=score == BEST)
-        known = score_rows(classifier, seen, chosen, name="validation")
+            chosen = fit_scores(classifier, train, chosen, leave_out=choosing)
+        known = score_rows(classifier, batches, chosen, name="validation")
         if seen.broken:
             raise ValueError(
                 f"Validation rows must be finite, as no other row is accepted later, got NaN or infinity in "
@@ -111,20 +128,25 @@ class Detector(Parts):
                 f"A detector gives one verdict for each row, and this classifier gives {known.predictions.size} "
                 f"predictions for {seen.rows}: evaluate measures dense prediction."
             )
-        best, kept = chosen[0], np.ones(seen.rows, bool)
-        if outliers is not None and score == BEST:
-            choose = choosing_rows(seen.rows)
-            unknown = score_rows(classifier, outliers, chosen, name="outliers")
-            measured = [auroc(known.scores[one.name][choose], unknown.scores[one.name]) for one in chosen]
-            best, kept = chosen[int(np.argmax(measured))], ~choose
+        names = _class_names(classes, _count_classes(classifier, seen.example))
+        choice, best, left = None, chosen[0], np.ones(seen.rows, bool)
+        if choosing:
+            half = ~choosing_rows(seen.rows)
+            spare = enough_rows(known.predictions[half], len(names), false_alarms, per_class=per_class)
+            choice = _choose(classifier, kept, known, chosen, outliers) if spare or score == BEST else None
+            if score == BEST and choice is not None and not choice.aurocs:
+                raise ValueError(f"score={BEST!r} cannot be told: {choice.remarks[0]} Name a score, or leave it out.")
+            left = half if choice is not None and choice.aurocs else left
+            name = PLAIN if choice is None else choice.chosen
+            best = next(one for one in chosen if one.name == name)
         expected = seen.expected()
         if isinstance(preprocessing, Preprocessing):
             _check_preprocessing(preprocessing, expected)
-        names = _class_names(classes, _count_classes(classifier, seen.example))
         calibration = Calibration(
-            known.scores[best.name][kept].astype(np.float64), known.predictions[kept], names, false_alarms, per_class
+            known.scores[best.name][left].astype(np.float64), known.predictions[left], names, false_alarms, per_class
         )
-        return cls(classifier, best, calibration, expected, preprocessing)
+        about = {"choice": choice.reason} if choice is not None and choice.aurocs else {}
+        return cls(classifier, best, calibration, expected, preprocessing, about)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -206,6 +228,7 @@ class Detector(Parts):
             accepted=accepted,
             score=self.score.name,
             rule=rule,
+            choice=self.about.get("choice", ""),
         )
 
     def naming(self, encoder: str | None) -> "Detector":
@@ -303,9 +326,30 @@ class Detector(Parts):
         return write_graph(self, Path(to))
 
 
-def _candidates(classifier: nn.Module, *, fitted: bool) -> list[str]:
+def _choose(
+    classifier: nn.Module, kept: Sample, known: Scored, scores: Sequence[Score], outliers: Iterable[Any] | None
+) -> Choice:
+    """Choose a score on the half of the validation rows that may choose something."""
+    rows = len(known.predictions)
+    if rows < FEWEST:
+        few = f"{rows} validation rows are too few to tell which score is best, {FEWEST} are needed."
+        return Choice(PLAIN, PLAIN, rows, {}, None, (few,))
+    may = choosing_rows(rows)
+    part = kept.part(may, known.predictions)
+    unknown: dict[str, Any] = {} if part is None else dict(score_unknowns(classifier, part, scores))
+    if outliers is not None:
+        unknown[OUTLIERS] = score_rows(classifier, outliers, scores, name="outliers").scores
+    if not unknown:
+        none = "no unknowns can be made of rows that are no images or vectors, and there are no outliers."
+        return Choice(PLAIN, PLAIN, rows, {}, None, (none,))
+    return choose({name: values[may] for name, values in known.scores.items()}, unknown, PLAIN)
+
+
+def _candidates(classifier: nn.Module, batches: Iterable[Any], *, fitted: bool) -> list[str | Score]:
     """Return the names of the scores that a classifier can have, with or without those that compare with rows."""
-    return [name for name in SCORES if (fitted or not SCORES[name].needs_fit) and _suits(name, classifier)]
+    vectors = not isinstance(classifier, Classifier) or collect(classifier, batches).features.ndim == 2
+    names = [name for name in SCORES if (fitted or not SCORES[name].needs_fit) and _suits(name, classifier)]
+    return [name for name in names if vectors or not SCORES[name].needs_vectors]
 
 
 def _suits(name: str, classifier: nn.Module) -> bool:

@@ -45,7 +45,7 @@ DETECTOR_FORM: Form = {
     "preprocessing": Maybe(Each(ANY)),
     "network": Maybe({"network": TEXT, "num_classes": COUNT, "input_shape": Every(COUNT), "methods?": Every(ANY)}),
     **{"tensors": FILE, "tensors_sha256": TEXT},
-    "about": {"false_alarms_on_test?": SHARE, "rejected?": Each(SHARE)},
+    "about": {"false_alarms_on_test?": SHARE, "rejected?": Each(SHARE), "choice?": TEXT},
 }
 """Of ``detector.json``; what a network and preprocessing need besides, they say when they are built."""
 ADVICE = "take it from a copy, or save the detector again"

@@ -32,6 +32,8 @@ class Verdicts:
     """The outlier score's name."""
     rule: str
     """What is accepted, in words."""
+    choice: str = ""
+    """Why the score was chosen, in words; nothing where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,6 +67,7 @@ class Verdicts:
         rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
         alike = len(set(self.thresholds.tolist())) == 1
         about = {"score": self.score, "threshold": self.threshold if alike else None, "not_finite": self.not_finite}
+        about |= {"choice": self.choice} if self.choice else {}
         return {**about, "inputs": rows}
 
     def to_csv(self) -> str:

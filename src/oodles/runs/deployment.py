@@ -9,19 +9,20 @@ from numpy.typing import NDArray
 
 from oodles.checks import check_number
 from oodles.data.features import Features
-from oodles.detection.calibration import Calibration, choosing_rows
-from oodles.detection.detector import BEST, Detector
+from oodles.detection.calibration import Calibration, choosing_rows, enough_rows
+from oodles.detection.choosing import BEST, OWN, Choice
+from oodles.detection.detector import Detector
 from oodles.detection.exporting import Exported, check_differentiates, check_form
 from oodles.detection.inputs import Expected, Preprocessing
 from oodles.detection.saved import ABOUT
 from oodles.detection.verdicts import Verdicts
 from oodles.files import write_text
-from oodles.methods import METHODS, score_named
-from oodles.metrics import auroc
+from oodles.methods import score_named
 from oodles.networks.libraries import library_of
 from oodles.networks.onnx_file import ALONE
-from oodles.runs.folder import RUN, SCORES, RunFolder, check_output, read_run
-from oodles.runs.recipe import Methods, needs_outliers, own_score, scores_brought
+from oodles.runs.choice import choose_score
+from oodles.runs.folder import SCORES, RunFolder, check_output, read_run
+from oodles.runs.recipe import own_score, scores_brought
 from oodles.runs.testing import ready_score
 from oodles.scores import Score
 
@@ -40,13 +41,16 @@ def detector_of(
     root: Root = (),
 ) -> Detector:
     """Return the detector that a run is deployed as, see :meth:`Run.detector`."""
-    chosen = named_score(run, score)
+    chosen, choice = named_score(run, score, root)
+    kept, predictions = ~_choosing(run, choice), run.scores["validation/predictions"].astype(np.int64)
+    enough = enough_rows(predictions[kept], len(run.classes), false_alarms, per_class=per_class)
+    if score is None and choice is not None and not enough:
+        return detector_of(run, OWN, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
     classifier = run.classifier(device)
     ready, values = ready_score(run, chosen, classifier, root)
-    kept = ~_choosing(run, score)
     calibration = Calibration(
         values["validation"][kept].astype(np.float64),
-        run.scores["validation/predictions"][kept].astype(np.int64),
+        predictions[kept],
         run.classes,
         false_alarms,
         per_class,
@@ -63,6 +67,7 @@ def detector_of(
         "run": run.label,
         "data": run.data,
         "seed": run.seed,
+        **({"choice": choice.reason} if choice else {}),
     }
     return Detector(
         classifier,
@@ -138,8 +143,9 @@ def score_inputs(
         run: a finished run, or its folder; or the folder of a saved detector.
         inputs: an image, a folder of images or an array in a file, brought to the size of the training images; a table
             or texts, where these were trained on; or what else :class:`~oodles.Detector` reads.
-        score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
-            One that the run has not been tested with needs the run's data at hand, once.
+        score: an outlier score, such as ``knn(k=5)``; ``own`` is the one that the run's methods ask for. By default it
+            is the chosen one, see :func:`oodles.choose_score`, as with ``best``, which refuses where nothing can be
+            chosen. One that the run has not been tested with needs the run's data at hand, once.
         false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given, or that of a saved
             detector.
         accept: 1 − ``false_alarms``, in its place.
@@ -196,9 +202,10 @@ def export(
     Args:
         run: a finished run, or its folder; or the folder of a saved detector.
         to: a file that ends in ``.onnx``, or in ``.pt2`` for ``torch.export.load``.
-        score: an outlier score, such as ``knn(k=5)``, or ``best``; by default the one that the run's methods ask for.
-            One that the run has not been tested with needs the run's data at hand, once; the file holds what it has
-            learnt.
+        score: an outlier score, such as ``knn(k=5)``; ``own`` is the one that the run's methods ask for. By default it
+            is the chosen one, see :func:`oodles.choose_score`, as with ``best``, which refuses where nothing can be
+            chosen. One that the run has not been tested with needs the run's data at hand, once; the
+            file holds what it has learnt.
         false_alarms: the share of known inputs that may be refused, in (0, 1); 0.05 unless given, or that of a saved
             detector.
         accept: 1 − ``false_alarms``, in its place.
@@ -219,7 +226,7 @@ def export(
     if isinstance(run, RunFolder) or not (Path(run) / ABOUT).is_file():
         run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
         others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
-        check_differentiates(named_score(run, score), others)
+        check_differentiates(named_score(run, score, root)[0], others)
         if library_of(run.arguments["network"]) == "onnx":
             raise ValueError(f"{run.folder} cannot be exported: {ALONE}.")
     detector = detector_at(
@@ -245,71 +252,41 @@ def rate_of(false_alarms: float | None, accept: float | None) -> float | None:
     return false_alarms
 
 
-def named_score(run: RunFolder, score: str | None) -> Score:
-    """Return a score as it is named, by default the one that the run's methods ask for, or the ``best``.
+def named_score(run: RunFolder, score: str | None, root: Root = ()) -> tuple[Score, Choice | None]:
+    """Return a score as it is named, by default the chosen one, and the choice, where one was made.
+
+    Where nothing is asked for and nothing can be chosen, since the run's data are not at hand, it is the one that the
+    run's methods ask for.
 
     Raises:
-        FileNotFoundError: for a run that is not finished.
-        ValueError: for an unknown score, and for ``best`` where nothing tells which it is.
+        FileNotFoundError: for a run that is not finished, and for ``best`` where the data are needed and not there.
+        ValueError: for an unknown score, and for ``best`` where nothing can be told.
     """
-    chosen = None if score == BEST else score_named(score or own_score(run.methods))
     if not run.scores:
-        name = BEST if chosen is None else chosen.name
+        name = score if score not in (None, BEST, OWN) else "outlier"
         raise FileNotFoundError(f"{run.folder} has no {name} scores of validation rows: {run.why_not(SCORES)}")
-    return score_named(best_score(run)) if chosen is None else chosen
+    if score == OWN:
+        return score_named(own_score(run.methods)), None
+    if score is not None and score != BEST:
+        return score_named(score), None
+    try:
+        choice = choose_score(run, root=root)
+    except FileNotFoundError:
+        if score == BEST:
+            raise
+        return score_named(own_score(run.methods)), None
+    if score == BEST and not choice.aurocs:
+        raise ValueError(f"{run.folder}: {' '.join(choice.remarks)} Name a score, or leave it out.")
+    return score_named(choice.chosen), choice
 
 
-def best_score(run: RunFolder) -> str:
-    """Return the score that tells validation outliers best from the half of the validation rows that may choose.
-
-    Among equals it is the run's own score. The outliers are those of the set ``validation-outliers``, or the auxiliary
-    ones where nothing was trained on them or measured with them.
-
-    Raises:
-        ValueError: where there are no such outliers.
-    """
-    sets = {key.partition("/")[0] for key in run.scores}
-    unseen = ["validation-outliers", *([] if _used_outliers(run) else ["outliers"])]
-    name = next((name for name in unseen if name in sets), None)
-    if name is None:
-        why = "it was trained on its outliers" if "outliers" in sets else "there are no outliers"
-        raise ValueError(
-            f"{run.folder} cannot tell which score is best: {why}, and it has no validation outliers: name a score, or "
-            "add validation_outliers to its suite."
-        )
-    known = {key.partition("/")[2]: values for key, values in run.scores.items() if key.startswith("validation/")}
-    choose = choosing_rows(len(known["predictions"]))
-    own = own_score(run.methods)
-    measured = {}
-    for score, values in known.items():
-        unknown = run.scores.get(f"{name}/{score}")
-        if score in ("predictions", "labels") or unknown is None or not (unknown.size and choose.any()):
-            continue
-        if np.isfinite(values).all() and np.isfinite(unknown).all():
-            measured[score] = auroc(values[choose], unknown), score == own
-    if not measured:
-        raise ValueError(f"{run.folder} has no scores of validation rows to choose from: name a score.")
-    return max(measured, key=lambda score: measured[score])
-
-
-def _used_outliers(run: RunFolder) -> bool:
-    """Say whether anything of a run was trained or measured with outliers, or of those that its weights come from."""
-    if needs_outliers(run.methods) or run.suggested:
-        return True
-    before = Path(run.record["initial"]["file"]).parent
-    if run.record["initial"]["file"] and (before / RUN).is_file():
-        return _used_outliers(read_run(before))
-    said: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
-    return needs_outliers(said)
-
-
-def _choosing(run: RunFolder, score: str | None) -> NDArray[np.bool_]:
+def _choosing(run: RunFolder, choice: Choice | None) -> NDArray[np.bool_]:
     """Say which validation rows have chosen something, a checkpoint, settings or a score, and are no calibration rows.
 
     Of runs of earlier versions, all rows that measured a setting did.
     """
     rows = len(run.scores["validation/predictions"])
-    chose = score == BEST or bool(run.record.get("validation_chose"))
+    chose = bool(choice and choice.aurocs) or bool(run.record.get("validation_chose"))
     return choosing_rows(rows) if chose else np.zeros(rows, bool)
 
 

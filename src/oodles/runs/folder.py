@@ -9,6 +9,7 @@
 ``scores.npz``         outlier scores and predictions of every row, by set
 ``fits.safetensors``   what scores have learnt of the training rows, and values of those that were asked for later
 ``new-classes.json``   how well classes that were held out of further trainings were told
+``choice.json``        the score that it is deployed with, and what that was chosen on
 ``result.json``        how it ended; written last
 ``frozen/``            what layers that do not train have given for every image; deleted in the end
 ``held-out/``          a further training, without some of the classes; deleted in the end
@@ -34,7 +35,7 @@ from oodles.files import UNFINISHED, check_writable
 from oodles.files.forms import check_form, parse_json, read_json
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import ood_metrics
-from oodles.runs.forms import BUILT_FORM, LOG_FORM, RESULT_FORM, RUN_FORM
+from oodles.runs.forms import BUILT_FORM, CHOICE_FORM, LOG_FORM, RESULT_FORM, RUN_FORM
 from oodles.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 
 RUN, RECIPE, LOG, STATE = "run.json", "recipe.toml", "log.jsonl", "state.safetensors"
 WEIGHTS, SCORES, RESULT = "weights.safetensors", "scores.npz", "result.json"
-FITS, NEW_CLASSES = "fits.safetensors", "new-classes.json"
+FITS, CHOICE, NEW_CLASSES = "fits.safetensors", "choice.json", "new-classes.json"
 FROZEN = "frozen"
 """The folder of what the frozen part of a network has given, while it trains."""
-FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, NEW_CLASSES, RESULT)
+FILES = (RUN, RECIPE, LOG, STATE, WEIGHTS, SCORES, FITS, CHOICE, NEW_CLASSES, RESULT)
 ADVICE = {
     RUN: "take it from a copy, or choose another folder",
     RECIPE: f"delete it, {RUN} holds the same recipe",
@@ -54,6 +55,7 @@ ADVICE = {
     STATE: "delete it, and the command that began the run trains it from the beginning",
     WEIGHTS: f"delete it and {RESULT}, and the command that trained the run makes both anew from {STATE}",
     SCORES: f"delete it and {RESULT}, and the command that trained the run makes both anew",
+    CHOICE: "delete it, and the score is chosen anew from the validation data",
     FITS: "delete it, and what scores have learnt is learnt anew from the training data",
     NEW_CLASSES: "delete it, and it is estimated anew",
     RESULT: "delete it, and the command that trained the run makes it anew",
@@ -214,6 +216,21 @@ class RunFolder:
             f"{self.folder} names a network of one's own, {name!r}, and no code is imported because a folder names it: "
             f"if you trust it, add --network {name}, or open_run(…, network={name!r})."
         )
+
+    def choice(self) -> Mapping[str, Any]:
+        """Return ``choice.json``, the score that it is deployed with, or nothing where none has been chosen yet.
+
+        Raises:
+            ValueError: for a damaged file, and one of another run.
+        """
+        path = self.folder / CHOICE
+        if not path.is_file():
+            return {}
+        choice: Mapping[str, Any] = read_json(path, CHOICE_FORM, ADVICE[CHOICE])
+        scores = {*choice["aurocs"], choice["own"]}
+        if choice["chosen"] not in scores or (self.scores and f"validation/{choice['chosen']}" not in self.scores):
+            raise ValueError(f"{path} names the score {choice['chosen']!r}, which the run has not; {ADVICE[CHOICE]}.")
+        return choice
 
     def classifier(self, device: Literal["auto", "cpu", "cuda"] = "cpu") -> "Classifier":
         """Load the trained classifier, in eval mode; ``auto`` takes a GPU where there is one.

@@ -16,6 +16,7 @@ from oodles.files.forms import (
     Each,
     Every,
     Form,
+    Maybe,
     Value,
     one_of,
 )
@@ -28,6 +29,7 @@ SHARES = Value(
     "the least and the largest share",
     lambda value: isinstance(value, list) and len(value) == 2 and all(SHARE.fits(share) for share in value),
 )
+TWO = Value("two numbers", lambda value: isinstance(value, list) and len(value) == 2)
 FACT = Value("text or a whole number", lambda value: isinstance(value, str) or COUNT.fits(value))
 METRICS = Each(Each(Each((Each(SHARE), {"auroc": SHARE}))))
 SIZES = (Each(COUNT), {"test": COUNT})
@@ -84,6 +86,11 @@ NEW_CLASSES_FORM: Form = {
     "trainings": Every({"held_out": Every(TEXT), "rows": COUNT, "aurocs": (Each(SHARE), {"msp": SHARE})})
 }
 """Of ``new-classes.json``."""
+CHOICE_FORM: Form = {
+    **{"own": TEXT, "chosen": TEXT, "rows": COUNT, "aurocs": Each(Each(SHARE)), "remarks": Every(TEXT)},
+    "interval": Maybe((Every(NUMBER), TWO)),
+}
+"""Of ``choice.json``."""
 STATUSES = ("finished", "diverged", "unfinished")
 LINE_FORM: Form = {
     **{"data": TEXT, "label": TEXT, "seed": COUNT, "status": one_of(*STATUSES), "reason": TEXT},
@@ -91,6 +98,7 @@ LINE_FORM: Form = {
     **{"environment": Each(ANY), "sizes": SIZES, "sha256": Each(TEXT), "notes": Each(TEXT)},
     **{"accuracy": MAYBE_SHARE, "seconds": MAYBE_SECONDS, "metrics": METRICS},
     **{"chance?": MAYBE_SHARE, "warnings?": Every(TEXT), "remarks?": Each(TEXT), "augment?": AUGMENT},
+    "chosen?": TEXT,
 }
 """Of a line of a file of results."""
 

@@ -32,9 +32,9 @@ class Run(RunFolder):
         score, it comes from the half of them that was kept for it.
 
         Args:
-            score: an outlier score, such as ``knn(k=5)``, or ``best``, the one that tells validation outliers best; by
-                default the one that the run's methods ask for. One that the run has not been tested with needs the
-                run's data at hand, once.
+            score: an outlier score, such as ``knn(k=5)``; ``own`` is the one that the run's methods ask for, and by
+                default it is the chosen one, see :func:`oodles.choose_score`, as with ``best``, which refuses where
+                nothing can be chosen. One that the run has not been tested with needs the run's data at hand, once.
             false_alarms: the share of known inputs that may be refused, in (0, 1).
             per_class: keep the promise for each predicted class by itself.
             device: ``auto`` takes a GPU where there is one.
@@ -45,8 +45,7 @@ class Run(RunFolder):
 
         Raises:
             FileNotFoundError: for a run that is not finished, and where its data are needed and not there.
-            ValueError: for an unknown score, a rate that needs more validation rows, and ``best`` where there are no
-                outliers that nothing was trained on.
+            ValueError: for an unknown score, and a rate that needs more validation rows.
         """
         from oodles.runs.deployment import detector_of
 

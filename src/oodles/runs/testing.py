@@ -56,10 +56,10 @@ def evaluate_run(
             raise ValueError(f"There is a set {name!r} already: give what is at {path} another name.")
         sets[name] = read_like(suite, path)
     if scores is None:
-        chosen = _possible_scores(classifier, suite, scores_brought(run.methods))
-        ready, fits = _ready(run, classifier, suite, chosen, leave_out=True)
+        chosen = possible_scores(classifier, suite, scores_brought(run.methods))
+        ready, fits = ready_scores(run, classifier, suite, chosen, leave_out=True)
     else:
-        ready, fits = _ready(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
+        ready, fits = ready_scores(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
     evaluation = _evaluate_on(sets, classifier, suite, ready)
     if new := [score for score in ready if is_named(score) and not _known_values(run, score, fits[score.name])]:
         _keep(run, new, _fits(classifier, suite, new, evaluation))
@@ -91,7 +91,7 @@ def ready_score(
     values = _known_values(run, score, fit)
     if not values:
         suite = _data_for(score, run, root)
-        (score,), _ = _ready(run, classifier, suite, [score])
+        (score,), _ = ready_scores(run, classifier, suite, [score])
         evaluation = _evaluate_on(suite.ood_sets(), classifier, suite, [score])
         fits = _fits(classifier, suite, [score], evaluation)
         _keep(run, [score], fits)
@@ -130,7 +130,7 @@ def _with_kept_fit(run: RunFolder, score: Score, classifier: Classifier, fit: Fi
         raise ValueError(f"{run.folder / FITS} holds another fit of {score.name}: delete it.") from error
 
 
-def _ready(
+def ready_scores(
     run: RunFolder, classifier: Classifier, suite: Suite, scores: Sequence[str | Score], *, leave_out: bool = False
 ) -> tuple[list[Score], dict[str, Fit | None]]:
     """Fit scores as the run's folder says, and others to the training rows; return what it says, too, by score."""
@@ -218,6 +218,8 @@ class Tested(NamedTuple):
     """By ``SET/SCORE``, ``SET/predictions`` and ``SET/labels``."""
     remarks: dict[str, str]
     """By score: what it has chosen when it was fitted."""
+    scores: list[Score]
+    """Fitted to the training rows."""
 
 
 def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe, folder: Path | None = None) -> Tested:
@@ -233,7 +235,7 @@ def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe, folder: P
         others["validation-outliers"] = suite.validation_outliers
     if suite.outliers is not None:
         others["outliers"] = suite.outliers.evenly(SCORED_OUTLIERS)
-    scores = resolve(_possible_scores(classifier, suite, scores_brought(recipe.methods)), classifier)
+    scores = resolve(possible_scores(classifier, suite, scores_brought(recipe.methods)), classifier)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* training rows vary in")  # evaluations say it
         scores = fit_scores(classifier, suite.train.in_order(device_of(classifier)), scores, leave_out=True)
@@ -245,7 +247,7 @@ def score_arrays(classifier: Classifier, suite: Suite, recipe: Recipe, folder: P
         key = "test" if name == "id" else name
         arrays[f"{key}/predictions"] = evaluation.predictions[name]
         arrays |= {f"{key}/{score}": values for score, values in by_score.items()}
-    return Tested(arrays, {score.name: score.remark for score in scores if score.remark})
+    return Tested(arrays, {score.name: score.remark for score in scores if score.remark}, scores)
 
 
 def _evaluate_on(
@@ -260,7 +262,7 @@ def _evaluate_on(
     )
 
 
-def _possible_scores(classifier: Classifier, suite: Suite, further: Sequence[str]) -> list[str]:
+def possible_scores(classifier: Classifier, suite: Suite, further: Sequence[str]) -> list[str]:
     """Return the scores that a classifier can have, some of which need features that are vectors, then ``further``."""
     images, _ = suite.test.__getitems__([0])
     vectors = collect(classifier, [images]).features.ndim == 2

@@ -46,7 +46,22 @@ from oodles.precision import at_least_float32
 from oodles.randomness import FORWARD_PASS, INITIAL_WEIGHTS, random_seed
 from oodles.remarks import hear, warn
 from oodles.runs.batches import Batches
-from oodles.runs.folder import ADVICE, LOG, RECIPE, RESULT, RUN, SCORES, STATE, WEIGHTS, locked, metrics_of, read_log
+from oodles.runs.choice import choose_on
+from oodles.runs.folder import (
+    ADVICE,
+    CHOICE,
+    LOG,
+    RECIPE,
+    RESULT,
+    RUN,
+    SCORES,
+    STATE,
+    WEIGHTS,
+    locked,
+    metrics_of,
+    read_log,
+    read_run,
+)
 from oodles.runs.forms import counters_form
 from oodles.runs.frozen_part import SETS, Cut, FrozenPart, Kept, discard, frozen_part, keep, kept
 from oodles.runs.kept_weights import KeptWeights
@@ -732,8 +747,10 @@ def _finish(
     if diverged:
         write_json(folder / RESULT, {"status": "diverged", "reason": diverged, "warnings": list(warned)})
         return
-    arrays, remarks = score_arrays(classifier, suite, recipe, folder)
+    arrays, remarks, scores = score_arrays(classifier, suite, recipe, folder)
     write_arrays(folder / SCORES, arrays)
+    choice = choose_on(read_run(folder), classifier, suite, scores, arrays)
+    write_json(folder / CHOICE, choice.as_dict())
     for name in ("validation", "test"):
         named, labels = arrays[f"{name}/predictions"], arrays[f"{name}/labels"]
         found = doubts(np.bincount(named), np.bincount(labels), accuracy(named, labels), f"{name} rows")

@@ -1,0 +1,127 @@
+"""The outlier score that a run is deployed with: chosen once, without training, and kept in ``choice.json``."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oodles.classifier import Classifier, device_of
+from oodles.contract import Part
+from oodles.data import Suite
+from oodles.data.decoded import sample
+from oodles.detection.calibration import choosing_rows
+from oodles.detection.choosing import FEWEST, OUTLIERS, Choice, choose, most_rows, score_unknowns
+from oodles.files import write_json
+from oodles.methods import METHODS
+from oodles.runs.folder import CHOICE, RUN, SCORES, RunFolder, read_run
+from oodles.runs.recipe import Methods, needs_outliers, own_score, roles_used, scores_brought
+from oodles.runs.testing import possible_scores, ready_scores, suite_of
+from oodles.scores import Score
+
+
+def choose_score(
+    run: RunFolder | str | Path,
+    *,
+    root: str | Path | Sequence[str | Path] = (),
+    network: str | None = None,
+    data: str | Path | None = None,
+) -> Choice:
+    """Say which outlier score a finished run should be deployed with, and keep it in the run's folder.
+
+    Nothing is trained, and no test row is read. The scores that the run was tested with tell one half of the validation
+    rows from unknowns made of these, see :mod:`oodles.detection.choosing`, and from the suite's validation outliers, or
+    from its auxiliary ones, where nothing was trained on outliers. The score of the run's methods stays unless another
+    one has an AUROC at least two points higher, all together. What was chosen before, also when training ended, is read
+    from the folder.
+
+    Args:
+        run: a finished run, or its folder.
+        root: where the files of the run's suite are now, if they have moved.
+        network: of a folder, see :func:`open_run`.
+        data: likewise.
+
+    Raises:
+        FileNotFoundError: for a folder that is no run or is not finished, and where its data are needed and not there.
+        ValueError: for damaged files.
+
+    Example:
+        >>> print(choose_score("runs/mixup-digits-0"))  # doctest: +SKIP
+    """
+    run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
+    if not run.scores:
+        raise FileNotFoundError(f"{run.folder} has no scores of validation rows: {run.why_not(SCORES)}")
+    if kept := run.choice:
+        return Choice.from_dict(kept)
+    try:
+        suite = suite_of(run, root)
+    except (FileNotFoundError, ValueError) as error:
+        why = str(error).rstrip(".")
+        raise FileNotFoundError(
+            f"{run.folder} keeps no choice of a score, which needs the run's data once: {why}, or name a score."
+        ) from error
+    classifier = run.classifier("auto")
+    names = possible_scores(classifier, suite, scores_brought(run.methods))
+    ready, _ = ready_scores(run, classifier, suite, names, leave_out=True)
+    choice = choose_on(run, classifier, suite, ready, run.scores)
+    keep_choice(run, choice)
+    return choice
+
+
+def keep_choice(run: RunFolder, choice: Choice) -> None:
+    """Write a choice into the run's folder; one that may only be read stays as it is, with a warning."""
+    try:
+        write_json(run.folder / CHOICE, choice.as_dict())
+    except OSError as error:
+        warnings.warn(f"{run.folder} cannot keep its choice of a score: {error}.", stacklevel=3)
+
+
+def choose_on(
+    run: RunFolder, classifier: Classifier, suite: Suite, scores: Sequence[Score], values: Mapping[str, NDArray[Any]]
+) -> Choice:
+    """Choose a run's score on its validation rows and on unknowns made of these; see :func:`oodles.choose_score`.
+
+    Args:
+        run: what was trained, and how.
+        classifier: the trained one.
+        suite: its data, of which the validation rows are read.
+        scores: those to choose from, fitted where they have to be.
+        values: what the run keeps of every set, by ``SET/SCORE``.
+    """
+    own, predictions = own_score(run.methods), values["validation/predictions"]
+    if (count := len(predictions)) < FEWEST:
+        few = f"{count} validation rows are too few to tell which score is best: {FEWEST} are needed."
+        return Choice(own, own, count, {}, None, (few,))
+    may = choosing_rows(count)
+    places = np.flatnonzero(may)
+    places = places[sample(len(places), min(len(places), most_rows(suite.input_shape)))]
+    rows, _ = suite.validation.rows(places).batch(np.full(len(places), -1), np.arange(len(places)))
+    there = device_of(classifier)
+    part = Part(rows.to(there), torch.from_numpy(predictions[places].astype(np.int64)).to(there))
+    unknown: dict[str, Mapping[str, NDArray[Any]]] = dict(score_unknowns(classifier, part, scores))
+    remarks = []
+    sets = {key.partition("/")[0] for key in values}
+    used = trained_on_outliers(run)
+    if used and OUTLIERS in sets:
+        remarks.append(
+            "The outliers were trained on, so what they say of scores is worth nothing: they did not choose."
+        )
+    name = next((name for name in ("validation-outliers", OUTLIERS) if name in sets and not used), None)
+    if name is not None:
+        unknown[OUTLIERS] = {s.name: values[f"{name}/{s.name}"] for s in scores if f"{name}/{s.name}" in values}
+    known = {s.name: values[f"validation/{s.name}"][may] for s in scores if f"validation/{s.name}" in values}
+    return choose(known, unknown, own, remarks)
+
+
+def trained_on_outliers(run: RunFolder) -> bool:
+    """Say whether anything of a run was trained or measured with outliers, or of those that its weights come from."""
+    if OUTLIERS in roles_used(run.recipe) or run.suggested:
+        return True
+    before = Path(run.record["initial"]["file"]).parent
+    if run.record["initial"]["file"] and (before / RUN).is_file():
+        return trained_on_outliers(read_run(before))
+    said: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
+    return needs_outliers(said)
