@@ -137,7 +137,10 @@ def test_it_is_said_in_words() -> None:
     ]
     assert Choice.from_dict(found.as_dict()) == found
     kept = Choice("msp", "msp", 300, {"msp": {"blends": 0.8}, "entropy": {"blends": 0.809}}, (-0.01, 0.02))
-    assert kept.reason == "msp stays: no score is 2 points better on unknowns made of validation rows"
+    assert (
+        kept.reason
+        == "msp stays: no score is 2 points better and nowhere as much worse on unknowns made of validation rows"
+    )
     assert "Over resamples of 300 validation rows, the best other over msp is −1.0 to +2.0 points (95 %)." in str(kept)
     assert "Equal, within 1 point: entropy." in str(kept)
 
@@ -154,3 +157,15 @@ def test_rows_are_kept_evenly_of_a_loader_in_one_pass(monkeypatch: pytest.Monkey
     assert part is not None and part.rows[:, 0].tolist() == [number for number in kept if number % 2 == 0]
     assert part.labels.tolist() == [number % 3 for number in kept if number % 2 == 0]
     assert most_rows((3, 8, 8)) == 50 and most_rows((3, 2000, 2000)) == 5 and most_rows((3, 9000, 9000)) == 1
+
+
+def test_a_score_that_is_worse_on_a_kind_does_not_take_the_place() -> None:
+    """One other score tells the first kind at once and is worse on the second, one is a little better on both."""
+    known = {name: shifted(0) for name in ("own", "narrow", "even")}
+    easy = {"own": shifted(0, seed=1), "narrow": shifted(9, seed=1), "even": shifted(0.3, seed=1)}
+    hard = {"own": shifted(1, seed=2), "narrow": shifted(0.5, seed=2), "even": shifted(1.1, seed=2)}
+    found = choose(known, {"easy": easy, "hard": hard}, "own")
+    assert next(iter(found.together)) == "narrow" and found.chosen == "even"
+    assert "They disagree on easy (narrow 100.0" in str(found)
+    without = choose(known, {"easy": {**easy, "even": easy["own"]}, "hard": {**hard, "even": hard["own"]}}, "own")
+    assert without.chosen == "own" and without.interval == (0.0, 0.0)

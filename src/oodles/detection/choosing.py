@@ -28,7 +28,7 @@ BEST, OWN = "best", "own"
 FEWEST = 100
 """Validation rows, below which nothing can be told."""
 MARGIN = 0.02
-"""By how much AUROC another score must be better than a run's own to take its place."""
+"""In AUROC: another score takes the own one's place if it is so much better, and on no kind so much worse."""
 EQUAL = 0.01
 """In AUROC: scores so close to the best one are named as equal."""
 APART = 0.05
@@ -87,8 +87,8 @@ class Choice:
     aurocs: Mapping[str, Mapping[str, float]]
     """By score and kind of unknowns: the chance that an unknown scores above a validation row."""
     interval: tuple[float, float] | None = None
-    """By how much the chosen score, or where the own one stays the best other one, is better than the own one, all
-    kinds together: 95 % of resamples of the validation rows lie between. None where there is no other."""
+    """By how much the chosen score, or where the own one stays the best other one that could be chosen, is better than
+    the own one, all kinds together: 95 % of resamples of the validation rows lie between. None without another."""
     remarks: tuple[str, ...] = ()
     """What a reader must know."""
 
@@ -119,7 +119,8 @@ class Choice:
         if not means:
             return f"{self.own} stays: nothing could be compared"
         if self.chosen == self.own:
-            return f"{self.own} stays: no score is {100 * MARGIN:g} points better on {self._unknowns}"
+            better = f"no score is {100 * MARGIN:g} points better and nowhere as much worse"
+            return f"{self.own} stays: {better} on {self._unknowns}"
         if self.own not in means:
             return f"{self.chosen}, the best on {self._unknowns}, where {self.own} has no figure"
         ahead = 100 * (means[self.chosen] - means[self.own])
@@ -191,7 +192,10 @@ def weights_of(kinds: Iterable[str]) -> dict[str, float]:
 
 
 def choose(known: Values, unknown: Mapping[str, Values], own: str, remarks: Sequence[str] = ()) -> Choice:
-    """Choose the score that tells unknowns best; the own one stays unless another is two points better.
+    """Choose the score that tells unknowns best, of those that are on no kind two points worse than the own one.
+
+    The own one stays unless the best is two points better, all together. Without the first condition, unknowns that are
+    easily told by one score would decide against a score that tells all others better.
 
     Args:
         known: scores (n,) of validation rows, by name.
@@ -212,9 +216,10 @@ def choose(known: Values, unknown: Mapping[str, Values], own: str, remarks: Sequ
         return Choice(own, own, rows, {}, None, tuple(remarks))
     aurocs = {score: {kind: float(rows.mean()) for kind, rows in by.items()} for score, by in places.items()}
     means = Choice(own, own, rows, aurocs).together
-    best = next(iter(means))
+    safe = [s for s in means if own not in means or all(aurocs[s][k] >= aurocs[own][k] - MARGIN for k in unknown)]
+    best = safe[0]
     chosen = best if own not in means or means[best] >= means[own] + MARGIN else own
-    other = chosen if chosen != own else next((score for score in means if score != own), None)
+    other = chosen if chosen != own else next((score for score in safe if score != own), None)
     interval = None
     if own in means and other is not None:
         weights = weights_of(unknown)

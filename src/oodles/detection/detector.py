@@ -84,7 +84,8 @@ class Detector(Parts):
             train: training batches with labels, for scores that compare with them.
             score: a name, such as ``energy`` or ``knn(k=5)``, or a score object; ``own`` is ``msp``. By default it is
                 chosen: the one that tells one half of the validation rows best from unknowns that are made of these,
-                and from ``outliers`` where there are any; ``msp`` stays unless another is two points of AUROC better.
+                and from ``outliers`` where there are any; ``msp`` stays unless another is two points of AUROC better
+                and on no kind of unknowns two points worse.
                 The other half is left for the threshold. It is ``msp`` where nothing can be chosen, or where half of
                 the rows are too few for the rate; ``best`` refuses these.
             false_alarms: α, in (0, 1).

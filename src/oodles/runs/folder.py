@@ -217,6 +217,7 @@ class RunFolder:
             f"if you trust it, add --network {name}, or open_run(…, network={name!r})."
         )
 
+    @property
     def choice(self) -> Mapping[str, Any]:
         """Return ``choice.json``, the score that it is deployed with, or nothing where none has been chosen yet.
 
