@@ -65,8 +65,9 @@ for name in ("plain", "many", "both"):
         f"{name:6} {1 - detector('others.npz').accepted.mean():.0%} of other digits refused, by {detector.score.name}"
     )
 
-shell('oodles score runs/plain others.npz --score best --to verdicts.csv')
+shell('oodles evaluate runs/plain --choose-score')
+shell('oodles score runs/plain others.npz --score own --to verdicts.csv')
 
-best = open_run("runs/plain").detector("best")
-print(best)
-print(f"{1 - best('others.npz').accepted.mean():.0%} of other digits refused")
+for score in (None, "own"):
+    detector = open_run("runs/plain").detector(score)
+    print(f"{detector}: {1 - detector('others.npz').accepted.mean():.0%} of other digits refused")
