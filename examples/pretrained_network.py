@@ -75,12 +75,12 @@ shell('oodles train --recipe fine-tune --network efficientnet-lite0 --data photo
 shell('oodles train background-class --recipe fine-tune --network efficientnet-lite0 --data photos.toml --to runs/outliers')
 shell('oodles evaluate runs/outliers --score background --score energy')
 
-shell('oodles score runs/photos photos/far/shapes --score best --to verdicts.csv')
-shell('oodles export runs/photos --score best --to model.onnx')
+shell('oodles score runs/photos photos/far/shapes --to verdicts.csv')
+shell('oodles export runs/photos --to model.onnx')
 
 from oodles import open_run
 
-detector = open_run("runs/photos").detector("best")
+detector = open_run("runs/photos").detector()
 print(detector)
 print(f"{detector('photos/test').accepted.mean():.0%} of new photos are accepted")
 

@@ -622,7 +622,7 @@ def test_score_writes_a_verdict_for_every_input(
 ) -> None:
     np.savez(tmp_path / "new.npz", images=np.random.default_rng(1).random((4, 8, 8)).astype(np.float32))
     table = tmp_path / "scores.csv"
-    given = ["score", runs[0], str(tmp_path / "new.npz"), "--to", str(table), "--accept", "0.5"]
+    given = ["score", runs[0], str(tmp_path / "new.npz"), "--to", str(table), "--accept", "0.5", "--score", "own"]
     assert run(*given) == 0
     out, err = capsys.readouterr()
     assert err == "" and "of 4 accepted" in out and str(table) in out

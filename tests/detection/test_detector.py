@@ -224,7 +224,7 @@ def test_where_nothing_can_be_chosen_it_is_msp_on_all_rows(classifier: Classifie
         assert one.score.name == "msp" and len(one.calibration.scores) == count and "choice" not in one.about
     with pytest.raises(ValueError, match="'best' cannot be told: 99 validation rows are too few to tell which score"):
         Detector.fit(classifier, loader(99), false_alarms=0.1, score="best")
-    with pytest.raises(ValueError, match="no unknowns can be made of rows that are no images or vectors"):
+    with pytest.raises(ValueError, match="no unknowns are made of rows that are no images"):
         Detector.fit(OfNames(words), ({"pixels": x} for x, _ in loader(200)), false_alarms=0.1, score="best")
 
 

@@ -18,7 +18,7 @@ from traceback import format_exception
 import numpy as np
 
 from oodles.cli import main
-from oodles.runs.folder import FILES, FITS, LOG, RESULT, RUN, SCORES, WEIGHTS
+from oodles.runs.folder import CHOICE, FILES, FITS, LOG, RESULT, RUN, SCORES, WEIGHTS
 from tests.runs.small import small_suite, write_sets
 
 OTHER_VALUES = (None, True, -1, 0.5, 10**30, float("nan"), "", "text", "\x1b[2J$\\frac$", [], {}, [[1]], {"a": 1})
@@ -182,7 +182,9 @@ def faults(place: Place, run: Path, file: str, to: Path, left_out: tuple[str, ..
             fault = f"WRONG: exit code {answer.code}, it said {said or 'nothing'}"
         if not (answer.out + answer.err).replace("\n", "").isprintable():
             fault = "WRONG: it wrote control characters"
-        kept = {FITS} if answer.code == 0 else set()  # what scores have learnt is kept, whoever asked for it
+        kept = (
+            {CHOICE, FITS, CHOICE} if answer.code == 0 else set()
+        )  # what scores have learnt is kept, whoever asked for it
         changed = sorted(one for one in {*before, *after} - kept if before.get(one) != after.get(one))
         if changed and (name != "train" or answer.code):
             fault = f"WRONG: it changed {changed}"

@@ -349,7 +349,7 @@ def test_mistakes_get_a_sentence(plain: Run, tmp_path: Path, monkeypatch: pytest
     for path in plain.folder.iterdir():
         if path.name not in (WEIGHTS, SCORES, RESULT):
             (unfinished / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(FileNotFoundError, match="has no msp scores of validation rows: finish it first"):
+    with pytest.raises(FileNotFoundError, match="has no outlier scores of validation rows: finish it first"):
         export(unfinished, tmp_path / "model.pt2")
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
 

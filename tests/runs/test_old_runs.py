@@ -52,10 +52,11 @@ def test_it_can_be_compared(old: Run) -> None:
 
 def test_it_scores_new_inputs_and_can_be_exported(old: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", images=load_suite("digits", 0).test.images[:20])
-    verdicts = score_inputs(old, tmp_path / "rows.npz", to=None)
+    assert score_inputs(old, tmp_path / "rows.npz", to=None).choice, "its score is chosen"
+    verdicts = score_inputs(old, tmp_path / "rows.npz", score="own", to=None)
     assert verdicts.threshold == pytest.approx(0.522105, abs=1e-6) and verdicts.classes[:6] == tuple("465345")
     assert verdicts.scores[:3] == pytest.approx([0.32063106, 0.22998393, 0.12488311], abs=1e-6)
-    exported = export(old, tmp_path / "model.pt2")
+    exported = export(old, tmp_path / "model.pt2", score="own")
     assert exported.checked and exported.threshold == pytest.approx(verdicts.threshold)
 
 

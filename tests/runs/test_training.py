@@ -51,6 +51,7 @@ def test_a_run_folder_is_complete(run: Run) -> None:
     names = {file.name for file in run.folder.iterdir()} - {".lock"}
     assert names == {
         *("run.json", "recipe.toml", "log.jsonl", "state.safetensors", "weights.safetensors", "scores.npz"),
+        "choice.json",
         "fits.safetensors",
         "result.json",
     }

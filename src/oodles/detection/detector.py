@@ -341,7 +341,7 @@ def _choose(
     if outliers is not None:
         unknown[OUTLIERS] = score_rows(classifier, outliers, scores, name="outliers").scores
     if not unknown:
-        none = "no unknowns can be made of rows that are no images or vectors, and there are no outliers."
+        none = "no unknowns are made of rows that are no images, and there are no outliers."
         return Choice(PLAIN, PLAIN, rows, {}, None, (none,))
     return choose({name: values[may] for name, values in known.scores.items()}, unknown, PLAIN)
 

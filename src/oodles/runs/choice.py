@@ -33,8 +33,8 @@ def choose_score(
     """Say which outlier score a finished run should be deployed with, and keep it in the run's folder.
 
     Nothing is trained, and no test row is read. The scores that the run was tested with tell one half of the validation
-    rows from unknowns made of these, see :mod:`oodles.detection.choosing`, and from the suite's validation outliers, or
-    from its auxiliary ones, where nothing was trained on outliers. The score of the run's methods stays unless another
+    rows from unknowns made of these, where they are images, see :mod:`oodles.detection.choosing`, and from the suite's
+    validation outliers, or its auxiliary ones, where nothing was trained on outliers. The score of the run's methods stays unless another
     one has an AUROC at least two points higher, all together, and none two points lower on any kind of unknowns. What
     was chosen before, also when training ended, is read from the folder.
 
@@ -98,7 +98,7 @@ def choose_on(
     may = choosing_rows(count)
     places = np.flatnonzero(may)
     places = places[sample(len(places), min(len(places), most_rows(suite.input_shape)))]
-    rows, _ = suite.validation.rows(places).batch(np.full(len(places), -1), np.arange(len(places)))
+    rows, _ = suite.validation.rows(places).__getitems__(range(len(places)))
     there = device_of(classifier)
     part = Part(rows.to(there), torch.from_numpy(predictions[places].astype(np.int64)).to(there))
     unknown: dict[str, Mapping[str, NDArray[Any]]] = dict(score_unknowns(classifier, part, scores))
@@ -112,6 +112,8 @@ def choose_on(
     name = next((name for name in ("validation-outliers", OUTLIERS) if name in sets and not used), None)
     if name is not None:
         unknown[OUTLIERS] = {s.name: values[f"{name}/{s.name}"] for s in scores if f"{name}/{s.name}" in values}
+    if not unknown:
+        remarks.append("No unknowns are made of rows that are no images, and there are no outliers to choose on.")
     known = {s.name: values[f"validation/{s.name}"][may] for s in scores if f"validation/{s.name}" in values}
     return choose(known, unknown, own, remarks)
 

@@ -139,8 +139,13 @@ def new_class_estimate(
             for group in groups[len(trainings) :]:
                 trainings.append(_train_without(run, start, whole, group, progress))
                 write_json(run.folder / NEW_CLASSES, {"trainings": [asdict(training) for training in trainings]})
-    estimate = NewClassEstimate(tuple(_kept(run, held)[:splits]), len(run.classes), own_score(run.methods))
+    estimate = NewClassEstimate(tuple(_kept(run, held)[:splits]), len(run.classes), _deployed(run))
     return estimate if estimate.score in estimate.scores else replace(estimate, score="msp")
+
+
+def _deployed(run: RunFolder) -> str:
+    """Return the score that a run is deployed with, as far as one has been chosen."""
+    return str(run.choice.get("chosen", own_score(run.methods)))
 
 
 def draw_groups(classes: int, splits: int, seed: int) -> list[list[int]]:
