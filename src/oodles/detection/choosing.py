@@ -63,7 +63,7 @@ OF_IMAGES: Mapping[str, Kind] = {"blends": blends, "jigsaw": KINDS["jigsaw"], "s
 def kinds_of(inputs: Inputs) -> Mapping[str, Kind]:
     """Return the kinds of unknowns that are made of rows: none of those that are no images.
 
-    Of vectors, blends and rows whose numbers come from different rows were tried, on encoded sentences: they mistook the
+    Of vectors, blends and rows whose numbers come from different rows were tried on encoded sentences: they took the
     worst scores for the best.
     """
     return OF_IMAGES if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 4 else {}

@@ -34,9 +34,9 @@ def choose_score(
 
     Nothing is trained, and no test row is read. The scores that the run was tested with tell one half of the validation
     rows from unknowns made of these, where they are images, see :mod:`oodles.detection.choosing`, and from the suite's
-    validation outliers, or its auxiliary ones, where nothing was trained on outliers. The score of the run's methods stays unless another
-    one has an AUROC at least two points higher, all together, and none two points lower on any kind of unknowns. What
-    was chosen before, also when training ended, is read from the folder.
+    validation outliers, or its auxiliary ones, where nothing was trained on outliers. The score of the run's methods
+    stays unless another one has an AUROC at least two points higher, all together, and none two points lower on any
+    kind of unknowns. What was chosen before, also when training ended, is read from the folder.
 
     Args:
         run: a finished run, or its folder.
