@@ -30,7 +30,7 @@ from oodles import (
     mixup_criterion,
     mixup_data,
 )
-from oodles.facts import CHOICE, prepares_outliers
+from oodles.facts import CHOICE, ROLES, prepares_outliers
 from oodles.methods import METHODS, method_class
 from oodles.methods.energy_bounded import energy_hinge
 from oodles.methods.energy_gap import energy_gap
@@ -47,7 +47,7 @@ def classifier() -> Classifier:
     return Classifier(nn.Sequential(*layers, nn.Flatten()), nn.Linear(64 * 16, 10))
 
 
-ROWS = 64
+ROWS, ROUNDS = 64, 9
 
 
 def step_costs() -> dict[str, dict[str, float]]:
@@ -60,20 +60,21 @@ def step_costs() -> dict[str, dict[str, float]]:
         method = cls(**taught) if name != "cross-entropy" else cls(label_smoothing=0.1)
         beside = [OutlierExposure()] if prepares_outliers(cls) else []  # refused alone
         step, plain = TrainingStep(classifier(), method, *beside), TrainingStep(classifier())
-        given = outliers if "outliers" in method.needs else None
+        given = {role: outliers for role in ROLES if role in method.needs}
 
-        def run(step: TrainingStep = step, given: torch.Tensor | None = given) -> None:
+        def run(step: TrainingStep = step, given: dict[str, torch.Tensor] = given) -> None:
             step.zero_grad()
-            torch.stack([*step((x, y), given).values()]).sum().backward()
+            torch.stack([*step((x, y), **given).values()]).sum().backward()
 
         times = count_forwarded(step, run) / ROWS
-        plain_batch = (torch.cat([x] * round(times)), torch.cat([y] * round(times)))
+        count = round(times * ROWS)  # there may be half as many outliers as known rows
+        plain_batch = tuple(rows.repeat(math.ceil(times), *[1] * (rows.ndim - 1))[:count] for rows in (x, y))
 
-        def run_plain(plain: TrainingStep = plain, batch: tuple[torch.Tensor, torch.Tensor] = plain_batch) -> None:
+        def run_plain(plain: TrainingStep = plain, batch: tuple[torch.Tensor, ...] = plain_batch) -> None:
             plain.zero_grad()
             plain(batch)["cross_entropy"].backward()
 
-        rounds = 15 if times < 8 else 5
+        rounds = ROUNDS if times < 8 else 5
         cost = ratios({"plain": run_plain, name: run}, "plain", rounds=rounds, repeats=1)[name]
         table[name] = {"rows": times, **cost}
     return table
@@ -103,7 +104,10 @@ def outlier_costs() -> dict[str, dict[str, float]]:
         step = TrainingStep(classifier(), method, *([OutlierExposure()] if prepares_outliers(cls) else []))
         given = None if makes else outliers if chooses else outliers[:ROWS]
         timed = {"plain": partial(run, exposed, outliers[:ROWS]), name: partial(run, step, given)}
-        table[name] = {"candidates": CANDIDATES if chooses else 1, **ratios(timed, "plain", rounds=15, repeats=1)[name]}
+        table[name] = {
+            "candidates": CANDIDATES if chooses else 1,
+            **ratios(timed, "plain", rounds=ROUNDS, repeats=1)[name],
+        }
     return table
 
 

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import choices
 from families import on_features, on_outliers
 from protocols import protocol
 from published import beside_published
@@ -29,6 +30,7 @@ from recorded import (
 from oodles.comparing.figures import Figure, Seeds, in_points
 from oodles.comparing.markdown import READING, escape, grid, ranks_table
 from oodles.comparing.ranking import ranking
+from oodles.comparing.results import CHOSEN
 from oodles.comparing.tables import Group, Table
 from oodles.comparing.words import heading, overview, sentences
 from oodles.spelling import set_name
@@ -46,6 +48,8 @@ chosen on plain cross-entropy's accuracy on held-out training rows, the fine-tun
 The outliers are of the same collection as the near set, and of no class of it.""",
     "fashion-12k-lt": """Fashion-MNIST with a long tail: of the first class 100 times as many rows as of the last.""",
     "digits-wild": """The digits with wild rows to train with, a tenth of which are of digits that are not known.""",
+    "fashion-12k-wild": """Fashion-MNIST with wild rows to train with, a tenth of which are silhouettes of animals,
+as are the near ones that are tested.""",
     "clinc150": """Requests to an assistant, of 150 intents, as features of a frozen encoder; far are requests of no
 known intent.""",
 }
@@ -56,6 +60,7 @@ FIRST = {
     "cifar10-10k": "32 × 32 photos",
     "fashion-12k-lt": "28 × 28 clothes, a long tail",
     "digits-wild": "8 × 8 digits, wild rows",
+    "fashion-12k-wild": "28 × 28 clothes, wild rows",
     "clinc150": "sentences",
 }
 """What each suite is, in few words."""
@@ -102,7 +107,7 @@ SUITE = """# {suite}
 
 </details>
 
-## Under the score of each method's paper
+{chosen}## Under the score of each method's paper
 
 Mean ± standard deviation over seeds; below it the difference to plain cross-entropy under the same score, paired by
 seed, and on how many of the seeds the method is better. ▲▲ and ▼▼ hold with Holm's correction, for all differences in
@@ -145,6 +150,16 @@ oodles compare benchmarks/results/{file} --to report.html
 """
 
 
+WITH_CHOICE = """## With the score chosen
+
+What a method adds where every run has the score that was [chosen for it](choosing.md) without training and without test
+rows, and plain cross-entropy the one that was chosen for it.
+
+{table}
+
+"""
+
+
 def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
     """Return the text of every page by its name: a suite's for every file, the overview, and those over all suites."""
     tables = {path: read_table(path) for path in files}
@@ -155,6 +170,8 @@ def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
     families = [*on_features(every), *on_outliers(every)]
     if families:
         texts["families.md"] = "\n".join(["# Families of methods", "", *families])
+    if any(CHOSEN in group.scores for table in every for group in table.groups):
+        texts["choosing.md"] = choices.page(every)
     beside = {table.suite: table for table in every if table.suite in SIDE_BY_SIDE}
     if len(beside) > 1:
         texts["side-by-side.md"] = side_by_side(beside)
@@ -171,6 +188,11 @@ def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
 def own(table: Table, group: Group, ood_set: str | None, metric: str) -> Figure | None:
     """Return a figure under the score of the method's paper, beside plain training under the same if it has it."""
     return table.figure(group, ood_set, metric, *group.versus[-1])
+
+
+def chosen(table: Table, group: Group, ood_set: str | None, metric: str) -> Figure | None:
+    """Return a figure under the score that was chosen for each run, beside plain training under its own choice."""
+    return table.figure(group, ood_set, metric, CHOSEN, CHOSEN)
 
 
 def overview_table(tables: Sequence[Table]) -> list[str]:
@@ -254,6 +276,7 @@ def suite_page(file: str, table: Table) -> str:
         suite=escape(table.suite),
         about="\n\n".join(filter(None, (ABOUT.get(table.suite), f"Plain cross-entropy has {plain_figures(table)}."))),
         protocol="\n".join(facts),
+        chosen=with_choice(table),
         main="\n".join(by_row(table, own, overview(table))),
         fpr="\n".join(by_row(table, own, fpr)),
         shared="\n".join(shared_scores(table)),
@@ -261,6 +284,13 @@ def suite_page(file: str, table: Table) -> str:
         remarks="\n".join(f"* {escape(sentence)}" for sentence in sentences(table)),
         file=file,
     )
+
+
+def with_choice(table: Table) -> str:
+    """Write the table of chosen scores; nothing where the results of a suite do not say what was chosen."""
+    if not any(CHOSEN in group.scores for group in table.groups if group.is_plain):
+        return ""
+    return WITH_CHOICE.format(table="\n".join(by_row(table, chosen, overview(table))))
 
 
 def plain_figures(table: Table) -> str:
@@ -301,7 +331,8 @@ def cell(figure: Figure | None) -> str:
 
 def shared_scores(table: Table) -> list[str]:
     """Write the mean AUROC of every group under every score that plain training has, with marks."""
-    scores = list(dict.fromkeys(score for group in table.groups if group.is_plain for score in group.scores))
+    every = (score for group in table.groups if group.is_plain for score in group.scores)
+    scores = [score for score in dict.fromkeys(every) if score != CHOSEN]
     return grid(
         ["method", *scores], [[group.label, *(marked(group, score) for score in scores)] for group in table.groups], 1
     )

@@ -12,6 +12,7 @@ from recorded import KINDS, ROOT, as_table, group_of, keep, over_sets, points, r
 
 from oodles.cards import LOGIT_SCORES, card
 from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.results import CHOSEN
 from oodles.comparing.tables import Group
 from oodles.facts import ROLES
 
@@ -77,7 +78,8 @@ class Gain:
 
 def best(group: Group, kind: str, scores: Collection[str] = ()) -> tuple[str, Seeds] | None:
     """Return the score, of these or of all, under which a group has the highest mean AUROC over the sets of a kind."""
-    measured = [(score, over_sets(group, kind, score)) for score in group.scores if not scores or score in scores]
+    named = [score for score in group.scores if score != CHOSEN and (not scores or score in scores)]
+    measured = [(score, over_sets(group, kind, score)) for score in named]
     found = [(score, seeds) for score, seeds in measured if seeds]
     return max(found, key=lambda pair: pair[1].mean) if found else None
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from oodles.comparing.comparison import compare
-from oodles.comparing.results import result_of, write_results
+from oodles.comparing.results import read_results, result_of, write_results
 from oodles.comparing.tables import Group
 from oodles.comparing.words import overview
 from oodles.runs.opened import open_run
@@ -31,7 +31,7 @@ def results() -> Iterator[ModuleType]:
         yield importlib.import_module("results")
     finally:
         sys.path.remove(str(DOCS))
-        for name in ("results", "recorded", "families", "protocols", "published"):
+        for name in ("results", "recorded", "families", "protocols", "published", "choices"):
             sys.modules.pop(name, None)
 
 
@@ -267,3 +267,31 @@ def test_what_methods_on_features_bring_under_one_score_is_that_of_the_rows(resu
         assert f"{label} {mean:+.1f}".replace("-", "−") in where
         assert abs(mean) > 2.262 * std / len(differences) ** 0.5, "Student's interval of ten seeds excludes 0"
     assert "supcon" not in line, "it is not told apart"
+
+
+def test_what_choosing_a_score_brought_is_computed_from_the_rows(
+    results: ModuleType, files: list[Path], tmp_path: Path
+) -> None:
+    recorded = [replace(run, chosen="knn" if run.seed else "msp") for run in read_results(files[0])]
+    write_results(tmp_path / "cifar10.jsonl", recorded)
+    (table,) = compare([tmp_path / "cifar10.jsonl"]).tables
+    found = {kind: [] for kind in ("near", "far")}
+    for run in recorded:
+        for kind, gains in found.items():
+            sets = [by for name, by in run.metrics["test"].items() if name.startswith(kind)]
+            means = {score: statistics.fmean(by[score]["auroc"] for by in sets) for score in ("msp", "energy", "knn")}
+            gains.append((means[run.chosen] - means["msp"], means[run.chosen] - max(means.values())))
+    page = results.choices.page([table])
+    for kind, changes in found.items():
+        gains, regrets = zip(*changes, strict=True)
+        lost = sum(gain < -0.01 for gain in gains)
+        figures = [100 * statistics.fmean(gains), 100 * statistics.fmean(regrets), 100 * min(gains)]
+        gain, regret, worst = (f"{figure:+.1f}".replace("-", "−") for figure in figures)
+        row = f"| cifar10 | {kind} | 12, of which 8 with another score | {gain} | {regret} | {lost} of 12 | {worst} |"
+        assert row in page
+    shown = results.pages([tmp_path / "cifar10.jsonl"])
+    assert shown["choosing.md"] == page and "## With the score chosen" in shown["cifar10.md"]
+    assert "| mixup | chosen, n = 3 |" in shown["cifar10.md"]
+    assert (
+        "choosing.md" not in results.pages(files) and "With the score chosen" not in results.pages(files)["cifar10.md"]
+    )

@@ -1,0 +1,82 @@
+"""Say what choosing a run's score without training has brought on the recorded runs, and where it lost."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from recorded import KINDS, as_table
+
+from oodles.comparing.figures import in_points
+from oodles.comparing.markdown import escape
+from oodles.comparing.results import CHOSEN, Result
+from oodles.comparing.tables import Table
+from oodles.runs.recipe import own_score
+
+LOSS = 0.01
+"""In AUROC: a choice that loses more to the own score counts as one that harmed."""
+PAGE = """# Choosing the score
+
+What the score that was [chosen without training](../scores.md) brings over the score of the method's paper, for every
+recorded run of every method, in points of AUROC, averaged over the near or the far sets. *Regret* is what is missing to
+the best of the run's scores in hindsight.
+
+{table}
+
+{notes}
+"""
+
+
+def page(tables: Sequence[Table]) -> str:
+    """Write the page, of all suites whose results say what was chosen."""
+    lines, notes = [], []
+    for table in tables:
+        runs = [run for group in table.groups for run in group.finished if run.chosen]
+        if not runs:
+            continue
+        moved = sum(run.chosen != own_score(run.methods) for run in runs)
+        for kind in KINDS:
+            changes = [change for run in runs if (change := _change(run, kind)) is not None]
+            if not changes:
+                continue
+            gains = [gain for gain, _ in changes]
+            lost = sum(gain < -LOSS for gain in gains)
+            lines.append(
+                (
+                    escape(table.suite),
+                    kind,
+                    f"{len(gains)}, of which {moved} with another score",
+                    in_points(fmean(gains)),
+                    in_points(fmean(regret for _, regret in changes)),
+                    f"{lost} of {len(gains)}",
+                    in_points(min(gains)),
+                )
+            )
+        notes += _worst(table)
+    heads = ("suite", "sets", "runs", "gain", "regret", "lost more than a point", "worst")
+    return PAGE.format(table="\n".join(as_table(heads, lines)), notes="\n".join(notes))
+
+
+def _worst(table: Table) -> list[str]:
+    """Name the rows that lose more than a point in the mean over their seeds."""
+    words = []
+    for group in table.groups:
+        for kind in KINDS:
+            found = [change for run in group.finished if run.chosen and (change := _change(run, kind)) is not None]
+            if found and (mean := fmean(gain for gain, _ in found)) < -LOSS:
+                words.append(f"{group.label} {in_points(mean)} ({kind})")
+    told = f"in the mean over seeds these rows lose more than a point: {', '.join(words)}" if words else None
+    return [f"* {escape(table.suite)}: {told or 'no row loses more than a point in the mean over its seeds'}."]
+
+
+def _change(run: Result, kind: str) -> tuple[float, float] | None:
+    """Return the gain of the chosen score over the own one, and over the best one; none where figures are missing."""
+    sets = [name for name in run.ood_sets if name.startswith(kind)]
+    scores = [score for score in run.scores if score != CHOSEN]
+    means = {}
+    for score in scores:
+        aurocs = [run.figures("test", name, score).get("auroc") for name in sets]
+        if sets and all(auroc is not None for auroc in aurocs):
+            means[score] = fmean(auroc for auroc in aurocs if auroc is not None)
+    own = own_score(run.methods)
+    if own not in means or run.chosen not in means:
+        return None
+    return means[run.chosen] - means[own], means[run.chosen] - max(means.values())
