@@ -66,7 +66,7 @@ scores = ["msp", "energy", "knn(k=5)", "mahalanobis"]
 stand_ins = {"stand-ins": suite.validation_outliers.loader()}
 table = evaluate(run.classifier(), suite.validation.loader(), stand_ins, scores, train_loader=suite.train.loader())
 print(table)
-print(run.detector("best"))
+print(run.detector())
 
 shell('oodles evaluate runs/plain --score msp --score energy --score "knn(k=5)" --score mahalanobis')
 
