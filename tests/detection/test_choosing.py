@@ -107,6 +107,7 @@ def test_scores_that_are_not_finite_or_that_a_kind_lacks_are_not_compared() -> N
     found = choose(known, {"made": made, "outliers": outliers}, "own")
     assert list(found.aurocs) == ["own"] and found.chosen == "own" and found.interval is None
     assert choose(known, {}, "own").reason == "own stays: nothing could be compared"
+    assert choose({"own": known["broken"]}, {"made": made}, "own").remarks == ("No score is finite on all rows.",)
 
 
 def test_it_is_said_in_words() -> None:

@@ -213,8 +213,10 @@ def choose(known: Values, unknown: Mapping[str, Values], own: str, remarks: Sequ
         if all(score in by_score and np.isfinite(by_score[score]).all() for by_score in unknown.values())
         and np.isfinite(values).all()
     }
-    if not (rows and unknown and places):
+    if not unknown:
         return Choice(own, own, rows, {}, None, tuple(remarks))
+    if not places:
+        return Choice(own, own, rows, {}, None, (*remarks, "No score is finite on all rows."))
     aurocs = {score: {kind: float(rows.mean()) for kind, rows in by.items()} for score, by in places.items()}
     means = Choice(own, own, rows, aurocs).together
     safe = [s for s in means if own not in means or all(aurocs[s][k] >= aurocs[own][k] - MARGIN for k in unknown)]

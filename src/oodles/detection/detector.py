@@ -85,9 +85,8 @@ class Detector(Parts):
             score: a name, such as ``energy`` or ``knn(k=5)``, or a score object; ``own`` is ``msp``. By default it is
                 chosen: the one that tells one half of the validation rows best from unknowns that are made of these,
                 and from ``outliers`` where there are any; ``msp`` stays unless another is two points of AUROC better
-                and on no kind of unknowns two points worse.
-                The other half is left for the threshold. It is ``msp`` where nothing can be chosen, or where half of
-                the rows are too few for the rate; ``best`` refuses these.
+                and on no kind of unknowns two points worse. The other half is left for the threshold. It is ``msp``
+                where nothing can be chosen, or where half of the rows are too few for the rate; ``best`` refuses that.
             false_alarms: α, in (0, 1).
             per_class: keep the promise for each predicted class by itself.
             classes: names of the classes; their numbers unless given.
