@@ -319,7 +319,7 @@ def test_recorded_rows_stand_beside_cross_entropy_under_the_same_score(docs: dic
     table = docs["recorded"].recorded_table("digits")
     shown = methods.with_plain(table, "energy-gap")
     assert [(score, [group.label for group in groups]) for score, _, groups in shown.blocks] == [
-        ("energy", ["cross-entropy-fine-tuned", "energy-gap"])
+        (score, ["cross-entropy-fine-tuned", "energy-gap"]) for score in ("chosen", "energy")
     ]
     (mine,) = [group for group in table.groups if group.label == "energy-gap"]
     figure = table.figure(mine, "near:digits", "auroc", "energy", "energy")

@@ -46,7 +46,10 @@ def test_a_method_refuses_odd_settings_or_works_with_them(name: str) -> None:
                 assert fuzz.is_sentence(str(error)), f"{parameter.name}: {error}"
 
 
-WHOLE_RUNS = {"adopt", "benchmark", "compare", "train", "open_run", "export", "as_program", "check_outliers"}
+WHOLE_RUNS = {
+    *("adopt", "benchmark", "compare", "train", "open_run", "export", "as_program", "check_outliers"),
+    *("choose_score", "new_class_estimate"),
+}
 """Functions of files and whole trainings, which have tests of their own."""
 
 

@@ -16,7 +16,7 @@ from oodles.data import Suite
 from oodles.inference import collect
 from oodles.metrics import auroc
 from oodles.runs import new_classes
-from oodles.runs.folder import NEW_CLASSES, RUN, locked
+from oodles.runs.folder import CHOICE, NEW_CLASSES, RUN, locked
 from oodles.runs.new_classes import HeldOut, NewClassEstimate, draw_groups
 from oodles.scores import Energy
 from tests.runs.small import linear, small_suite, write_sets
@@ -154,10 +154,13 @@ def test_the_words() -> None:
     assert estimate.as_dict()["trainings"][1] == {"held_out": ("c", "d"), "rows": 38, "aurocs": dict(second.aurocs)}
 
 
-def test_the_score_is_the_runs_own_where_plain_training_has_it(run: Path, suite: Suite) -> None:
+def test_the_score_is_the_chosen_one_or_the_runs_own_where_plain_training_has_it(run: Path, suite: Suite) -> None:
     entry = {"held_out": [suite.classes[draw_groups(3, 1, 0)[0][0]]], "rows": 9, "aurocs": {"msp": 0.7, "energy": 0.6}}
     (run / NEW_CLASSES).write_text(json.dumps({"trainings": [entry]}))
-    record = json.loads((run / RUN).read_text())
+    record, choice = json.loads((run / RUN).read_text()), json.loads((run / CHOICE).read_text())
+    (run / CHOICE).write_text(json.dumps({**choice, "own": "energy", "chosen": "energy"}))
+    assert new_class_estimate(run, 1).score == "energy"
+    (run / CHOICE).unlink()
     for method, score in (("mixup", "msp"), ("energy-bounded", "energy"), ("cac", "msp")):
         (run / RUN).write_text(json.dumps({**record, "recipe": {**record["recipe"], "methods": [{"name": method}]}}))
         assert new_class_estimate(run, 1).score == score

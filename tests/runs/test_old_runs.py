@@ -74,6 +74,7 @@ def test_training_starts_from_it(old: Run, tmp_path: Path) -> None:
         assert torch.allclose(value, old.classifier().state_dict()[name], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The run was resumed with oodles")
 def test_an_unfinished_one_is_refused(old: Run, tmp_path: Path) -> None:
     options = {"network": "tests.runs.small:linear", "device": "cpu", "progress": False}
     for files in ((RESULT,), (SCORES, WEIGHTS)):  # all but tested, then in the middle of training
