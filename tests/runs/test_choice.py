@@ -20,6 +20,7 @@ from oodles.metrics import auroc
 from oodles.runs.choice import choose_score
 from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Methods, Recipe
+from oodles.runs.testing import figures as figures_of
 from oodles.runs.testing import possible_scores, ready_scores
 from oodles.runs.training import train
 from tests.runs.small import small_suite
@@ -122,6 +123,7 @@ def test_the_detector_has_the_chosen_score_and_the_other_half_sets_its_threshold
     assert detector.score.name == choice.chosen != "msp" and detector.about["choice"] == choice.reason
     values = plain.scores[f"validation/{choice.chosen}"]
     assert detector.calibration.scores.tolist() == values[half].tolist()
+    assert plain.deployed_score == choice.chosen and f"  {choice.chosen} * " in figures_of(plain)
     own = plain.detector("own", false_alarms=0.1)
     assert own.score.name == "msp" and len(own.calibration.scores) == 240 and "choice" not in own.about
     assert len(plain.detector("energy").calibration.scores) == 240, "a score that was named chose nothing"

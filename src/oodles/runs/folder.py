@@ -36,7 +36,7 @@ from oodles.files.forms import check_form, parse_json, read_json
 from oodles.methods import build_methods, change_classifier_by
 from oodles.metrics import ood_metrics
 from oodles.runs.forms import BUILT_FORM, CHOICE_FORM, LOG_FORM, RESULT_FORM, RUN_FORM
-from oodles.runs.recipe import Recipe
+from oodles.runs.recipe import Recipe, own_score
 
 if TYPE_CHECKING:
     from oodles.classifier import Classifier
@@ -232,6 +232,11 @@ class RunFolder:
         if choice["chosen"] not in scores or (self.scores and f"validation/{choice['chosen']}" not in self.scores):
             raise ValueError(f"{path} names the score {choice['chosen']!r}, which the run has not; {ADVICE[CHOICE]}.")
         return choice
+
+    @property
+    def deployed_score(self) -> str:
+        """Return the score that it is deployed with: the chosen one, or its methods' where none has been chosen yet."""
+        return str(self.choice.get("chosen", own_score(self.methods)))
 
     def classifier(self, device: Literal["auto", "cpu", "cuda"] = "cpu") -> "Classifier":
         """Load the trained classifier, in eval mode; ``auto`` takes a GPU where there is one.

@@ -21,7 +21,7 @@ from oodles.randomness import NEW_CLASSES as DRAW
 from oodles.randomness import generator_for
 from oodles.runs.folder import ADVICE, NEW_CLASSES, RUN, RunFolder, locked, read_run
 from oodles.runs.forms import NEW_CLASSES_FORM
-from oodles.runs.recipe import OF_NETWORK, Recipe, own_score, recipes
+from oodles.runs.recipe import OF_NETWORK, Recipe, recipes
 from oodles.runs.testing import suite_of
 from oodles.runs.training import train
 
@@ -139,13 +139,8 @@ def new_class_estimate(
             for group in groups[len(trainings) :]:
                 trainings.append(_train_without(run, start, whole, group, progress))
                 write_json(run.folder / NEW_CLASSES, {"trainings": [asdict(training) for training in trainings]})
-    estimate = NewClassEstimate(tuple(_kept(run, held)[:splits]), len(run.classes), _deployed(run))
+    estimate = NewClassEstimate(tuple(_kept(run, held)[:splits]), len(run.classes), run.deployed_score)
     return estimate if estimate.score in estimate.scores else replace(estimate, score="msp")
-
-
-def _deployed(run: RunFolder) -> str:
-    """Return the score that a run is deployed with, as far as one has been chosen."""
-    return str(run.choice.get("chosen", own_score(run.methods)))
 
 
 def draw_groups(classes: int, splits: int, seed: int) -> list[list[int]]:

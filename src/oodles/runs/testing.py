@@ -16,7 +16,7 @@ from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolv
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
 from oodles.runs.folder import FITS, RunFolder, read_run
-from oodles.runs.recipe import Recipe, own_score, scores_brought, trained_away
+from oodles.runs.recipe import Recipe, scores_brought, trained_away
 from oodles.scores import SCORES, Score
 
 SCORED_OUTLIERS = 5000
@@ -65,14 +65,14 @@ def evaluate_run(
         _keep(run, new, _fits(classifier, suite, new, evaluation))
     away = trained_away(run.methods, evaluation.scores["id"])
     warned = (*evaluation.warnings, *away, *run.result.get("warnings", ()))
-    return replace(evaluation, warnings=warned, deployed=own_score(run.methods))
+    return replace(evaluation, warnings=warned, deployed=run.deployed_score)
 
 
 def figures(run: RunFolder) -> str:
     """Return a table of a finished run's figures under the score that it is deployed with."""
-    own = own_score(run.methods)
+    score = run.deployed_score
     tested = run.result.get("metrics", {}).get("test", {})
-    return "\n".join(table_of({name: {own: by[own]} for name, by in tested.items() if own in by}, own))
+    return "\n".join(table_of({name: {score: by[score]} for name, by in tested.items() if score in by}, score))
 
 
 def ready_score(
