@@ -56,7 +56,9 @@ def test_blends_are_of_two_classes() -> None:
 
 
 def test_of_other_rows_than_images_none_are_made() -> None:
-    for other in (Part({"tokens": torch.ones(3, 4)}), Part(torch.ones(3, 4)), Part(torch.ones(3, 1, 4, 4).long())):
+    lines = Part(torch.ones(3, 2, 1, 40))  # which cannot be cut into pieces
+    whole = Part(torch.ones(3, 1, 4, 4).long())
+    for other in (Part({"tokens": torch.ones(3, 4)}), Part(torch.ones(3, 4)), whole, lines):
         assert not list(made_unknowns(other))
 
 
@@ -143,11 +145,11 @@ def test_it_is_said_in_words() -> None:
 
 def test_rows_are_kept_evenly_of_a_loader_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oodles.detection.choosing.MADE", 50)
-    rows = torch.arange(2000.0)[:, None, None, None].expand(-1, 1, 1, 2)
+    rows = torch.arange(2000.0)[:, None, None, None].expand(-1, 1, 2, 2)
     sample = Sample(iter(list(rows.split(64))))
     assert torch.equal(torch.cat(list(sample)), rows), "all are passed on"
     kept = np.array(sorted(sample.kept))
-    assert len(kept) == 100 and all(row.tolist() == [[[number, number]]] for number, row in sample.kept.items())
+    assert len(kept) == 100 and all(row.tolist() == [2 * [2 * [number]]] for number, row in sample.kept.items())
     assert 700 < kept.mean() < 1300 and kept.max() > 1500, "not the first ones alone"
     part = sample.part(np.arange(2000) % 2 == 0, np.arange(2000) % 3)
     assert part is not None and part.rows[:, 0, 0, 0].tolist() == [number for number in kept if number % 2 == 0]

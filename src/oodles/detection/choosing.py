@@ -61,12 +61,14 @@ OF_IMAGES: Mapping[str, Kind] = {"blends": blends, "jigsaw": KINDS["jigsaw"], "s
 
 
 def kinds_of(inputs: Inputs) -> Mapping[str, Kind]:
-    """Return the kinds of unknowns that are made of rows: none of those that are no images.
+    """Return the kinds of unknowns that are made of rows: none of those that are no images, or one pixel high or wide.
 
     Of vectors, blends and rows whose numbers come from different rows were tried on encoded sentences: they took the
     worst scores for the best.
     """
-    return OF_IMAGES if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 4 else {}
+    if not (isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 4):
+        return {}
+    return OF_IMAGES if min(inputs.shape[2:]) > 1 else {}
 
 
 def made_unknowns(known: Part) -> Iterator[tuple[str, Tensor]]:
