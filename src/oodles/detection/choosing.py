@@ -6,7 +6,7 @@ where none are made. No test row is read.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from oodles.classifier import Inputs
 from oodles.contract import Part
+from oodles.detection.calibration import choosing_rows
 from oodles.evaluation import score_rows
 from oodles.inference import read_batch
 from oodles.methods.ceda import permuted_pixels
@@ -192,6 +193,30 @@ def weights_of(kinds: Iterable[str]) -> dict[str, float]:
     made = [kind for kind in names if kind != OUTLIERS]
     share = 1.0 if OUTLIERS not in names else 0.5
     return {kind: share / len(made) if kind != OUTLIERS else (share if made else 1.0) for kind in names}
+
+
+def choose_on_half(
+    known: Values, own: str, unknown: Callable[[NDArray[np.bool_]], Mapping[str, Values]], remarks: Sequence[str] = ()
+) -> Choice:
+    """Choose on the half of the validation rows that may choose something, see :func:`choose`; the own score stays
+    where there are too few rows, or no unknowns.
+
+    Args:
+        known: scores (n,) of all validation rows, by name.
+        own: the score that stays.
+        unknown: gives the scores of unknowns, by kind and name, where it is told which rows (n,) may choose.
+        remarks: what a reader must know.
+    """
+    rows = max(map(len, known.values()), default=0)
+    if rows < FEWEST:
+        few = f"{rows} validation rows are too few to tell which score is best: {FEWEST} are needed."
+        return Choice(own, own, rows, {}, None, (few,))
+    may = choosing_rows(rows)
+    found = unknown(may)
+    if not found:
+        none = "There are no outliers to choose on, and no unknowns are made of rows that are no images."
+        return Choice(own, own, rows, {}, None, (*remarks, none))
+    return choose({score: values[may] for score, values in known.items()}, found, own, remarks)
 
 
 def choose(known: Values, unknown: Mapping[str, Values], own: str, remarks: Sequence[str] = ()) -> Choice:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from oodles.classifier import Classifier, device_named
@@ -19,7 +20,7 @@ from oodles.detection.calibration import (
     refused_rank,
     rows_needed,
 )
-from oodles.detection.choosing import BEST, FEWEST, OUTLIERS, OWN, Choice, Sample, choose, score_unknowns
+from oodles.detection.choosing import BEST, OUTLIERS, OWN, Choice, Sample, choose_on_half, score_unknowns
 from oodles.detection.exporting import MEASURED, Exported, write_graph
 from oodles.detection.inputs import Expected, Observed, Preprocessing, Reading, as_batches
 from oodles.detection.saved import Parts, read_detector, write_detector
@@ -330,19 +331,15 @@ def _choose(
     classifier: nn.Module, kept: Sample, known: Scored, scores: Sequence[Score], outliers: Iterable[Any] | None
 ) -> Choice:
     """Choose a score on the half of the validation rows that may choose something."""
-    rows = len(known.predictions)
-    if rows < FEWEST:
-        few = f"{rows} validation rows are too few to tell which score is best, {FEWEST} are needed."
-        return Choice(PLAIN, PLAIN, rows, {}, None, (few,))
-    may = choosing_rows(rows)
-    part = kept.part(may, known.predictions)
-    unknown: dict[str, Any] = {} if part is None else dict(score_unknowns(classifier, part, scores))
-    if outliers is not None:
-        unknown[OUTLIERS] = score_rows(classifier, outliers, scores, name="outliers").scores
-    if not unknown:
-        none = "no unknowns are made of rows that are no images, and there are no outliers."
-        return Choice(PLAIN, PLAIN, rows, {}, None, (none,))
-    return choose({name: values[may] for name, values in known.scores.items()}, unknown, PLAIN)
+
+    def unknown(may: NDArray[np.bool_]) -> dict[str, Any]:
+        part = kept.part(may, known.predictions)
+        found: dict[str, Any] = {} if part is None else dict(score_unknowns(classifier, part, scores))
+        if outliers is not None:
+            found[OUTLIERS] = score_rows(classifier, outliers, scores, name="outliers").scores
+        return found
+
+    return choose_on_half(known.scores, PLAIN, unknown)
 
 
 def _candidates(classifier: nn.Module, batches: Iterable[Any], *, fitted: bool) -> list[str | Score]:

@@ -13,8 +13,7 @@ from oodles.classifier import Classifier, device_of
 from oodles.contract import Part
 from oodles.data import Suite
 from oodles.data.decoded import sample
-from oodles.detection.calibration import choosing_rows
-from oodles.detection.choosing import FEWEST, OUTLIERS, Choice, choose, most_rows, score_unknowns
+from oodles.detection.choosing import OUTLIERS, Choice, choose_on_half, most_rows, score_unknowns
 from oodles.files import write_json
 from oodles.methods import METHODS
 from oodles.runs.folder import CHOICE, RUN, SCORES, RunFolder, read_run
@@ -91,31 +90,28 @@ def choose_on(
         scores: those to choose from, fitted where they have to be.
         values: what the run keeps of every set, by ``SET/SCORE``.
     """
-    own, predictions = own_score(run.methods), values["validation/predictions"]
-    if (count := len(predictions)) < FEWEST:
-        few = f"{count} validation rows are too few to tell which score is best: {FEWEST} are needed."
-        return Choice(own, own, count, {}, None, (few,))
-    may = choosing_rows(count)
-    places = np.flatnonzero(may)
-    places = places[sample(len(places), min(len(places), most_rows(suite.input_shape)))]
-    rows, _ = suite.validation.rows(places).__getitems__(range(len(places)))
-    there = device_of(classifier)
-    part = Part(rows.to(there), torch.from_numpy(predictions[places].astype(np.int64)).to(there))
-    unknown: dict[str, Mapping[str, NDArray[Any]]] = dict(score_unknowns(classifier, part, scores))
-    remarks = []
     sets = {key.partition("/")[0] for key in values}
     used = trained_on_outliers(run)
-    if used and OUTLIERS in sets:
-        remarks.append(
-            "The outliers were trained on, so what they say of scores is worth nothing: they did not choose."
-        )
-    name = next((name for name in ("validation-outliers", OUTLIERS) if name in sets and not used), None)
-    if name is not None:
-        unknown[OUTLIERS] = {s.name: values[f"{name}/{s.name}"] for s in scores if f"{name}/{s.name}" in values}
-    if not unknown:
-        remarks.append("No unknowns are made of rows that are no images, and there are no outliers to choose on.")
-    known = {s.name: values[f"validation/{s.name}"][may] for s in scores if f"validation/{s.name}" in values}
-    return choose(known, unknown, own, remarks)
+    said = "The outliers were trained on, so what they say of scores is worth nothing: they did not choose."
+    outliers = next((name for name in ("validation-outliers", OUTLIERS) if name in sets and not used), None)
+
+    def unknown(may: NDArray[np.bool_]) -> dict[str, Mapping[str, NDArray[Any]]]:
+        places = np.flatnonzero(may)
+        places = places[sample(len(places), most_rows(suite.input_shape))]
+        rows, _ = suite.validation.rows(places).__getitems__(range(len(places)))
+        classes = torch.from_numpy(values["validation/predictions"][places].astype(np.int64))
+        part = Part(rows.to(device_of(classifier)), classes.to(device_of(classifier)))
+        found: dict[str, Mapping[str, NDArray[Any]]] = dict(score_unknowns(classifier, part, scores))
+        if outliers is not None:
+            found[OUTLIERS] = of(outliers)
+        return found
+
+    def of(name: str) -> dict[str, NDArray[Any]]:
+        return {score.name: values[key] for score in scores if (key := f"{name}/{score.name}") in values}
+
+    return choose_on_half(
+        of("validation"), own_score(run.methods), unknown, [said] if used and OUTLIERS in sets else []
+    )
 
 
 def trained_on_outliers(run: RunFolder) -> bool:
