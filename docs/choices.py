@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from recorded import KINDS, as_table
+from recorded import KINDS, as_table, over_sets
 
 from oodles.comparing.figures import in_points
 from oodles.comparing.markdown import escape
-from oodles.comparing.results import CHOSEN, Result
-from oodles.comparing.tables import Table
+from oodles.comparing.results import CHOSEN
+from oodles.comparing.tables import Group, Table
 from oodles.runs.recipe import own_score
 
 LOSS = 0.01
@@ -34,7 +34,7 @@ def page(tables: Sequence[Table]) -> str:
             continue
         moved = sum(run.chosen != own_score(run.methods) for run in runs)
         for kind in KINDS:
-            changes = [change for run in runs if (change := _change(run, kind)) is not None]
+            changes = [change for group in table.groups for change in _changes(group, kind)]
             if not changes:
                 continue
             gains = [gain for gain, _ in changes]
@@ -60,23 +60,20 @@ def _worst(table: Table) -> list[str]:
     words = []
     for group in table.groups:
         for kind in KINDS:
-            found = [change for run in group.finished if run.chosen and (change := _change(run, kind)) is not None]
+            found = _changes(group, kind)
             if found and (mean := fmean(gain for gain, _ in found)) < -LOSS:
                 words.append(f"{group.label} {in_points(mean)} ({kind})")
     told = f"in the mean over seeds these rows lose more than a point: {', '.join(words)}" if words else None
     return [f"* {escape(table.suite)}: {told or 'no row loses more than a point in the mean over its seeds'}."]
 
 
-def _change(run: Result, kind: str) -> tuple[float, float] | None:
-    """Return the gain of the chosen score over the own one, and over the best one; none where figures are missing."""
-    sets = [name for name in run.ood_sets if name.startswith(kind)]
-    scores = [score for score in run.scores if score != CHOSEN]
-    means = {}
-    for score in scores:
-        aurocs = [run.figures("test", name, score).get("auroc") for name in sets]
-        if sets and all(auroc is not None for auroc in aurocs):
-            means[score] = fmean(auroc for auroc in aurocs if auroc is not None)
-    own = own_score(run.methods)
-    if own not in means or run.chosen not in means:
-        return None
-    return means[run.chosen] - means[own], means[run.chosen] - max(means.values())
+def _changes(group: Group, kind: str) -> list[tuple[float, float]]:
+    """Return, for each run, what the chosen score gains over the own one, and over the best one in hindsight."""
+    chosen, own = (over_sets(group, kind, score) for score in (CHOSEN, group.own_score))
+    if chosen is None or own is None:
+        return []
+    every = [seeds for score in group.scores if score != CHOSEN and (seeds := over_sets(group, kind, score))]
+    return [
+        (value - own.by_seed[seed], value - max(seeds.by_seed[seed] for seeds in every))
+        for seed, value in chosen.by_seed.items()
+    ]
