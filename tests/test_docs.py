@@ -28,6 +28,7 @@ from oodles.metrics import METRICS
 from oodles.networks import NETWORKS
 from oodles.runs.recipe import recipes
 from oodles.scores import FURTHER_SCORES, SCORES
+from tests.docs_programs import docs_programs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -47,16 +48,8 @@ TRAINING = (
 
 @pytest.fixture(scope="module")
 def docs() -> Iterator[dict[str, ModuleType]]:
-    """Import the programs in docs, which are no package: they find one another as scripts do."""
-    before = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    sys.path.insert(0, str(DOCS))
-    try:
-        yield {name: importlib.import_module(name) for name in MODULES}
-    finally:
-        sys.path.remove(str(DOCS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
+    with docs_programs(*MODULES) as programs:
+        yield programs
 
 
 def fenced(text: str, language: str) -> list[str]:

@@ -1,6 +1,5 @@
 """The pages of recorded results say what the rows say, and are current."""
 
-import importlib
 import json
 import re
 import statistics
@@ -19,20 +18,13 @@ from oodles.comparing.tables import Group
 from oodles.comparing.words import overview
 from oodles.runs.opened import open_run
 from tests.comparing.synthetic_runs import SIZES, write_run
-
-DOCS = Path(__file__).parent.parent / "docs"
+from tests.docs_programs import DOCS, docs_programs
 
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[ModuleType]:
-    """Import docs/results.py, which is no package: it finds the programs beside it, as a script does."""
-    sys.path.insert(0, str(DOCS))
-    try:
-        yield importlib.import_module("results")
-    finally:
-        sys.path.remove(str(DOCS))
-        for name in ("results", "recorded", "families", "protocols", "published", "choices"):
-            sys.modules.pop(name, None)
+    with docs_programs("results") as programs:
+        yield programs["results"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The pages that advise say what the recorded rows say, and refuse to say more."""
 
-import importlib
 import json
 import re
 import statistics
@@ -8,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -16,22 +14,16 @@ import pytest
 from oodles.cards import LOGIT_SCORES, SITUATIONS, card, cards
 from oodles.comparing.figures import Seeds
 from oodles.methods import METHODS
+from tests.docs_programs import DOCS, docs_programs
 
-DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS.parent / "benchmarks" / "results"
 PAGE = (DOCS / "which-method.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def which() -> Iterator[ModuleType]:
-    """Import docs/which_method.py, which finds docs/recorded.py beside it as a script does."""
-    sys.path.insert(0, str(DOCS))
-    try:
-        yield importlib.import_module("which_method")
-    finally:
-        sys.path.remove(str(DOCS))
-        for name in ("which_method", "recorded"):
-            sys.modules.pop(name, None)
+    with docs_programs("which_method") as programs:
+        yield programs["which_method"]
 
 
 @pytest.mark.parametrize("program", ["which_method", "costs"])
