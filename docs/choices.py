@@ -34,7 +34,7 @@ def page(tables: Sequence[Table]) -> str:
             continue
         moved = sum(run.chosen != own_score(run.methods) for run in runs)
         for kind in KINDS:
-            changes = [change for group in table.groups for change in _changes(group, kind)]
+            changes = [change for group in table.groups for change in changes_of(group, kind)]
             if not changes:
                 continue
             gains = [gain for gain, _ in changes]
@@ -60,14 +60,14 @@ def _worst(table: Table) -> list[str]:
     words = []
     for group in table.groups:
         for kind in KINDS:
-            found = _changes(group, kind)
+            found = changes_of(group, kind)
             if found and (mean := fmean(gain for gain, _ in found)) < -LOSS:
                 words.append(f"{group.label} {in_points(mean)} ({kind})")
     told = f"in the mean over seeds these rows lose more than a point: {', '.join(words)}" if words else None
     return [f"* {escape(table.suite)}: {told or 'no row loses more than a point in the mean over its seeds'}."]
 
 
-def _changes(group: Group, kind: str) -> list[tuple[float, float]]:
+def changes_of(group: Group, kind: str) -> list[tuple[float, float]]:
     """Return, for each run, what the chosen score gains over the own one, and over the best one in hindsight."""
     chosen, own = (over_sets(group, kind, score) for score in (CHOSEN, group.own_score))
     if chosen is None or own is None:

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,16 @@ def read_record(name: str) -> Any:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
-def recorded_table(suite: str) -> Table:
+def recorded_table(name: str) -> Table:
     """Return the table of a recorded benchmark."""
-    return read_table(RESULTS / f"{suite}.jsonl")
+    return read_table(RESULTS / f"{name}.jsonl")
 
 
 @cache
 def read_table(path: Path) -> Table:
+    """Return the table of a file of results under the file's name, since two protocols may have one suite."""
     (table,) = compare([path]).tables
-    return table
+    return replace(table, suite=path.stem)
 
 
 def group_of(table: Table, label: str) -> Group:
@@ -105,6 +107,12 @@ def prose(text: str) -> str:
     code = [part.replace("|", r"\|") for part in parts[1::2]]
     whole = [piece for pair in zip(plain, [*(f"`{part}`" for part in code), ""], strict=True) for piece in pair]
     return "".join(whole)
+
+
+def require(true: bool, sentence: str) -> None:
+    """Write nothing where recorded rows no longer bear out a sentence of the page."""
+    if not true:
+        raise SystemExit(f"The page would say what recorded rows do not: {sentence} Rewrite it.")
 
 
 def keep(path: Path, new: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import choices
+import compositions
 from families import on_features, on_outliers
 from protocols import protocol
 from published import beside_published
@@ -46,6 +47,9 @@ validation accuracy, the network's width on cost and headroom too, and the fine-
 chosen on plain cross-entropy's accuracy on held-out training rows, the fine-tunes' schedule by judgement.""",
     "cifar10-10k": """CIFAR-10, with animals and vehicles of other kinds near, and street characters and textures far.
 The outliers are of the same collection as the near set, and of no class of it.""",
+    "cifar10-10k-factorial": """[The suite before](cifar10-10k.md) in trainings half as long, with every combination of
+four methods: one that learns from outliers, one that mixes pictures, one that normalises and one with a further task.
+Which four, and how long they train, was settled before any of them ran.""",
     "fashion-12k-lt": """Fashion-MNIST with a long tail: of the first class 100 times as many rows as of the last.""",
     "digits-wild": """The digits with wild rows to train with, a tenth of which are of digits that are not known.""",
     "fashion-12k-wild": """Fashion-MNIST with wild rows to train with, a tenth of which are silhouettes of animals,
@@ -58,6 +62,7 @@ FIRST = {
     "digits": "8 × 8 digits",
     "fashion-12k": "28 × 28 clothes",
     "cifar10-10k": "32 × 32 photos",
+    "cifar10-10k-factorial": "32 × 32 photos, four methods with and without each other",
     "fashion-12k-lt": "28 × 28 clothes, a long tail",
     "digits-wild": "8 × 8 digits, wild rows",
     "fashion-12k-wild": "28 × 28 clothes, wild rows",
@@ -68,7 +73,9 @@ SIDE_BY_SIDE = ("digits", "fashion-12k")
 """Suites on which nearly every method is recorded."""
 FOREMOST = 3
 """As many methods are named in the overview."""
-RANKS = "Over every recorded suite and set; protocols of very different sizes count alike."
+RANKED = (*SIDE_BY_SIDE, "cifar10-10k", "cifar10")
+"""Suites whose rows are many enough to be ranked together."""
+RANKS = "Over the sets of {}; protocols of very different sizes count alike."
 FPR = ("fpr95_id_positive", "fpr95_ood_positive")
 
 Under = Callable[[Table, Group, str | None, str], Figure | None]
@@ -162,21 +169,23 @@ rows, and plain cross-entropy the one that was chosen for it.
 
 def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
     """Return the text of every page by its name: a suite's for every file, the overview, and those over all suites."""
-    tables = {path: read_table(path) for path in files}
     order = list(ABOUT)
-    every = sorted(tables.values(), key=lambda table: order.index(table.suite) if table.suite in order else len(order))
-    made_of = {table.suite: path.name for path, table in tables.items()}
-    texts = {f"{table.suite}.md": suite_page(made_of[table.suite], table) for table in every}
+    tables = [read_table(path) for path in files]
+    every = sorted(tables, key=lambda table: order.index(table.suite) if table.suite in order else len(order))
+    texts = {f"{table.suite}.md": suite_page(table) for table in every}
     families = [*on_features(every), *on_outliers(every)]
     if families:
         texts["families.md"] = "\n".join(["# Families of methods", "", *families])
+    if together := compositions.page(every):
+        texts["compositions.md"] = together
     if any(CHOSEN in group.scores for table in every for group in table.groups):
         texts["choosing.md"] = choices.page(every)
     beside = {table.suite: table for table in every if table.suite in SIDE_BY_SIDE}
     if len(beside) > 1:
         texts["side-by-side.md"] = side_by_side(beside)
-    if ranks := ranking(every):
-        texts["ranks.md"] = "\n".join(["# Ranks", "", RANKS, "", *ranks_table(ranks)])
+    if ranks := ranking([table for table in every if table.suite in RANKED]):
+        over = RANKS.format(", ".join(dict.fromkeys(suite for suite, _ in ranks.sets)))
+        texts["ranks.md"] = "\n".join(["# Ranks", "", over, "", *ranks_table(ranks)])
     beside_ours = beside_published(every, tomllib.loads(published.read_text("utf-8")))
     texts["published.md"] = "\n".join(["# Published numbers", "", *beside_ours])
     texts["reading.md"] = "\n".join(["# How to read the tables", "", *(f"* {words}" for words in READING)])
@@ -265,7 +274,7 @@ def worst(table: Table, ood_set: str | None, metric: str) -> list[str]:
     return [f"{escape(label)} {in_points(mean)}" for mean, label in sorted(marked)]
 
 
-def suite_page(file: str, table: Table) -> str:
+def suite_page(table: Table) -> str:
     """Write the page of one file of results."""
     facts = [f"* {name}: {escape(value)}" for name, value in protocol(table).items()]
     worse = [
@@ -282,7 +291,7 @@ def suite_page(file: str, table: Table) -> str:
         shared="\n".join(shared_scores(table)),
         worse="\n".join(worse or ["Nothing."]),
         remarks="\n".join(f"* {escape(sentence)}" for sentence in sentences(table)),
-        file=file,
+        file=f"{table.suite}.jsonl",
     )
 
 

@@ -4,11 +4,12 @@ Methods are named by rules on the recorded figures, and what is said in words of
 rows no longer bear it out, nothing is written. With --check it fails where the page is out of date.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from recorded import KINDS, ROOT, as_table, group_of, keep, over_sets, points, recorded_table
+from recorded import KINDS, ROOT, as_table, group_of, keep, over_sets, points, recorded_table, require
 
 from oodles.cards import LOGIT_SCORES, card
 from oodles.comparing.figures import Seeds, in_points
@@ -22,6 +23,10 @@ RELATED, UNLIKE = "cifar10-10k", "fashion-12k"
 NEW_CLASSES = ("digits", "cifar10-10k")
 """Suites whose near sets are other classes of the same kind of things."""
 SCRATCH = "outlier-exposure-from-scratch"
+LONG_TAIL = "fashion-12k-lt"
+"""The suite with few rows of some classes."""
+BY_CHOICE = (CHOSEN,)
+"""Each run with the score that was chosen for it without training."""
 LITTLE = 0.01
 """In AUROC: a smaller gain is not worth a training."""
 WORST = 6
@@ -35,9 +40,10 @@ The table says what to do, and what it brought in the [recorded runs](results/in
 {table}
 
 Figures are differences of AUROC to plain training in points, near / far, the mean over the near and the far sets of a
-suite; either side has the score that is best for it there, in hindsight. ▲ and ▼ mark differences whose 95 % interval
-(Student's t, {seeds}) excludes zero. *Accuracy* is the difference in points, suite by suite. Cost is the time of a
-training step over a plain one; [what things cost](costs.md) has it for every method.
+suite; either side has the score that was [chosen for it](results/choosing.md) without training and without test rows.
+▲ and ▼ mark differences whose 95 % interval (Student's t, {seeds}) excludes zero. *Accuracy* is the difference in
+points, suite by suite. Cost is the time of a training step over a plain one; [what things cost](costs.md) has it for
+every method.
 
 `oodles methods --for "no outliers"`, or `outliers`, `pretrained`, `only logits`, lists the methods of a situation.
 
@@ -49,6 +55,7 @@ training step over a plain one; [what things cost](costs.md) has it for every me
   and of those that fine-tune the trained network.
 * Only logits: the same without and with outliers, by scores of logits alone ({logits}), of the rows that are recorded
   on all three suites.
+* {hindsight}
 * Accuracy: the rows with the largest losses beyond the noise.
 * The networks are small and the trainings short: take three seeds of your own before you rely on a point or two.
 """
@@ -76,16 +83,16 @@ class Gain:
         return " / ".join(points(self.kinds[kind]) if kind in self.kinds else "–" for kind in KINDS)
 
 
-def best(group: Group, kind: str, scores: Collection[str] = ()) -> tuple[str, Seeds] | None:
-    """Return the score, of these or of all, under which a group has the highest mean AUROC over the sets of a kind."""
-    named = [score for score in group.scores if score != CHOSEN and (not scores or score in scores)]
+def best(group: Group, kind: str, scores: Collection[str] = BY_CHOICE) -> tuple[str, Seeds] | None:
+    """Return the score of these under which a group has the highest mean AUROC over the sets of a kind."""
+    named = [score for score in group.scores if score in scores]
     measured = [(score, over_sets(group, kind, score)) for score in named]
     found = [(score, seeds) for score, seeds in measured if seeds]
     return max(found, key=lambda pair: pair[1].mean) if found else None
 
 
 @cache
-def gains(suite: str, scores: tuple[str, ...] = ()) -> tuple[Gain, ...]:
+def gains(suite: str, scores: tuple[str, ...] = BY_CHOICE) -> tuple[Gain, ...]:
     """Return what every row of a suite gains over plain training; the highest mean first."""
     found = []
     for group in (group for group in recorded_table(suite).groups if group.plain and group.finished):
@@ -101,11 +108,11 @@ def gains(suite: str, scores: tuple[str, ...] = ()) -> tuple[Gain, ...]:
     return tuple(sorted(found, key=lambda gain: -gain.mean))
 
 
-def gain(suite: str, label: str, scores: tuple[str, ...] = ()) -> Gain | None:
+def gain(suite: str, label: str, scores: tuple[str, ...] = BY_CHOICE) -> Gain | None:
     return next((one for one in gains(suite, scores) if one.group.label == label), None)
 
 
-def on_suites(label: str, scores: tuple[str, ...] = (), suites: Iterable[str] = SUITES) -> list[Gain]:
+def on_suites(label: str, scores: tuple[str, ...] = BY_CHOICE, suites: Iterable[str] = SUITES) -> list[Gain]:
     """Return a row's gains on the suites that have it."""
     return [found for suite in suites if (found := gain(suite, label, scores))]
 
@@ -116,7 +123,7 @@ def takes_outliers(group: Group) -> bool:
     return bool(needs & set(ROLES)) and group.runs[0].settings.get("max_outliers") != 0
 
 
-def without_outliers(scores: tuple[str, ...] = ()) -> list[tuple[str, list[Gain]]]:
+def without_outliers(scores: tuple[str, ...] = BY_CHOICE) -> list[tuple[str, list[Gain]]]:
     """Return the rows that need no outliers, lose no accuracy and are recorded on all suites; the best first."""
     labels = [one.group.label for one in gains(SUITES[-1], scores) if not takes_outliers(one.group)]
     found = [(label, on_suites(label, scores)) for label in labels]
@@ -130,20 +137,17 @@ def mean(rows: Sequence[Gain]) -> float:
     return sum(row.mean for row in rows) / len(rows)
 
 
-def with_outliers(tuned: bool, scores: tuple[str, ...] = ()) -> Gain:
+def with_outliers(tuned: bool, scores: tuple[str, ...] = BY_CHOICE) -> Gain:
     """Return the row that gains most from related outliers: trained anew, or from the trained network."""
     rows = [one for one in gains(RELATED, scores) if takes_outliers(one.group) and one.keeps_accuracy]
     return next(one for one in rows if (one.group.runs[0].initial_weights != "random") is tuned)
 
 
-def of_the_score(suite: str) -> dict[str, tuple[str, float]]:
-    """Return what the best score brings plain training over its own, by kind, and its name."""
+def of_the_score(suite: str) -> dict[str, float]:
+    """Return what the chosen score brings plain training over its own, by kind."""
     plain = recorded_table(suite).groups[0]
-    found = {}
-    for kind in KINDS:
-        if top := best(plain, kind):
-            found[kind] = (top[0], (top[1].minus(over_sets(plain, kind, plain.own_score))).mean)
-    return found
+    pairs = {kind: [over_sets(plain, kind, score) for score in (CHOSEN, plain.own_score)] for kind in KINDS}
+    return {kind: chosen.minus(own).mean for kind, (chosen, own) in pairs.items() if chosen and own}
 
 
 def said(rows: Sequence[Gain]) -> str:
@@ -152,13 +156,13 @@ def said(rows: Sequence[Gain]) -> str:
     return f"{words}; accuracy {', '.join(points(row.accuracy) for row in rows)}"
 
 
-def scores_said() -> str:
-    """Write what the score alone brings on every suite."""
+def scores_said(suites: Iterable[str] = SUITES) -> str:
+    """Write what the chosen score brings plain training on every suite, and which it was."""
     words = []
-    for suite in SUITES:
-        brought = of_the_score(suite)
-        names = " and ".join(dict.fromkeys(score for score, _ in brought.values()))
-        words.append(f"{suite} {' / '.join(in_points(more) for _, more in brought.values())} ({names})")
+    for suite in suites:
+        brought = " / ".join(in_points(more) for more in of_the_score(suite).values())
+        names = Counter(run.chosen for run in recorded_table(suite).groups[0].finished if run.chosen)
+        words.append(f"{suite} {brought} ({' or '.join(name for name, _ in names.most_common())})")
     return ", ".join(words)
 
 
@@ -186,12 +190,6 @@ def cost_of(group: Group) -> str:
     return f"{times[0]:.1f} × a step" if len(times) == len(names) == 1 else "–"
 
 
-def require(true: bool, sentence: str) -> None:
-    """Write nothing where recorded rows no longer bear out a sentence of the page."""
-    if not true:
-        raise SystemExit(f"which-method.md would say what recorded rows do not: {sentence} Rewrite it.")
-
-
 def page() -> str:
     """Write the page."""
     free = without_outliers()
@@ -200,7 +198,9 @@ def page() -> str:
     logits = logits_alone()
     unlike = [found for label in (SCRATCH, "outlier-exposure", "energy-bounded") if (found := gain(UNLIKE, label))]
     lost = losing_accuracy()
-    for suite in SUITES:
+    tail = [one for one in gains(LONG_TAIL) if one.keeps_accuracy]
+    require(not any("▲" in str(one) for one in tail), f"no row is better on {LONG_TAIL}.")
+    for suite in (*SUITES, LONG_TAIL):
         score = mean_of_score(suite)
         require(score > 0, f"the score brings something on {suite}.")
         require(suite == RELATED or score > gains(suite)[0].mean, f"the score brings more than any method on {suite}.")
@@ -247,6 +247,13 @@ def page() -> str:
             " or ".join(cost_of(rows[0].group) for rows in logits),
         ],
         [
+            "few rows of some classes (a long tail)",
+            "choose the score; then measure, for no row that costs no accuracy is told apart from plain training",
+            f"the score: {scores_said([LONG_TAIL])}<br>of {len(tail)} rows that cost no accuracy, "
+            f"{name_of(tail[0].group)} adds most: {said(tail[:1])}",
+            cost_of(tail[0].group),
+        ],
+        [
             "accuracy must not fall",
             f"leave out {', '.join(f'`{label}`' for label, _, _ in lost[:WORST])}, and look at each method's page",
             f"{', '.join(f'{in_points(down.mean)} ({suite})' for _, suite, down in lost[:WORST])}; "
@@ -257,7 +264,7 @@ def page() -> str:
             "new classes of the same kind are feared",
             "expect the figure of near unknowns and not that of far ones; "
             "[`oodles evaluate RUN --new-classes 3`](deploying.md) estimates it",
-            "AUROC of plain training by its best score, on new classes / far: "
+            "AUROC of plain training by the chosen score, on new classes / far: "
             + ", ".join(near_beside_far(suite) for suite in NEW_CLASSES),
             "–",
         ],
@@ -273,6 +280,7 @@ def page() -> str:
         little=f"{100 * LITTLE:.0f}",
         related=RELATED,
         logits=", ".join(LOGIT_SCORES),
+        hindsight=careful([anew, next(row for row in free[0][1] if row.suite == RELATED)]),
     )
 
 
@@ -288,9 +296,30 @@ def logits_alone() -> list[list[Gain]]:
     return [best_free, best_exposed]
 
 
+def in_hindsight(one: Gain) -> Gain:
+    """Return what a row gains if either side has the best of plain training's scores, as only test rows can tell."""
+    every = tuple(score for score in recorded_table(one.suite).groups[0].scores if score != CHOSEN)
+    found = gain(one.suite, one.group.label, every)
+    assert found is not None
+    return found
+
+
+def careful(rows: Sequence[Gain]) -> str:
+    """Say what the choice leaves plain training short of on the suite of some rows, and what they gain in hindsight."""
+    plain = recorded_table(rows[0].suite).groups[0]
+    every = [score for score in plain.scores if score != CHOSEN]
+    short = [best(plain, kind, every)[1].minus(best(plain, kind)[1]).mean for kind in KINDS]
+    words = " and ".join(f"{name_of(one.group)} {in_hindsight(one)}" for one in rows)
+    missing = " / ".join(f"{100 * more:.1f}" for more in short)
+    return (
+        f"The choice is careful: on {rows[0].suite} it leaves plain training {missing} points short of its best score "
+        f"there. With the best score in hindsight on either side the gains are {words}."
+    )
+
+
 def mean_of_score(suite: str) -> float:
     brought = of_the_score(suite)
-    return sum(more for _, more in brought.values()) / len(brought)
+    return sum(brought.values()) / len(brought)
 
 
 def mean_of(suite: str, label: str) -> float:
@@ -306,7 +335,7 @@ def tuned_epochs(one: Gain) -> str:
 
 
 def near_beside_far(suite: str) -> str:
-    """Write the AUROC of plain training by its best score, near and far."""
+    """Write the AUROC of plain training by the chosen score, near and far."""
     plain = recorded_table(suite).groups[0]
     found = [best(plain, kind) for kind in KINDS]
     return f"{suite} {' / '.join(f'{100 * one[1].mean:.1f}' for one in found if one)}"

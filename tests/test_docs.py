@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 MODULES = (
     *("recorded", "drawing", "examples", "pictures", "methods", "scripts", "guests"),
-    *("protocols", "families", "published", "results", "which_method", "costs", "readme"),
+    *("protocols", "families", "published", "results", "compositions", "which_method", "learnt", "costs", "readme"),
 )
 FILES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("guides/*.md"))]
 PAGES = {path.relative_to(DOCS).with_suffix("").as_posix(): path.read_text(encoding="utf-8") for path in FILES}

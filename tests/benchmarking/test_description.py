@@ -2,6 +2,7 @@
 
 import inspect
 import tomllib
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -265,21 +266,29 @@ def test_what_is_read_from_a_file_is_named_after_it(tmp_path: Path) -> None:
 def test_shipped_benchmarks_are_whole() -> None:
     assert set(benchmarks()) == {
         *("demo", "digits", "digits-wild", "fashion-12k", "fashion-12k-lt", "fashion-12k-wild"),
-        *("cifar10-10k", "cifar10", "clinc150"),
+        *("cifar10-10k", "cifar10-10k-factorial", "cifar10", "clinc150"),
     }
     for name in benchmarks():
         spec = Benchmark.load(name)
-        suite = "digits" if name == "demo" else name
+        suite = {"demo": "digits", "cifar10-10k-factorial": "cifar10-10k"}.get(name, name)
         rows = {row.name: row for row in spec.rows}
         assert spec.rows[0].name == "cross-entropy" and list(spec.suites) == [suite]
         of_images = () if name == "clinc150" else ("cutmix", "regmixup")
-        usual = () if name.endswith("-wild") else ("mixup", "logit-norm", *of_images)
+        usual = () if name.endswith(("-wild", "-factorial")) else ("mixup", "logit-norm", *of_images)
         assert {"outlier-exposure", *usual} <= set(rows)
         for row in spec.rows:
             assert row.after == (None if row.recipe.weights is None else "cross-entropy")
             assert row.taught_by == row.recipe.teacher in (None, "cross-entropy")
             measures = any(card(method).suggests for method, _ in row.recipe.methods)
             assert bool(row.recipe.suggest) == (measures and row.after is not None), row.name
+
+
+def test_the_factorial_holds_every_combination_once() -> None:
+    rows = [{method for method, _ in row.recipe.methods} for row in Benchmark.load("cifar10-10k-factorial").rows]
+    four = set.union(*rows[1:])
+    assert rows[0] == {"cross-entropy"} and len(four) == 4
+    every = [set(chosen) for size in range(1, 5) for chosen in combinations(four, size)]
+    assert len(rows) == 16 and all(rows.count(chosen) == 1 for chosen in every)
 
 
 def test_a_row_that_says_nothing_measures_nothing() -> None:

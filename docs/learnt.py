@@ -1,0 +1,199 @@
+"""Write docs/what-we-learnt.md from the rows in benchmarks/results: python docs/learnt.py
+
+Every sentence has its figure, and is checked against it: where rows no longer bear it out, nothing is written. With
+--check it fails where the page is out of date.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from statistics import fmean
+
+from choices import LOSS, changes_of
+from families import SCORES, SHAPING, without_preparing
+from recorded import KINDS, ROOT, keep, over_sets, recorded_table, require, verdict
+from which_method import (
+    LITTLE,
+    LONG_TAIL,
+    RELATED,
+    SCRATCH,
+    SUITES,
+    UNLIKE,
+    gain,
+    gains,
+    in_hindsight,
+    mean_of_score,
+    of_the_score,
+)
+
+from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.tables import Group
+
+EVERY = (*SUITES, LONG_TAIL, "digits-wild", "fashion-12k-wild", "clinc150")
+FOR_TAILS = ("pascl", "cocl", "pfs")
+"""Methods made for long tails."""
+PAGE = """# What we learnt
+
+From the [recorded runs](results/index.md): small networks, short trainings, 3 to 10 seeds. Figures are points of AUROC,
+near / far, or of accuracy, each computed from the rows; every sentence stops the build of this page when the rows no
+longer say so.
+
+## Against what we expected
+
+{against}
+
+## As we expected
+
+{as_expected}
+"""
+
+
+def page() -> str:
+    against = (choice(), shaping(), preparing(), generated(), tails())
+    as_expected = (score_first(), related(), marks(), accuracy())
+    return PAGE.format(against=_numbered(against, 1), as_expected=_numbered(as_expected, len(against) + 1))
+
+
+def _numbered(sentences: Iterable[str], first: int) -> str:
+    return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, first))
+
+
+def pair(figures: Iterable[float]) -> str:
+    return " / ".join(in_points(figure) for figure in figures)
+
+
+def choice() -> str:
+    """A score chosen without training was to cost nowhere more than a point."""
+    lost, every = 0, 0
+    for suite in EVERY:
+        for kind in KINDS:
+            found = [gain for group in recorded_table(suite).groups for gain, _ in changes_of(group, kind)]
+            lost += sum(gain < -LOSS for gain in found)
+            every += len(found)
+    short = fmean(-regret for group in recorded_table(RELATED).groups for _, regret in changes_of(group, "far"))
+    require(0 < lost < every / 50 and short > 0.05, "the choice of a score rarely costs a point and is careful.")
+    return (
+        f"**A score can be chosen without training, but not for nothing.** It was to cost no run more than a point; it "
+        f"does so in {lost} of {every:,} cases (runs × near or far), and on {RELATED} the safe rule leaves "
+        f"{100 * short:.1f} points of far AUROC to each run's best score. [Choosing](results/choosing.md)"
+    )
+
+
+def compared(pairs: Iterable[tuple[Group, Group, str]]) -> Counter[str]:
+    """Count how often rows are better or worse than those beside them, near and far, under a score."""
+    counts: Counter[str] = Counter()
+    for group, base, score in pairs:
+        for kind in KINDS:
+            mine, beside = (over_sets(rows, kind, score) for rows in (group, base))
+            if mine and beside and (difference := mine.minus(beside)):
+                counts[verdict(difference)] += 1
+    return counts
+
+
+def shaping() -> str:
+    counts = compared(
+        (group, group.plain, score)
+        for suite in SUITES
+        for group in recorded_table(suite).groups
+        if group.plain and SHAPING & {name for name, _ in group.runs[0].methods}
+        for score in SCORES
+    )
+    require(counts["better"] < counts["worse"], "methods that shape features are more often worse than better.")
+    return (
+        f"**Shaped features do not show under scores of features.** Under the score that plain training has too "
+        f"({', '.join(SCORES)}), contrast, prototypes, virtual outliers and kernels are better in "
+        f"{counts['better']} of {counts.total()} comparisons, worse in {counts['worse']}. "
+        "[Families](results/families.md)"
+    )
+
+
+def preparing() -> str:
+    groups = [recorded_table(suite).groups for suite in SUITES]
+    counts = compared(
+        (group, base, base.own_score)
+        for suite in groups
+        for group in suite
+        if (base := without_preparing(group, suite)) and group.runs[0].settings.get("max_outliers") is None
+    )
+    require(counts["better"] < counts.total() / 3, "mining and changing outliers is rarely told apart.")
+    return (
+        f"**Which outliers are taken, and how they are changed, hardly matters.** Miners, mixes, perturbed outliers "
+        f"and losses of their own are better than the same loss on the outliers as they come in {counts['better']} of "
+        f"{counts.total()} comparisons, worse in {counts['worse']}. [Families](results/families.md)"
+    )
+
+
+def generated() -> str:
+    real, made = (gain(RELATED, label) for label in ("outlier-exposure", "outlier-exposure-generated"))
+    assert real is not None and made is not None
+    require(made.mean > real.mean - LITTLE, "generated outliers do as well as real ones.")
+    rows = real.group.runs[0].sizes["outliers"]
+    return (
+        f"**Outliers that are made of the training images do as well as {rows:,} real ones.** Fine-tuned on {RELATED}, "
+        f"generated ones alone add {made} and the real ones, of the near set's collection, {real}. "
+        "[Few outliers](guides/few-outliers.md)"
+    )
+
+
+def tails() -> str:
+    found = [one for one in gains(LONG_TAIL) if {name for name, _ in one.group.runs[0].methods} & {*FOR_TAILS}]
+    rows = [in_hindsight(one) for one in found]
+    require(all(one.mean < LITTLE for one in rows) and len(rows) > 2, "methods for long tails bring nothing.")
+    words = ", ".join(f"{one.group.label} {one} (accuracy {in_points(one.accuracy.mean)})" for one in rows)
+    return f"**Methods for long tails bring nothing on one.** {LONG_TAIL}, best scores in hindsight: {words}."
+
+
+def score_first() -> str:
+    words = ", ".join(f"{suite} {pair(of_the_score(suite).values())}" for suite in (*SUITES, LONG_TAIL))
+    ahead = [suite for suite in (*SUITES, LONG_TAIL) if mean_of_score(suite) > gains(suite)[0].mean]
+    require(
+        len(ahead) == 3 and RELATED not in ahead, "the score brings more than any method but with related outliers."
+    )
+    return (
+        f"**The score comes first.** The chosen one brings plain training {words}; on {', '.join(ahead[:-1])} and "
+        f"{ahead[-1]} that is more than any method adds after it. [Which method](which-method.md)"
+    )
+
+
+def related() -> str:
+    near, far = gain(RELATED, SCRATCH), gain(UNLIKE, SCRATCH)
+    assert near is not None and far is not None
+    require(near.mean > 0.1 and far.mean < 0, "related outliers bring much, others nothing.")
+    return (
+        f"**Outliers like those that come bring most, others nothing.** Outlier Exposure from scratch adds "
+        f"{near} on {RELATED}, whose outliers are like its near set, and {far} on {UNLIKE}."
+    )
+
+
+def marks() -> str:
+    counts: Counter[str] = Counter()
+    for suite in EVERY:
+        table = recorded_table(suite)
+        for one in table.figures():
+            if one.difference and one.metric == "auroc" and one.verdict:
+                counts["marked"] += 1
+                counts["holds"] += len(one.mark) == 2
+    require(counts["holds"] < counts["marked"] / 2, "few marks hold with the correction.")
+    return (
+        f"**Few marks hold once all are counted.** Of {counts['marked']:,} differences in AUROC whose 95 % interval "
+        f"excludes zero, {counts['holds']:,} hold with Holm's correction for all of their suite."
+    )
+
+
+def accuracy() -> str:
+    one, two = (gain(suite, "logit-norm") for suite in ("digits", RELATED))
+    assert one is not None and two is not None
+    require(one.accuracy.mean < -0.1 and not _lost(two.accuracy), "logit-norm is dangerous on few rows alone.")
+    rows = [recorded_table(suite).groups[0].runs[0].sizes["train"] for suite in ("digits", RELATED)]
+    return (
+        f"**A method that is safe on many rows can ruin a small one.** LogitNorm changes accuracy by "
+        f"{in_points(one.accuracy.mean)} on the {rows[0]:,} rows of digits and by {in_points(two.accuracy.mean)} on "
+        f"the {rows[1]:,} of {RELATED}."
+    )
+
+
+def _lost(difference: Seeds) -> bool:
+    return verdict(difference) == "worse"
+
+
+if __name__ == "__main__":
+    keep(ROOT / "docs" / "what-we-learnt.md", page())
