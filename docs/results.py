@@ -167,8 +167,11 @@ rows, and plain cross-entropy the one that was chosen for it.
 """
 
 
-def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
-    """Return the text of every page by its name: a suite's for every file, the overview, and those over all suites."""
+def pages(files: Sequence[Path], published: Path = PUBLISHED, networks: Sequence[Path] = ()) -> dict[str, str]:
+    """Return the text of every page by its name: a suite's for every file, the overview, and those over all suites.
+
+    Results with other networks only say whether the choice of a score holds there.
+    """
     order = list(ABOUT)
     tables = [read_table(path) for path in files]
     every = sorted(tables, key=lambda table: order.index(table.suite) if table.suite in order else len(order))
@@ -179,7 +182,7 @@ def pages(files: Sequence[Path], published: Path = PUBLISHED) -> dict[str, str]:
     if together := compositions.page(every):
         texts["compositions.md"] = together
     if any(CHOSEN in group.scores for table in every for group in table.groups):
-        texts["choosing.md"] = choices.page(every)
+        texts["choosing.md"] = choices.page(every, [read_table(path) for path in networks])
     beside = {table.suite: table for table in every if table.suite in SIDE_BY_SIDE}
     if len(beside) > 1:
         texts["side-by-side.md"] = side_by_side(beside)
@@ -387,4 +390,4 @@ def write(texts: dict[str, str], folder: Path = FOLDER) -> None:
 
 
 if __name__ == "__main__":
-    write(pages(sorted(RESULTS.glob("*.jsonl"))))
+    write(pages(sorted(RESULTS.glob("*.jsonl")), networks=sorted(RESULTS.glob("networks/*.jsonl"))))

@@ -281,6 +281,10 @@ def test_what_choosing_a_score_brought_is_computed_from_the_rows(
         gain, regret, worst = (f"{figure:+.1f}".replace("-", "−") for figure in figures)
         row = f"| cifar10 | {kind} | 12, of which 8 with another score | {gain} | {regret} | {lost} of 12 | {worst} |"
         assert row in page
+    write_results(tmp_path / "wider.jsonl", recorded)
+    shown = results.pages([tmp_path / "cifar10.jsonl"], networks=[tmp_path / "wider.jsonl"])
+    elsewhere = shown["choosing.md"].partition("## Other networks")[2]
+    assert row.replace("| cifar10 |", "| wider |") in elsewhere and "wider.md" not in shown
     shown = results.pages([tmp_path / "cifar10.jsonl"])
     assert shown["choosing.md"] == page and "## With the score chosen" in shown["cifar10.md"]
     assert "| mixup | chosen, n = 3 |" in shown["cifar10.md"]

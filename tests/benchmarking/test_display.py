@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from oodles import Benchmark, open_run
+from oodles import Benchmark, Recipe, open_run
 from oodles.benchmarking.description import Task
 from oodles.benchmarking.display import display
-from oodles.benchmarking.forecast import Forecast, in_words, together
+from oodles.benchmarking.forecast import Forecast, in_words, together, work
+from oodles.cards import card
 from oodles.comparing.results import Result, result_of
 from tests.comparing.synthetic_runs import write_run
 
@@ -97,8 +98,8 @@ def test_lines_say_how_long_the_rest_will_train(tmp_path: Path, capsys: pytest.C
         for task in others:
             show(task, results[task], results[task].reason)
     planned, diverged, finished, last = capsys.readouterr().err.splitlines()
-    # three like the one of ten minutes, two at a time; what diverges early says nothing of how long others take
-    assert planned == "4 runs: 1 ended, 3 to train, 2 side by side, about 20 min of training left."
+    # one like that of ten minutes and two of twice the step, two at a time; what diverges early says nothing of others
+    assert planned == "4 runs: 1 ended, 3 to train, 2 side by side, about 30 min of training left."
     assert diverged == "[2/4] mixup, digits, seed 1: it grew"
     assert finished.endswith("%, about 20 min of training left")
     assert "left" not in last
@@ -130,6 +131,16 @@ def test_what_is_expected_of_runs(tmp_path: Path) -> None:
         forecast.end(task, None)  # failed
     assert str(forecast) == ""
     assert str(Forecast(left, {tasks["mixup", "digits", 0]: took(None)}, 1)) == ""
+
+
+def test_what_is_expected_goes_by_epochs_and_steps() -> None:
+    plain = Recipe(epochs=10)
+    assert work(plain) == 10.0 and work(replace(plain, epochs=3)) == 3.0
+    rotated = Recipe(methods=(("rotation-prediction", {}),), epochs=10)
+    both = Recipe(methods=(("outlier-exposure", {}), ("rotation-prediction", {})), epochs=10)
+    extra = [10.0 * ((card(name).step_time or 0.0) - 1.0) for name in ("rotation-prediction", "outlier-exposure")]
+    assert min(extra) > 5.0
+    assert work(rotated) == pytest.approx(10.0 + extra[0]) and work(both) == pytest.approx(10.0 + sum(extra))
 
 
 def test_runs_side_by_side() -> None:

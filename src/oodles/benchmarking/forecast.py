@@ -5,15 +5,17 @@ from heapq import heapreplace
 from statistics import median
 
 from oodles.benchmarking.description import Task
+from oodles.cards import card
 from oodles.comparing.results import Result
+from oodles.runs.recipe import Recipe
 
 
 class Forecast:
     """The training time of the runs that are left.
 
-    A run is expected to take the median of the ended ones of its row and suite, or else of its suite; nothing is
-    expected of a suite of which no run has ended. Testing is not counted, and neither is what a run that goes on has
-    done before.
+    A run is expected to take the median of the ended ones of its row and suite, or else as long as those of its suite
+    for each epoch and for what its methods add to a step; nothing is expected of a suite of which no run has ended.
+    Testing is not counted, and neither is what a run that goes on has done before.
 
     Args:
         left: runs to train, in their order.
@@ -25,7 +27,8 @@ class Forecast:
         self._left = list(left)
         self._ended = len(ended)
         self._side_by_side = side_by_side
-        self._seconds: dict[tuple[str, ...], list[float]] = {}
+        self._seconds: dict[tuple[str, str], list[float]] = {}
+        self._seconds_of_work: dict[str, list[float]] = {}
         for task, result in ended.items():
             self._learn(task, result)
 
@@ -37,8 +40,8 @@ class Forecast:
 
     def _learn(self, task: Task, result: Result) -> None:
         if result.seconds is not None and result.status == "finished":
-            for like in ((task.suite,), (task.suite, task.row)):
-                self._seconds.setdefault(like, []).append(result.seconds)
+            self._seconds.setdefault((task.suite, task.row), []).append(result.seconds)
+            self._seconds_of_work.setdefault(task.suite, []).append(result.seconds / work(task.recipe))
 
     @property
     def plan(self) -> str:
@@ -59,8 +62,19 @@ class Forecast:
         return f"about {in_words(together(known, self._side_by_side or 1))} of training left{more}"
 
     def _expected(self, task: Task) -> float | None:
-        seconds = self._seconds.get((task.suite, task.row)) or self._seconds.get((task.suite,))
-        return median(seconds) if seconds else None
+        if seconds := self._seconds.get((task.suite, task.row)):
+            return median(seconds)
+        each = self._seconds_of_work.get(task.suite)
+        return median(each) * work(task.recipe) if each else None
+
+
+def work(recipe: Recipe) -> float:
+    """Return how long a recipe trains, in epochs of plain training, by what was measured of its methods' steps.
+
+    What methods add to a step is added up; those that were not measured are taken to add nothing.
+    """
+    times = [card(name).step_time or 1.0 for name, _ in recipe.methods]
+    return recipe.epochs * (1.0 + sum(time - 1.0 for time in times))
 
 
 def together(seconds: Iterable[float], side_by_side: int) -> float:
