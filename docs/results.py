@@ -88,11 +88,11 @@ behind it.
 
 {table}
 
-AUROC in per cent, near / far: the mean over the near and the far sets. *Best score* is the one that tells validation
-outliers best, which plain training has not seen. *Gain most* are the methods with the largest mean difference to plain
-training under the same score, their own; ▲ and ▼ mark differences whose 95 % interval (Student's t) excludes zero, with
-no correction for multiple comparisons, which the suites' pages have. A protocol is a suite, a network and a schedule:
-figures of two protocols do not compare.
+AUROC in per cent, near / far: the mean over the near and the far sets. The *chosen score* is the one that was [chosen
+for each run](choosing.md) without training and without test rows. *Gain most* are the methods with the largest mean
+difference to plain training, either under its chosen score; ▲ and ▼ mark differences whose 95 % interval (Student's t)
+excludes zero, with no correction for multiple comparisons, which the suites' pages have. A protocol is a suite, a
+network and a schedule: figures of two protocols do not compare.
 
 The rows are in `benchmarks/results/`: one line of JSON for every run, with its settings, versions, device, seed and
 every metric. `oodles compare benchmarks/results/digits.jsonl --to report.html` shows all metrics under all scores.
@@ -209,12 +209,11 @@ def chosen(table: Table, group: Group, ood_set: str | None, metric: str) -> Figu
 
 def overview_table(tables: Sequence[Table]) -> list[str]:
     """Write a line for every suite."""
-    heads = ["suite", "what it is", "rows, seeds", "plain: accuracy", "by msp", "by its best score"]
+    heads = ["suite", "what it is", "rows, seeds", "plain: accuracy", "by msp", "by its chosen score"]
     heads += ["gain most (near / far)", "lose accuracy"]
     lines = []
     for table in tables:
         plain = table.groups[0]
-        best = plain.best_on_validation or plain.own_score
         right = plain.measured(None, plain.own_score, "accuracy")
         seeds = sorted({len(group.runs) for group in table.groups}, reverse=True)
         lines.append(
@@ -224,7 +223,7 @@ def overview_table(tables: Sequence[Table]) -> list[str]:
                 f"{len(table.groups)}, n = {' or '.join(map(str, seeds))}",
                 f"{right or '–'}",
                 near_and_far(plain, plain.own_score),
-                f"{best} {near_and_far(plain, best)}",
+                near_and_far(plain, deployed(plain)),
                 "; ".join(foremost(table)) or "none",
                 losing(table),
             ]
@@ -239,14 +238,19 @@ def near_and_far(group: Group, score: str) -> str:
 
 
 def foremost(table: Table) -> list[str]:
-    """Name the methods with the largest mean difference to plain training under their own score."""
-    gains = [(group.label, differences(group, group.own_score)) for group in table.groups if group.plain]
+    """Name the methods with the largest mean difference to plain training, as they are deployed."""
+    gains = [(group.label, differences(group, deployed(group))) for group in table.groups if group.plain]
     ranked = sorted((gain for gain in gains if gain[1]), key=lambda gain: -mean_of(gain[1]))
     return [
         f"{escape(label)} {' / '.join(points(kinds[kind]) if kind in kinds else '–' for kind in KINDS)}"
         for label, kinds in ranked[:FOREMOST]
         if mean_of(kinds) > 0
     ]
+
+
+def deployed(group: Group) -> str:
+    """Return the score under which a group is deployed: the chosen one, or its own where none was chosen."""
+    return CHOSEN if CHOSEN in group.scores else group.own_score
 
 
 def differences(group: Group, score: str) -> dict[str, Seeds]:

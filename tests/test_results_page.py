@@ -13,10 +13,11 @@ from types import ModuleType
 import pytest
 
 from oodles.comparing.comparison import compare
-from oodles.comparing.results import read_results, result_of, write_results
+from oodles.comparing.results import Result, read_results, result_of, write_results
 from oodles.comparing.tables import Group
 from oodles.comparing.words import overview
 from oodles.runs.opened import open_run
+from oodles.runs.recipe import PLAIN
 from tests.comparing.synthetic_runs import SIZES, write_run
 from tests.docs_programs import DOCS, docs_programs
 
@@ -151,7 +152,7 @@ def test_the_overview_has_a_line_for_each_suite(results: ModuleType, pages: dict
     means = [[rows.measured(name, "msp", "auroc").mean for name in near] for rows in (scratch, table.groups[0])]
     assert gains[label]["near"].mean == pytest.approx(statistics.mean(means[0]) - statistics.mean(means[1]))
     cells = lines["digits"].split(" | ")
-    assert cells[2] == "3, n = 3" and cells[5].split()[0] in table.groups[0].scores
+    assert cells[2] == "3, n = 3" and cells[5] == cells[4], "no score was chosen"
     assert "cutmix" not in cells[6] and cells[7].startswith(("0 of 2", "1 of 2", "2 of 2"))
 
 
@@ -261,6 +262,10 @@ def test_what_methods_on_features_bring_under_one_score_is_that_of_the_rows(resu
     assert "supcon" not in line, "it is not told apart"
 
 
+def mean_auroc(run: Result, kind: str, score: str) -> float:
+    return statistics.fmean(by[score]["auroc"] for name, by in run.metrics["test"].items() if name.startswith(kind))
+
+
 def test_what_choosing_a_score_brought_is_computed_from_the_rows(
     results: ModuleType, files: list[Path], tmp_path: Path
 ) -> None:
@@ -270,8 +275,7 @@ def test_what_choosing_a_score_brought_is_computed_from_the_rows(
     found = {kind: [] for kind in ("near", "far")}
     for run in recorded:
         for kind, gains in found.items():
-            sets = [by for name, by in run.metrics["test"].items() if name.startswith(kind)]
-            means = {score: statistics.fmean(by[score]["auroc"] for by in sets) for score in ("msp", "energy", "knn")}
+            means = {score: mean_auroc(run, kind, score) for score in ("msp", "energy", "knn")}
             gains.append((means[run.chosen] - means["msp"], means[run.chosen] - max(means.values())))
     page = results.choices.page([table])
     for kind, changes in found.items():
@@ -288,6 +292,9 @@ def test_what_choosing_a_score_brought_is_computed_from_the_rows(
     shown = results.pages([tmp_path / "cifar10.jsonl"])
     assert shown["choosing.md"] == page and "## With the score chosen" in shown["cifar10.md"]
     assert "| mixup | chosen, n = 3 |" in shown["cifar10.md"]
+    plain = [100 * mean_auroc(run, kind, run.chosen) for kind in found for run in recorded if run.label == PLAIN]
+    cells = next(line for line in shown["index.md"].splitlines() if line.startswith("| [cifar10]")).split(" | ")
+    assert cells[5] == f"{statistics.fmean(plain[:3]):.1f} / {statistics.fmean(plain[3:]):.1f}" != cells[4]
     assert (
         "choosing.md" not in results.pages(files) and "With the score chosen" not in results.pages(files)["cifar10.md"]
     )
