@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # what torch imports late would keep the group, and its threads, past its end
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributed import _functional_collectives as collectives

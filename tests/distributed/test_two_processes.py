@@ -1,5 +1,6 @@
 """Properties 7 and 10: two processes equal one, and each draws numbers of its own. One spawn serves all tests."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,16 @@ def results(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("processes")
     torch.save(cases, folder / "cases.pt")
     torch.multiprocessing.spawn(work, args=(WORLD, str(folder)), nprocs=WORLD)
-    return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(WORLD)]
+    return [
+        torch.load(Path(folder, f"{rank}.pt"), weights_only=False)
+        | {"left": json.loads(Path(folder, f"{rank}.json").read_text())}
+        for rank in range(WORLD)
+    ]
+
+
+def test_no_thread_of_a_group_outlives_it(results: list[dict[str, Any]]) -> None:
+    """One that frees a tensor while the interpreter shuts down would abort the process, after all its work."""
+    assert [result["left"] for result in results] == [[], []]
 
 
 def check_two_equal_one(case: Case, outcomes: list[dict[str, Tensor]]) -> None:

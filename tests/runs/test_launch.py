@@ -1,5 +1,6 @@
 """``accelerate launch`` with two processes trains the same recipe."""
 
+import json
 import os
 import socket
 import subprocess
@@ -39,6 +40,8 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
         check=True,
         timeout=120,
     )
+    for rank in range(2):
+        assert json.loads((tmp_path / "two" / f"threads-{rank}.json").read_text()) == [], "the group is left whole"
     single, two = train_in(tmp_path / "one"), open_run(tmp_path / "two" / "run", network="tests.runs.small:with_pooler")
     assert two.record["environment"]["processes"] == 2
     assert two.initial_weights == single.initial_weights == "cross-entropy"
