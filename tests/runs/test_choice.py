@@ -17,7 +17,7 @@ from oodles.detection.calibration import choosing_rows
 from oodles.detection.choosing import made_unknowns
 from oodles.evaluation import score_rows
 from oodles.metrics import auroc
-from oodles.runs.choice import choose_score
+from oodles.runs.choice import choose_score, trained_on_outliers
 from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Methods, Recipe
 from oodles.runs.testing import figures as figures_of
@@ -30,7 +30,9 @@ WIDE = replace(small_suite(), validation=small_suite(360).train.rows(np.arange(1
 """With enough validation rows to choose."""
 
 
-def trained(folder: Path, methods: Methods = (), *, weights: str | None = None, seed: int = 0) -> Run:
+def trained(
+    folder: Path, methods: Methods = (), *, weights: str | None = None, teacher: str | None = None, seed: int = 0
+) -> Run:
     recipe = Recipe(
         methods,
         epochs=1,
@@ -38,6 +40,7 @@ def trained(folder: Path, methods: Methods = (), *, weights: str | None = None, 
         batch_size=20,
         outlier_batch_size=20,
         weights=weights,
+        teacher=teacher,
         seed=seed,
         suggest=False,
     )
@@ -94,6 +97,34 @@ def test_outliers_that_were_trained_on_do_not_choose(exposed: Run, tmp_path: Pat
         assert choice.kinds == ("blends", "jigsaw", "shuffled")
         assert "The outliers were trained on, so what they say of scores is worth nothing" in choice.remarks[0]
     assert choose_score(exposed).aurocs["msp"] == pytest.approx(figures(exposed, outliers=False)["msp"], abs=1e-9)
+
+
+def test_outliers_that_a_teacher_was_trained_on_do_not_choose(plain: Run, exposed: Run, tmp_path: Path) -> None:
+    distilled = (("distillation", {}),)
+    of_exposed = trained(tmp_path / "exposed", distilled, teacher=str(exposed.folder))
+    assert choose_score(of_exposed).kinds == ("blends", "jigsaw", "shuffled")
+    assert "outliers" in choose_score(trained(tmp_path / "plain", distilled, teacher=str(plain.folder))).kinds
+    (of_exposed.folder / "choice.json").unlink()
+    record = json.loads((of_exposed.folder / "run.json").read_text("utf-8"))
+    record["teacher"]["file"] = str(tmp_path / "gone" / "weights.safetensors")
+    (of_exposed.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert trained_on_outliers(open_run(of_exposed.folder, network=NETWORK)), "by its label"
+
+
+def test_what_weights_come_from_is_asked_only_where_it_still_is(exposed: Run, tmp_path: Path) -> None:
+    first = Path(shutil.copytree(exposed.folder, tmp_path / "first"))
+    tuned = trained(tmp_path / "tuned", weights=str(first))
+    again = trained(tmp_path / "again", weights=str(tuned.folder))
+    record = json.loads((first / "run.json").read_text("utf-8"))
+    (first / "run.json").write_text("{", encoding="utf-8")
+    assert trained_on_outliers(tuned), "by its label"
+    shutil.rmtree(first)
+    trained(first, weights=str(again.folder))  # a folder that is used in turn leads back to itself
+    assert trained_on_outliers(open_run(first, network=NETWORK))
+    del record["initial"]["file"]
+    record["recipe"]["methods"] = [{"name": "mixup"}]
+    (first / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert not trained_on_outliers(open_run(first, network=NETWORK))
 
 
 def test_a_run_of_an_earlier_version_chooses_once_and_keeps_it(tmp_path: Path) -> None:
@@ -153,6 +184,10 @@ def test_a_damaged_choice_is_refused(plain: Run, tmp_path: Path) -> None:
         (
             json.dumps({**choose_score(plain).as_dict(), "chosen": "odin"}),
             "names the score 'odin', which the run has not",
+        ),
+        (
+            json.dumps({**choose_score(plain).as_dict(), "aurocs": {"msp": {"blends": 0.5}, "knn": {"jigsaw": 0.5}}}),
+            "must have the same kinds of unknowns for every score",
         ),
     ):
         (folder / "choice.json").write_text(content, encoding="utf-8")

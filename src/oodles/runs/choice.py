@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from oodles.contract import Part
 from oodles.data import Suite
 from oodles.data.decoded import sample
 from oodles.detection.choosing import OUTLIERS, Choice, choose_on_half, most_rows, score_unknowns
-from oodles.files import write_json
+from oodles.files import sha256_of, write_json
 from oodles.methods import METHODS
 from oodles.runs.folder import CHOICE, RUN, SCORES, RunFolder, read_run
 from oodles.runs.recipe import Methods, needs_outliers, own_score, roles_used, scores_brought
@@ -115,11 +116,18 @@ def choose_on(
 
 
 def trained_on_outliers(run: RunFolder) -> bool:
-    """Say whether anything of a run was trained or measured with outliers, or of those that its weights come from."""
+    """Say whether outliers trained or measured anything of a run, of those that its weights come from, or a teacher."""
     if OUTLIERS in roles_used(run.recipe) or run.suggested:
         return True
-    before = Path(run.record["initial"]["file"]).parent
-    if run.record["initial"]["file"] and (before / RUN).is_file():
-        return trained_on_outliers(read_run(before))
-    said: Methods = tuple((name, {}) for name in run.initial_weights.split(" + ") if name in METHODS)
+    return any(_know_outliers(run.record.get(what, {})) for what in ("initial", "teacher"))
+
+
+def _know_outliers(weights: Mapping[str, str]) -> bool:
+    """Say it of weights: by the run that still has them in its folder, or else by the methods that their label names."""
+    file = Path(weights.get("file", ""))
+    if (file.parent / RUN).is_file() and file.is_file() and sha256_of(file) == weights.get("sha256"):
+        with suppress(ValueError):  # it has been damaged since
+            return trained_on_outliers(read_run(file.parent))
+    label, _, _ = weights.get("label", "").partition(" (")  # of a teacher, it ends with its network
+    said: Methods = tuple((name, {}) for name in label.split(" + ") if name in METHODS)
     return needs_outliers(said)

@@ -231,6 +231,8 @@ class RunFolder:
         scores = {*choice["aurocs"], choice["own"]}
         if choice["chosen"] not in scores or (self.scores and f"validation/{choice['chosen']}" not in self.scores):
             raise ValueError(f"{path} names the score {choice['chosen']!r}, which the run has not; {ADVICE[CHOICE]}.")
+        if len({frozenset(kinds) for kinds in choice["aurocs"].values()}) > 1:
+            raise ValueError(f"{path} must have the same kinds of unknowns for every score; {ADVICE[CHOICE]}.")
         return choice
 
     @property

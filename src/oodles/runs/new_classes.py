@@ -19,7 +19,7 @@ from oodles.files import write_json
 from oodles.files.forms import read_json
 from oodles.randomness import NEW_CLASSES as DRAW
 from oodles.randomness import generator_for
-from oodles.runs.folder import ADVICE, NEW_CLASSES, RUN, RunFolder, locked, read_run
+from oodles.runs.folder import ADVICE, NEW_CLASSES, RUN, WEIGHTS, RunFolder, locked, read_run
 from oodles.runs.forms import NEW_CLASSES_FORM
 from oodles.runs.recipe import OF_NETWORK, Recipe, recipes
 from oodles.runs.testing import suite_of
@@ -189,7 +189,14 @@ def _beginning(run: RunFolder) -> RunFolder:
             f"{run.folder} starts from {weights}, which may know the classes that are to be held out, and there is no "
             "run there that says how it was trained: take a run that starts from random weights or from its network's."
         )
-    return replace(_beginning(read_run(str(weights))), network=run.network)
+    before = read_run(str(weights))
+    then, now = run.record["initial"].get("sha256"), before.result.get("sha256", {}).get(WEIGHTS)
+    if then and now and then != now:
+        raise ValueError(
+            f"{run.folder} starts from weights that {weights} had once, and it was trained anew since then: take a run "
+            "that starts from random weights or from its network's."
+        )
+    return replace(_beginning(before), network=run.network)
 
 
 def _data_of(run: RunFolder, root: str | Path | Sequence[str | Path]) -> Suite:
