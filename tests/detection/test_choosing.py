@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from oodles.contract import Part
-from oodles.detection.choosing import Choice, Sample, above, choose, made_unknowns, most_rows, weights_of
+from oodles.detection.calibration import choosing_rows
+from oodles.detection.choosing import (
+    Choice,
+    Sample,
+    above,
+    choose,
+    choose_on_half,
+    made_unknowns,
+    most_rows,
+    weights_of,
+)
 from oodles.metrics import auroc
 
 
@@ -110,6 +120,14 @@ def test_scores_that_are_not_finite_or_that_a_kind_lacks_are_not_compared() -> N
     assert list(found.aurocs) == ["own"] and found.chosen == "own" and found.interval is None
     assert choose(known, {}, "own").reason == "own stays: nothing could be compared"
     assert choose({"own": known["broken"]}, {"made": made}, "own").remarks == ("No score is finite on all rows.",)
+
+
+def test_a_score_that_could_set_no_threshold_is_not_chosen() -> None:
+    may = choosing_rows(200)
+    known = {"own": shifted(0), "best": shifted(0)}
+    known["best"][np.flatnonzero(~may)[0]] = np.inf
+    found = choose_on_half(known, "own", lambda _: {"made": {"own": shifted(0, seed=1), "best": shifted(9)}})
+    assert found.chosen == "own" and list(found.aurocs) == ["own"]
 
 
 def test_it_is_said_in_words() -> None:

@@ -14,14 +14,17 @@ from oodles.comparing.comparison import compare
 from oodles.comparing.results import result_of
 from oodles.contract import Part
 from oodles.detection.calibration import choosing_rows
-from oodles.detection.choosing import made_unknowns
+from oodles.detection.choosing import Choice, made_unknowns
 from oodles.evaluation import score_rows
 from oodles.metrics import auroc
+from oodles.runs import deployment
 from oodles.runs.choice import choose_score, trained_on_outliers
+from oodles.runs.deployment import export
+from oodles.runs.fits import kept_fit
 from oodles.runs.opened import Run, open_run
 from oodles.runs.recipe import Methods, Recipe
+from oodles.runs.testing import evaluate_run, possible_scores, ready_scores
 from oodles.runs.testing import figures as figures_of
-from oodles.runs.testing import possible_scores, ready_scores
 from oodles.runs.training import train
 from tests.runs.small import small_suite
 
@@ -139,6 +142,18 @@ def test_a_run_of_an_earlier_version_chooses_once_and_keeps_it(tmp_path: Path) -
     assert run.detector(false_alarms=0.2).about["choice"]
     assert (run.folder / "choice.json").read_text("utf-8") == kept, "the same bits"
     (run.folder / "choice.json").unlink()
+    assert evaluate_run(run).deployed == "", "nothing is marked before something has chosen"
+    for images in (WIDE.validation.images[:100], WIDE.validation.images / 2):
+        np.savez(data / "validation.npz", images=images, labels=WIDE.validation.labels[: len(images)])
+        assert run.detector(false_alarms=0.2).score.name == "msp", "the own score, where the rows have changed"
+        with pytest.raises(FileNotFoundError, match=r"validation of .*data changed since the run was trained"):
+            run.detector("best", false_alarms=0.2)
+        with pytest.raises(FileNotFoundError, match=r"keeps nothing of knn\(k=3\), .*changed since"):
+            run.detector("knn(k=3)", false_alarms=0.2)
+        evaluate_run(run, "knn(k=3)")
+        assert kept_fit(run.folder, "knn(k=3)") is None, "values of other rows are not kept"
+    np.savez(data / "validation.npz", images=WIDE.validation.images, labels=WIDE.validation.labels)
+    assert run.detector("knn(k=3)", false_alarms=0.2).score.name == "knn(k=3)"
     data.rename(tmp_path / "gone")
     assert run.detector(false_alarms=0.2).score.name == "msp", "the own score, where nothing can be chosen"
     with pytest.raises(
@@ -160,6 +175,20 @@ def test_the_detector_has_the_chosen_score_and_the_other_half_sets_its_threshold
     assert len(plain.detector("energy").calibration.scores) == 240, "a score that was named chose nothing"
     rare = plain.detector(false_alarms=0.006)
     assert rare.score.name == "msp" and len(rare.calibration.scores) == 240, "half of the rows cannot promise that"
+
+
+def test_a_folder_that_may_only_be_read_is_chosen_for_once(
+    plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, chosen = choose_score(plain), []
+
+    def choose(*_: object, **__: object) -> Choice:
+        chosen.append(kept)
+        return kept  # and keeps it nowhere
+
+    monkeypatch.setattr(deployment, "choose_score", choose)
+    exported = export(plain, tmp_path / "model.pt2", false_alarms=0.1)
+    assert exported.about["score"] == kept.chosen and exported.about["choice"] == kept.reason and len(chosen) == 1
 
 
 def test_too_few_rows_tell_nothing(tmp_path: Path) -> None:
@@ -216,9 +245,12 @@ def test_the_command_says_it(plain: Run, capsys: pytest.CaptureFixture[str]) -> 
     assert main(arguments) == 0
     said = capsys.readouterr().out
     choice = choose_score(plain)
-    assert said.startswith(str(choice)) and f"--score {choice.chosen}" in said.splitlines()[-1]
+    assert said.startswith(str(choice)) and said.splitlines()[-1] == f"Use it: oodles score {plain.folder} INPUTS"
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == choice.as_dict()
     with pytest.raises(SystemExit):
         main([*arguments, "--score", "msp"])
     assert "leave --score and --ood out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--new-classes", "1"])
+    assert "leave one of them out" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from oodles.data import Suite
 from oodles.inference import collect
 from oodles.metrics import auroc
 from oodles.runs import new_classes
-from oodles.runs.folder import CHOICE, NEW_CLASSES, RUN, locked
+from oodles.runs.folder import CHOICE, NEW_CLASSES, RESULT, RUN, WEIGHTS, locked
 from oodles.runs.new_classes import HeldOut, NewClassEstimate, draw_groups
 from oodles.scores import Energy
 from tests.runs.small import linear, small_suite, write_sets
@@ -182,8 +182,12 @@ def test_a_run_that_starts_from_another_trains_as_that_one_did(
     new_class_estimate(opened(tuned), 1, suite=suite, progress=False)
     (plain,) = began
     assert (plain.is_plain, plain.epochs, plain.weights) == (True, 2, None)
-    shutil.rmtree(run)
     (tuned / NEW_CLASSES).unlink()
+    result = json.loads((run / RESULT).read_text())
+    (run / RESULT).write_text(json.dumps({**result, "sha256": {WEIGHTS: "0" * 64}}))
+    with pytest.raises(ValueError, match=r"starts from weights that .* had once, and it was trained anew since then"):
+        new_class_estimate(opened(tuned), 1, suite=suite, progress=False)
+    shutil.rmtree(run)
     with pytest.raises(ValueError, match="which may know the classes that are to be held out"):
         new_class_estimate(opened(tuned), 1, suite=suite, progress=False)
 

@@ -1,5 +1,6 @@
 """What runs are worth: ``oodles evaluate`` and ``oodles compare``."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -47,6 +48,8 @@ def evaluate(
         json: print one JSON document.
     """
     if new_classes is not None:
+        if choose_score:
+            refuse("--new-classes estimates and --choose-score chooses, each by itself: leave one of them out.")
         if score or ood:
             refuse("--new-classes trains anew, and tells held-out classes by every score: leave --score and --ood out.")
         from oodles.runs.new_classes import new_class_estimate
@@ -66,7 +69,8 @@ def evaluate(
         if json:
             print_json(choice.as_dict())
         else:
-            print_result(f"{choice}\nUse it: oodles score {run} INPUTS --score {choice.chosen}")
+            # without --score, or the rows that have chosen would set the threshold, too
+            print_result(f"{choice}\nUse it: oodles score {shlex.quote(str(run))} INPUTS")
         return
     further: dict[str, str] = {}
     for pair in ood:

@@ -216,7 +216,8 @@ def choose_on_half(
     if not found:
         none = "There are no outliers to choose on, and no unknowns are made of rows that are no images."
         return Choice(own, own, rows, {}, None, (*remarks, none))
-    return choose({score: values[may] for score, values in known.items()}, found, own, remarks)
+    finite = {score: values for score, values in known.items() if np.isfinite(values).all()}  # also where it calibrates
+    return choose({score: values[may] for score, values in finite.items()}, found, own, remarks)
 
 
 def choose(known: Values, unknown: Mapping[str, Values], own: str, remarks: Sequence[str] = ()) -> Choice:

@@ -19,7 +19,7 @@ from oodles.files import sha256_of, write_json
 from oodles.methods import METHODS
 from oodles.runs.folder import CHOICE, RUN, SCORES, RunFolder, read_run
 from oodles.runs.recipe import Methods, needs_outliers, own_score, roles_used, scores_brought
-from oodles.runs.testing import possible_scores, ready_scores, suite_of
+from oodles.runs.testing import possible_scores, ready_scores, unchanged_suite_of
 from oodles.scores import Score
 
 
@@ -57,7 +57,7 @@ def choose_score(
     if kept := run.choice:
         return Choice.from_dict(kept)
     try:
-        suite = suite_of(run, root)
+        suite = unchanged_suite_of(run, root)
     except (FileNotFoundError, ValueError) as error:
         why = str(error).rstrip(".")
         raise FileNotFoundError(
@@ -123,7 +123,7 @@ def trained_on_outliers(run: RunFolder) -> bool:
 
 
 def _know_outliers(weights: Mapping[str, str]) -> bool:
-    """Say it of weights: by the run that still has them in its folder, or else by the methods that their label names."""
+    """Say it of weights: by the run whose folder still has them, or else by the methods that their label names."""
     file = Path(weights.get("file", ""))
     if (file.parent / RUN).is_file() and file.is_file() and sha256_of(file) == weights.get("sha256"):
         with suppress(ValueError):  # it has been damaged since

@@ -41,11 +41,27 @@ def detector_of(
     root: Root = (),
 ) -> Detector:
     """Return the detector that a run is deployed as, see :meth:`Run.detector`."""
-    chosen, choice = named_score(run, score, root)
+    named = named_score(run, score, root)
+    return _with_score(run, score, named, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
+
+
+def _with_score(
+    run: RunFolder,
+    score: str | None,
+    named: tuple[Score, Choice | None],
+    *,
+    false_alarms: float,
+    per_class: bool,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    root: Root,
+) -> Detector:
+    """Return a run's detector with the score that was asked for, as :func:`named_score` has found it."""
+    chosen, choice = named
     kept, predictions = ~_choosing(run, choice), run.scores["validation/predictions"].astype(np.int64)
     enough = enough_rows(predictions[kept], len(run.classes), false_alarms, per_class=per_class)
     if score is None and choice is not None and not enough:
-        return detector_of(run, OWN, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
+        named = named_score(run, OWN)
+        return _with_score(run, OWN, named, false_alarms=false_alarms, per_class=per_class, device=device, root=root)
     classifier = run.classifier(device)
     ready, values = ready_score(run, chosen, classifier, root)
     calibration = Calibration(
@@ -223,16 +239,18 @@ def export(
     to = Path(to)
     check_output(to)
     check_form(to)
-    if isinstance(run, RunFolder) or not (Path(run) / ABOUT).is_file():
-        run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
-        others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
-        check_differentiates(named_score(run, score, root)[0], others)
-        if library_of(run.arguments["network"]) == "onnx":
-            raise ValueError(f"{run.folder} cannot be exported: {ALONE}.")
-    detector = detector_at(
-        run, score, false_alarms=false_alarms, accept=accept, per_class=per_class, root=root, network=network, data=data
-    )
-    return detector.export(to)
+    if not isinstance(run, RunFolder) and (Path(run) / ABOUT).is_file():
+        saved = detector_at(run, score, false_alarms=false_alarms, accept=accept, per_class=per_class, network=network)
+        return saved.export(to)
+    run = run if isinstance(run, RunFolder) else read_run(run, network=network, data=data)
+    if library_of(run.arguments["network"]) == "onnx":
+        raise ValueError(f"{run.folder} cannot be exported: {ALONE}.")
+    said = rate_of(false_alarms, accept)
+    named = named_score(run, score, root)
+    others = [name for name in scores_brought(run.methods) if not score_named(name).differentiates]
+    check_differentiates(named[0], others)
+    rate = RATE if said is None else said
+    return _with_score(run, score, named, false_alarms=rate, per_class=per_class, root=root).export(to)
 
 
 def rate_of(false_alarms: float | None, accept: float | None) -> float | None:

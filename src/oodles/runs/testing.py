@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oodles.classifier import Classifier, device_of
 from oodles.data import SUITES, ImageSet, Suite, describe_suite, load_suite, read_like
 from oodles.data.description import functions
+from oodles.data.names import some
 from oodles.evaluation import Evaluation, evaluate, fit_scores, is_named, resolve, score_rows, table_of
 from oodles.inference import collect
 from oodles.runs.fits import Fit, keep_fits, kept_fit, write_fits
@@ -61,11 +62,12 @@ def evaluate_run(
     else:
         ready, fits = ready_scores(run, classifier, suite, [scores] if isinstance(scores, str) else scores)
     evaluation = _evaluate_on(sets, classifier, suite, ready)
-    if new := [score for score in ready if is_named(score) and not _known_values(run, score, fits[score.name])]:
+    new = [score for score in ready if is_named(score) and not _known_values(run, score, fits[score.name])]
+    if new and not changed_rows(run, suite):
         _keep(run, new, _fits(classifier, suite, new, evaluation))
     away = trained_away(run.methods, evaluation.scores["id"])
     warned = (*evaluation.warnings, *away, *run.result.get("warnings", ()))
-    return replace(evaluation, warnings=warned, deployed=run.deployed_score)
+    return replace(evaluation, warnings=warned, deployed=run.choice.get("chosen", ""))
 
 
 def figures(run: RunFolder) -> str:
@@ -101,7 +103,7 @@ def ready_score(
 
 def _data_for(score: Score, run: RunFolder, root: str | Path | Sequence[str | Path]) -> Suite:
     try:
-        return suite_of(run, root)
+        return unchanged_suite_of(run, root)
     except (FileNotFoundError, ValueError) as error:
         raise FileNotFoundError(
             f"{run.folder} keeps nothing of {score.name}, which needs the run's data once: "
@@ -195,6 +197,36 @@ def suite_of(run: RunFolder, root: str | Path | Sequence[str | Path] = ()) -> Su
     return load_suite(place, run.seed, root=roots)
 
 
+def unchanged_suite_of(run: RunFolder, root: str | Path | Sequence[str | Path] = ()) -> Suite:
+    """Load the data that a run was trained on, see :func:`suite_of`; refuse what has changed since.
+
+    Raises:
+        FileNotFoundError: where the files are not there.
+        ValueError: for other rows, and as :func:`suite_of`.
+    """
+    suite = suite_of(run, root)
+    if changed := changed_rows(run, suite):
+        raise ValueError(
+            f"{some(changed)} of {run.suite or run.data} changed since the run was trained on it: say where the rows "
+            "are that it was trained on"
+        )
+    return suite
+
+
+def changed_rows(run: RunFolder, suite: Suite) -> list[str]:
+    """Return the sets of known rows, and of those that it was tested on, that are not a run's, as far as is known."""
+    about, sets = run.record["suite"], suite.sets()
+    sizes, known = about["sizes"], about.get("sha256", {})
+    names = [name for name in ("train", "validation", "test", *run.ood_sets) if name in sizes]
+    return [
+        name
+        for name in names
+        if name not in sets
+        or len(sets[name]) != sizes[name]
+        or known.get(name, "") not in ("", sets[name].fingerprint())
+    ]
+
+
 def _check_no_code(run: RunFolder, place: str | Path, roots: Sequence[Path]) -> None:
     """Refuse data that names functions: what a folder leads to is imported only if the caller names it, too."""
     if isinstance(SUITES.get(str(place)), str):  # a function of ours
@@ -264,6 +296,6 @@ def _evaluate_on(
 
 def possible_scores(classifier: Classifier, suite: Suite, further: Sequence[str]) -> list[str]:
     """Return the scores that a classifier can have, some of which need features that are vectors, then ``further``."""
-    images, _ = suite.test.__getitems__([0])
+    images, _ = suite.validation.__getitems__([0])  # test rows have no say in what is chosen
     vectors = collect(classifier, [images]).features.ndim == 2
     return [*(name for name, score in SCORES.items() if vectors or not score.needs_vectors), *further]
