@@ -1,5 +1,6 @@
 """What to do next: which row is chosen and by what, and commands that can be typed."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -32,9 +33,31 @@ def test_validation_rows_choose_where_nothing_was_trained_on_outliers(tmp_path: 
     )
     assert export.command == f"oodles export {plain[0]} --to model.onnx"
     assert score.command == f"oodles evaluate {plain[0]} --choose-score"
+    assert score.words == "Its score is not chosen yet, which export does, too. To choose it, without any test row:"
     assert (
         seeds.words == "Fewer than 5 seeds find only large differences. Train more of every row." and not seeds.command
     )
+
+
+def test_the_score_is_the_one_that_export_takes(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, "cross-entropy", seeds=1)
+    choice = {"own": "msp", "chosen": "knn", "rows": 50, "remarks": [], "interval": None}
+    for chosen, words in (("knn", "knn in place of msp"), ("msp", "msp")):
+        aurocs = {"msp": {"jigsaw": 0.5}, "knn": {"jigsaw": 0.9}}
+        (runs[0] / "choice.json").write_text(json.dumps({**choice, "chosen": chosen, "aurocs": aurocs}))
+        _, score, _ = next_steps(table_of(*runs))
+        assert score.words == (f"It is exported with the score {words}, chosen without any test row. To see on what:")
+
+
+def test_every_form_says_it(tmp_path: Path) -> None:
+    comparison = compare([write_run(tmp_path / "my ru`ns" / f"mixup-{seed}", "mixup", seed=seed) for seed in range(2)])
+    steps = [*next_steps(comparison.tables[0]), *more_seeds(comparison.tables[0])]
+    (suite,) = comparison.as_dict()["suites"]
+    assert [(step["words"], step["command"]) for step in suite["next_steps"]] == [tuple(step) for step in steps]
+    _, listing = comparison.to_markdown().split("### What to do next\n\n")
+    export = next(step.command for step in steps if step.command.startswith("oodles export"))
+    items = listing.partition("\n\n")[0].splitlines()
+    assert len(items) == len(steps) and items[0].startswith("* mixup tells") and items[0].endswith(f" ``{export}``")
 
 
 def test_a_row_that_is_chosen_on_its_test_sets_is_said_to_be_flattered(tmp_path: Path) -> None:

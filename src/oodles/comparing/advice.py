@@ -46,8 +46,7 @@ def next_steps(table: Table) -> list[Step]:
         else:
             where = _quoted(folder)
             steps.append(Step(f"{words} To use its seed {seed}:", f"oodles export {where} --to model.onnx"))
-            words = f"Its score is {best.group.own_score}. To see whether another tells more, without any test row:"
-            steps.append(Step(words, f"oodles evaluate {where} --choose-score"))
+            steps.append(Step(_score_of(best.group, seed), f"oodles evaluate {where} --choose-score"))
     if few := _few(table):
         all_of_them = len(few) == len([group for group in table.groups if group.finished])
         which = "every row" if all_of_them and len(few) > 1 else named([group.label for group in few])
@@ -105,6 +104,15 @@ def _why(table: Table, best: Best) -> str:
     if not any(figure.verdict == "better" for figure in figures if figure):
         words += " On no set is it better than cross-entropy beyond the noise."
     return words
+
+
+def _score_of(group: Group, seed: int) -> str:
+    """Say which score a run is exported with, and what the command that chooses it tells."""
+    chosen = next(run.chosen for run in group.finished if run.seed == seed)
+    if not chosen:
+        return "Its score is not chosen yet, which export does, too. To choose it, without any test row:"
+    instead = "" if chosen == group.own_score else f" in place of {group.own_score}"
+    return f"It is exported with the score {chosen}{instead}, chosen without any test row. To see on what:"
 
 
 def _on_test(table: Table, groups: list[Group]) -> dict[Group, float]:

@@ -1,7 +1,9 @@
 """A comparison in Markdown: overview, every set in detail, every score, what got worse, and ranks."""
 
+import re
 from collections.abc import Sequence
 
+from oodles.comparing.advice import Step, more_seeds, next_steps
 from oodles.comparing.figures import CAUTION, METRICS, Figure, in_points
 from oodles.comparing.ranking import WORTH, Ranking, ranking
 from oodles.comparing.tables import Table
@@ -35,9 +37,17 @@ def render(tables: Sequence[Table]) -> str:
     lines = ["# Comparison", ""]
     for table in tables:
         lines += [f"## {escape(table.suite)}", "", *suite(table, "###")]
+        if steps := next_steps(table):
+            lines += ["### What to do next", "", *map(_item, [*steps, *more_seeds(table)]), ""]
     if ranks := ranking(tables):
         lines += ["## Ranks", "", *ranks_table(ranks)]
     return "\n".join([*lines, "## How to read this", "", *(f"* {words}" for words in READING), ""])
+
+
+def _item(step: Step) -> str:
+    """Write a step as an item, with its command as code; of the fence, more ticks than the command has in a row."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", step.command)), default=0))
+    return f"* {escape(step.words)}" + (f" {ticks}{step.command}{ticks}" if step.command else "")
 
 
 def suite(table: Table, level: str) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from oodles.comparing.advice import more_seeds, next_steps
 from oodles.comparing.figures import CAUTION, METRICS, OOD_METRICS, Figure, Seeds
 from oodles.comparing.tables import Group, Table
 from oodles.files import csv_text
@@ -63,7 +64,9 @@ def _table_dict(table: Table) -> dict[str, Any]:
         about = {"label": group.label, "own_score": group.own_score, "plain": beside, **group.runs[0].settings}
         methods.append({**about, "runs": runs, "figures": figures})
     sets = [{"name": name, "remark": remark} for name, remark in table.ood_sets.items()]
-    return {"suite": table.suite, "ood_sets": sets, "remarks": [*table.remarks, table.chance], "methods": methods}
+    remarks = [*table.remarks, table.chance]
+    steps = [step._asdict() for step in (*next_steps(table), *more_seeds(table))]
+    return {"suite": table.suite, "ood_sets": sets, "remarks": remarks, "methods": methods, "next_steps": steps}
 
 
 def _figure_dict(figure: Figure) -> dict[str, Any]:
