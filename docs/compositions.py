@@ -11,7 +11,7 @@ from oodles.comparing.figures import Seeds, holm, in_points
 from oodles.comparing.markdown import escape
 from oodles.comparing.results import CHOSEN
 from oodles.comparing.tables import Group, Table
-from oodles.runs.recipe import active_methods
+from oodles.runs.recipe import active_methods, recipes
 
 SCORES = (CHOSEN, "msp", "knn")
 """The scores under which effects are told, the first of them also between compositions."""
@@ -52,7 +52,7 @@ PAGE = """# Compositions
 
 SECTION = """## {suite}
 
-{factors}: each was trained with and without each of the others, {rows} compositions of {seeds} seeds.
+{factors} were trained with and without each other, {rows} compositions of {seeds} seeds.
 [Their page]({suite}.md) has the protocol and every figure.
 
 ### What each adds, and what changes beside another
@@ -82,7 +82,7 @@ first; and what the sum of its parts would be, of those that are trained alone.
 
 def page(tables: Sequence[Table]) -> str | None:
     """Write the page, of all tables that hold every subset of some methods; nothing where none does."""
-    sections = [section(table) for table in tables if factors(table)]
+    sections = [section(table, tables) for table in tables if factors(table)]
     return PAGE.format(sections="\n".join(sections)) if sections else None
 
 
@@ -152,8 +152,8 @@ def effects(table: Table) -> list[Effect]:
     return corrected
 
 
-def section(table: Table) -> str:
-    """Write what one table says."""
+def section(table: Table, others: Sequence[Table] = ()) -> str:
+    """Write what one table says, and what others say of the composition that is best there."""
     names, found = factors(table), effects(table)
     by_place = {(one.of, one.kind, one.score): str(one) for one in found}
     lines = []
@@ -172,7 +172,7 @@ def section(table: Table) -> str:
         compositions="\n".join(
             as_table(("composition", "accuracy", aurocs[0], "sum of its parts"), _added_by_each(table, names))
         ),
-        best=_best(table, names),
+        best=_best(table, names, others),
     )
 
 
@@ -188,8 +188,8 @@ def _told(found: Sequence[Effect], names: Sequence[str]) -> Iterator[str]:
         words = [
             f"{joined(one.of, names, ' × ')} {in_points(one.seeds.mean)} ({one.kind or 'accuracy'})" for one in apart
         ]
-        told = f"{len(apart)} of {len(several)} are told apart from zero"
-        yield f"* Interactions of {size}: {': '.join([told, ', '.join(words)] if words else [told])}."
+        told = f"{len(apart)} of {len(several)}"
+        yield f"* Interactions of {size} that are told apart from zero: {', '.join([told, *words])}."
 
 
 def additions(table: Table) -> dict[Subset, dict[str | None, Seeds]]:
@@ -221,7 +221,7 @@ def _added_by_each(table: Table, names: Sequence[str]) -> Iterator[tuple[str, ..
         )
 
 
-def _best(table: Table, names: Sequence[str]) -> str:
+def _best(table: Table, names: Sequence[str], others: Sequence[Table]) -> str:
     """Say in words how the best composition, and all methods together, stand to the best method alone."""
     added = additions(table)
     order = ranked(added)
@@ -230,4 +230,27 @@ def _best(table: Table, names: Sequence[str]) -> str:
         return f"{joined(subset, names)} {' / '.join(in_points(added[subset][kind].mean) for kind in KINDS)}"
 
     alone = next(subset for subset in order if len(subset) == 1)
-    return f"The best is {words(order[0])}; the best alone {words(alone)}; all together {words(frozenset(names))}."
+    sentences = [
+        f"The best is {words(order[0])}; the best alone {words(alone)}; all together {words(frozenset(names))}."
+    ]
+    elsewhere = [
+        f"{other.suite} {' / '.join(in_points(found[kind].mean) for kind in KINDS)}"
+        for other in others
+        if other is not table and (found := _added_elsewhere(other, order[0]))
+    ]
+    if elsewhere:
+        sentences.append(f"It was found on these test sets. Recorded afterwards, it adds {', '.join(elsewhere)}.")
+    recipe = "-".join(name for name in names if name in order[0])
+    if recipe in recipes():
+        sentences.append(f"It is the recipe `{recipe}`.")
+    return " ".join(sentences)
+
+
+def _added_elsewhere(table: Table, subset: Subset) -> dict[str, Seeds] | None:
+    """Return what a composition from the same initial weights as plain training adds there; none where it is not."""
+    group = next((group for group in table.groups if subset_of(group) == subset and group.plain), None)
+    if group is None or group.plain is None or group.runs[0].initial_weights != "random":
+        return None
+    pairs = {kind: [over_sets(rows, kind, CHOSEN) for rows in (group, group.plain)] for kind in KINDS}
+    found = {kind: mine.minus(plain) for kind, (mine, plain) in pairs.items() if mine and plain}
+    return {kind: seeds for kind, seeds in found.items() if seeds} if len(found) == len(KINDS) else None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from statistics import fmean
 
 from choices import LOSS, changes_of
+from compositions import additions, factors, joined, ranked
 from families import SCORES, SHAPING, without_preparing
 from recorded import KINDS, ROOT, keep, over_sets, recorded_table, require, verdict
 from which_method import (
@@ -28,7 +29,8 @@ from which_method import (
 from oodles.comparing.figures import Seeds, in_points
 from oodles.comparing.tables import Group
 
-EVERY = (*SUITES, LONG_TAIL, "digits-wild", "fashion-12k-wild", "clinc150")
+FACTORIAL = "cifar10-10k-factorial"
+EVERY = (*SUITES, FACTORIAL, LONG_TAIL, "digits-wild", "fashion-12k-wild", "clinc150")
 FOR_TAILS = ("pascl", "cocl", "pfs")
 """Methods made for long tails."""
 PAGE = """# What we learnt
@@ -48,7 +50,7 @@ longer say so.
 
 
 def page() -> str:
-    against = (choice(), shaping(), preparing(), generated(), tails())
+    against = (choice(), together(), shaping(), preparing(), generated(), tails())
     as_expected = (score_first(), related(), marks(), accuracy())
     return PAGE.format(against=_numbered(against, 1), as_expected=_numbered(as_expected, len(against) + 1))
 
@@ -63,18 +65,21 @@ def pair(figures: Iterable[float]) -> str:
 
 def choice() -> str:
     """A score chosen without training was to cost nowhere more than a point."""
-    lost, every = 0, 0
-    for suite in EVERY:
+    lost, mixed, every = 0, 0, 0
+    for group in (group for suite in EVERY for group in recorded_table(suite).groups):
         for kind in KINDS:
-            found = [gain for group in recorded_table(suite).groups for gain, _ in changes_of(group, kind)]
-            lost += sum(gain < -LOSS for gain in found)
-            every += len(found)
+            found = [gain for gain, _ in changes_of(group, kind)]
+            losses = [gain for gain in found if gain < -LOSS]
+            lost, every = lost + len(losses), every + len(found)
+            if {"pixmix", "outlier-exposure"} <= {name for name, _ in group.runs[0].methods}:
+                mixed += len(losses)
     short = fmean(-regret for group in recorded_table(RELATED).groups for _, regret in changes_of(group, "far"))
     require(0 < lost < every / 50 and short > 0.05, "the choice of a score rarely costs a point and is careful.")
     return (
         f"**A score can be chosen without training, but not for nothing.** It was to cost no run more than a point; it "
-        f"does so in {lost} of {every:,} cases (runs × near or far), and on {RELATED} the safe rule leaves "
-        f"{100 * short:.1f} points of far AUROC to each run's best score. [Choosing](results/choosing.md)"
+        f"does so in {lost} of {every:,} cases (runs × near or far), {mixed} of them with PixMix beside Outlier "
+        f"Exposure, and on {RELATED} the safe rule leaves {100 * short:.1f} points of far AUROC to each run's best "
+        "score. [Choosing](results/choosing.md)"
     )
 
 
@@ -131,6 +136,31 @@ def generated() -> str:
         f"**Outliers that are made of the training images do as well as {rows:,} real ones.** Fine-tuned on {RELATED}, "
         f"generated ones alone add {made} and the real ones, of the near set's collection, {real}. "
         "[Few outliers](guides/few-outliers.md)"
+    )
+
+
+def together() -> str:
+    table = recorded_table(FACTORIAL)
+    names, added = factors(table), additions(table)
+    order = ranked(added)
+    best, alone, whole = order[0], next(one for one in order if len(one) == 1), frozenset(names)
+
+    def both(of: frozenset[str]) -> tuple[str, str]:
+        parts = [added[frozenset({name})] for name in of]
+        return (
+            pair(added[of][kind].mean for kind in KINDS),
+            pair(sum(part[kind].mean for part in parts) for kind in KINDS),
+        )
+
+    means = {one: fmean(added[one][kind].mean for kind in KINDS) for one in order}
+    require(len(best) > 1 and means[best] < sum(means[frozenset({name})] for name in best), "methods do not add up.")
+    require(means[whole] < means[alone], "all methods together bring less than one alone.")
+    (best_adds, best_sum), (whole_adds, whole_sum) = both(best), both(whole)
+    return (
+        f"**Methods do not add up.** Of the sixteen compositions of {', '.join(names)} the best, "
+        f"{joined(best, names)}, adds {best_adds}, where its parts alone add up to {best_sum}; all four together add "
+        f"{whole_adds} of {whole_sum}, and {in_points(added[whole][None].mean)} of accuracy. "
+        "[Compositions](results/compositions.md)"
     )
 
 

@@ -95,7 +95,7 @@ def test_the_page_says_what_was_put_in(compositions: ModuleType, recorded: Path)
     assert accuracy["outlier-exposure × logit-norm"].lstrip("+−").startswith("0.0 ± 0.0")
     together = next(one for one in compositions.effects(table) if one.of == {*NAMES[:2]} and one.kind == "near")
     assert together.seeds.mean > 0.02 and together.mark.startswith("▲")
-    best = re.search(r"The best is (.*?) [+−]", page)
+    best = re.search(r"The best is (.*?) [+−]\d", page)
     assert best and best[1] == "outlier-exposure + logit-norm"
     lines = [line for line in page.splitlines() if line.startswith("| pixmix + outlier-exposure + logit-norm |")]
     added = compositions.additions(table)

@@ -1,7 +1,7 @@
 """The forward pass of a training step: all parts of one shape together, ``id`` first."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,9 +56,11 @@ class ForwardPass:
     def __call__(self, batch: Batch, reading: Reading) -> Outputs:
         """Return the outputs of ``id`` and of every part that is read, in float32 at least.
 
-        Parts of one shape go through the network together, so that batch norm sees them together; those apart that a
-        method forwards apart, as at test time, or with other weights. Rows made as features join those of ``id`` behind
-        the backbone. Pictures of ``id`` some of whose pixels are another part's go through once.
+        Parts of one shape go through the network together, so that batch norm sees them together, all of them with
+        every change of weights that one of them has; those apart that a method forwards apart or as at test time. What
+        batch norm keeps for testing moves with the weights that are tested, where some part has those. Rows made as
+        features join those of ``id`` behind the backbone. Pictures of ``id`` some of whose pixels are another part's go
+        through once.
         """
         read, names = reading.roles, reading.heads
         features: dict[str, Tensor] = {}
@@ -67,9 +69,11 @@ class ForwardPass:
         again = [role for role in batch.parts if _divides_pictures(batch, role) and role in read - reading.apart]
         read = read.difference(again)
         made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
-        buffers = self._network.copied_buffers() if reading.tested else {}  # now, since batch norm moves its statistics
-        for change, roles in _groups(batch, read, reading):
-            together = [*roles, *(made if "id" in roles else ())]
+        copies = reading.tested or batch.weights
+        buffers = self._network.copied_buffers() if copies else {}  # now, since batch norm moves its statistics
+        for one in _passes(batch, read, reading):
+            roles, without = one.roles, set(one.roles).difference(one.kept)
+            together = [*roles, *(made if "id" in one.kept else ())]
             sizes = [len(batch[role]) for role in together]
             starts = [sum(sizes[:index]) for index in range(len(roles))]
             self._rows = {r: slice(start, start + size) for r, start, size in zip(roles, starts, sizes, strict=False)}
@@ -78,16 +82,16 @@ class ForwardPass:
                 inputs = _concatenate([batch[role].inputs for role in roles])
                 more = [batch[role].first for role in together[len(roles) :]]
                 if roles[0] in reading.tested:
-                    found = self._network.run_as_tested(inputs, names, change, buffers)
+                    found = self._network.run_as_tested(inputs, names, one.change, buffers)
                 else:
-                    found = self._network.run(inputs, more, names, change)
+                    found = self._network.run(inputs, more, names, one.change, buffers if one.beside else None)
             finally:
                 self._rows = self._batch = None
             rows_features, rows_logits, by_head = found
-            _split_among(together, sizes, rows_features, features)
-            _split_among(together, sizes, rows_logits, logits)
+            _split_among(together, sizes, rows_features, features, without)
+            _split_among(together, sizes, rows_logits, logits, without)
             for name, rows in zip(names, by_head, strict=True):
-                _split_among(together, sizes, rows, heads[name])
+                _split_among(together, sizes, rows, heads[name], without)
         for by_role in (features, logits, *heads.values()):
             by_role.update({role: by_role["id"] for role in again})
         outputs = Outputs(features, logits, heads)
@@ -164,18 +168,34 @@ class _Network(nn.Module):
         return {f"classifier.{name}": buffer.clone() for name, buffer in self.classifier.named_buffers()}
 
 
-def _groups(batch: Batch, read: frozenset[str], reading: Reading) -> Iterator[tuple[Mapping[str, Tensor], list[str]]]:
-    """Yield the roles that are forwarded together, with what is added to the classifier's weights for them."""
-    groups: dict[Any, list[str]] = {}
+@dataclass(frozen=True)
+class _Pass:
+    """Roles that go through the network together."""
+
+    change: Mapping[str, Tensor]
+    """What is added to the classifier's weights."""
+    roles: list[str]
+    kept: list[str]
+    """Those that have these weights; the others are seen by batch norm alone."""
+    beside: bool
+    """Whether the others have the classifier's own weights."""
+
+
+def _passes(batch: Batch, read: frozenset[str], reading: Reading) -> Iterator[_Pass]:
+    groups: dict[Any, dict[int | None, list[str]]] = {}
     for role in sorted(batch.parts, key=lambda role: role != "id"):
         inputs = batch[role].inputs
         if role in read and inputs is not None:
             layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
             changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
             apart = role if role in reading.apart else role in reading.tested
-            groups.setdefault((layout, apart, changed), []).append(role)
-    for (_, _, changed), roles in groups.items():
-        yield {} if changed is None else batch.weights[changed][1], roles
+            groups.setdefault((layout, apart), {}).setdefault(changed, []).append(role)
+    for by_change in groups.values():
+        every = sorted((role for kept in by_change.values() for role in kept), key=lambda role: role != "id")
+        for changed, kept in by_change.items():
+            change = {} if changed is None else batch.weights[changed][1]
+            roles = kept if kept[0] in reading.tested else every
+            yield _Pass(change, roles, kept, beside=changed is not None and None in by_change)
 
 
 def _divides_pictures(batch: Batch, role: str) -> bool:
@@ -185,10 +205,12 @@ def _divides_pictures(batch: Batch, role: str) -> bool:
     return all((role in roles) == ("id" in roles) for roles, _ in batch.weights)
 
 
-def _split_among(roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor]) -> None:
+def _split_among(
+    roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor], without: Set[str]
+) -> None:
     rows = at_least_float32(rows)
     pieces = [rows] if len(roles) == 1 else rows.split_with_sizes(sizes)  # a split that splits nothing costs time
-    by_role.update(zip(roles, pieces, strict=True))
+    by_role.update((role, piece) for role, piece in zip(roles, pieces, strict=True) if role not in without)
 
 
 def valid_rows(batch: Batch) -> Batch:

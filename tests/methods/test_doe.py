@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from oodles import DOE, GODIN, Batch, Classifier, LogitNorm, Method, OutlierExposure, TrainingStep
@@ -150,7 +150,31 @@ def test_the_regret_is_that_of_what_other_methods_make_of_the_logits(others: tup
         torch.testing.assert_close(change["head.weight"] / prepared.draws["doe"], as_long(weight.grad, weight.detach()))
 
 
-def test_outliers_have_statistics_of_their_own() -> None:
+def test_statistics_of_batch_norm_are_those_of_the_weights_that_are_tested() -> None:
     net = classifier("images", noisy=True).train()
     TrainingStep(net, DOE(**SETTINGS))(batch("images"))
-    assert int(net.get_buffer("backbone.1.num_batches_tracked")) == 2, "and the search moves none"
+    assert int(net.get_buffer("backbone.1.num_batches_tracked")) == 1, "the search and other weights move none"
+
+
+def test_batch_norm_sees_known_rows_and_outliers_together_with_either_weights() -> None:
+    torch.manual_seed(3)
+    net = Classifier(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU()), nn.Linear(8, 4)).double()
+    plain = copy.deepcopy(net)
+    known, outliers = torch.randn(10, 6, dtype=torch.float64), 5 + 3 * torch.randn(7, 6, dtype=torch.float64)
+    labels = torch.arange(10) % 4
+    together = torch.cat([known, outliers])
+    asked = copy.deepcopy(net)
+    z = asked(together)[10:]
+    ((z.softmax(1) * z).sum(1) - z.mean(1)).mean().square().backward()
+    shaken = copy.deepcopy(net)
+    with torch.no_grad():
+        for name in KERNELS:
+            weight, slope = shaken.get_parameter(name), asked.get_parameter(name).grad
+            assert slope is not None
+            weight += 0.2 * weight.norm() * slope / slope.norm()
+    terms = TrainingStep(net, DOE(weight=0.8, start=0.0, scales=(0.2,)))((known, labels), outliers)
+    assert terms["cross_entropy"].item() == pytest.approx(cross_entropy(plain(together)[:10], labels).item(), abs=1e-12)
+    expected = 0.8 * cross_entropy_to_uniform(shaken(together)[10:])
+    assert terms["doe"].item() == pytest.approx(expected.item(), abs=1e-9)
+    name = "backbone.1.running_mean"
+    assert torch.equal(net.get_buffer(name), plain.get_buffer(name))

@@ -48,7 +48,7 @@ class DOE(Method):
     """Adds w·H(U, p(o; W + α·P)), where P is the direction in which the weights W make the outliers' regret grow.
 
     When to use: to fine-tune a trained classifier with outliers that are not much like what it will be tested on.
-    Cost: a further forward and backward pass, and one more copy of the weights.
+    Cost: two further forward and backward passes, and one more copy of the weights.
     Caveat: it needs a classifier that knows the outliers at hand already: half of the epochs are Outlier Exposure.
 
     Args:
@@ -64,8 +64,8 @@ class DOE(Method):
     Source: Wang et al., sections 3.2 and 3.3, and the authors' program for all numbers. P is rescaled layer by layer to
     the length of the weights; biases and the parameters of norms stay. Their program updates the weights twice in a
     step, for the outliers at W + α·P and then for known rows; here one update follows the sum. It takes the step to P
-    downhill, so that the regret falls, where the paper looks for its maximum, as here. Outliers have statistics of
-    batch norm of their own, apart from those of the known rows.
+    downhill, so that the regret falls, where the paper looks for its maximum, as here. Batch norm sees known rows and
+    outliers together, with either weights, as in their program.
     """
 
     name = "doe"
@@ -81,7 +81,6 @@ class DOE(Method):
     strength = "weight"
     needs = ("outliers",)
     terms = ("doe",)
-    separate = ("outliers",)
     perturbation: Tensor
     """P of all kernels, one behind the other; zeros before the first."""
 
