@@ -281,7 +281,8 @@ def record(
             "platform": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
             "oodles": __version__,
-            **{name: version(name) for name in ("torch", "numpy", "accelerate", "safetensors", "scikit-learn")},
+            "torch": str(torch.__version__),  # with the build, cpu or CUDA's
+            **{name: version(name) for name in ("numpy", "accelerate", "safetensors", "scikit-learn")},
         },
     }
 
