@@ -30,7 +30,7 @@ from oodles.comparing.figures import Seeds, in_points
 from oodles.comparing.tables import Group
 
 FACTORIAL = "cifar10-10k-factorial"
-EVERY = (*SUITES, FACTORIAL, LONG_TAIL, "digits-wild", "fashion-12k-wild", "clinc150")
+EVERY = (*SUITES, FACTORIAL, LONG_TAIL, "digits-wild", "fashion-12k-wild", "scenes", "clinc150")
 FOR_TAILS = ("pascl", "cocl", "pfs")
 """Methods made for long tails."""
 PAGE = """# What we learnt

@@ -54,6 +54,9 @@ Which four, and how long they train, was settled before any of them ran.""",
     "digits-wild": """The digits with wild rows to train with, a tenth of which are of digits that are not known.""",
     "fashion-12k-wild": """Fashion-MNIST with wild rows to train with, a tenth of which are silhouettes of animals,
 as are the near ones that are tested.""",
+    "scenes": """Photos of six kinds of scenes, and a network with weights from ImageNet-1K of which the last block trains;
+near are skies, far things and animals, of which the outliers are others. The photos are not published with the package:
+`benchmarks/scenes.toml` says what trains.""",
     "clinc150": """Requests to an assistant, of 150 intents, as features of a frozen encoder; far are requests of no
 known intent.""",
 }
@@ -66,6 +69,7 @@ FIRST = {
     "fashion-12k-lt": "28 × 28 clothes, a long tail",
     "digits-wild": "8 × 8 digits, wild rows",
     "fashion-12k-wild": "28 × 28 clothes, wild rows",
+    "scenes": "128 × 128 photos, a pretrained network",
     "clinc150": "sentences",
 }
 """What each suite is, in few words."""

@@ -668,9 +668,11 @@ def test_what_does_not_work_out_exits_1(
     assert out == "" and sentence in err and err.count("\n") == 1
 
 
-def test_a_reader_that_closes_early_is_no_error(runs: list[str]) -> None:
+@pytest.mark.parametrize("help_alone", [False, True])
+def test_a_reader_that_closes_early_is_no_error(runs: list[str], help_alone: bool) -> None:
+    arguments = ["train", "--help"] if help_alone else ["compare", runs[0], "--json"]
     command = subprocess.Popen(
-        [sys.executable, "-m", "oodles", "compare", runs[0], "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "oodles", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert command.stdout is not None and command.stderr is not None
     command.stdout.close()

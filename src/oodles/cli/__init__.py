@@ -43,7 +43,26 @@ GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; a mistyped command raises ``SystemExit(2)``, help ``SystemExit(0)``."""
-    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # a reader such as head has seen enough
+        close_output()
+        return 0
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if "OODLES_TRACEBACK" in os.environ:
+            raise
+        say(in_a_sentence(error))
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; the same command resumes from the last saved state.")
+        return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    command, *rest = arguments
     if command in ("-h", "--help") or (command in GROUPS and rest[:1] in ([], ["-h"], ["--help"])):
         print(_help())
         return 0
@@ -58,23 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse(f"There is no command {command!r}{suggestion(command, COMMANDS)}")
     run = parse_train(train, rest) if command == "train" else parse(COMMANDS[command], command, rest)
     keep_freed_memory()
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning  # type: ignore[assignment]  # what is shown goes to standard error
-            code = run() or 0
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # a reader such as head has seen enough
-        close_output()
-        return 0
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if "OODLES_TRACEBACK" in os.environ:
-            raise
-        say(in_a_sentence(error))
-        return 1
-    except KeyboardInterrupt:
-        say("stopped; the same command resumes from the last saved state.")
-        return 130
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning  # type: ignore[assignment]  # what is shown goes to standard error
+        return run() or 0
 
 
 def _help() -> str:
