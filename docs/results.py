@@ -54,8 +54,8 @@ Which four, and how long they train, was settled before any of them ran.""",
     "digits-wild": """The digits with wild rows to train with, a tenth of which are of digits that are not known.""",
     "fashion-12k-wild": """Fashion-MNIST with wild rows to train with, a tenth of which are silhouettes of animals,
 as are the near ones that are tested.""",
-    "scenes": """Photos of six kinds of scenes, and a network with weights from ImageNet-1K whose last block trains; near
-are skies, far things and animals, of which the outliers are others. The photos are not published with the package:
+    "scenes": """Photos of six kinds of scenes, and a network with weights from ImageNet-1K whose last block trains.
+Near are skies, far things and animals, of which the outliers are others. The photos are not published with the package:
 `benchmarks/scenes.toml` says what trains.""",
     "clinc150": """Requests to an assistant, of 150 intents, as features of a frozen encoder; far are requests of no
 known intent.""",
