@@ -23,6 +23,11 @@ def all_terms(*methods: type[Method]) -> set[str]:
     return plain.union(*(method.terms for method in methods))
 
 
+def pass_of(prepared: Batch, role: str) -> int | None:
+    """Return which change of weights a part is forwarded with; none for the classifier's own weights."""
+    return next((index for index, (roles, _) in enumerate(prepared.weights) if role in roles), None)
+
+
 def roles_in_order(batch: Batch, methods: list[Method]) -> list[str]:
     """Return the roles that have to be forwarded: ``id``, then those read, of which those made as features come last,
     then those forwarded apart."""

@@ -10,7 +10,7 @@ from oodles import Method, Outputs, TrainingStep
 
 from .networks import batch, classifier
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import roles_in_order, terms_of, total
+from .steps import pass_of, roles_in_order, terms_of, total
 
 
 def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -39,8 +39,12 @@ def check_autocast(row: Row, kind: str, dtype: torch.dtype = torch.bfloat16) -> 
     made = [prepared[role].first.to(dtype) for role in roles if prepared[role].features is not None]
     results["features"][0] = torch.cat([results["features"][0], *made])
     sizes = [len(prepared[role]) for role in roles]
+    passes = list(dict.fromkeys(pass_of(prepared, role) for role in roles))
 
     def by_role(what: str, wide: torch.dtype) -> dict[str, Tensor]:
+        if len(passes) > 1:  # all rows with either weights
+            rows = {role: results[what][passes.index(pass_of(prepared, role))] for role in roles}
+            return {role: rows[role].detach().to(wide).split(sizes)[place] for place, role in enumerate(roles)}
         whole = torch.cat(results[what][: 1 + apart]).detach().to(wide)  # a method may call the head once more
         return dict(zip(roles, whole.split(sizes), strict=True))
 

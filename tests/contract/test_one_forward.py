@@ -8,7 +8,7 @@ from oodles import Batch, Classifier, Method, OutlierExposure, Part, RegMixup, T
 
 from .networks import batch, classifier, inputs, tensors
 from .rows import KINDS_OF_ROWS, ROWS, Row
-from .steps import roles_in_order, total
+from .steps import pass_of, roles_in_order, total
 
 
 class Calls:
@@ -42,7 +42,8 @@ def check_one_forward(row: Row, kind: str) -> None:
     apart = {role for method in methods for role in method.separate}
     tested = {role for method in methods for role in method.as_tested}
     together = [role for role in roles if role not in apart | tested]
-    expected = [torch.cat([first(prepared[role]) for role in together])]
+    passes = {pass_of(prepared, role) for role in together}  # all rows with either weights, as batch norm sees them
+    expected = [torch.cat([first(prepared[role]) for role in together])] * len(passes)
     expected += [first(prepared[role]) for role in roles if role in apart]
     expected += [torch.cat([first(prepared[role]) for role in roles if role in tested])] if tested else []
     for _ in range(2):
