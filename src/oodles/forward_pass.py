@@ -1,9 +1,9 @@
 """The forward pass of a training step: all parts of one shape together, ``id`` first."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class ForwardPass:
         copies = reading.tested or batch.weights
         buffers = self._network.copied_buffers() if copies else {}  # now, since batch norm moves its statistics
         for one in _passes(batch, read, reading):
-            roles, without = one.roles, set(one.roles).difference(one.kept)
+            roles, without = one.roles, () if one.roles is one.kept else set(one.roles).difference(one.kept)
             together = [*roles, *(made if "id" in one.kept else ())]
             sizes = [len(batch[role]) for role in together]
             starts = [sum(sizes[:index]) for index in range(len(roles))]
@@ -168,8 +168,7 @@ class _Network(nn.Module):
         return {f"classifier.{name}": buffer.clone() for name, buffer in self.classifier.named_buffers()}
 
 
-@dataclass(frozen=True)
-class _Pass:
+class _Pass(NamedTuple):
     """Roles that go through the network together."""
 
     change: Mapping[str, Tensor]
@@ -187,11 +186,15 @@ def _passes(batch: Batch, read: frozenset[str], reading: Reading) -> Iterator[_P
         inputs = batch[role].inputs
         if role in read and inputs is not None:
             layout = tuple((key, value.shape[1:], value.dtype, value.layout) for key, value in _items(inputs))
-            changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
+            changed = None
+            if batch.weights:
+                changed = next((index for index, (roles, _) in enumerate(batch.weights) if role in roles), None)
             apart = role if role in reading.apart else role in reading.tested
             groups.setdefault((layout, apart), {}).setdefault(changed, []).append(role)
     for by_change in groups.values():
-        every = sorted((role for kept in by_change.values() for role in kept), key=lambda role: role != "id")
+        every, *more = by_change.values()
+        if more:
+            every = sorted([*every, *(role for kept in more for role in kept)], key=lambda role: role != "id")
         for changed, kept in by_change.items():
             change = {} if changed is None else batch.weights[changed][1]
             roles = kept if kept[0] in reading.tested else every
@@ -206,11 +209,13 @@ def _divides_pictures(batch: Batch, role: str) -> bool:
 
 
 def _split_among(
-    roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor], without: Set[str]
+    roles: list[str], sizes: list[int], rows: Tensor, by_role: dict[str, Tensor], without: Collection[str]
 ) -> None:
     rows = at_least_float32(rows)
     pieces = [rows] if len(roles) == 1 else rows.split_with_sizes(sizes)  # a split that splits nothing costs time
-    by_role.update((role, piece) for role, piece in zip(roles, pieces, strict=True) if role not in without)
+    for role, piece in zip(roles, pieces, strict=True):
+        if role not in without:
+            by_role[role] = piece
 
 
 def valid_rows(batch: Batch) -> Batch:

@@ -71,7 +71,8 @@ def test_killed_benchmarks_end_like_undisturbed_ones(tmp_path: Path, monkeypatch
     assert {run: ended(folder)[run] for run in done} == done
     benchmark(file, tmp_path / "undisturbed", jobs=2, progress=False)
     assert recorded(folder) == recorded(tmp_path / "undisturbed") and len(recorded(folder)) == RUNS
-    assert (folder / "results.md").read_text() == (tmp_path / "undisturbed" / "results.md").read_text()
+    written, expected = ((tmp_path / name / "results.md").read_text() for name in (folder.name, "undisturbed"))
+    assert written.replace(f"/{folder.name}/", "/undisturbed/") == expected
 
 
 def test_an_interrupt_ends_it_and_leaves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
