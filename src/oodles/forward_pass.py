@@ -69,9 +69,10 @@ class ForwardPass:
         again = [role for role in batch.parts if _divides_pictures(batch, role) and role in read - reading.apart]
         read = read.difference(again)
         made = [role for role, part in batch.parts.items() if role in read and part.features is not None]
-        copies = reading.tested or batch.weights
+        passes = list(_passes(batch, read, reading))
+        copies = reading.tested or (batch.weights and any(one.beside for one in passes))
         buffers = self._network.copied_buffers() if copies else {}  # now, since batch norm moves its statistics
-        for one in _passes(batch, read, reading):
+        for one in passes:
             roles, without = one.roles, () if one.roles is one.kept else set(one.roles).difference(one.kept)
             together = [*roles, *(made if "id" in one.kept else ())]
             sizes = [len(batch[role]) for role in together]

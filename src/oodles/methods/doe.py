@@ -65,7 +65,8 @@ class DOE(Method):
     the length of the weights; biases and the parameters of norms stay. Their program updates the weights twice in a
     step, for the outliers at W + α·P and then for known rows; here one update follows the sum. It takes the step to P
     downhill, so that the regret falls, where the paper looks for its maximum, as here. Batch norm sees known rows and
-    outliers together, with either weights, as in their program.
+    outliers together, with either weights, as in their program; what it keeps for testing moves at W alone, and in
+    theirs at W + α·P, too.
     """
 
     name = "doe"
