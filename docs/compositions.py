@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from recorded import KINDS, as_table, over_sets, points, verdict
+from recorded import KINDS, MARKS, as_table, differences, over_sets, points, verdict
 
-from oodles.comparing.figures import Seeds, holm, in_points
+from oodles.comparing.figures import LEVEL, Seeds, holm, in_points
 from oodles.comparing.markdown import escape
 from oodles.comparing.results import CHOSEN
 from oodles.comparing.tables import Group, Table
@@ -15,7 +15,6 @@ from oodles.runs.recipe import active_methods, recipes
 
 SCORES = (CHOSEN, "msp", "knn")
 """The scores under which effects are told, the first of them also between compositions."""
-LEVEL = 0.05
 
 COLUMNS = ((None, CHOSEN), *((kind, score) for score in SCORES for kind in KINDS))
 """What effects are told on: accuracy, which no score decides, and AUROC on a kind of sets under a score."""
@@ -23,6 +22,8 @@ COLUMNS = ((None, CHOSEN), *((kind, score) for score in SCORES for kind in KINDS
 Subset = frozenset[str]
 Values = Mapping[Subset, Seeds]
 """A figure of every subset of the factors, by seed."""
+Added = Mapping[Subset, Mapping[str | None, Seeds]]
+"""What every composition adds to plain training, to accuracy and to AUROC by kind."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Effect:
     @property
     def mark(self) -> str:
         """Its mark, twice where it holds with Holm's correction; nothing where it is not told apart from zero."""
-        return {"better": "▲", "worse": "▼", "": ""}[verdict(self.seeds)] * (2 if self.p_holm < LEVEL else 1)
+        return MARKS[verdict(self.seeds)].strip() * (2 if self.p_holm < LEVEL else 1)
 
     def __str__(self) -> str:
         return f"{in_points(self.seeds.mean)} ± {100 * (self.seeds.std or 0):.1f} {self.mark}".rstrip()
@@ -154,7 +155,7 @@ def effects(table: Table) -> list[Effect]:
 
 def section(table: Table, others: Sequence[Table] = ()) -> str:
     """Write what one table says, and what others say of the composition that is best there."""
-    names, found = factors(table), effects(table)
+    names, found, added = factors(table), effects(table), additions(table)
     by_place = {(one.of, one.kind, one.score): str(one) for one in found}
     lines = []
     for of in subsets_of(names)[1:]:
@@ -170,9 +171,9 @@ def section(table: Table, others: Sequence[Table] = ()) -> str:
         effects="\n".join(as_table(("effect", "accuracy", *aurocs), lines)),
         told="\n".join(_told(found, names)),
         compositions="\n".join(
-            as_table(("composition", "accuracy", aurocs[0], "sum of its parts"), _added_by_each(table, names))
+            as_table(("composition", "accuracy", aurocs[0], "sum of its parts"), _added_by_each(added, names))
         ),
-        best=_best(table, names, others),
+        best=_best(added, names, [other for other in others if other is not table]),
     )
 
 
@@ -192,7 +193,7 @@ def _told(found: Sequence[Effect], names: Sequence[str]) -> Iterator[str]:
         yield f"* Interactions of {size} that are told apart from zero: {', '.join([told, *words])}."
 
 
-def additions(table: Table) -> dict[Subset, dict[str | None, Seeds]]:
+def additions(table: Table) -> Added:
     """Return what every composition adds to plain training: to accuracy, and to AUROC by kind with scores chosen."""
     found: dict[Subset, dict[str | None, Seeds]] = {}
     for kind in (None, *KINDS):
@@ -203,13 +204,12 @@ def additions(table: Table) -> dict[Subset, dict[str | None, Seeds]]:
     return found
 
 
-def ranked(added: Mapping[Subset, Mapping[str | None, Seeds]]) -> list[Subset]:
+def ranked(added: Added) -> list[Subset]:
     """Return the compositions, the highest mean of near and far AUROC first."""
     return sorted(added, key=lambda subset: -fmean(added[subset][kind].mean for kind in KINDS))
 
 
-def _added_by_each(table: Table, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    added = additions(table)
+def _added_by_each(added: Added, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for subset in ranked(added):
         parts = [added[frozenset({name})] for name in subset]
         sums = [in_points(sum(part[kind].mean for part in parts)) for kind in KINDS]
@@ -221,9 +221,8 @@ def _added_by_each(table: Table, names: Sequence[str]) -> Iterator[tuple[str, ..
         )
 
 
-def _best(table: Table, names: Sequence[str], others: Sequence[Table]) -> str:
+def _best(added: Added, names: Sequence[str], others: Sequence[Table]) -> str:
     """Say in words how the best composition, and all methods together, stand to the best method alone."""
-    added = additions(table)
     order = ranked(added)
 
     def words(subset: Subset) -> str:
@@ -236,7 +235,7 @@ def _best(table: Table, names: Sequence[str], others: Sequence[Table]) -> str:
     elsewhere = [
         f"{other.suite} {' / '.join(in_points(found[kind].mean) for kind in KINDS)}"
         for other in others
-        if other is not table and (found := _added_elsewhere(other, order[0]))
+        if (found := _added_elsewhere(other, order[0]))
     ]
     if elsewhere:
         sentences.append(f"It was found on these test sets. Recorded afterwards, it adds {', '.join(elsewhere)}.")
@@ -246,11 +245,9 @@ def _best(table: Table, names: Sequence[str], others: Sequence[Table]) -> str:
     return " ".join(sentences)
 
 
-def _added_elsewhere(table: Table, subset: Subset) -> dict[str, Seeds] | None:
-    """Return what a composition from the same initial weights as plain training adds there; none where it is not."""
-    group = next((group for group in table.groups if subset_of(group) == subset and group.plain), None)
-    if group is None or group.plain is None or group.runs[0].initial_weights != "random":
-        return None
-    pairs = {kind: [over_sets(rows, kind, CHOSEN) for rows in (group, group.plain)] for kind in KINDS}
-    found = {kind: mine.minus(plain) for kind, (mine, plain) in pairs.items() if mine and plain}
-    return {kind: seeds for kind, seeds in found.items() if seeds} if len(found) == len(KINDS) else None
+def _added_elsewhere(table: Table, subset: Subset) -> dict[str, Seeds]:
+    """Return what a composition from random initial weights adds on the near and the far sets; nothing without both."""
+    rows = (group for group in table.groups if subset_of(group) == subset and group.plain)
+    group = next((group for group in rows if group.runs[0].initial_weights == "random"), None)
+    found = differences(group, CHOSEN) if group else {}
+    return found if len(found) == len(KINDS) else {}

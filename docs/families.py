@@ -1,11 +1,11 @@
 """Say in words what families of methods bring over training without them, under one score for both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from recorded import KINDS, over_sets, verdict
 
 from oodles.cards import card
-from oodles.comparing.figures import in_points
+from oodles.comparing.figures import Seeds, in_points
 from oodles.comparing.markdown import escape
 from oodles.comparing.tables import Group, Table
 from oodles.facts import prepares_outliers
@@ -34,8 +34,7 @@ def on_features(tables: Sequence[Table]) -> list[str]:
     """Say in words which methods that shape features bring something under a score that plain training has, too."""
     lines: list[str] = []
     for table in tables:
-        groups = [group for group in table.groups if SHAPING & {name for name, _ in group.runs[0].methods}]
-        pairs = [(group, group.plain) for group in groups if group.plain]
+        pairs = shaping(table)
         for score in SCORES:
             for kind in KINDS:
                 lines += told_apart(
@@ -48,20 +47,38 @@ def on_outliers(tables: Sequence[Table]) -> list[str]:
     """Say in words what making, choosing and changing outliers brings over the same loss, and other losses over one."""
     lines: list[str] = []
     for table in tables:
-        pairs = [(group, base) for group in table.groups if (base := without_preparing(group, table.groups))]
+        pairs = preparing(table)
         for kind in KINDS:
             lines += told_apart(f"{table.suite}, {kind}-OOD", pairs, kind, lambda base: base.own_score)
     return ["## Outliers that are made, chosen or changed", "", WITH_OUTLIERS, "", *lines, ""] if lines else []
 
 
+def shaping(table: Table) -> list[tuple[Group, Group]]:
+    """Return the rows of methods that act on features, each with plain training."""
+    groups = [group for group in table.groups if SHAPING & {name for name, _ in group.runs[0].methods}]
+    return [(group, group.plain) for group in groups if group.plain]
+
+
+def preparing(table: Table) -> list[tuple[Group, Group]]:
+    """Return the rows that make, choose or change outliers or have losses of their own, each with the one without."""
+    return [(group, base) for group in table.groups if (base := without_preparing(group, table.groups))]
+
+
+def beside(
+    pairs: Iterable[tuple[Group, Group]], kind: str, under: Callable[[Group], str]
+) -> Iterator[tuple[Group, Seeds]]:
+    """Yield rows with their difference to those beside them, under a score that the latter decide."""
+    for group, base in pairs:
+        value, other = (over_sets(rows, kind, under(base)) for rows in (group, base))
+        if value and other and (difference := value.minus(other)):
+            yield group, difference
+
+
 def told_apart(where: str, pairs: Sequence[tuple[Group, Group]], kind: str, under: Callable[[Group], str]) -> list[str]:
     """Name the rows that are better or worse than the one beside them, under a score that this one decides."""
     told: dict[str, list[str]] = {"better": [], "worse": [], "": []}
-    for group, base in pairs:
-        value, beside = (over_sets(rows, kind, under(base)) for rows in (group, base))
-        difference = value.minus(beside) if value and beside else None
-        if difference is not None:
-            told[verdict(difference)].append(f"{group.label} {in_points(difference.mean)}")
+    for group, difference in beside(pairs, kind, under):
+        told[verdict(difference)].append(f"{group.label} {in_points(difference.mean)}")
     if not any(told.values()):
         return []
     words = [f"{name}: {', '.join(told[name]) or 'none'}" for name in ("better", "worse")]

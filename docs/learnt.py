@@ -10,8 +10,8 @@ from statistics import fmean
 
 from choices import LOSS, changes_of
 from compositions import additions, factors, joined, ranked
-from families import SCORES, SHAPING, without_preparing
-from recorded import KINDS, ROOT, keep, over_sets, recorded_table, require, verdict
+from families import SCORES, beside, preparing, shaping
+from recorded import KINDS, ROOT, keep, recorded_names, recorded_table, require, verdict
 from which_method import (
     LITTLE,
     LONG_TAIL,
@@ -26,11 +26,9 @@ from which_method import (
     of_the_score,
 )
 
-from oodles.comparing.figures import Seeds, in_points
-from oodles.comparing.tables import Group
+from oodles.comparing.figures import in_points
 
 FACTORIAL = "cifar10-10k-factorial"
-EVERY = (*SUITES, FACTORIAL, LONG_TAIL, "digits-wild", "fashion-12k-wild", "scenes", "clinc150")
 FOR_TAILS = ("pascl", "cocl", "pfs")
 """Methods made for long tails."""
 PAGE = """# What we learnt
@@ -50,7 +48,7 @@ longer say so.
 
 
 def page() -> str:
-    against = (choice(), together(), shaping(), preparing(), generated(), tails())
+    against = (choice(), together(), shaped(), prepared(), generated(), tails())
     as_expected = (score_first(), related(), marks(), accuracy())
     return PAGE.format(against=_numbered(against, 1), as_expected=_numbered(as_expected, len(against) + 1))
 
@@ -66,7 +64,7 @@ def pair(figures: Iterable[float]) -> str:
 def choice() -> str:
     """A score chosen without training was to cost nowhere more than a point."""
     lost, mixed, every = 0, 0, 0
-    for group in (group for suite in EVERY for group in recorded_table(suite).groups):
+    for group in (group for suite in recorded_names() for group in recorded_table(suite).groups):
         for kind in KINDS:
             found = [gain for gain, _ in changes_of(group, kind)]
             losses = [gain for gain in found if gain < -LOSS]
@@ -83,24 +81,13 @@ def choice() -> str:
     )
 
 
-def compared(pairs: Iterable[tuple[Group, Group, str]]) -> Counter[str]:
-    """Count how often rows are better or worse than those beside them, near and far, under a score."""
-    counts: Counter[str] = Counter()
-    for group, base, score in pairs:
-        for kind in KINDS:
-            mine, beside = (over_sets(rows, kind, score) for rows in (group, base))
-            if mine and beside and (difference := mine.minus(beside)):
-                counts[verdict(difference)] += 1
-    return counts
-
-
-def shaping() -> str:
-    counts = compared(
-        (group, group.plain, score)
+def shaped() -> str:
+    counts = Counter(
+        verdict(difference)
         for suite in SUITES
-        for group in recorded_table(suite).groups
-        if group.plain and SHAPING & {name for name, _ in group.runs[0].methods}
         for score in SCORES
+        for kind in KINDS
+        for _, difference in beside(shaping(recorded_table(suite)), kind, lambda _, score=score: score)
     )
     require(counts["better"] < counts["worse"], "methods that shape features are more often worse than better.")
     return (
@@ -111,13 +98,11 @@ def shaping() -> str:
     )
 
 
-def preparing() -> str:
-    groups = [recorded_table(suite).groups for suite in SUITES]
-    counts = compared(
-        (group, base, base.own_score)
-        for suite in groups
-        for group in suite
-        if (base := without_preparing(group, suite)) and group.runs[0].settings.get("max_outliers") is None
+def prepared() -> str:
+    pairs = [pair for suite in SUITES for pair in preparing(recorded_table(suite))]
+    whole = [pair for pair in pairs if pair[0].runs[0].settings.get("max_outliers") is None]
+    counts = Counter(
+        verdict(difference) for kind in KINDS for _, difference in beside(whole, kind, lambda base: base.own_score)
     )
     require(counts["better"] < counts.total() / 3, "mining and changing outliers is rarely told apart.")
     return (
@@ -196,7 +181,7 @@ def related() -> str:
 
 def marks() -> str:
     counts: Counter[str] = Counter()
-    for suite in EVERY:
+    for suite in recorded_names():
         table = recorded_table(suite)
         for one in table.figures():
             if one.difference and one.metric == "auroc" and one.verdict:
@@ -212,17 +197,13 @@ def marks() -> str:
 def accuracy() -> str:
     one, two = (gain(suite, "logit-norm") for suite in ("digits", RELATED))
     assert one is not None and two is not None
-    require(one.accuracy.mean < -0.1 and not _lost(two.accuracy), "logit-norm is dangerous on few rows alone.")
+    require(one.accuracy.mean < -0.1 and two.keeps_accuracy, "logit-norm is dangerous on few rows alone.")
     rows = [recorded_table(suite).groups[0].runs[0].sizes["train"] for suite in ("digits", RELATED)]
     return (
         f"**A method that is safe on many rows can ruin a small one.** LogitNorm changes accuracy by "
         f"{in_points(one.accuracy.mean)} on the {rows[0]:,} rows of digits and by {in_points(two.accuracy.mean)} on "
         f"the {rows[1]:,} of {RELATED}."
     )
-
-
-def _lost(difference: Seeds) -> bool:
-    return verdict(difference) == "worse"
 
 
 if __name__ == "__main__":

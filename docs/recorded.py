@@ -25,6 +25,11 @@ def read_record(name: str) -> Any:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
+def recorded_names() -> list[str]:
+    """Return the names of the recorded benchmarks."""
+    return [path.stem for path in sorted(RESULTS.glob("*.jsonl"))]
+
+
 def recorded_table(name: str) -> Table:
     """Return the table of a recorded benchmark."""
     return read_table(RESULTS / f"{name}.jsonl")
@@ -53,6 +58,16 @@ def over_sets(group: Group, kind: str, score: str) -> Seeds | None:
     return (
         Seeds({seed: sum(by_seed[seed] for by_seed in measured) / len(measured) for seed in shared}) if shared else None
     )
+
+
+def differences(group: Group, score: str) -> dict[str, Seeds]:
+    """Return the differences of the mean AUROC to plain training under the same score, near and far, where both are."""
+    found = {}
+    for kind in KINDS:
+        value, plain = (over_sets(rows, kind, score) if rows else None for rows in (group, group.plain))
+        if value and plain and (difference := value.minus(plain)):
+            found[kind] = difference
+    return found
 
 
 def verdict(difference: Seeds) -> str:

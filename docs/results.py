@@ -20,6 +20,7 @@ from recorded import (
     ROOT,
     as_table,
     changes,
+    differences,
     keep,
     over_sets,
     points,
@@ -255,16 +256,6 @@ def foremost(table: Table) -> list[str]:
 def deployed(group: Group) -> str:
     """Return the score under which a group is deployed: the chosen one, or its own where none was chosen."""
     return CHOSEN if CHOSEN in group.scores else group.own_score
-
-
-def differences(group: Group, score: str) -> dict[str, Seeds]:
-    """Return the differences of the mean AUROC to plain training under the same score, near and far, where both are."""
-    found = {}
-    for kind in KINDS:
-        value, plain = (over_sets(rows, kind, score) if rows else None for rows in (group, group.plain))
-        if value and plain and (difference := value.minus(plain)):
-            found[kind] = difference
-    return found
 
 
 def mean_of(kinds: dict[str, Seeds]) -> float:

@@ -296,10 +296,14 @@ def logits_alone() -> list[list[Gain]]:
     return [best_free, best_exposed]
 
 
+def scores_of_plain(suite: str) -> tuple[str, ...]:
+    """Return the scores that plain training has on a suite, without the choice among them."""
+    return tuple(score for score in recorded_table(suite).groups[0].scores if score != CHOSEN)
+
+
 def in_hindsight(one: Gain) -> Gain:
     """Return what a row gains if either side has the best of plain training's scores, as only test rows can tell."""
-    every = tuple(score for score in recorded_table(one.suite).groups[0].scores if score != CHOSEN)
-    found = gain(one.suite, one.group.label, every)
+    found = gain(one.suite, one.group.label, scores_of_plain(one.suite))
     assert found is not None
     return found
 
@@ -307,7 +311,7 @@ def in_hindsight(one: Gain) -> Gain:
 def careful(rows: Sequence[Gain]) -> str:
     """Say what the choice leaves plain training short of on the suite of some rows, and what they gain in hindsight."""
     plain = recorded_table(rows[0].suite).groups[0]
-    every = [score for score in plain.scores if score != CHOSEN]
+    every = scores_of_plain(rows[0].suite)
     short = [best(plain, kind, every)[1].minus(best(plain, kind)[1]).mean for kind in KINDS]
     words = " and ".join(f"{name_of(one.group)} {in_hindsight(one)}" for one in rows)
     missing = " / ".join(f"{100 * more:.1f}" for more in short)

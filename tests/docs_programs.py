@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = DOCS.parent / "benchmarks" / "results"
 
 
 @contextmanager

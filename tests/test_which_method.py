@@ -15,9 +15,8 @@ import pytest
 from oodles.cards import LOGIT_SCORES, SITUATIONS, card, cards
 from oodles.comparing.figures import Seeds
 from oodles.methods import METHODS
-from tests.docs_programs import DOCS, docs_programs
+from tests.docs_programs import DOCS, RESULTS, docs_programs
 
-RESULTS = DOCS.parent / "benchmarks" / "results"
 PAGE = (DOCS / "which-method.md").read_text(encoding="utf-8")
 
 
