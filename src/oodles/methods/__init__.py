@@ -173,7 +173,7 @@ STEP_TIMES = {
     "poem": 2.1,
     "sam": 2.0,
     "hopfield-boosting": 2.1,
-    "doe": 3.6,
+    "doe": 6.0,
     "divoe": 4.6,
     "aoe": 2.8,
     "diversemix": 2.5,
