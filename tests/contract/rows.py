@@ -893,8 +893,24 @@ ROWS: dict[str, Row] = {
     ),
     "hopfield-boosting": Row(
         HopfieldBoosting,
-        settings={"weight": 20.0, "kept": 8, "beta": 8.0, "hidden": 6, "dimensions": 5, "memory": 12},
-        defaults={"weight": 0.5, "kept": 128, "beta": 4.0, "hidden": 256, "dimensions": 128, "memory": 4096},
+        settings={
+            "weight": 20.0,
+            "kept": 8,
+            "beta": 8.0,
+            "hidden": 6,
+            "dimensions": 5,
+            "memory": 12,
+            "learn_projection": True,
+        },
+        defaults={
+            "weight": 0.5,
+            "kept": 128,
+            "beta": 4.0,
+            "hidden": 256,
+            "dimensions": 128,
+            "memory": 4096,
+            "learn_projection": False,
+        },
         wrong=(
             *numbers_at_least_zero("weight"),
             *(({"beta": value}, "beta must be a finite number > 0, got") for value in (0, -1.0, NAN, INF)),

@@ -244,13 +244,24 @@ def test_the_step_gives_the_papers_loss_of_projections() -> None:
     assert step.losses(prepared)["hopfield_boosting"].item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_projection_learns_and_has_the_sizes_asked_for() -> None:
+def test_the_projection_has_the_sizes_asked_for_and_stays_as_drawn() -> None:
     net = classifier("vectors")
     step = TrainingStep(net, HopfieldBoosting())
-    step(batch("vectors"))["hopfield_boosting"].backward()
     projection = memory_of(net).projection
     assert [tuple(layer.weight.shape) for layer in projection if isinstance(layer, nn.Linear)] == [(256, 7), (128, 256)]  # type: ignore[union-attr]
-    for parameter in projection.parameters():
+    drawn = [parameter.clone() for parameter in projection.parameters()]
+    optimizer = torch.optim.SGD(step.parameters(), lr=0.1, weight_decay=0.5)
+    step(batch("vectors"))["hopfield_boosting"].backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in net.backbone.parameters())
+    optimizer.step()
+    assert all(map(torch.equal, drawn, projection.parameters()))
+
+
+def test_the_projection_learns_where_asked_for_also_one_that_had_stayed_as_drawn() -> None:
+    net = classifier_with_memory()
+    step = TrainingStep(net, small(learn_projection=True))
+    step(batch("vectors"))["hopfield_boosting"].backward()
+    for parameter in memory_of(net).projection.parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 1e-6
 
 

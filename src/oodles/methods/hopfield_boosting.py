@@ -112,6 +112,7 @@ class HopfieldBoosting(Method):
         hidden: the width of the projection's hidden layer.
         dimensions: of the projection.
         memory: the number of projected outliers that the classifier keeps for the score.
+        learn_projection: whether the projection learns, too; else it stays as drawn.
 
     Raises:
         ValueError: for a weight that is negative, a β that is not above 0, one of them not finite, and sizes below 1.
@@ -119,9 +120,9 @@ class HopfieldBoosting(Method):
     Source: Hofmann et al.; λ, β and sizes are those of their program, whose E_b has this sign and whose outliers and
     known rows are as many, so that its mean is that of the two means here. It draws with replacement before every
     epoch, from 400,000 outliers and by energies with all training rows; here each step draws without, by energies in
-    the batch. Its optimizer has no parameters of the projection, which stays as drawn; here it learns. Its score stores
-    as many outliers as training rows after training; here the last ones that were trained on are stored, as they were
-    projected then.
+    the batch. Its optimizer has no parameters of the projection, so that the published figures are of one that stays as
+    drawn. Its score stores as many outliers as training rows after training; here the last ones that were trained on
+    are stored, as they were projected then.
     """
 
     name = "hopfield-boosting"
@@ -149,6 +150,7 @@ class HopfieldBoosting(Method):
         hidden: int = 256,
         dimensions: int = 128,
         memory: int = 4096,
+        learn_projection: bool = False,
     ):
         super().__init__()
         check_number("weight", weight, low=0)
@@ -161,6 +163,7 @@ class HopfieldBoosting(Method):
         self.hidden = hidden
         self.dimensions = dimensions
         self.memory = memory
+        self.learn_projection = learn_projection
 
     def forward(self, projections_in: Float[Tensor, "n d"], projections_out: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
         """Term for projections of known rows and of outliers, of any length; zero where either are none."""
@@ -191,6 +194,7 @@ class HopfieldBoosting(Method):
                 "take the memory and dimensions that it was trained with."
             )
         memory.beta.fill_(self.beta)
+        memory.projection.requires_grad_(self.learn_projection)
 
     def change_batch(self, batch: Batch, now: Now) -> Batch:
         candidates, known = batch["outliers"], batch["id"]
