@@ -599,6 +599,15 @@ def test_inputs_are_looked_at_where_the_network_hides_what_is_wrong_with_them() 
         Detector.fit(model, [new, known])
 
 
+@pytest.mark.parametrize("score", ["energy", None, "best"])
+def test_validation_rows_are_named_where_the_network_hands_on_what_is_wrong_with_them(score: str | None) -> None:
+    torch.manual_seed(0)
+    known = torch.randn(300, 4)
+    known[170:173, 1] = math.nan
+    with pytest.raises(ValueError, match=r"Validation rows must be finite, .* got NaN or infinity in 3 of 300: leave"):
+        Detector.fit(nn.Linear(4, 3), known.split(50), score=score)
+
+
 def test_the_range_is_told_of_the_finite_rows(detector: Detector) -> None:
     x = with_broken(rows(5, 3)[0])
     with pytest.raises(ValueError, match=r"inputs must be in \[0, 1\], got [\d.]+ to 148: divide by 255"):

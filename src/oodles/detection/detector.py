@@ -119,11 +119,6 @@ class Detector(Parts):
         if train is not None:
             chosen = fit_scores(classifier, train, chosen, leave_out=choosing)
         known = score_rows(classifier, batches, chosen, name="validation")
-        if seen.broken:
-            raise ValueError(
-                f"Validation rows must be finite, as no other row is accepted later, got NaN or infinity in "
-                f"{seen.broken} of {seen.rows}: leave them out, or fill them in before they reach the detector."
-            )
         if known.predictions.shape != (seen.rows,):
             raise ValueError(
                 f"A detector gives one verdict for each row, and this classifier gives {known.predictions.size} "

@@ -119,33 +119,41 @@ class Expected:
 
 @dataclass
 class Observed:
-    """Batches of a loader that are passed on, while their rows' shape and range are noted."""
+    """Batches of a loader that are passed on, while their rows' shape and range are noted.
+
+    Raises:
+        ValueError: behind the last batch, for rows that are not finite.
+    """
 
     loader: Iterable[Any]
     shapes: set[tuple[int, ...] | None] = field(default_factory=set)
     low: float = 0.0
     high: float = 0.0
     rows: int = 0
-    broken: int = 0
-    """How many of them are not finite."""
     dtype: str = "float32"
     example: Any = None
     """The first batch."""
 
     def __iter__(self) -> Iterator[Any]:
+        broken = 0
         for batch in self.loader:
             inputs, _ = read_batch(batch, "A batch of the validation loader")
             self.example = inputs if self.example is None else self.example
             one = isinstance(inputs, Tensor)
             first = first_of(inputs)
             self.rows += len(first)
-            self.broken += int((~finite_rows(inputs)).sum())
+            broken += int((~finite_rows(inputs)).sum())
             self.shapes.add(tuple(first.shape[1:]) if one else None)
             self.dtype = str(first.dtype).removeprefix("torch.")
             if first.numel() and not first.is_complex():
                 low, high = (float(bound) for bound in first.detach().aminmax())
                 self.low, self.high = min(self.low, low), max(self.high, high)
             yield batch
+        if broken:  # said before what comes of them is called not finite, too
+            raise ValueError(
+                f"Validation rows must be finite, as no other row is accepted later, got NaN or infinity in {broken} "
+                f"of {self.rows}: leave them out, or fill them in before they reach the detector."
+            )
 
     def expected(self) -> Expected:
         """Return what rows look like that are like those seen; images in [0, 1] tell their range, other rows do not."""
