@@ -1,21 +1,17 @@
-"""How well an outlier score separates two sets: exact with ties, in float64; higher is more OOD.
-
-Scores are arrays or tensors, or a :class:`Histogram` of more than fit into memory.
-
-Two different numbers are called FPR95 in the literature; here each has a name of its own.
-"""
+"""How well an outlier score separates two sets: exact with ties, in float64; higher is more OOD."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodles.metrics.histogram import Bins, Histogram, joined
+from oodles.metrics.numbers import as_array, numbers
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from oodles.metrics.numbers import Values
 
-    Values = NDArray[Any] | Tensor
     Scores: TypeAlias = "Values | Histogram"
-
 
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95_id_positive", "fpr95_ood_positive")
 
@@ -25,129 +21,6 @@ class Counts(NamedTuple):
 
     id: NDArray[np.int64]
     ood: NDArray[np.int64]
-
-
-MOST = 2**21
-"""A histogram tells so many different numbers apart."""
-COARSEST = 12
-"""Of the 23 binary digits behind a float32's leading one, at most so many are left out."""
-
-
-class Histogram:
-    """Scores counted in bounded memory, for pixels by the hundred million: some 30 MB, and as much again while adding.
-
-    Up to two million scores, and as long as two million float32 numbers tell them apart, all metrics are exact. Beyond,
-    neighbours are counted as equal: numbers that share their leading binary digits, at least 11 behind the first one,
-    and that few scores have, a two hundred thousandth of all or so. What that does to a metric is bounded by
-    :func:`metric_bounds`: typically less than 1e-6, and it is known.
-
-    Args:
-        most: how many different numbers are told apart.
-
-    Example:
-        >>> known, unknown = Histogram(), Histogram()
-        >>> for scores in (np.array([0.1, 0.2]), np.array([0.4])):
-        ...     known.add(scores)
-        >>> unknown.add(np.array([0.3, 0.5]))
-        >>> round(auroc(known, unknown), 4)
-        0.8333
-    """
-
-    def __init__(self, most: int = MOST):
-        self._most = most
-        self._size = 0
-        self._waiting: list[NDArray[Any]] = []  # added, and not yet counted
-        self._waits = 0
-        self._bins = Bins(*np.zeros((3, 0), dtype=np.int64))
-        self._rounded = False
-
-    def __len__(self) -> int:
-        return self._size
-
-    def add(self, scores: "Values") -> None:
-        """Count further scores, of any shape.
-
-        Raises:
-            TypeError: for what are no numbers.
-            ValueError: for NaN.
-        """
-        values = _numbers("scores", scores)
-        self._waiting.append(values.copy())
-        self._size += values.size
-        self._waits += values.size
-        if self._waits > self._most:
-            self._bins = self._counted()
-            self._rounded |= any(values.dtype.itemsize > 4 for values in self._waiting)
-            self._waiting, self._waits = [], 0
-
-    @property
-    def values(self) -> NDArray[Any] | None:
-        """Return all scores, while there are few enough to be kept."""
-        if len(self._bins.key):
-            return None
-        return np.concatenate([np.empty(0, dtype=np.float32), *self._waiting])
-
-    def bins(self) -> "Bins":
-        """Return the intervals of float32 numbers in which there are scores, and how many each holds."""
-        return self._counted()
-
-    @property
-    def rounds(self) -> bool:
-        """Tell whether scores of more digits are among those that are counted as float32 numbers."""
-        return self._rounded or any(values.dtype.itemsize > 4 for values in self._waiting)
-
-    def _counted(self) -> "Bins":
-        key, count = np.unique(_keys(np.concatenate([np.empty(0, np.float32), *self._waiting])), return_counts=True)
-        bins = _joined(self._bins, Bins(key, np.zeros_like(key), count.astype(np.int64)))
-        share, coarsest = max(1, 4 * self._size // self._most), COARSEST
-        while len(bins.key) > self._most:
-            for level in range(1, coarsest + 1):
-                bins = _coarser(bins, level, share)
-                if len(bins.key) <= self._most * 3 // 4:
-                    break
-            share, coarsest = 2 * share, coarsest + (share > self._size)  # the latter in small histograms alone
-        return bins
-
-
-class Bins(NamedTuple):
-    """Intervals of float32 numbers in ascending order, none inside another, and how many scores are in each."""
-
-    key: NDArray[np.int64]
-    """The place of the lowest number among all float32 numbers."""
-    level: NDArray[np.int64]
-    """An interval has 2 to the power of its level numbers, and begins at a multiple of that."""
-    scores: NDArray[np.int64]
-
-
-def _keys(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the place of each number among all float32 numbers, from the lowest up; −0 is 0."""
-    bits = (values.astype(np.float32) + np.float32(0)).view(np.uint32).astype(np.int64)
-    return np.where(bits >> 31, (1 << 32) - 1 - bits, bits + (1 << 31))
-
-
-def _joined(*several: Bins) -> Bins:
-    """Count the scores of several histograms together: in the larger of two intervals where one is inside the other."""
-    key, level, count = (np.concatenate(parts) for parts in zip(*several, strict=True))
-    order = ((key << 5) - level).argsort(kind="stable")  # larger ones first; sorted runs are only merged
-    key, level, count = key[order], level[order], count[order]
-    ends = np.maximum.accumulate(key + (1 << level))
-    first = np.flatnonzero(np.append(True, key[1:] >= ends[:-1])[: len(key)])
-    return Bins(key[first], level[first], np.add.reduceat(count, first) if len(first) else count)
-
-
-def _coarser(bins: Bins, level: int, share: int) -> Bins:
-    """Join intervals that lie in one of the given level, where they hold at most ``share`` scores together."""
-    parent = bins.key >> level
-    first = np.flatnonzero(np.append(True, parent[1:] != parent[:-1]))
-    total, sizes = np.add.reduceat(bins.scores, first), np.diff(np.append(first, len(parent)))
-    join = (total <= share) & (sizes > 1)
-    kept = ~np.repeat(join, sizes)
-    kept[first] = True
-    key, levels, count = (values.copy() for values in bins)
-    key[first[join]] = parent[first[join]] << level
-    levels[first[join]] = level
-    count[first[join]] = total[join]
-    return Bins(key[kept], levels[kept], count[kept])
 
 
 def counts(id_scores: "Scores", ood_scores: "Scores") -> Counts:
@@ -313,7 +186,7 @@ def best_threshold(id_scores: "Values", right: "Values", ood_scores: "Values") -
 
 def _decisions(id_scores: "Values", right: "Values", ood_scores: "Values") -> tuple[NDArray[Any], int, NDArray[Any]]:
     """Return the scores of rows that are classified rightly, how many rows there are, and scores of unknown ones."""
-    known, truths, unknown = _numbers("id_scores", id_scores), _array(right).ravel(), _numbers("ood_scores", ood_scores)
+    known, truths, unknown = numbers("id_scores", id_scores), as_array(right).ravel(), numbers("ood_scores", ood_scores)
     if truths.dtype != np.bool_ or len(truths) != len(known):
         raise ValueError(
             f"right must be a truth value for each of {len(known)} id_scores, got {truths.dtype} of length "
@@ -323,70 +196,6 @@ def _decisions(id_scores: "Values", right: "Values", ood_scores: "Values") -> tu
         if not scores.size:
             raise ValueError(f"{name} must hold at least one score, got none.")
     return known[truths], len(known), unknown
-
-
-def accuracy(logits_or_predictions: "Values", labels: "Values") -> float:
-    """Return the share of right predictions.
-
-    Args:
-        logits_or_predictions: logits (N, C, …), or predicted class ids of the labels' shape. Where the largest logit is
-            NaN or infinite there is no prediction, and it counts as wrong.
-        labels: class ids (N, …).
-
-    Raises:
-        TypeError: for labels that are not whole numbers.
-        ValueError: for other shapes, or no rows.
-    """
-    predictions, ids = _array(logits_or_predictions), _array(labels)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"labels must be class ids, got {ids.dtype}.")
-    predicted = np.True_
-    if predictions.ndim == ids.ndim + 1 > 1 and predictions.shape[1]:
-        predicted, predictions = np.isfinite(predictions.max(1)), predictions.argmax(1)
-    if predictions.shape != ids.shape or not ids.size:
-        raise ValueError(
-            "predictions and labels must have the same shape and at least one row, "
-            f"got {predictions.shape} and {ids.shape}."
-        )
-    return float(np.mean((predictions == ids) & predicted))
-
-
-def largest_share(labels: "Values") -> float:
-    """Return the share of rows in the largest class, which is how often naming it for every row is right."""
-    ids = _array(labels).flatten()
-    return float(np.unique(ids, return_counts=True)[1].max() / len(ids))
-
-
-def at_chance(accuracy: float, rows: int, share: float) -> bool:
-    """Say whether an accuracy exceeds the largest class's share by no more than two deviations of chance.
-
-    Args:
-        accuracy: share of right predictions.
-        rows: on so many rows.
-        share: of the largest class, see :func:`largest_share`.
-    """
-    return bool(accuracy <= share + 2 * np.sqrt(share * (1 - share) / rows))
-
-
-def accuracy_at_chance(rows: str) -> str:
-    """Say that the accuracy on some rows is at chance."""
-    return f"The accuracy on {rows} is at chance, no better than naming the largest class for every row."
-
-
-def doubts(named: NDArray[np.int64], labels: NDArray[np.int64], accuracy: float, rows: str) -> list[str]:
-    """Say what is wrong with a classifier that has learned nothing: one class for all rows, an accuracy at chance.
-
-    Args:
-        named: how many rows each class is predicted for, (C,).
-        labels: how many rows each class has, (C,).
-        accuracy: share of right predictions.
-        rows: what the rows are called.
-    """
-    share = float(labels.max() / labels.sum())
-    if share == 1:  # of a single class there is nothing to learn
-        return []
-    words = [f"All predictions of {rows} are one class."] if np.count_nonzero(named) == 1 else []
-    return [*words, accuracy_at_chance(rows)] if at_chance(accuracy, int(labels.sum()), share) else words
 
 
 def _auroc(c: Counts) -> float:
@@ -439,7 +248,7 @@ def _common(
             raise ValueError(f"{name} must hold at least one score, got none.")
         both.append(histogram.bins())
         rounded |= histogram.rounds
-    common = _joined(*both)
+    common = joined(*both)
     known, unknown = (_in_bins(common, bins) for bins in both)
     return known, unknown, (common.level > 0) | rounded
 
@@ -453,27 +262,7 @@ def _in_bins(common: Bins, bins: Bins) -> NDArray[np.int64]:
 
 def _sorted(name: str, scores: "Scores") -> NDArray[Any]:
     kept = scores.values if isinstance(scores, Histogram) else scores
-    values = _numbers(name, kept)  # type: ignore[arg-type]  # few, hence kept
+    values = numbers(name, kept)  # type: ignore[arg-type]  # few, hence kept
     if not values.size:
         raise ValueError(f"{name} must hold at least one score, got none.")
     return np.sort(values)
-
-
-def _numbers(name: str, scores: "Values") -> NDArray[Any]:
-    """Return scores as a flat array of floating-point numbers; refuse others, and NaN."""
-    values = _array(scores).ravel()
-    if values.dtype.kind in "iub":
-        values = values.astype(np.float64)
-    if values.dtype.kind != "f":
-        raise TypeError(f"{name} must be numbers, got {values.dtype}.")
-    if missing := int(np.isnan(values).sum()):
-        raise ValueError(f"{name} must not hold NaN, got {missing} of {values.size}: did training diverge?")
-    return values
-
-
-def _array(values: "Values") -> NDArray[Any]:
-    """Return tensors as arrays; NumPy does not know bfloat16."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().to_dense()
-        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
-    return np.asarray(values)
