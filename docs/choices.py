@@ -6,9 +6,10 @@ from statistics import fmean
 from recorded import KINDS, as_table, over_sets
 
 from oodles.comparing.figures import in_points
+from oodles.comparing.groups import Group
 from oodles.comparing.markdown import escape
 from oodles.comparing.results import CHOSEN
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.runs.recipe import own_score
 
 LOSS = 0.01

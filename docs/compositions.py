@@ -8,9 +8,10 @@ from statistics import fmean
 from recorded import KINDS, MARKS, as_table, differences, over_sets, points, verdict
 
 from oodles.comparing.figures import LEVEL, Seeds, holm, in_points
+from oodles.comparing.groups import Group
 from oodles.comparing.markdown import escape
 from oodles.comparing.results import CHOSEN
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.runs.recipe import active_methods, recipes
 
 SCORES = (CHOSEN, "msp", "knn")

@@ -6,8 +6,9 @@ from recorded import KINDS, over_sets, verdict
 
 from oodles.cards import card
 from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.groups import Group
 from oodles.comparing.markdown import escape
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.facts import prepares_outliers
 
 SHAPING = {

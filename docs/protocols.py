@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from oodles.comparing.groups import Group
 from oodles.comparing.results import Result
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.runs.folder import augment_in_words
 
 

@@ -8,8 +8,9 @@ from protocols import protocol
 from recorded import RESULTS, over_sets
 
 from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.groups import Group
 from oodles.comparing.markdown import escape, grid
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.runs.recipe import PLAIN, needs_outliers
 
 BESIDE = """Per cent; near and far are averages of AUROC over the sets of a kind, and in brackets stands the difference

@@ -11,7 +11,8 @@ from typing import Any
 
 from oodles.comparing.comparison import compare
 from oodles.comparing.figures import METRICS, Figure, Seeds, in_points
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.groups import Group
+from oodles.comparing.tables import Table
 from oodles.comparing.words import overview
 from oodles.spelling import set_name
 

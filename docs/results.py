@@ -30,10 +30,11 @@ from recorded import (
 )
 
 from oodles.comparing.figures import Figure, Seeds, in_points
+from oodles.comparing.groups import Group
 from oodles.comparing.markdown import READING, escape, grid, ranks_table
 from oodles.comparing.ranking import ranking
 from oodles.comparing.results import CHOSEN
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.comparing.words import heading, overview, sentences
 from oodles.spelling import set_name
 

@@ -13,8 +13,8 @@ from recorded import KINDS, ROOT, as_table, group_of, keep, over_sets, points, r
 
 from oodles.cards import LOGIT_SCORES, card
 from oodles.comparing.figures import Seeds, in_points
+from oodles.comparing.groups import Group
 from oodles.comparing.results import CHOSEN
-from oodles.comparing.tables import Group
 from oodles.facts import ROLES
 
 SUITES = ("digits", "fashion-12k", "cifar10-10k")

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 
 from oodles.comparing.comparison import compare
+from oodles.comparing.groups import Group
 from oodles.comparing.results import Result, read_results, result_of, write_results
-from oodles.comparing.tables import Group
 from oodles.comparing.words import overview
 from oodles.runs.opened import open_run
 from oodles.runs.recipe import PLAIN

@@ -7,8 +7,9 @@ from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from oodles.comparing.groups import Group
 from oodles.comparing.results import RESULTS
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.comparing.words import named
 from oodles.runs.folder import RUN
 from oodles.runs.recipe import active_methods, needs_outliers

@@ -5,7 +5,8 @@ from typing import Any
 
 from oodles.comparing.advice import more_seeds, next_steps
 from oodles.comparing.figures import CAUTION, METRICS, OOD_METRICS, Figure, Seeds
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.groups import Group
+from oodles.comparing.tables import Table
 from oodles.files import csv_text
 
 TESTED = ("student_low", "student_high", "p", "bootstrap_low", "bootstrap_high", "sign_test_p")

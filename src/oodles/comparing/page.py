@@ -11,9 +11,10 @@ from oodles.cards import card
 from oodles.comparing import pictures
 from oodles.comparing.advice import more_seeds, next_steps
 from oodles.comparing.figures import CAUTION, METRICS
+from oodles.comparing.groups import Group
 from oodles.comparing.ranking import WORTH, ranking
 from oodles.comparing.results import Result
-from oodles.comparing.tables import Group, Table
+from oodles.comparing.tables import Table
 from oodles.comparing.words import (
     HOW_TO_READ,
     JUDGEMENT_HEADS,

@@ -5,97 +5,18 @@ difference is marked only where its 95 % interval excludes zero, and twice where
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-from oodles.comparing.figures import OOD_METRICS, Figure, Seeds, holm
-from oodles.comparing.results import CHOSEN, Result
-from oodles.metrics import accuracy_at_chance, at_chance
+from oodles.comparing.figures import OOD_METRICS, Figure, holm
+from oodles.comparing.groups import Group
+from oodles.comparing.remarks import remarks_on
+from oodles.comparing.results import Result
 from oodles.runs.folder import augment_in_words
-from oodles.runs.recipe import active_methods, are_plain, needs_outliers, own_score, trained_away
+from oodles.runs.recipe import are_plain, own_score
 from oodles.spelling import set_name, suggestion
-
-SHARED_SCORES = ("msp", "energy", "knn")
-"""Where plain training cannot give a method's own score, both are shown under these."""
-FEW = 3
-"""As many ways in which a score was fitted are told apart, and as many rows are named in a sentence."""
-FAR_WORSE = 0.1
-"""In AUROC: a score that tells even the training outliers so much worse than the method's own gets a remark."""
-UNREAD = ("suggest", "teacher", "outlier_batch_size", "max_outliers")
-"""Settings that change nothing of plain training."""
-MACHINE = {"threads": "threads", "device": "device", "precision": "mixed_precision"}
-"""Facts of the machine on which figures depend a little: in words, and as keys of a run's environment."""
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The runs of one recipe, one per seed."""
-
-    label: str
-    runs: tuple[Result, ...]
-    own_score: str
-    plain: "Group | None" = None
-    """The plain cross-entropy runs to compare with, if any; a plain group has none."""
-
-    @property
-    def is_plain(self) -> bool:
-        return are_plain(self.runs[0].methods)
-
-    @cached_property
-    def finished(self) -> tuple[Result, ...]:
-        return tuple(run for run in self.runs if run.status == "finished")
-
-    @property
-    def seeds(self) -> str:
-        """Say how many seeds stand behind the figures, and how many diverged."""
-        finished, diverged = len(self.finished), len(self.runs) - len(self.finished)
-        words = [f"{finished}"] if finished else []
-        if diverged:
-            words.append(f"diverged ({diverged} of {len(self.runs)} seeds)")
-        return ", ".join(words)
-
-    @cached_property
-    def scores(self) -> tuple[str, ...]:
-        """Return the scores that every finished run has."""
-        first, *others = [run.scores for run in self.finished] or [()]
-        return tuple(score for score in first if all(score in other for other in others))
-
-    @cached_property
-    def versus(self) -> tuple[tuple[str, str], ...]:
-        """Return the pairs of scores under which it is compared with plain cross-entropy, its own score last.
-
-        Before come those that were chosen for both. A score that plain training cannot give is compared with the
-        one that is best for plain training on validation data, and both are also compared under scores that they share.
-        """
-        if self.plain is None or not self.finished:
-            return ((self.own_score, self.own_score),)
-        shared = [s for s in (CHOSEN, *SHARED_SCORES) if s in self.scores and s in self.plain.scores]
-        if self.own_score in self.plain.scores:
-            return tuple(dict.fromkeys((s, s) for s in (*(s for s in shared if s == CHOSEN), self.own_score)))
-        return (*((s, s) for s in shared), (self.own_score, self.plain.best_on_validation or self.own_score))
-
-    @cached_property
-    def best_on_validation(self) -> str | None:
-        """Return the score with the best AUROC of validation rows against outliers; test sets have no say."""
-        aurocs = {score: self.on_outliers(score) for score in self.scores if score != CHOSEN}
-        means = {score: seeds.mean for score, seeds in aurocs.items() if seeds}
-        return max(means, key=lambda score: means[score]) if means else None
-
-    def on_outliers(self, score: str) -> Seeds | None:
-        """Return the AUROC of validation rows against outliers per seed."""
-        return self._seeds(partial(_on_validation, score=score))
-
-    def measured(self, ood_set: str | None, score: str, metric: str) -> Seeds | None:
-        """Return a metric per seed, of the finished runs that have it; accuracy belongs to no set."""
-        if ood_set is None:
-            return self._seeds(lambda run: run.accuracy)
-        return self._seeds(lambda run: run.figures("test", ood_set, score).get(metric))
-
-    def _seeds(self, measure: Callable[[Result], float | None]) -> Seeds | None:
-        by_seed = {run.seed: value for run in self.finished if (value := measure(run)) is not None}
-        return Seeds(by_seed) if by_seed else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +164,7 @@ def build_table(suite: str, runs: Sequence[Result], score: str | None) -> Table:
     names = dict.fromkeys(name for run in runs for name in run.ood_sets)
     notes = {name: note for run in reversed(runs) for name, note in run.notes.items()}
     ordered = sorted(names, key=lambda name: not name.startswith("near:"))
-    return Table(suite, tuple(groups), {n: notes.get(n.partition(":")[2], "") for n in ordered}, _remarks(groups))
+    return Table(suite, tuple(groups), {n: notes.get(n.partition(":")[2], "") for n in ordered}, remarks_on(groups))
 
 
 def _check_same_rows(runs: Sequence[Result]) -> None:
@@ -296,139 +217,3 @@ def _flat(run: Result) -> dict[str, Any]:
         f"{name} {key}" if several else key: value for name, given in run.methods for key, value in given.items()
     }
     return {**methods, **{key: value for key, value in run.settings.items() if key != "methods"}}
-
-
-def _remarks(groups: Sequence[Group]) -> tuple[str, ...]:
-    """Say what a reader must know about the rows of a table."""
-    remarks = []
-    if not any(group.is_plain for group in groups):
-        remarks.append("There are no plain cross-entropy runs to compare the methods with: train cross-entropy.")
-    unlike: dict[str, list[str]] = {}
-    for group in groups:
-        finished = {run.seed for run in group.finished}
-        if group.plain:
-            if words := _unlike(group.runs[0].settings, group.plain.runs[0].settings):
-                unlike.setdefault(f"{words}, unlike the {group.plain.label} beside it", []).append(group.label)
-            paired = finished & {run.seed for run in group.plain.finished}
-            if len(paired) < len(finished):
-                remarks.append(
-                    f"{group.label}: {len(paired)} of {len(finished)} seeds have plain cross-entropy to compare with."
-                )
-        elif not group.is_plain and any(other.is_plain for other in groups):
-            remarks.append(f"{group.label}: no plain cross-entropy with this network.")
-        reasons: dict[str, list[str]] = {}
-        for run in group.runs:
-            if run.status == "diverged":
-                reasons.setdefault(run.reason or "no reason was recorded.", []).append(str(run.seed))
-        for reason, seeds in reasons.items():
-            which = _seeds_in_words(seeds)
-            remarks.append(f"{group.label}, {which}, diverged: {reason}")
-        remarks += _warnings(group, groups)
-        remarks += _scores_in_doubt(group)
-    remarks += _choices(groups)
-    remarks += _chosen_scores(groups)
-    if words := _differ([run for group in groups for run in group.runs]):
-        remarks.append(f"Runs differ in {words}, on which figures depend a little.")
-    single = [group.label for group in groups if len(group.finished) == 1]
-    if single:
-        remarks.append(f"One seed only, so no deviation: {', '.join(single)}.")
-    return (*(f"{', '.join(labels)}: {words}." for words, labels in unlike.items()), *remarks)
-
-
-def _seeds_in_words(seeds: Sequence[str]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
-
-
-def _warnings(group: Group, groups: Sequence[Group]) -> list[str]:
-    """Say of what training warned, and which accuracies are at chance: also those of rows that recorded no warnings."""
-    shares = [run.chance for other in groups for run in other.runs if run.chance is not None]
-    said: dict[str, list[str]] = {}
-    for run in group.runs:
-        words = list(run.warnings)
-        share = run.chance if run.chance is not None else max(shares, default=None)
-        if run.accuracy is not None and share is not None and at_chance(run.accuracy, run.sizes["test"], share):
-            words.append(accuracy_at_chance("test rows"))
-        for sentence in dict.fromkeys(words):
-            said.setdefault(sentence, []).append(str(run.seed))
-    return [f"{group.label}, {_seeds_in_words(seeds)}: {sentence}" for sentence, seeds in said.items()]
-
-
-def _choices(groups: Sequence[Group]) -> list[str]:
-    """Say what scores chose when they were fitted, and in which rows where there are few ways of it."""
-    chosen: dict[str, dict[str, list[str]]] = {}
-    for group in groups:
-        for run in group.runs:
-            for score, choice in run.remarks.items():
-                labels = chosen.setdefault(score, {}).setdefault(choice, [])
-                labels += [] if group.label in labels else [group.label]
-    remarks = []
-    for score, by_choice in chosen.items():
-        several = len(by_choice) > 1
-        words = [f"{choice} ({', '.join(labels)})" if several else choice for choice, labels in by_choice.items()]
-        if len(words) > FEW:
-            words = [next(iter(by_choice)), "other numbers in other runs"]
-        remarks.append(f"{score}: {'; '.join(words)}.")
-    return remarks
-
-
-def _chosen_scores(groups: Sequence[Group]) -> list[str]:
-    """Say which scores were chosen for the runs of each group, without training and without test rows."""
-    by_scores: dict[str, list[str]] = {}
-    for group in groups:
-        if scores := sorted({run.chosen for run in group.finished if run.chosen}):
-            by_scores.setdefault(" or ".join(scores), []).append(group.label)
-    words = "; ".join(f"{scores} ({', '.join(labels)})" for scores, labels in by_scores.items())
-    return [f"{CHOSEN}: the score that tells unknowns made of validation rows best: {words}."] if words else []
-
-
-def _scores_in_doubt(group: Group) -> list[str]:
-    """Name scores that a method trains away, and those that fail on the very outliers that it was trained with."""
-    methods = active_methods(group.runs[0].methods)
-    remarks = [f"{group.label}: {words}" for words in trained_away(methods, group.scores)]
-    if not needs_outliers(methods):
-        return remarks
-    own = group.on_outliers(group.own_score)
-    kind = "validation" if any("validation-outliers" in run.sizes for run in group.runs) else "training"
-    worse = {}
-    for score in group.scores:
-        here, plain = group.on_outliers(score), group.plain.on_outliers(score) if group.plain else None
-        if own and here and own.mean - here.mean > FAR_WORSE and (plain is None or here.mean < plain.mean):
-            worse[score] = here.mean
-    if own and worse:
-        words = ", ".join(f"{score} ({100 * mean:.0f} %)" for score, mean in worse.items())
-        remarks.append(
-            f"{group.label}: even {kind} outliers are told from validation rows far worse by {words} than by "
-            f"{group.own_score} ({100 * own.mean:.0f} % AUROC), and worse than by the same score without the method."
-        )
-    return remarks
-
-
-def _differ(runs: Sequence[Result]) -> str:
-    """Say in which facts of the machine the runs of a table differ; what was not recorded does not count."""
-    words = []
-    for what, key in MACHINE.items():
-        values = {str(run.environment[key]) for run in runs if key in run.environment}
-        if len(values) > 1:
-            words.append(f"{what} ({' or '.join(sorted(values, key=lambda value: (len(value), value)))})")
-    return ", ".join(words)
-
-
-def _unlike(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
-    """Say in which settings of training, methods apart, a row differs from plain cross-entropy."""
-    start = settings.get("initial weights")
-    words = [] if start == plain.get("initial weights") else [f"starts from {start} weights"]
-    words += [f"learns from {settings['teacher']}"] if settings.get("teacher") else []
-    return ", ".join(
-        words
-        + [
-            f"{key.replace('_', ' ')} {value} (not {plain[key]})"
-            for key, value in settings.items()
-            if key in plain and value != plain[key] and key not in ("methods", "initial weights", *UNREAD)
-        ]
-    )
-
-
-def _on_validation(run: Result, score: str) -> float | None:
-    """Return the AUROC of validation rows against outliers."""
-    aurocs = (run.figures("validation", name, score).get("auroc") for name in run.metrics.get("validation", {}))
-    return next((auroc for auroc in aurocs if auroc is not None), None)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oodles.comparing.figures import METRICS, OOD_METRICS, Figure, Seeds, in_brackets
+from oodles.comparing.groups import Group
+from oodles.comparing.remarks import FEW
 from oodles.comparing.results import Result
-from oodles.comparing.tables import FEW, Group, Table
+from oodles.comparing.tables import Table
 from oodles.methods import score_named
 from oodles.spelling import set_name
 
