@@ -10,7 +10,7 @@ from oodles.comparing.groups import Group
 from oodles.comparing.markdown import escape
 from oodles.comparing.results import CHOSEN
 from oodles.comparing.tables import Table
-from oodles.runs.recipe import own_score
+from oodles.runs.recipe import active_methods, needs_outliers, own_score
 
 LOSS = 0.01
 """In AUROC: a choice that loses more to the own score counts as one that harmed."""
@@ -23,6 +23,14 @@ the best of the run's scores in hindsight.
 {table}
 
 {notes}
+
+## With outliers and without
+
+The same by rows: a row is a method's mean over its seeds on a suite. A run that has trained on outliers is judged by
+unknowns that are made of its validation images alone; where its deployed score must not fall behind the paper's, take
+`--score own` for such a run.
+
+{by_outliers}
 """
 NETWORKS = """
 ## Other networks
@@ -34,12 +42,15 @@ Exposure from scratch, as on digits.
 
 {notes}
 """
+BY_OUTLIERS = ("trained on outliers", "sets", "rows", "gain", "lost more than a point", "worst")
 HEADS = ("suite", "sets", "runs", "gain", "regret", "lost more than a point", "worst")
 
 
 def page(tables: Sequence[Table], networks: Sequence[Table] = ()) -> str:
     """Write the page, of all suites whose results say what was chosen, and of those with other networks."""
-    parts = [PAGE.format(table="\n".join(as_table(HEADS, _lines(tables))), notes="\n".join(_notes(tables)))]
+    shown, told = "\n".join(as_table(HEADS, _lines(tables))), "\n".join(_notes(tables))
+    by_outliers = "\n".join(as_table(BY_OUTLIERS, _by_outliers(tables)))
+    parts = [PAGE.format(table=shown, notes=told, by_outliers=by_outliers)]
     if networks:
         shown = "\n".join(as_table(HEADS, _lines(networks)))
         parts.append(NETWORKS.format(table=shown, notes="\n".join(_notes(networks))))
@@ -76,6 +87,29 @@ def _notes(tables: Sequence[Table]) -> Iterator[str]:
                     words.append(f"{group.label} {in_points(mean)} ({kind})")
         told = f"in the mean over seeds these rows lose more than a point: {', '.join(words)}" if words else None
         yield f"* {escape(table.suite)}: {told or 'no row loses more than a point in the mean over its seeds'}."
+
+
+def _by_outliers(tables: Sequence[Table]) -> Iterator[tuple[str, ...]]:
+    """Give what choosing brought to the rows of methods that train on outliers, and to the others."""
+    groups = [group for table in tables for group in table.groups]
+    for trained in (False, True):
+        for kind in KINDS:
+            gains = {
+                group: fmean(gain for gain, _ in found)
+                for group in groups
+                if needs_outliers(active_methods(group.runs[0].methods)) == trained
+                and (found := changes_of(group, kind))
+            }
+            if gains:
+                worst = min(gains, key=lambda group: gains[group])
+                yield (
+                    "yes" if trained else "no",
+                    kind,
+                    f"{len(gains)}",
+                    in_points(fmean(gains.values())),
+                    f"{sum(gain < -LOSS for gain in gains.values())}",
+                    f"{in_points(gains[worst])} ({escape(worst.label)})",
+                )
 
 
 def changes_of(group: Group, kind: str) -> list[tuple[float, float]]:

@@ -266,6 +266,10 @@ def mean_auroc(run: Result, kind: str, score: str) -> float:
     return statistics.fmean(by[score]["auroc"] for name, by in run.metrics["test"].items() if name.startswith(kind))
 
 
+def in_words(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "−")
+
+
 def test_what_choosing_a_score_brought_is_computed_from_the_rows(
     results: ModuleType, files: list[Path], tmp_path: Path
 ) -> None:
@@ -282,9 +286,19 @@ def test_what_choosing_a_score_brought_is_computed_from_the_rows(
         gains, regrets = zip(*changes, strict=True)
         lost = sum(gain < -0.01 for gain in gains)
         figures = [100 * statistics.fmean(gains), 100 * statistics.fmean(regrets), 100 * min(gains)]
-        gain, regret, worst = (f"{figure:+.1f}".replace("-", "−") for figure in figures)
+        gain, regret, worst = map(in_words, figures)
         row = f"| cifar10 | {kind} | 12, of which 8 with another score | {gain} | {regret} | {lost} of 12 | {worst} |"
         assert row in page
+        by_label: dict[str, list[float]] = {}
+        for run, change in zip(recorded, gains, strict=True):
+            by_label.setdefault(run.label, []).append(100 * change)
+        means = {label: statistics.fmean(found) for label, found in by_label.items()}
+        for trained, said in ((False, "no"), (True, "yes")):
+            rows = {label: mean for label, mean in means.items() if label.startswith("outlier-exposure") == trained}
+            worst = min(rows, key=lambda label: rows[label])
+            mean, lost = statistics.fmean(rows.values()), sum(mean < -1 for mean in rows.values())
+            words = (f"{len(rows)}", in_words(mean), f"{lost}", f"{in_words(rows[worst])} ({worst})")
+            assert f"| {said} | {kind} | {' | '.join(words)} |" in page
     write_results(tmp_path / "wider.jsonl", recorded)
     shown = results.pages([tmp_path / "cifar10.jsonl"], networks=[tmp_path / "wider.jsonl"])
     elsewhere = shown["choosing.md"].partition("## Other networks")[2]
