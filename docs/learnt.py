@@ -76,10 +76,10 @@ def choice() -> str:
     short = fmean(-regret for group in recorded_table(RELATED).groups for _, regret in changes_of(group, "far"))
     require(0 < lost < every / 50 and short > 0.05, "the choice of a score rarely costs a point and is careful.")
     return (
-        f"**A score can be chosen without training, but not for nothing.** Beside the score of the method's paper it was "
-        f"to cost no run more than a point. It costs more in {lost} of {every:,} cases (runs × near or far), {mixed} of "
-        f"them with PixMix beside Outlier Exposure, and on {RELATED} the safe rule leaves {100 * short:.1f} points of "
-        "far AUROC to each run's best score. [Choosing](results/choosing.md)"
+        "**A score can be chosen without training, but not for nothing.** Beside the score of the method's paper it "
+        f"was to cost no run more than a point. It costs more in {lost} of {every:,} cases (runs × near or far), "
+        f"{mixed} of them with PixMix beside Outlier Exposure, and on {RELATED} the safe rule leaves "
+        f"{100 * short:.1f} points of far AUROC to each run's best score. [Choosing](results/choosing.md)"
     )
 
 

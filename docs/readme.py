@@ -13,7 +13,7 @@ from oodles.comparing.results import CHOSEN
 
 SHOWN = "fashion-12k"
 """The suite of the figure about the score."""
-FIGURES = """Three figures decide how well that works, in this order:
+FIGURES = """Three choices decide how well that works, in this order:
 
 1. **The score.** Plain training on Fashion-MNIST tells letters from clothes with an AUROC of {own} by {own_score}, and
    of **{top}** by {top_score}. Oodles [chooses it](docs/scores.md) without training, by unknowns that it makes of
