@@ -260,7 +260,10 @@ def measured_cost(name: str) -> str:
     record = read_record("steps.json")
     told = []
     if cost := record["steps"].get(name):
-        told.append(f"A step takes {cost['ratio']:.2f} × a plain one with as many rows, measured.")
+        whole = cost["rows"] * cost["ratio"]
+        told.append(
+            f"A step takes {whole:.1f} × a plain one, and {cost['ratio']:.2f} × one with as many rows, measured."
+        )
     if cost := record.get("outliers", {}).get(name):
         among = f" of {cost['candidates']} times as many" if cost["candidates"] > 1 else ""
         told.append(f"It takes {cost['ratio']:.2f} × one of `outlier-exposure` that keeps as many outliers{among}.")
@@ -272,7 +275,7 @@ def schedules(method: Card) -> str:
     names = [name for name in recipes() if method.name in dict(Recipe.load(name).methods)]
     if not names:
         return "No recipe of the package has it yet: a schedule is yours to choose."
-    named = " and ".join(f"`{name}`" for name in names)
+    named = ", ".join(f"`{name}`" for name in names)
     return (
         f"A published schedule comes with the package: `--recipe {names[0]}`."
         if len(names) == 1
