@@ -233,7 +233,8 @@ def overview_table(tables: Sequence[Table]) -> list[str]:
                 losing(table),
             ]
         )
-    return as_table(heads, lines)
+    head, _, *rows = as_table(heads, lines)
+    return [head, f"| {' | '.join(['---'] * 2 + ['---:'] * 4 + ['---'] * 2)} |", *rows]  # figures stay on one line
 
 
 def near_and_far(group: Group, score: str) -> str:
