@@ -191,16 +191,20 @@ def show(method: Card) -> str:
 
 
 def gallery() -> str:
-    """Write pictures of what methods make of images, each a link to its method's page."""
-    tiles = []
+    """Write pictures of what methods make of images, with links to the pages of the methods that make the same."""
+    tiles: dict[str, list[str]] = {}
     for method in cards():
         try:
             drawn = tile(at_work(method.name))
         except ValueError:
             continue
         if drawn:
-            tiles.append(f'<a href="methods/{method.name}.html">{drawn}<code>{method.name}</code></a>')
-    return "\n".join(["```{raw} html", '<div class="gallery">', *tiles, "</div>", "```"])
+            images = re.sub(r' aria-label="[^"]*"', "", drawn)
+            shown = "" if images in tiles else drawn
+            link = f'<a href="methods/{method.name}.html">{shown}<code>{method.name}</code></a>'
+            tiles.setdefault(images, []).append(link)
+    lines = [f"<div>{' '.join(links)}</div>" for links in tiles.values()]
+    return "\n".join(["```{raw} html", '<div class="gallery">', *lines, "</div>", "```"])
 
 
 def explain_marks(work: AtWork) -> str:
