@@ -59,6 +59,9 @@ one; [what things cost](costs.md#a-step-with-each-method) has it for every metho
 {commands}
 ```
 
+The [suite](suites.md) names your data, outliers too. `--network` names another network than `small-cnn`, such as a
+[pretrained one](guides/pretrained-network.md) for photos.
+
 `oodles methods --for "no outliers"`, or `outliers`, `pretrained`, `only logits`, lists the methods of a situation.
 
 ## How the methods were chosen
