@@ -29,7 +29,8 @@ KINDS = ("images", "features", "text")
 SITUATIONS = {
     "no outliers": "train cross-entropy and choose the score; where you train anew, regmixup costs no accuracy.",
     "outliers": "outlier-exposure from scratch, with outliers of the sort that you will meet; others bring nothing.",
-    "pretrained": "fine-tune with generated-outliers + outlier-exposure on such outliers; without any, oodles adopt.",
+    "pretrained": "fine-tune with generated-outliers + outlier-exposure, with outliers of the sort that you will meet; "
+    "without any, oodles adopt.",
     "only logits": "isomax, or with outliers of the sort that you will meet energy-bounded.",
 }
 """What somebody may have to work with, and what to do then; recorded runs bear it out."""
