@@ -20,6 +20,7 @@ project = "Oodles"
 author = "Oodles contributors"
 version = release = oodles.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3  # links to the headings of other pages
 exclude_patterns = ["_build", "methods/_*"]
 
 html_theme = "furo"

@@ -10,16 +10,18 @@ from oodles.cards import cards
 PAGE = """# What things cost
 
 Ratios of times, each measured in one run on one machine: `benchmarks/` has the programs, and `benchmarks/results/` what
-they gave.
-
-{speed}
+they gave. [Which method](which-method.md) says what to take.
 
 ## A step with each method
 
 A step over a plain one with as many in-distribution rows, and over a plain one with as many rows as the method
-forwards: what is left there is the method's own arithmetic.
+forwards: what is left there is the method's own arithmetic. Choosing a score takes no training.
 
 {table}
+
+## Other measurements
+
+{speed}
 """
 
 

@@ -15,6 +15,7 @@ from recorded import KINDS, ROOT, keep, recorded_names, recorded_table, require,
 from which_method import (
     LITTLE,
     LONG_TAIL,
+    MADE,
     RELATED,
     SCRATCH,
     SUITES,
@@ -33,9 +34,10 @@ FOR_TAILS = ("pascl", "cocl", "pfs")
 """Methods made for long tails."""
 PAGE = """# What we learnt
 
-From the [recorded runs](results/index.md): small networks, short trainings, 3 to 10 seeds. Figures are points of AUROC,
-near / far, or of accuracy, each computed from the rows; every sentence stops the build of this page when the rows no
-longer say so.
+From the [recorded runs](results/index.md): small networks, short trainings, 3 to 10 seeds. Figures are points of
+[AUROC](scores.md#metrics) more or less than plain training has, near / far (unknowns that look like the classes, and
+unknowns that do not), or of accuracy; the scores are [chosen](scores.md#which-score) without training unless said. Each
+figure is computed from the rows, and this page is not written where they no longer say so.
 
 ## Against what we expected
 
@@ -74,10 +76,10 @@ def choice() -> str:
     short = fmean(-regret for group in recorded_table(RELATED).groups for _, regret in changes_of(group, "far"))
     require(0 < lost < every / 50 and short > 0.05, "the choice of a score rarely costs a point and is careful.")
     return (
-        f"**A score can be chosen without training, but not for nothing.** It was to cost no run more than a point; it "
-        f"does so in {lost} of {every:,} cases (runs × near or far), {mixed} of them with PixMix beside Outlier "
-        f"Exposure, and on {RELATED} the safe rule leaves {100 * short:.1f} points of far AUROC to each run's best "
-        "score. [Choosing](results/choosing.md)"
+        "**A score can be chosen without training, but not for nothing.** Beside the score of the method's paper it "
+        f"was to cost no run more than a point. It costs more in {lost} of {every:,} cases (runs × near or far), "
+        f"{mixed} of them with PixMix beside Outlier Exposure, and on {RELATED} the safe rule leaves "
+        f"{100 * short:.1f} points of far AUROC to each run's best score. [Choosing](results/choosing.md)"
     )
 
 
@@ -106,21 +108,23 @@ def prepared() -> str:
     )
     require(counts["better"] < counts.total() / 3, "mining and changing outliers is rarely told apart.")
     return (
-        f"**Which outliers are taken, and how they are changed, hardly matters.** Miners, mixes, perturbed outliers "
-        f"and losses of their own are better than the same loss on the outliers as they come in {counts['better']} of "
-        f"{counts.total()} comparisons, worse in {counts['worse']}. [Families](results/families.md)"
+        f"**Which of the outliers at hand are taken, and how they are changed, hardly matters.** Miners, mixes, "
+        f"perturbed outliers and losses of their own are better than the same loss on the outliers as they come in "
+        f"{counts['better']} of {counts.total()} comparisons, worse in {counts['worse']}. "
+        "[Families](results/families.md)"
     )
 
 
 def generated() -> str:
-    real, made = (gain(RELATED, label) for label in ("outlier-exposure", "outlier-exposure-generated"))
-    assert real is not None and made is not None
+    real, made, there = gain(RELATED, "outlier-exposure"), gain(RELATED, MADE), gain(UNLIKE, MADE)
+    assert real is not None and made is not None and there is not None
     require(made.mean > real.mean - LITTLE, "generated outliers do as well as real ones.")
+    require(there.mean < 0, f"generated outliers bring nothing on {UNLIKE}.")
     rows = real.group.runs[0].sizes["outliers"]
     return (
-        f"**Outliers that are made of the training images do as well as {rows:,} real ones.** Fine-tuned on {RELATED}, "
-        f"generated ones alone add {made} and the real ones, of the near set's collection, {real}. "
-        "[Few outliers](guides/few-outliers.md)"
+        f"**Outliers that training makes of its images can do as well as {rows:,} real ones.** Fine-tuned on "
+        f"{RELATED}, made ones alone add {made} and the real ones, of the near set's collection, {real}; on {UNLIKE} "
+        f"made ones add {there}. [No outliers](guides/no-outliers.md)"
     )
 
 
@@ -144,7 +148,8 @@ def together() -> str:
     return (
         f"**Methods do not add up.** Of the sixteen compositions of {', '.join(names)} the best, "
         f"{joined(best, names)}, adds {best_adds}, where its parts alone add up to {best_sum}; all four together add "
-        f"{whole_adds} of {whole_sum}, and {in_points(added[whole][None].mean)} of accuracy. "
+        f"{whole_adds}, where theirs add up to {whole_sum}, and change accuracy by "
+        f"{in_points(added[whole][None].mean)}. "
         "[Compositions](results/compositions.md)"
     )
 
@@ -154,7 +159,10 @@ def tails() -> str:
     rows = [in_hindsight(one) for one in found]
     require(all(one.mean < LITTLE for one in rows) and len(rows) > 2, "methods for long tails bring nothing.")
     words = ", ".join(f"{one.group.label} {one} (accuracy {in_points(one.accuracy.mean)})" for one in rows)
-    return f"**Methods for long tails bring nothing on one.** {LONG_TAIL}, best scores in hindsight: {words}."
+    return (
+        f"**Methods for long tails bring nothing on one.** On {LONG_TAIL}, by the best scores in hindsight: {words}. "
+        f"[{LONG_TAIL}](results/{LONG_TAIL}.md)"
+    )
 
 
 def score_first() -> str:
@@ -174,8 +182,9 @@ def related() -> str:
     assert near is not None and far is not None
     require(near.mean > 0.1 and far.mean < 0, "related outliers bring much, others nothing.")
     return (
-        f"**Outliers like those that come bring most, others nothing.** Outlier Exposure from scratch adds "
-        f"{near} on {RELATED}, whose outliers are like its near set, and {far} on {UNLIKE}."
+        f"**Real outliers like those that come bring most, unlike ones nothing.** Outlier Exposure from scratch adds "
+        f"{near} on {RELATED}, whose outliers are like its near set, and {far} on {UNLIKE}, whose outliers are not. "
+        "[Choosing outliers](outliers.md)"
     )
 
 
@@ -200,7 +209,7 @@ def accuracy() -> str:
     require(one.accuracy.mean < -0.1 and two.keeps_accuracy, "logit-norm is dangerous on few rows alone.")
     rows = [recorded_table(suite).groups[0].runs[0].sizes["train"] for suite in ("digits", RELATED)]
     return (
-        f"**A method that is safe on many rows can ruin a small one.** LogitNorm changes accuracy by "
+        f"**A method that is safe on many rows can ruin a training on few.** LogitNorm changes accuracy by "
         f"{in_points(one.accuracy.mean)} on the {rows[0]:,} rows of digits and by {in_points(two.accuracy.mean)} on "
         f"the {rows[1]:,} of {RELATED}."
     )

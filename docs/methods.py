@@ -191,16 +191,20 @@ def show(method: Card) -> str:
 
 
 def gallery() -> str:
-    """Write pictures of what methods make of images, each a link to its method's page."""
-    tiles = []
+    """Write pictures of what methods make of images, with links to the pages of the methods that make the same."""
+    tiles: dict[str, list[str]] = {}
     for method in cards():
         try:
             drawn = tile(at_work(method.name))
         except ValueError:
             continue
         if drawn:
-            tiles.append(f'<a href="methods/{method.name}.html">{drawn}<code>{method.name}</code></a>')
-    return "\n".join(["```{raw} html", '<div class="gallery">', *tiles, "</div>", "```"])
+            images = re.sub(r' aria-label="[^"]*"', "", drawn)
+            shown = "" if images in tiles else drawn
+            link = f'<a href="methods/{method.name}.html">{shown}<code>{method.name}</code></a>'
+            tiles.setdefault(images, []).append(link)
+    lines = [f"<div>{' '.join(links)}</div>" for links in tiles.values()]
+    return "\n".join(["```{raw} html", '<div class="gallery">', *lines, "</div>", "```"])
 
 
 def explain_marks(work: AtWork) -> str:
@@ -260,7 +264,10 @@ def measured_cost(name: str) -> str:
     record = read_record("steps.json")
     told = []
     if cost := record["steps"].get(name):
-        told.append(f"A step takes {cost['ratio']:.2f} × a plain one with as many rows, measured.")
+        whole = cost["rows"] * cost["ratio"]
+        told.append(
+            f"A step takes {whole:.1f} × a plain one, and {cost['ratio']:.2f} × one with as many rows, measured."
+        )
     if cost := record.get("outliers", {}).get(name):
         among = f" of {cost['candidates']} times as many" if cost["candidates"] > 1 else ""
         told.append(f"It takes {cost['ratio']:.2f} × one of `outlier-exposure` that keeps as many outliers{among}.")
@@ -272,7 +279,7 @@ def schedules(method: Card) -> str:
     names = [name for name in recipes() if method.name in dict(Recipe.load(name).methods)]
     if not names:
         return "No recipe of the package has it yet: a schedule is yours to choose."
-    named = " and ".join(f"`{name}`" for name in names)
+    named = ", ".join(f"`{name}`" for name in names)
     return (
         f"A published schedule comes with the package: `--recipe {names[0]}`."
         if len(names) == 1

@@ -13,13 +13,14 @@ from oodles.comparing.results import CHOSEN
 
 SHOWN = "fashion-12k"
 """The suite of the figure about the score."""
-FIGURES = """Three figures decide how well that works, in this order:
+FIGURES = """Three choices decide how well that works, in this order:
 
 1. **The score.** Plain training on Fashion-MNIST tells letters from clothes with an AUROC of {own} by {own_score}, and
-   of **{top}** by {top_score}. Oodles [chooses it](docs/scores.md) without training, by unknowns that it makes of
-   your validation rows, and your outliers.
-2. **Outliers** like those that will come. On 10,000 rows of CIFAR-10 `{exposed}` adds **{near}** points near and
-   **{far}** far to plain training, either by its chosen score; accuracy {accuracy}.
+   of **{top}** by {top_score}: the chance, in per cent, that a letter scores above a piece of clothing. Oodles
+   [chooses it](docs/scores.md) without training, by unknowns that it makes of your validation rows, and your outliers.
+2. **Outliers** like those that will come. On 10,000 rows of CIFAR-10 `{exposed}` adds **{near}** points near
+   (unknowns that look like the classes) and **{far}** far to plain training, either by its chosen score; accuracy
+   {accuracy}.
 3. **The method.** Of {count} that need no outliers and cost no accuracy, `{free}` adds most there, **{free_near}** and
    **{free_far}**; on digits {digits}.
 

@@ -20,7 +20,7 @@ from oodles.benchmarking.description import Benchmark
 
 PICTURE = Path(__file__).parent / "_static" / "report.png"
 ROWS = ("cross-entropy", "regmixup", "cross-entropy-fine-tuned", "outlier-exposure", "energy-bounded")
-WIDTH, HEIGHT, COLORS = 1000, 1306, 64
+WIDTH, HEIGHT, COLORS = 1000, 1472, 128
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -230,11 +230,12 @@ def overview_table(tables: Sequence[Table]) -> list[str]:
                 f"{right or '–'}",
                 near_and_far(plain, plain.own_score),
                 near_and_far(plain, deployed(plain)),
-                "; ".join(foremost(table)) or "none",
+                "<br>".join(foremost(table)) or "none",
                 losing(table),
             ]
         )
-    return as_table(heads, lines)
+    head, _, *rows = as_table(heads, lines)
+    return [head, f"| {' | '.join(['---'] * 2 + ['---:'] * 4 + ['---'] * 2)} |", *rows]  # figures stay on one line
 
 
 def near_and_far(group: Group, score: str) -> str:
@@ -267,7 +268,7 @@ def losing(table: Table) -> str:
     """Say how many rows lose accuracy beyond the noise, and which most."""
     lost = worst(table, None, "accuracy")
     methods = sum(not group.is_plain for group in table.groups)
-    return f"{len(lost)} of {methods}" + (f": {', '.join(lost[:FOREMOST])}" if lost else "")
+    return "<br>".join([f"{len(lost)} of {methods}{':' if lost else ''}", *lost[:FOREMOST]])
 
 
 def worst(table: Table, ood_set: str | None, metric: str) -> list[str]:

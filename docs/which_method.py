@@ -23,6 +23,8 @@ RELATED, UNLIKE = "cifar10-10k", "fashion-12k"
 NEW_CLASSES = ("digits", "cifar10-10k")
 """Suites whose near sets are other classes of the same kind of things."""
 SCRATCH = "outlier-exposure-from-scratch"
+MADE = "outlier-exposure-generated"
+"""Outlier Exposure as a fine-tune with outliers that training makes alone."""
 LONG_TAIL = "fashion-12k-lt"
 """The suite with few rows of some classes."""
 BY_CHOICE = (CHOSEN,)
@@ -37,13 +39,28 @@ PAGE = """# Which method
 First the score, then related outliers, then the method: in this order they decide how well unknown inputs are found.
 The table says what to do, and what it brought in the [recorded runs](results/index.md).
 
+*Choose the score* means: leave it to `oodles train`, `oodles adopt` and `Detector.fit`, which
+[choose it](scores.md#which-score) without further training and use it unless told otherwise. Figures are
+[AUROC](scores.md#metrics) in points more than plain training has, near / far: *near* unknowns look like the classes,
+*far* ones do not. The suites are handwritten digits (digits), clothes (fashion-12k, and fashion-12k-lt with a long
+tail) and photos (cifar10-10k).
+
 {table}
 
-Figures are differences of AUROC to plain training in points, near / far, the mean over the near and the far sets of a
-suite; either side has the score that was [chosen for it](results/choosing.md) without training and without test rows.
-▲ and ▼ mark differences whose 95 % interval (Student's t, {seeds}) excludes zero. *Accuracy* is the difference in
-points, suite by suite. Cost is the time of a training step over a plain one; [what things cost](costs.md) has it for
-every method.
+A figure is the mean over the near or the far sets of a suite; either side has the score that was
+[chosen for it](results/choosing.md) without training and without test rows. Brackets name the scores that were chosen
+for plain training, which differ by seed. ▲ and ▼ mark differences whose 95 % interval (Student's t, {seeds})
+excludes zero. *Accuracy* is the difference in points, suite by suite. Cost is the time of a training step over a plain
+one; [what things cost](costs.md#a-step-with-each-method) has it for every method.
+
+## The commands
+
+```sh
+{commands}
+```
+
+The [suite](suites.md) names your data, outliers too. `--network` names another network than `small-cnn`, such as a
+[pretrained one](guides/pretrained-network.md) for photos.
 
 `oodles methods --for "no outliers"`, or `outliers`, `pretrained`, `only logits`, lists the methods of a situation.
 
@@ -207,6 +224,10 @@ def page() -> str:
     require(min(anew.mean, tuned.mean) >= LITTLE, "related outliers bring something.")
     require(all(one.mean < LITTLE for one in unlike), f"outliers unlike what is met bring nothing on {UNLIKE}.")
     require(anew.mean > mean_of(RELATED, free[0][0]), "related outliers bring more than methods without any.")
+    made = on_suites(MADE)
+    require(len(made) == len(SUITES), f"{MADE} is recorded on all suites.")
+    helped = [one.suite for one in made if one.mean >= LITTLE]
+    require(0 < len(helped) < len(made), "outliers that training makes bring something on some suites alone.")
     lines = [
         [
             "no outliers at hand",
@@ -214,7 +235,7 @@ def page() -> str:
             + (f"; where you train anew, {name_of(top[0].group)} costs no accuracy" if top else ""),
             f"the score: {scores_said()}<br>of {len(free)} methods, {name_of(free[0][1][0].group)} adds most: "
             f"{said(free[0][1])}",
-            cost_of(free[0][1][0].group),
+            f"1.0 × a step; {name_of(free[0][1][0].group)} {cost_of(free[0][1][0].group)}",
         ],
         [
             "outliers of the sort that you will meet, and you train anew",
@@ -226,13 +247,14 @@ def page() -> str:
             "the same, and a trained network is there",
             f"fine-tune it with {name_of(tuned.group)}, and choose the score",
             said([tuned]),
-            f"{tuned_epochs(tuned)}, {cost_of(tuned.group)}",
+            tuned_epochs(tuned),
         ],
         [
             "a trained network, and no outliers",
-            "train nothing: [`oodles adopt`](guides/your-own-model.md), and choose the score",
-            f"the score: {scores_said()}",
-            "none",
+            "train nothing: [`oodles adopt`](guides/your-own-model.md), and choose the score; "
+            f"[outliers that training makes](guides/no-outliers.md) helped on {' and '.join(helped)} alone",
+            f"the score: {scores_said()}<br>fine-tuned with {name_of(made[0].group)}, made ones alone: {said(made)}",
+            f"none; made outliers {tuned_epochs(made[-1])}",
         ],
         [
             "outliers unlike what you will meet",
@@ -251,12 +273,12 @@ def page() -> str:
             "choose the score; then measure, for no row that costs no accuracy is told apart from plain training",
             f"the score: {scores_said([LONG_TAIL])}<br>of {len(tail)} rows that cost no accuracy, "
             f"{name_of(tail[0].group)} adds most: {said(tail[:1])}",
-            cost_of(tail[0].group),
+            f"none; {name_of(tail[0].group)} {cost_of(tail[0].group)}",
         ],
         [
             "accuracy must not fall",
             f"leave out {', '.join(f'`{label}`' for label, _, _ in lost[:WORST])}, and look at each method's page",
-            f"{', '.join(f'{in_points(down.mean)} ({suite})' for _, suite, down in lost[:WORST])}; "
+            f"{', '.join(f'`{label}` {in_points(down.mean)} ({suite})' for label, suite, down in lost[:WORST])}; "
             f"{len(lost)} of {len(all_labels())} rows lose accuracy beyond the noise somewhere",
             "–",
         ],
@@ -280,6 +302,7 @@ def page() -> str:
         little=f"{100 * LITTLE:.0f}",
         related=RELATED,
         logits=", ".join(LOGIT_SCORES),
+        commands=commands(free[0][1][0].group, anew.group, tuned.group),
         hindsight=careful([anew, next(row for row in free[0][1] if row.suite == RELATED)]),
     )
 
@@ -331,11 +354,31 @@ def mean_of(suite: str, label: str) -> float:
     return found.mean if found else 0.0
 
 
+def commands(free: Group, anew: Group, tuned: Group) -> str:
+    """Write what trains the rows that are advised, a line for each situation."""
+    settings = tuned.runs[0].settings
+    schedule = f"--epochs {settings['epochs']} --learning-rate {settings['learning_rate']:g}"
+    names = {group: " + ".join(name for name, _ in group.runs[0].methods) for group in (free, anew, tuned)}
+    data = "--data path/to/suite.toml"
+    lines = [
+        ("no outliers", f"oodles train cross-entropy {data} --to path/to/plain"),
+        ("no outliers, and you train anew", f"oodles train {names[free]} {data}"),
+        ("outliers, and you train anew", f"oodles train {names[anew]} {data}"),
+        (
+            "outliers, and a trained network",
+            f"oodles train {names[tuned]} {data} \\\n  --weights path/to/plain {schedule}",
+        ),
+        ("a trained network, and no outliers", f"oodles adopt package.module:function --weights mine.pt {data}"),
+        ("which score was chosen, and why", "oodles evaluate path/to/run --choose-score"),
+    ]
+    return "\n".join(f"# {words}\n{line}" for words, line in lines)
+
+
 def tuned_epochs(one: Gain) -> str:
     """Say how much longer the training of a fine-tune is."""
     epochs = one.group.runs[0].settings["epochs"]
     first = group_of(recorded_table(one.suite), "cross-entropy").runs[0].settings["epochs"]
-    return f"{epochs} epochs beside {first}"
+    return f"{epochs} epochs after the network's {first}"
 
 
 def near_beside_far(suite: str) -> str:

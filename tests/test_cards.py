@@ -126,6 +126,13 @@ def test_methods_are_told_apart_by_situation() -> None:
         assert {line.split()[0] for line in listing.splitlines()[1:] if line[0] != " "} == names
 
 
+def test_the_list_says_what_its_words_mean() -> None:
+    assert {*cards.NEEDS} <= {need for card in cards.cards() for need in card.needs}
+    told = " ".join(cards.overview("no outliers").split())
+    assert "vectors: one feature vector and one label a row" in told and "teacher: a trained classifier" in told
+    assert "wild:" not in told and "wild: rows without labels" in " ".join(cards.overview().split())
+
+
 def test_a_schedule_fine_tunes_where_its_recipe_has_weights() -> None:
     for card in cards.cards():
         weights = Recipe.load(card.name).weights if card.name in recipes() else None

@@ -329,6 +329,9 @@ def test_the_gallery_shows_what_methods_make_of_images(docs: dict[str, ModuleTyp
     shown = re.findall(r'<a href="methods/([\w-]+)\.html">', drawn)
     assert {"mixup", "cutmix", "pixmix", "generated-outliers"} <= set(shown) and set(shown) <= set(METHODS)
     assert not {"cross-entropy", "logit-norm", "odnl", "manifold-mixup"} & set(shown), "they leave images as they are"
+    assert len(shown) == len(set(shown)) > drawn.count("<svg"), "a second view looks the same whoever makes it"
+    (views,) = [line for line in re.findall(r"<div>.*?</div>", drawn, flags=re.DOTALL) if "methods/supcon" in line]
+    assert views.count("<svg") == 1 and {"cider", "palm"} <= set(re.findall(r"<code>([\w-]+)</code>", views))
     first = pictures.at_work("cutmix").prepared["id"].inputs[0]
     tile = pictures.tile(pictures.at_work("cutmix"))
     assert tile in drawn and tile.count("<image") == pictures.TILE

@@ -262,6 +262,15 @@ def test_mistakes_are_told_in_a_sentence(network: str, head: str | None, sentenc
         build(network, head)
 
 
+def test_a_model_that_a_classifier_has_taken_over_is_named_as_such() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+    classifier = Classifier.split(model, "1", example=torch.rand(2, 3, 8, 8))
+    sizes = {"num_classes": 5, "input_shape": (3, 8, 8), "mean": [0.0] * 3, "std": [1.0] * 3}
+    with pytest.raises(ValueError, match=r"model has been split already, .* or call its join\(\) first"):
+        build_network(model, **sizes)
+    assert build_network(classifier.join(), **sizes).num_classes == 5
+
+
 def pretrained(side: int = 64, channels: int = 3) -> Classifier:
     for package in efficientnet_lite0.PACKAGES:
         pytest.importorskip(package, reason="pip install 'oodles[pretrained]'")

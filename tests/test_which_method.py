@@ -81,6 +81,21 @@ def test_what_the_command_line_advises_is_what_the_rules_find(which: ModuleType)
         assert ("from scratch" in SITUATIONS[situation]) is anew_said
 
 
+def test_the_commands_train_what_is_advised(which: ModuleType) -> None:
+    (shown,) = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
+    trained = re.findall(r"^oodles train (.*?) --", shown, flags=re.MULTILINE)
+    rows = (which.without_outliers()[0][1][0], *(which.with_outliers(tuned=tuned) for tuned in (False, True)))
+    advised = [" + ".join(name for name, _ in row.group.runs[0].methods) for row in rows]
+    assert trained == ["cross-entropy", *advised]
+
+
+def test_outliers_that_training_makes_are_advised_where_they_brought_something(which: ModuleType) -> None:
+    made = which.on_suites(which.MADE)
+    assert all(one.group.runs[0].settings["max_outliers"] == 0 for one in made)
+    assert [one.suite for one in made if one.mean >= 0.01] == ["cifar10-10k"]
+    assert "helped on cifar10-10k alone" in PAGE and f"made ones alone: {which.said(made)} |" in PAGE
+
+
 def test_who_is_advised_without_outliers_loses_no_accuracy_and_gains_most(which: ModuleType) -> None:
     found = which.without_outliers()
     means = [statistics.mean(row.mean for row in rows) for _, rows in found]

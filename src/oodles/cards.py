@@ -29,10 +29,20 @@ KINDS = ("images", "features", "text")
 SITUATIONS = {
     "no outliers": "train cross-entropy and choose the score; where you train anew, regmixup costs no accuracy.",
     "outliers": "outlier-exposure from scratch, with outliers of the sort that you will meet; others bring nothing.",
-    "pretrained": "fine-tune with generated-outliers + outlier-exposure on such outliers; without any, oodles adopt.",
+    "pretrained": "fine-tune with generated-outliers + outlier-exposure, with outliers of the sort that you will meet; "
+    "without any, oodles adopt.",
     "only logits": "isomax, or with outliers of the sort that you will meet energy-bounded.",
 }
 """What somebody may have to work with, and what to do then; recorded runs bear it out."""
+NEEDS = {
+    "vectors": "one feature vector and one label a row, as classifiers of whole images, tables and texts have",
+    "linear-head": "a linear last layer",
+    "unit-range": "inputs in [0, 1]",
+    "weights": "a trained classifier to start from",
+    "teacher": "a trained classifier to learn from",
+    "wild": "rows without labels, of known and unknown kinds",
+}
+"""What a method may need, where the word alone does not say it."""
 LOGIT_SCORES = ("msp", "max-logit", "energy", "entropy")
 """Scores that need neither features nor training rows."""
 
@@ -174,7 +184,10 @@ def overview(what: str = "images") -> str:
         about = ["fine-tunes"] * method.fine_tunes + [f"needs {', '.join(method.needs)}"] * bool(method.needs)
         lines.append(f"{method.name:{name}}  {method.reference:{paper}}  {time}  {', '.join(about)}".rstrip())
         lines.append(_wrapped(method.summary))
-    return "\n".join([*lines, "", "oodles methods NAME tells more; oodles train NAME trains with it."])
+    needed = {need for method in listed for need in method.needs}
+    words = "; ".join(f"{need}: {meaning}" for need, meaning in NEEDS.items() if need in needed)
+    lines += ["", *([fill(f"{words}.", 100, subsequent_indent="  ")] if words else [])]
+    return "\n".join([*lines, "oodles methods NAME tells more; oodles train NAME trains with it."])
 
 
 def describe(method: Card) -> str:

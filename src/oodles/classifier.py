@@ -351,7 +351,7 @@ class Classifier(nn.Module):
             >>> Classifier.split(model, "1", example=torch.zeros(2, 1, 4, 4)).num_classes
             3
         """
-        _check_whole_model(model)
+        check_whole_model(model)
         layer = _layer(model, head)
         if not isinstance(example, Tensor | Mapping):
             raise TypeError(
@@ -566,7 +566,7 @@ class _EveryPlace(nn.Module):
         return logits
 
 
-def _check_whole_model(model: nn.Module) -> None:
+def check_whole_model(model: nn.Module) -> None:
     """Refuse what is no module, or cannot be taken apart."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")

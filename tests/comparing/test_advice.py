@@ -71,6 +71,42 @@ def test_a_row_that_is_chosen_on_its_test_sets_is_said_to_be_flattered(tmp_path:
     assert "It was chosen on them, so this figure flatters it." in words and "beyond the noise" not in words
 
 
+def test_rows_are_compared_by_the_scores_that_export_takes(tmp_path: Path) -> None:
+    perfect = {f"{name}/knn": np.full(size, 99.0) for name, size in SIZES.items() if ":" in name}
+    plain = [write_run(tmp_path / f"plain-{seed}", "cross-entropy", seed=seed, arrays=perfect) for seed in range(3)]
+    trained_on = [write_run(tmp_path / f"oe-{seed}", "outlier-exposure", seed=seed, better=0.5) for seed in range(3)]
+    for runs, chosen in ((plain, "knn"), (trained_on, "msp")):
+        choice = {"own": "msp", "chosen": chosen, "rows": 50, "remarks": [], "interval": None}
+        aurocs = {"msp": {"jigsaw": 0.5}, chosen: {"jigsaw": 0.9}}
+        for run in runs:
+            (run / "choice.json").write_text(json.dumps({**choice, "aurocs": aurocs}))
+    table = table_of(*plain, *trained_on)
+    best = best_row(table)
+    assert best is not None and (best.group.label, best.auroc) == ("cross-entropy", 1.0)
+    export, score, _ = next_steps(table)
+    assert export.words == (
+        "cross-entropy has the highest mean AUROC of these sets (100.0 % under its chosen score). "
+        "It was chosen on them, so this figure flatters it. To use its seed 0:"
+    )
+    assert export.command == f"oodles export {plain[0]} --to model.onnx"
+    assert score.words.startswith("It is exported with the score knn in place of msp")
+
+
+def test_accuracy_that_is_lost_beyond_the_noise_is_said(tmp_path: Path) -> None:
+    trained_on = [
+        write_run(
+            tmp_path / f"oe-{seed}",
+            "outlier-exposure",
+            seed=seed,
+            better=0.5,
+            arrays={"test/predictions": np.zeros(SIZES["test"], np.int64)},
+        )
+        for seed in range(3)
+    ]
+    words = next_steps(table_of(*runs_of(tmp_path, "cross-entropy"), *trained_on))[0].words
+    assert "Its accuracy is lower than that of cross-entropy beyond the noise. To use its seed 0:" in words
+
+
 def test_what_is_inside_the_noise_is_not_called_better(tmp_path: Path) -> None:
     trained_on = [
         write_run(tmp_path / f"oe-{seed}", "outlier-exposure", seed=seed, better=better)

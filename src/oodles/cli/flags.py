@@ -10,8 +10,10 @@ from oodles.runs.recipe import Recipe
 
 
 def setting(name: str, metavar: str) -> object:
-    """Describe a flag that changes one setting of a recipe; its help shows the default."""
-    return arg(metavar=metavar, help_behavior_hint=f"(default: {getattr(Recipe, name)}, or the recipe's)")
+    """Describe a flag that changes one setting of a recipe; its help shows the default, where None is no limit."""
+    default = getattr(Recipe, name)
+    shown = "all" if default is None else default
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {shown}, or the recipe's)")
 
 
 def repeatable(name: str, metavar: str) -> object:

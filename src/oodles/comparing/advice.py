@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oodles.comparing.groups import Group
-from oodles.comparing.results import RESULTS
+from oodles.comparing.results import CHOSEN, RESULTS
 from oodles.comparing.tables import Table
 from oodles.comparing.words import named
 from oodles.runs.folder import RUN
@@ -60,13 +60,13 @@ def next_steps(table: Table) -> list[Step]:
 
 
 def best_row(table: Table) -> Best | None:
-    """Return the row with the highest AUROC under its own score.
+    """Return the row with the highest AUROC, each under the score that its runs are exported with.
 
-    That is of validation rows against outliers, where no row was trained on any: a row that was tells these apart under
-    nearly every score. Else it is the mean over the test sets.
+    That is the AUROC of validation rows against outliers, where no row was trained on any: a row that was tells these
+    apart under nearly every score. Else it is the mean over the test sets.
     """
     groups = [group for group in table.groups if group.finished]
-    on_validation = {group: seeds.mean for group in groups if (seeds := group.on_outliers(group.own_score))}
+    on_validation = {group: seeds.mean for group in groups if (seeds := group.on_outliers(_exported(group)))}
     trained = any(needs_outliers(active_methods(group.runs[0].methods)) for group in groups)
     flattered = trained or len(on_validation) < len(groups)
     means = _on_test(table, groups) if flattered else on_validation
@@ -88,23 +88,33 @@ def more_seeds(table: Table) -> list[Step]:
 
 def _why(table: Table, best: Best) -> str:
     """Say why a row was chosen, and whether it is more than plain cross-entropy."""
-    group, auroc = best.group, f"{100 * best.auroc:.1f} %"
+    group, score = best.group, _exported(best.group)
+    under = f"{100 * best.auroc:.1f} %{{}} under {'its chosen score' if score == CHOSEN else score}"
     if not best.flattered:
         words = (
-            f"{group.label} tells validation rows from outliers best ({auroc} AUROC under {group.own_score}); "
+            f"{group.label} tells validation rows from outliers best ({under.format(' AUROC')}); "
             "the test sets had no say."
         )
     else:
         words = (
-            f"{group.label} has the highest mean AUROC of these sets ({auroc} under {group.own_score}). "
+            f"{group.label} has the highest mean AUROC of these sets ({under.format('')}). "
             "It was chosen on them, so this figure flatters it."
         )
     if group.plain is None:
         return words
-    figures = [table.figure(group, name, "auroc", *group.versus[-1]) for name in table.ood_sets]
+    pair = (score, score) if (score, score) in group.versus else group.versus[-1]
+    figures = [table.figure(group, name, "auroc", *pair) for name in table.ood_sets]
     if not any(figure.verdict == "better" for figure in figures if figure):
         words += " On no set is it better than cross-entropy beyond the noise."
+    accuracy = table.figure(group, None, "accuracy", *pair)
+    if accuracy and accuracy.verdict == "worse":
+        words += " Its accuracy is lower than that of cross-entropy beyond the noise."
     return words
+
+
+def _exported(group: Group) -> str:
+    """Return the score that the runs of a row are exported with: the chosen one, or else its own."""
+    return CHOSEN if CHOSEN in group.scores else group.own_score
 
 
 def _score_of(group: Group, seed: int) -> str:
@@ -120,7 +130,7 @@ def _on_test(table: Table, groups: list[Group]) -> dict[Group, float]:
     """Return the mean AUROC over all sets, of the groups that have one on each."""
     means = {}
     for group in groups:
-        aurocs = [group.measured(name, group.own_score, "auroc") for name in table.ood_sets]
+        aurocs = [group.measured(name, _exported(group), "auroc") for name in table.ood_sets]
         values = [seeds.mean for seeds in aurocs if seeds]
         if values and len(values) == len(aurocs):
             means[group] = sum(values) / len(values)

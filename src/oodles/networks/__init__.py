@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oodles.classifier import Classifier, Normalize, frozen, is_pointwise
+from oodles.classifier import Classifier, Normalize, check_whole_model, frozen, is_pointwise
 from oodles.importing import function_at
 from oodles.networks.libraries import Guest, build_guest, library_of
 from oodles.spelling import suggestion
@@ -160,6 +160,7 @@ def _split(
     images = normalize(torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)))
     last = head if head is not None else _last_layer(guest.model, images)
     if not last:
+        check_whole_model(guest.model)
         raise ValueError(
             f"{network} has no nn.Linear and no 1×1 convolution to take for its last layer: name it with head=…."
         )
