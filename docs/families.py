@@ -1,8 +1,9 @@
-"""Say in words what families of methods bring over training without them, under one score for both."""
+"""Show what families of methods bring over training without them, under one score for both."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
-from recorded import KINDS, over_sets, verdict
+from recorded import KINDS, as_table, over_sets, verdict
 
 from oodles.cards import card
 from oodles.comparing.figures import Seeds, in_points
@@ -27,31 +28,40 @@ WITH_OUTLIERS = """What is done with outliers is compared with the same loss on 
 its own with Outlier Exposure from the same initial weights: the difference of the AUROC in points, under the score of
 the loss that it is compared with, averaged over the near or the far sets of a suite. *Better* and *worse* are as
 above."""
+Told = tuple[str, ...]
+"""A line: where, the rows that are better and worse, and how many of all are not told apart."""
 OF_THEIR_OWN = ("dal", "doe", "hopfield-boosting")
 """Methods with losses of their own on outliers, which their papers compare with Outlier Exposure."""
 
 
 def on_features(tables: Sequence[Table]) -> list[str]:
-    """Say in words which methods that shape features bring something under a score that plain training has, too."""
-    lines: list[str] = []
+    """Show which methods that shape features bring something under a score that plain training has, too."""
+    lines: list[Told] = []
     for table in tables:
         pairs = shaping(table)
         for score in SCORES:
             for kind in KINDS:
-                lines += told_apart(
-                    f"{table.suite}, {kind}-OOD under {score}", pairs, kind, lambda _, score=score: score
-                )
-    return ["## Methods that shape features", "", FEATURES, "", *lines, ""] if lines else []
+                lines += told_apart((table.suite, kind, score), pairs, kind, partial(_always, score))
+    return _section("Methods that shape features", FEATURES, ("suite", "sets", "score"), lines)
 
 
 def on_outliers(tables: Sequence[Table]) -> list[str]:
-    """Say in words what making, choosing and changing outliers brings over the same loss, and other losses over one."""
-    lines: list[str] = []
+    """Show what making, choosing and changing outliers brings over the same loss, and other losses over one."""
+    lines: list[Told] = []
     for table in tables:
         pairs = preparing(table)
         for kind in KINDS:
-            lines += told_apart(f"{table.suite}, {kind}-OOD", pairs, kind, lambda base: base.own_score)
-    return ["## Outliers that are made, chosen or changed", "", WITH_OUTLIERS, "", *lines, ""] if lines else []
+            lines += told_apart((table.suite, kind), pairs, kind, lambda base: base.own_score)
+    return _section("Outliers that are made, chosen or changed", WITH_OUTLIERS, ("suite", "sets"), lines)
+
+
+def _section(title: str, words: str, where: Iterable[str], lines: Sequence[Told]) -> list[str]:
+    heads = (*where, "better", "worse", "not told apart")
+    return [f"## {title}", "", words, "", *as_table(heads, lines), ""] if lines else []
+
+
+def _always(score: str, _: Group) -> str:
+    return score
 
 
 def shaping(table: Table) -> list[tuple[Group, Group]]:
@@ -75,17 +85,16 @@ def beside(
             yield group, difference
 
 
-def told_apart(where: str, pairs: Sequence[tuple[Group, Group]], kind: str, under: Callable[[Group], str]) -> list[str]:
+def told_apart(
+    where: Iterable[str], pairs: Sequence[tuple[Group, Group]], kind: str, under: Callable[[Group], str]
+) -> Iterator[Told]:
     """Name the rows that are better or worse than the one beside them, under a score that this one decides."""
     told: dict[str, list[str]] = {"better": [], "worse": [], "": []}
     for group, difference in beside(pairs, kind, under):
         told[verdict(difference)].append(f"{group.label} {in_points(difference.mean)}")
-    if not any(told.values()):
-        return []
-    words = [f"{name}: {', '.join(told[name]) or 'none'}" for name in ("better", "worse")]
-    return [
-        f"* **{escape(where)}**: {'; '.join(words)}; {len(told[''])} of {sum(map(len, told.values()))} not told apart."
-    ]
+    if count := sum(map(len, told.values())):
+        named = (escape(", ".join(told[name])) or "none" for name in ("better", "worse"))
+        yield (*map(escape, where), *named, f"{len(told[''])} of {count}")
 
 
 def without_preparing(group: Group, groups: Sequence[Group]) -> Group | None:

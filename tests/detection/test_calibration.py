@@ -63,7 +63,9 @@ def test_new_known_rows_are_refused_as_rarely_as_promised(per_class: bool) -> No
 def test_a_rate_needs_rows() -> None:
     assert [rows_needed(rate) for rate in (0.5, 0.1, 0.05, 0.01, 0.03, 1 / 3)] == [1, 9, 19, 99, 33, 2]
     assert calibration(19).thresholds.tolist() == [calibration(19).scores.max()]
-    with pytest.raises(ValueError, match=r"5 % needs 19 held-out known rows, got 18: give more rows, or allow 5\.3 %"):
+    with pytest.raises(
+        ValueError, match=r"5 % needs 19 held-out known rows, got 18: hold more back for validation, or allow 5\.3 %"
+    ):
         calibration(18)
     few = np.array([0] * 30 + [1] * 30 + [2] * 5)
     with pytest.raises(ValueError, match=r"needs 19 held-out known rows of class 'c', got 5: .*allow 17 %"):

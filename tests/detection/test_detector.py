@@ -367,7 +367,10 @@ def test_inputs_that_cannot_be_read_get_a_sentence(
 
 def test_mistakes_in_fitting_get_a_sentence(classifier: Classifier) -> None:
     for settings, words in (
-        ({"false_alarms": 0.001}, r"0\.1 % needs 999 held-out known rows, got 100: give more rows, or allow 0\.99 %"),
+        (
+            {"false_alarms": 0.001},
+            r"0\.1 % needs 999 held-out known rows, got 100: hold more back for validation, or allow 0\.99 %",
+        ),
         ({"score": "knn"}, "knn compares with training rows: give them as train_loader"),
         ({"score": "enrgy"}, "did you mean 'energy'"),
         ({"classes": ["a", "b"]}, "classes must be 3 different names, one for each logit, got 2"),

@@ -63,7 +63,7 @@ class Calibration:
             least = f"{100 / (min(few.values()) + 1):.2g} %"
             raise ValueError(
                 f"A rate of false alarms of {rate} needs {needed} held-out known rows{f' {of}' if of else ''}, got "
-                f"{rows}{more}: give more rows, or allow {least}."
+                f"{rows}{more}: hold more back for validation, or allow {least}."
             )
         if (rows := min(groups.values())) < COMFORT * needed:
             where = "of the smallest class " if self.per_class else ""
