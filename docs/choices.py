@@ -35,8 +35,8 @@ unknowns that are made of its validation images alone; where its deployed score 
 NETWORKS = """
 ## Other networks
 
-The rule was found with the small networks above. These runs saw it afterwards: plain training, LogitNorm and Outlier
-Exposure from scratch, as on digits.
+The rule was found with the small networks above. These runs saw it afterwards: on digits plain training, LogitNorm and
+Outlier Exposure from scratch, on cifar10-10k plain training of three epochs.
 
 {table}
 

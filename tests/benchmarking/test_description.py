@@ -11,6 +11,8 @@ import pytest
 from oodles import Benchmark
 from oodles.benchmarking.description import OPTIONS, benchmarks, check_data
 from oodles.cards import card
+from oodles.comparing.results import read_results
+from oodles.data.description import read_description
 from oodles.methods import METHODS
 from oodles.runs.recipe import Recipe
 from oodles.runs.training import train
@@ -281,6 +283,16 @@ def test_shipped_benchmarks_are_whole() -> None:
             assert row.taught_by == row.recipe.teacher in (None, "cross-entropy")
             measures = any(card(method).suggests for method, _ in row.recipe.methods)
             assert bool(row.recipe.suggest) == (measures and row.after is not None), row.name
+
+
+def test_the_benchmark_of_scenes_is_what_was_recorded() -> None:
+    """It is in the repository alone, since its photos are not published."""
+    folder = Path(__file__).parents[2] / "benchmarks"
+    spec, recorded = Benchmark.load(folder / "scenes.toml"), read_results(folder / "results" / "scenes.jsonl")
+    assert {row.name for row in spec.rows} == {run.label for run in recorded}
+    suite = read_description(Path(spec.suites["scenes"]))
+    named = {f"{kind}:{name}" for kind in ("near", "far") for name in suite[kind]}
+    assert {"train", "test", "validation", "outliers", *named} == set(recorded[0].sizes) and suite["outliers"]
 
 
 def test_the_factorial_holds_every_combination_once() -> None:
