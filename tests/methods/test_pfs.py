@@ -46,7 +46,8 @@ def test_the_term_of_a_step_begins_in_the_middle() -> None:
         step.start_epoch(epoch, 4)
         terms = step(given)
         assert terms["pfs"].item() == pytest.approx(value, rel=1e-12), epoch
-        assert torch.equal(terms["cross_entropy"], plain(given)["cross_entropy"])
+        alone = plain(given)["cross_entropy"].item()  # other rows beside them move last digits on some processors
+        assert terms["cross_entropy"].item() == pytest.approx(alone, rel=1e-14)
 
 
 def test_before_its_start_it_is_plain_training() -> None:
