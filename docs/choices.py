@@ -82,8 +82,7 @@ def _notes(tables: Sequence[Table]) -> Iterator[str]:
         words = []
         for group in table.groups:
             for kind in KINDS:
-                found = changes_of(group, kind)
-                if found and (mean := fmean(gain for gain, _ in found)) < -LOSS:
+                if (mean := mean_gain(group, kind)) is not None and mean < -LOSS:
                     words.append(f"{group.label} {in_points(mean)} ({kind})")
         told = f"in the mean over seeds these rows lose more than a point: {', '.join(words)}" if words else None
         yield f"* {escape(table.suite)}: {told or 'no row loses more than a point in the mean over its seeds'}."
@@ -94,12 +93,8 @@ def _by_outliers(tables: Sequence[Table]) -> Iterator[tuple[str, ...]]:
     groups = [group for table in tables for group in table.groups]
     for trained in (False, True):
         for kind in KINDS:
-            gains = {
-                group: fmean(gain for gain, _ in found)
-                for group in groups
-                if needs_outliers(active_methods(group.runs[0].methods)) == trained
-                and (found := changes_of(group, kind))
-            }
+            rows = (group for group in groups if needs_outliers(active_methods(group.runs[0].methods)) == trained)
+            gains = {group: mean for group in rows if (mean := mean_gain(group, kind)) is not None}
             if gains:
                 worst = min(gains, key=lambda group: gains[group])
                 yield (
@@ -110,6 +105,12 @@ def _by_outliers(tables: Sequence[Table]) -> Iterator[tuple[str, ...]]:
                     f"{sum(gain < -LOSS for gain in gains.values())}",
                     f"{in_points(gains[worst])} ({escape(worst.label)})",
                 )
+
+
+def mean_gain(group: Group, kind: str) -> float | None:
+    """Return what the chosen score gains over the own one in the mean over a row's seeds."""
+    gains = [gain for gain, _ in changes_of(group, kind)]
+    return fmean(gains) if gains else None
 
 
 def changes_of(group: Group, kind: str) -> list[tuple[float, float]]:

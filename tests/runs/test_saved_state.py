@@ -119,7 +119,7 @@ def programs(folder: Path) -> Iterator[Path]:
     yield folder / "exported.pt2"
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
 def test_programs_are_not_opened_as_weights(tmp_path: Path) -> None:
     for path in programs(tmp_path):
         with pytest.raises(ValueError, match=r"it is a program .*--network package.module:function"):
