@@ -229,7 +229,7 @@ def overview_table(tables: Sequence[Table]) -> list[str]:
                 f"{len(table.groups)}, n = {' or '.join(map(str, seeds))}",
                 f"{right or '–'}",
                 near_and_far(plain, plain.own_score),
-                near_and_far(plain, deployed(plain)),
+                near_and_far(plain, plain.deployed_score),
                 "<br>".join(foremost(table)) or "none",
                 losing(table),
             ]
@@ -246,18 +246,13 @@ def near_and_far(group: Group, score: str) -> str:
 
 def foremost(table: Table) -> list[str]:
     """Name the methods with the largest mean difference to plain training, as they are deployed."""
-    gains = [(group.label, differences(group, deployed(group))) for group in table.groups if group.plain]
+    gains = [(group.label, differences(group, group.deployed_score)) for group in table.groups if group.plain]
     ranked = sorted((gain for gain in gains if gain[1]), key=lambda gain: -mean_of(gain[1]))
     return [
         f"{escape(label)} {' / '.join(points(kinds[kind]) if kind in kinds else '–' for kind in KINDS)}"
         for label, kinds in ranked[:FOREMOST]
         if mean_of(kinds) > 0
     ]
-
-
-def deployed(group: Group) -> str:
-    """Return the score under which a group is deployed: the chosen one, or its own where none was chosen."""
-    return CHOSEN if CHOSEN in group.scores else group.own_score
 
 
 def mean_of(kinds: dict[str, Seeds]) -> float:

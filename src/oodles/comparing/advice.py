@@ -66,7 +66,7 @@ def best_row(table: Table) -> Best | None:
     apart under nearly every score. Else it is the mean over the test sets.
     """
     groups = [group for group in table.groups if group.finished]
-    on_validation = {group: seeds.mean for group in groups if (seeds := group.on_outliers(_exported(group)))}
+    on_validation = {group: seeds.mean for group in groups if (seeds := group.on_outliers(group.deployed_score))}
     trained = any(needs_outliers(active_methods(group.runs[0].methods)) for group in groups)
     flattered = trained or len(on_validation) < len(groups)
     means = _on_test(table, groups) if flattered else on_validation
@@ -88,7 +88,7 @@ def more_seeds(table: Table) -> list[Step]:
 
 def _why(table: Table, best: Best) -> str:
     """Say why a row was chosen, and whether it is more than plain cross-entropy."""
-    group, score = best.group, _exported(best.group)
+    group, score = best.group, best.group.deployed_score
     under = f"{100 * best.auroc:.1f} %{{}} under {'its chosen score' if score == CHOSEN else score}"
     if not best.flattered:
         words = (
@@ -112,11 +112,6 @@ def _why(table: Table, best: Best) -> str:
     return words
 
 
-def _exported(group: Group) -> str:
-    """Return the score that the runs of a row are exported with: the chosen one, or else its own."""
-    return CHOSEN if CHOSEN in group.scores else group.own_score
-
-
 def _score_of(group: Group, seed: int) -> str:
     """Say which score a run is exported with, and what the command that chooses it tells."""
     chosen = next(run.chosen for run in group.finished if run.seed == seed)
@@ -130,7 +125,7 @@ def _on_test(table: Table, groups: list[Group]) -> dict[Group, float]:
     """Return the mean AUROC over all sets, of the groups that have one on each."""
     means = {}
     for group in groups:
-        aurocs = [group.measured(name, _exported(group), "auroc") for name in table.ood_sets]
+        aurocs = [group.measured(name, group.deployed_score, "auroc") for name in table.ood_sets]
         values = [seeds.mean for seeds in aurocs if seeds]
         if values and len(values) == len(aurocs):
             means[group] = sum(values) / len(values)

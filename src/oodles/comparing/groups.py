@@ -45,6 +45,11 @@ class Group:
         first, *others = [run.scores for run in self.finished] or [()]
         return tuple(score for score in first if all(score in other for other in others))
 
+    @property
+    def deployed_score(self) -> str:
+        """Return the score that its runs are exported with: the chosen one, or its own where none was chosen."""
+        return CHOSEN if CHOSEN in self.scores else self.own_score
+
     @cached_property
     def versus(self) -> tuple[tuple[str, str], ...]:
         """Return the pairs of scores under which it is compared with plain cross-entropy, its own score last.
